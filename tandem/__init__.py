@@ -1,0 +1,29 @@
+"""Tandem: a large mentor is paid for a few structured insights; a small intern writes the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tandem.engine import Tandem, solve
+    from tandem.ladder import Effort
+    from tandem.types import Solution
+
+__version__ = "0.1.0"
+__all__ = ["Effort", "Solution", "Tandem", "__version__", "solve"]
+
+_HOMES = {
+    "Tandem": "tandem.engine",
+    "solve": "tandem.engine",
+    "Effort": "tandem.ladder",
+    "Solution": "tandem.types",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `tandem --help` and `import tandem` load no model code.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tandem' has no attribute '{name}'")

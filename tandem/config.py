@@ -1,0 +1,26 @@
+"""Settings of one solve or run, with the defaults that hold when nobody says otherwise."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tandem.types import Sampling
+
+Pace = Literal["auto", "eager", "thrifty"]
+
+
+class Settings(BaseModel):
+    """What a strategy may read of the user's wishes. None means: the pair's or the classifier's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    effort: str | None = None  # the ladder, as parse_ladder reads it
+    pace: Pace = "auto"
+    draft_tokens: int | None = Field(default=None, ge=1)
+    sampling: Sampling = Sampling()
+    mentor_max_tokens: int = Field(default=4096, ge=1)
+    intern_max_tokens: int = Field(default=4096, ge=1)
+    classifier: str | None = None
+    top_logprobs: int = Field(default=20, ge=1, le=20)

@@ -1,0 +1,68 @@
+"""Every error a user may meet, each with the sentence that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tandem.ledger import Ledger
+
+
+class TandemError(Exception):
+    """A failure: one clear line for the user, exit code 1.
+
+    `ledger` holds what was paid for a problem before it failed, where there was one.
+    """
+
+    exit_code = 1
+    ledger: Ledger | None = None
+
+
+class UsageError(TandemError):
+    """Bad usage (an unknown name, a bad option, a bad problem): exit code 2."""
+
+    exit_code = 2
+
+
+class EndpointError(TandemError):
+    """An endpoint is down, refuses the key, or serves no such model.
+
+    ``retryable`` says whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class MissingKeyError(TandemError):
+    """No API key in the environment for an endpoint that needs one."""
+
+
+class DigestError(TandemError):
+    """A downloaded file is not the one that the catalog pins."""
+
+
+class CapabilityError(UsageError):
+    """The model lacks what the strategy needs (log-probabilities, continuation)."""
+
+
+class ClassifierMismatchError(TandemError):
+    """A classifier fitted on other signals, another estimator or another log-probability mode."""
+
+
+class MissingPackageError(TandemError):
+    """A feature needs an extra that is not installed; the message is the install line."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'tandem-reasoning[{extra}]'")
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for an unknown `name`, with the nearest known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    hint = f" Did you mean {', '.join(near)}?" if near else f" Known: {', '.join(names)}."
+    return UsageError(f"unknown {kind} '{name}'.{hint}")

@@ -1,0 +1,66 @@
+"""Effort levels and the ladder of levels that a run may visit."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from tandem.errors import UsageError, nearest
+
+ANSWER = "answer"
+DEFAULT_BUDGETS = {"none": 0, "low": 100, "medium": 500, "high": 1000}
+
+
+class Effort(BaseModel):
+    """One effort level: `tokens` of mentor text bought in all, or the mentor's own `answer` (tokens None)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    tokens: int | None
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the mentor answers alone at this level."""
+        return self.tokens is None
+
+    def __str__(self) -> str:
+        """Return the level as the command line takes it."""
+        if self.is_answer or DEFAULT_BUDGETS.get(self.name) == self.tokens:
+            return self.name
+        return f"{self.name}={self.tokens}"
+
+
+Ladder = tuple[Effort, ...]
+
+
+def parse_ladder(text: str, budgets: dict[str, int] | None = None) -> Ladder:
+    """Read ``none,low=40,medium,high,answer``; `budgets` are the defaults of this pair.
+
+    Raises UsageError for an unknown level, a bad number, levels out of order or a level named twice.
+    """
+    known = DEFAULT_BUDGETS | (budgets or {})
+    ladder: list[Effort] = []
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if name not in known and name != ANSWER:
+            raise nearest("effort level", name, [*known, ANSWER])
+        if name in {level.name for level in ladder}:
+            raise UsageError(f"effort level '{name}' is named twice in '{text}'")
+        if name in {ANSWER, "none"} and equals:
+            raise UsageError(f"effort level '{name}' takes no number of tokens")
+        if equals and not (number.isdigit() and int(number) > 0):
+            raise UsageError(f"effort level '{name}' needs a positive number of mentor tokens, not '{number}'")
+        tokens = None if name == ANSWER else int(number) if equals else known[name]
+        if ladder and ladder[-1].is_answer:
+            raise UsageError("effort level 'answer' comes last")
+        if ladder and tokens is not None and tokens <= (ladder[-1].tokens or 0):
+            raise UsageError(f"effort level '{name}' ({tokens} tokens) must be above '{ladder[-1]}' in '{text}'")
+        ladder.append(Effort(name=name, tokens=tokens))
+    return tuple(ladder)
+
+
+def format_ladder(ladder: Ladder) -> str:
+    """Return the ladder with every budget spelled out, as `parse_ladder` reads it back."""
+    return ",".join(
+        level.name if level.is_answer or not level.tokens else f"{level.name}={level.tokens}" for level in ladder
+    )

@@ -1,0 +1,148 @@
+"""What a solution cost: one entry per call, by role and purpose; every total is a sum over entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tandem.spec import ModelSpec
+
+Role = Literal["mentor", "intern"]
+Purpose = Literal["insight", "probe", "answer"]
+UsageSource = Literal["reported", "counted", "bound"]
+
+
+class Usage(BaseModel):
+    """Tokens of one call. `completion` includes `reasoning`; `cached` is part of `prompt`.
+
+    A stream that was cut has no report: what was received is counted, and `completion_bound` keeps the worst case.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+    source: UsageSource = "reported"
+    completion_bound: int | None = None
+
+    @property
+    def worst(self) -> int:
+        """Completion tokens in the worst case."""
+        return max(self.completion, self.completion_bound or 0)
+
+
+class Entry(BaseModel):
+    """One call in the ledger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    purpose: Purpose
+    model: str
+    usage: Usage
+    seconds: float
+    usd: float | None
+    usd_bound: float | None
+    tflops: float | None
+    local: bool = True
+    billions: float | None = None  # nominal size, for the published formula
+    read_tokens: int = 0  # mentor tokens in an intern's prompt, for the published formula
+    assumed: bool = False
+
+    @classmethod
+    def of(
+        cls, spec: ModelSpec, role: Role, purpose: Purpose, usage: Usage, *, seconds: float, read_tokens: int = 0
+    ) -> Entry:
+        """Price one call by its model's spec."""
+        prices = spec.prices
+        return cls(
+            role=role,
+            purpose=purpose,
+            model=spec.name,
+            usage=usage,
+            seconds=seconds,
+            usd=prices.usd(usage.prompt, usage.cached, usage.completion) if prices else None,
+            usd_bound=prices.usd(usage.prompt, usage.cached, usage.worst) if prices else None,
+            tflops=spec.tflops(usage.prompt, usage.cached, usage.completion),
+            local=spec.local,
+            billions=spec.parameters / 1e9 if spec.parameters else None,
+            read_tokens=read_tokens,
+            assumed=spec.assumed_parameters,
+        )
+
+
+class Ledger(BaseModel):
+    """All calls of one solution, or of a whole run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entries: list[Entry] = []
+
+    def __iter__(self) -> Iterator[Entry]:  # type: ignore[override]
+        return iter(self.entries)
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(entries=[*self.entries, *other.entries])
+
+    def select(self, role: Role | None = None, purpose: Purpose | None = None) -> list[Entry]:
+        """Return the entries of a role and purpose (None: any)."""
+        return [e for e in self.entries if role in (None, e.role) and purpose in (None, e.purpose)]
+
+    def tokens(self, role: Role | None = None, purpose: Purpose | None = None) -> int:
+        """Return completion tokens written by `role` for `purpose`."""
+        return sum(e.usage.completion for e in self.select(role, purpose))
+
+    @property
+    def mentor_tokens(self) -> int:
+        """Tokens that the mentor wrote."""
+        return self.tokens("mentor")
+
+    @property
+    def intern_tokens(self) -> int:
+        """Tokens that the intern wrote, discarded drafts included."""
+        return self.tokens("intern")
+
+    @property
+    def probe_tokens(self) -> int:
+        """Tokens of discarded drafts."""
+        return self.tokens("intern", "probe")
+
+    @property
+    def usd(self) -> float | None:
+        """US$ of all calls that are billed by token; None if one of them has no price, or none is billed."""
+        return _sum_known(e.usd for e in self.entries if not e.local or e.usd is not None)
+
+    @property
+    def tflops(self) -> float | None:
+        """Honest TFLOPs of every call; None if a part is unknown."""
+        return _sum_known(e.tflops for e in self.entries)
+
+    @property
+    def assumed(self) -> bool:
+        """Whether a model's size is the user's assumption."""
+        return any(e.assumed for e in self.entries)
+
+    @property
+    def tflops_published(self) -> float | None:
+        """TFLOPs by the published formula (arXiv 2604.23623): no prefill, no probes.
+
+        2 x [mentor billions x mentor tokens + intern billions x (mentor tokens read + final answer)] / 1000.
+        """
+        counted = [e for e in self.entries if e.purpose != "probe"]
+        return _sum_known(
+            None if e.billions is None else 2 * e.billions * (e.usage.completion + e.read_tokens) / 1e3
+            for e in counted
+        )
+
+
+def _sum_known(values: Iterable[float | None]) -> float | None:
+    total, seen = 0.0, False
+    for value in values:
+        if value is None:
+            return None
+        total, seen = total + value, True
+    return total if seen else None

@@ -1,0 +1,160 @@
+"""The values that pass between the floors: a problem goes in, events come out, the last one is the solution."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tandem.errors import UsageError
+from tandem.ledger import Ledger
+
+TaskKind = Literal["math", "code", "choice", "general"]
+Action = Literal["stop", "go_on", "answer"]
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Sampling(BaseModel):
+    """How tokens are drawn. The default is greedy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Problem(BaseModel):
+    """A question with its conversation, its kind and, where known, its reference answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    messages: tuple[Message, ...] = Field(min_length=1)
+    task: TaskKind = "general"
+    reference: str | None = None
+    sampling: Sampling | None = None  # None: the run's own
+    metadata: dict[str, str] = {}
+
+    @classmethod
+    def from_text(
+        cls, text: str, *, task: TaskKind | None = None, id: str | None = None, reference: str | None = None
+    ) -> Problem:
+        """Return a one-message problem; its id is a digest of the text, its kind guessed where not given.
+
+        Raises UsageError for an empty text.
+        """
+        if not text.strip():
+            raise UsageError("the problem is empty")
+        identity = id or hashlib.sha256(text.encode()).hexdigest()[:16]
+        message = Message(role="user", content=text)
+        return cls(id=identity, messages=(message,), task=task or guess_task(text), reference=reference)
+
+    @property
+    def question(self) -> str:
+        """The last message: what is being asked now."""
+        return self.messages[-1].content
+
+
+def guess_task(text: str) -> TaskKind:
+    """Guess the kind of a bare question: code fences and `def` mean code, digits or LaTeX mean math."""
+    if "```" in text or "def " in text or "function" in text.lower():
+        return "code"
+    return "math" if any(c.isdigit() for c in text) or "$" in text or "\\" in text else "general"
+
+
+@dataclass(frozen=True, slots=True)
+class InsightDelta:
+    """Mentor text as it arrives; `section` is the GPRA section that it belongs to."""
+
+    text: str
+    level: str
+    section: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy made of one level. `sufficiency` and `threshold` are None where no draft was judged."""
+
+    level: str
+    action: Action
+    sufficiency: float | None = None
+    threshold: float | None = None
+    calibrated: bool = True
+    reason: str = ""
+    insight_tokens: int = 0
+    signals: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelta:
+    """Text of the answer as it arrives; a draft that is discarded never becomes an answer delta."""
+
+    text: str
+
+
+class Solution(BaseModel):
+    """The last event of every strategy: the answer, how it came about and what it cost.
+
+    `answer` is what a grader reads out of `text` (after any thinking block); None if nothing was found.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    problem_id: str
+    strategy: str
+    answer: str | None
+    text: str
+    level: str | None  # None: it failed before there was an answer
+    answered_by: Literal["mentor", "intern"] | None
+    insight: str = ""
+    sections: dict[str, str] = {}
+    trace: list[Decision] = []
+    ledger: Ledger = Ledger()
+    truncated: bool = False  # the answer hit its token cap
+    seconds: float = 0.0
+    synthetic: bool = False
+    classifier: str | None = None
+
+    @classmethod
+    def failed(cls, problem_id: str, strategy: str, ledger: Ledger) -> Solution:
+        """Return the solution of a problem that failed: no answer, and what it cost all the same."""
+        return cls(
+            problem_id=problem_id, strategy=strategy, answer=None, text="", level=None, answered_by=None, ledger=ledger
+        )
+
+    def __str__(self) -> str:
+        """Return the answer with how it came about, for people."""
+        ledger = self.ledger
+        lines = [f"answer: {self.answer if self.answer is not None else '(none found)'}"]
+        climb = " -> ".join(
+            f"{d.level}" + (f" ({d.sufficiency:.2f})" if d.sufficiency is not None else "") for d in self.trace
+        )
+        lines.append(f"by the {self.answered_by} at level {self.level}" + (f"   [{climb}]" if climb else ""))
+        for name, body in self.sections.items():
+            lines.append(f"  {name.capitalize()}: {' '.join(body.split())}")
+        cost = f"mentor {ledger.mentor_tokens} tokens, intern {ledger.intern_tokens} tokens"
+        if ledger.probe_tokens:
+            cost += f" ({ledger.probe_tokens} in discarded drafts)"
+        if ledger.tflops is not None:
+            cost += f", {ledger.tflops:.2f} TFLOPs"
+        if ledger.usd is not None:
+            cost += f", ${ledger.usd:.4f}"
+        lines.append(f"{cost}, {self.seconds:.1f} s" + (", answer cut at its cap" if self.truncated else ""))
+        if self.synthetic:
+            lines.append("synthetic: a fake model wrote this")
+        return "\n".join(lines)
+
+
+Event = InsightDelta | Decision | AnswerDelta | Solution
