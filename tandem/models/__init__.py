@@ -1,0 +1,1 @@
+"""Models behind one protocol: OpenAI-compatible endpoints, in-process Transformers, and a scriptable fake."""

@@ -1,0 +1,111 @@
+"""The protocol that every backend keeps: a request goes in, deltas come out, closing the stream stops the work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from tandem.ledger import Purpose, Usage
+from tandem.models.logprobs import TokenStat
+from tandem.spec import Continuation, ModelSpec
+from tandem.types import Message, Sampling
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call to a model.
+
+    `prefix` is the beginning of the assistant's message, to be continued and not repeated: text, or token ids.
+    `top_logprobs` (1 to 20) asks for a TokenStat per token. `affinity` groups requests that share a prompt prefix.
+    """
+
+    messages: tuple[Message, ...]
+    purpose: Purpose
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    prefix: str | tuple[int, ...] | None = None
+    top_logprobs: int | None = None
+    affinity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a stream. `tokens` counts the tokens in `text`; `stats` has one entry per token where asked.
+
+    `usage` and `finish_reason` come with the last delta; a server that reports usage as it goes may send `usage`
+    earlier too. A delta may carry tokens and no text (half a character).
+    """
+
+    text: str = ""
+    tokens: int = 0
+    stats: Sequence[TokenStat] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer: what `stream` would have yielded, put together."""
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason
+    usage: Usage
+    stats: Sequence[TokenStat] = ()
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model behind any backend. Methods may raise TandemError; nothing else is expected of them."""
+
+    spec: ModelSpec
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the whole answer."""
+        ...
+
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Yield the answer as it is written; closing the iterator aborts the request at the model."""
+        ...
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Return the longest beginning of `text` with at most `tokens` of this model's tokens."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Return how many of this model's tokens `text` has."""
+        ...
+
+    async def probe(self) -> ModelSpec:
+        """Find out what the specification leaves open (continuation, served name) and return it, now complete."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the model holds; calls in flight end with an error."""
+        ...
+
+
+async def gather(stream: AsyncIterator[Delta]) -> Completion:
+    """Read a stream to its end: the one implementation of `complete` for backends that stream anyway."""
+    text: list[str] = []
+    stats: list[TokenStat] = []
+    tokens, finish, usage = 0, None, None
+    async for delta in stream:
+        text.append(delta.text)
+        stats.extend(delta.stats)
+        tokens += delta.tokens
+        finish = delta.finish_reason or finish
+        usage = delta.usage or usage
+    return Completion(
+        text="".join(text),
+        tokens=tokens,
+        finish_reason=finish or "error",
+        usage=usage or Usage(completion=tokens, source="counted"),
+        stats=stats,
+    )
+
+
+__all__ = ["Completion", "Continuation", "Delta", "FinishReason", "Model", "Request", "gather"]

@@ -1,0 +1,165 @@
+"""The scriptable model: a first look, the docs and the tests without weights. What it writes means nothing.
+
+A token is a word with the space before it. Text comes from a script (a JSON file or a dict) or from built-in lines;
+with the same script the same request always gets the same tokens, log-probabilities and usage. Runs on it are
+marked ``synthetic``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import re
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tandem.errors import EndpointError, UsageError
+from tandem.ledger import Usage
+from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.logprobs import TokenStat, token_stat
+from tandem.spec import Architecture, Continuation, ModelSpec
+
+_TOKEN = re.compile(r"\s*\S+|\s+$")
+
+
+class Rule(BaseModel):
+    """When `when` occurs in the request's messages (and the purpose fits), `text` is the model's whole answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    when: str = ""
+    purpose: str | None = None
+    confidence: float | None = None  # probability of each token; None: drawn by a hash of the text
+    fault: str | None = None  # an EndpointError with this message, after `fault_after` tokens
+    fault_after: int = 0
+
+
+class Script(BaseModel):
+    """What a fake model does: the first rule that fits answers; none fits: a built-in line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: tuple[Rule, ...] = ()
+    first_token_seconds: float = 0.0
+    token_seconds: float = 0.0
+    continuation: Continuation = Continuation.NATIVE
+    logprobs: bool = True
+
+
+class FakeModel:
+    """A model that follows a script. `calls` lists the requests seen, `aborted` those closed before their end."""
+
+    def __init__(self, script: Script | None = None, *, name: str = "fake", parameters: float = 1e9) -> None:
+        self.script = script or Script()
+        self.calls: list[Request] = []
+        self.aborted: list[Request] = []
+        self.answer: Callable[[Request], str] | None = None  # for tests that compute their text
+        self.spec = ModelSpec(
+            name=name,
+            backend="fake",
+            parameters=parameters,
+            architecture=Architecture(layers=2, attention_width=64),
+            vocabulary=1000,
+            context=32768,
+            logprobs=self.script.logprobs,
+            continuation=self.script.continuation,
+            synthetic=True,
+        )
+
+    @classmethod
+    def from_name(cls, name: str, *, parameters: float = 1e9) -> Self:
+        """Return the model behind ``fake`` or ``fake:script.json``. Raises UsageError for a bad script."""
+        _, _, path = name.partition(":")
+        if not path:
+            return cls(parameters=parameters)
+        try:
+            script = Script.model_validate(json.loads(Path(path).read_text()))
+        except (OSError, ValueError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"the fake model's script {path} cannot be used: {reason}") from None
+        return cls(script, name=name, parameters=parameters)
+
+    def _rule(self, request: Request) -> Rule:
+        prompt = "\n".join(m.content for m in request.messages)
+        if self.answer:
+            return Rule(text=self.answer(request))
+        for rule in self.script.rules:
+            if rule.when in prompt and rule.purpose in (None, request.purpose):
+                return rule
+        return Rule(text=_INSIGHT if request.purpose == "insight" else _answer(prompt))
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the whole answer."""
+        return await gather(self.stream(request))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Yield the scripted answer token by token; a prefix is skipped where the script's text begins with it."""
+        self.calls.append(request)
+        rule = self._rule(request)
+        prefix = request.prefix if isinstance(request.prefix, str) else ""
+        text = rule.text[len(prefix) :] if rule.text.startswith(prefix) else rule.text
+        tokens = _TOKEN.findall(text)
+        written = tokens[: request.max_tokens]
+        prompt = sum(self.count(m.content) for m in request.messages) + self.count(prefix)
+        ended = False
+        try:
+            await asyncio.sleep(self.script.first_token_seconds)
+            for index, token in enumerate(written):
+                if rule.fault and index >= rule.fault_after:
+                    raise EndpointError(rule.fault)
+                yield Delta(text=token, tokens=1, stats=self._stats(request, rule, index, token))
+                await asyncio.sleep(self.script.token_seconds)
+            if rule.fault:
+                raise EndpointError(rule.fault)
+            ended = True
+            yield Delta(
+                finish_reason="stop" if len(written) == len(tokens) else "length",
+                usage=Usage(prompt=prompt, completion=len(written)),
+            )
+        finally:
+            if not ended:
+                self.aborted.append(request)
+
+    def _stats(self, request: Request, rule: Rule, index: int, token: str) -> tuple[TokenStat, ...]:
+        if not request.top_logprobs or not self.script.logprobs:
+            return ()
+        draw = random.Random(f"{rule.text}|{index}|{token}").uniform(0.35, 0.999)
+        p = rule.confidence if rule.confidence is not None else draw
+        k = request.top_logprobs
+        rest = max((1 - p) / (2 * max(k - 1, 1)), 1e-12)
+        return (token_stat(math.log(p), [math.log(p)] + [math.log(rest)] * (k - 1), self.spec.vocabulary),)
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Return the first `tokens` words of `text`."""
+        return "".join(_TOKEN.findall(text)[:tokens])
+
+    def count(self, text: str) -> int:
+        """Return the number of words."""
+        return len(_TOKEN.findall(text))
+
+    async def probe(self) -> ModelSpec:
+        """Return the specification; a fake has nothing to find out."""
+        return self.spec
+
+    async def aclose(self) -> None:
+        """Do nothing: a fake holds nothing."""
+
+
+def _answer(prompt: str) -> str:
+    # Any number in the prompt will do: a synthetic answer is not meant to be right.
+    numbers: list[Any] = re.findall(r"\d+", prompt)
+    return f"Taking the numbers in turn , the answer is \\boxed{{{numbers[-1] if numbers else 0}}}"
+
+
+_INSIGHT = (
+    "Goal: find the quantity that is asked for.\n"
+    "Planning: name what is known, write one equation, solve it, check the result against the question.\n"
+    "Retrieval: the numbers given in the text and the rule that connects them.\n"
+    "Action: put the numbers into the equation and read off the answer."
+)

@@ -1,0 +1,155 @@
+"""What goes wrong at an OpenAI-compatible endpoint: one clear line each, whether to try again, and how long to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from tandem.errors import EndpointError
+
+_RETRYABLE = {408, 409, 429}  # and every 5xx
+_LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
+_OVERFLOW = re.compile(
+    r"context.?(length|size|window)|prompt is too long|longer than the (model|maximum)|maximum model length", re.I
+)
+_BEARER = re.compile(r"(?i)bearer\s+\S+|\bsk-[\w*-]{6,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an error message names: the endpoint's address, the model as it is served there, the key's variable."""
+
+    where: str
+    model: str
+    key_env: str
+
+
+class Failure(EndpointError):
+    """An EndpointError with what the retry loop needs.
+
+    `status` is the HTTP status, if there was one; `after` the seconds that the server asked to wait; `detail` what
+    the server said, in full. `refused`: the model declined; that is an answer of its own kind, not a fault.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        status: int | None = None,
+        after: float | None = None,
+        detail: str = "",
+        refused: bool = False,
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.status = status
+        self.after = after
+        self.detail = detail
+        self.refused = refused
+
+
+def from_exception(origin: Origin, error: Exception, timeout: float) -> Failure | None:
+    """Return the failure that a client's or transport's exception means; None for an error that is not theirs."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return from_status(origin, error.status_code, error.body or error.response.text, error.response.headers)
+    # Exceptions of the transport come bare from a body that is being read; httpx's or httpx2's, as the client has it.
+    package = type(error).__module__.partition(".")[0]
+    ours = isinstance(error, openai.APIConnectionError | OSError) or package in ("httpx", "httpx2", "httpcore", "anyio")
+    if not ours:
+        return None
+    if isinstance(error, openai.APITimeoutError | TimeoutError) or "Timeout" in type(error).__name__:
+        if "Connect" in type(error.__cause__ or error).__name__:
+            return Failure(f"cannot reach {origin.where}: no connection in time", retryable=True)
+        return stalled(origin, timeout)
+    cause = _one_line(str(error.__cause__ or error) or type(error).__name__)
+    if isinstance(error, openai.APIConnectionError):
+        return Failure(f"cannot reach {origin.where}: is the server running? ({cause})", retryable=True)
+    return Failure(f"{origin.where} broke the connection ({cause})", retryable=True)
+
+
+def stalled(origin: Origin, timeout: float) -> Failure:
+    """Return the failure of an endpoint that sends no token for `timeout` seconds."""
+    return Failure(f"{origin.where} sent nothing for {timeout:g} s", retryable=True)
+
+
+def from_status(origin: Origin, status: int, body: object, headers: Mapping[str, str] | None = None) -> Failure:
+    """Return the failure of an HTTP status (or of an error event within a stream) with the server's words."""
+    said = _redact(_message(body), origin.key_env)
+    line = f": {_one_line(said)}" if said else ""
+    detail = _redact(str(body), origin.key_env)
+    retryable = status in _RETRYABLE or status >= 500
+    if status in (401, 403):
+        # The server's own words are left out: some echo a part of the key.
+        verb = "wants another key" if os.environ.get(origin.key_env) else "wants a key"
+        message = f"{origin.where} {verb} for '{origin.model}' ({status}): set {origin.key_env}"
+    elif status == 404:
+        message = f"{origin.where} serves no model '{origin.model}' (404){line}"
+    elif status in (400, 413, 422) and _OVERFLOW.search(detail):
+        message = f"the prompt is too long for '{origin.model}' at {origin.where}{line}"
+    elif "insufficient_quota" in detail:
+        message, retryable = f"the account at {origin.where} has no credit left ({status}){line}", False
+    else:
+        message = f"{origin.where} answered {status}{line}"
+    return Failure(message, retryable=retryable, status=status, after=retry_after(headers or {}), detail=detail)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date), if they say so."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(float(milliseconds) / 1000, 0.0)
+        if not (value := headers.get("retry-after")):
+            return None
+        if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+            return float(value)
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+class Backoff:
+    """The waits of one call: what the server asks for, else 0.5 s doubled each time up to 30 s, with jitter."""
+
+    def __init__(self, retries: int) -> None:
+        self._left = retries
+        self._pause = 0.5
+
+    async def wait(self, failure: Failure) -> None:
+        """Sleep before the next try; raises `failure` itself where another try is no use or none is left."""
+        if not failure.retryable or self._left <= 0:
+            raise failure
+        if failure.after is not None and failure.after > _LONGEST_WAIT:
+            raise Failure(f"{failure}; it asks to wait {failure.after:.0f} s", retryable=True, status=failure.status)
+        self._left -= 1
+        pause, self._pause = self._pause, min(self._pause * 2, 30.0)
+        # Spread out, so that many calls refused together do not come back together; never before the asked time.
+        spread = random.uniform(1.0, 1.25)
+        await asyncio.sleep(pause * spread / 1.25 if failure.after is None else failure.after * spread)
+
+
+def _message(body: object) -> str:
+    """Return the sentence in an error body: `{"error": {"message": …}}`, `{"message": …}`, `{"detail": …}` or text."""
+    if isinstance(body, Mapping):
+        fields: Mapping[str, Any] = body
+        inner = fields.get("error") or fields.get("message") or fields.get("detail")
+        return _message(inner) if inner else ""
+    return str(body or "")
+
+
+def _one_line(text: str, longest: int = 240) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _redact(text: str, key_env: str) -> str:
+    key = os.environ.get(key_env, "").strip()
+    return _BEARER.sub("[key]", text.replace(key, "[key]") if key else text)

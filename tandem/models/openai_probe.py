@@ -1,0 +1,167 @@
+"""What an endpoint can do: one look at its list of models, one short chat, and a file that remembers the result."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tandem.errors import EndpointError
+from tandem.models.openai_endpoint import Endpoint
+from tandem.models.openai_errors import Backoff, Failure
+from tandem.models.openai_request import CONTINUE
+from tandem.paths import cache_dir
+from tandem.spec import Continuation, ModelSpec
+
+_KEPT = 7 * 24 * 3600  # seconds
+_SHOWN = 8  # names of served models in an error message
+_RETRIES = 2  # a user who waits for a start wants the error soon
+
+# The partial answer ends where every tokenizer has a boundary, and only a continuation of it can begin with a comma.
+_QUESTION = "Count from 1 to 20, separated by commas. Write nothing else."
+_PARTIAL = "1, 2, 3, 4, 5, 6, 7, 8, 9"
+_MARK = ","
+
+
+class Findings(BaseModel):
+    """The result of the chat. `logprobs` is None where it was not asked. Never holds an address or a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    time: float
+    continuation: Continuation
+    logprobs: bool | None
+
+
+async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
+    """Return `spec` with context, continuation and log-probabilities as found, from the cache where it is fresh.
+
+    Raises EndpointError if the endpoint is down, refuses the key or does not serve the model. A `continuation` that
+    the spec already has is believed: then only the list of models is asked for.
+    """
+    card = await _served_card(endpoint)
+    update: dict[str, Any] = {}
+    if spec.context is None:
+        update["context"] = card.get("max_model_len") or card.get("context_length")
+    if spec.continuation is None:
+        path = _file(endpoint)
+        findings = _load(path) or await _ask(endpoint, spec)
+        _store(path, findings)
+        update["continuation"] = findings.continuation
+        if findings.logprobs is not None:
+            update["logprobs"] = findings.logprobs
+    if spec.reasoning:
+        update["logprobs"] = False
+    return spec.model_copy(update=update)
+
+
+async def _served_card(endpoint: Endpoint) -> dict[str, Any]:
+    """Return the model's entry in /v1/models; an empty one where the endpoint has no such list."""
+    origin = endpoint.origin
+    backoff = Backoff(_RETRIES)
+    while True:
+        try:
+            async with endpoint.slot(), endpoint.models() as pieces:
+                listed = b"".join([piece async for piece in pieces])
+            break
+        except Failure as failure:
+            if failure.status in (404, 405, 501):
+                return {}
+            await backoff.wait(failure)
+    try:
+        cards = {str(card["id"]): card for card in json.loads(listed)["data"]}
+    except (ValueError, TypeError, KeyError):
+        raise EndpointError(f"{origin.where} does not speak the OpenAI API: /models is no list of models") from None
+    if origin.model not in cards:
+        near = difflib.get_close_matches(origin.model, cards, n=_SHOWN, cutoff=0.3)
+        names = [*near, *(name for name in sorted(cards) if name not in near)]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        served = f"it serves {', '.join(names[:_SHOWN])}{more}" if names else "it serves none"
+        raise EndpointError(f"{origin.where} serves no model '{origin.model}': {served}")
+    return dict(cards[origin.model])
+
+
+async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
+    """Let the model continue a partial answer, with log-probabilities; without what the server refuses (400)."""
+    body: dict[str, Any] = {
+        "model": endpoint.origin.model,
+        "messages": [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _PARTIAL}],
+        "stream": False,
+        **CONTINUE,
+    }
+    if spec.reasoning:
+        body["max_completion_tokens"] = 16
+    else:
+        body |= {"max_tokens": 4, "temperature": 0.0, "logprobs": True, "top_logprobs": 20}
+    choice: dict[str, Any] | None = None
+    backoff = Backoff(_RETRIES)
+    while choice is None:
+        try:
+            async with endpoint.slot(), endpoint.chat(body) as pieces:
+                answer = b"".join([piece async for piece in pieces])
+            choice = _choice(endpoint, answer)
+        except Failure as failure:
+            if failure.status not in (400, 422):
+                await backoff.wait(failure)
+            elif "logprobs" in body and "logprobs" in failure.detail and not any(f in failure.detail for f in CONTINUE):
+                if body["top_logprobs"] > 1:
+                    body["top_logprobs"] = 1  # fewer than 20: a request for more will be told how many
+                else:
+                    del body["logprobs"], body["top_logprobs"]
+            elif "continue_final_message" in body:
+                for flag in CONTINUE:
+                    del body[flag]
+                if spec.reasoning:
+                    break  # nothing is left to learn
+                body["messages"] = body["messages"][:1]
+            else:
+                raise
+    choice = choice or {}
+    message = choice.get("message") or {}
+    reply = (message.get("reasoning_content") or message.get("reasoning") or "") + (message.get("content") or "")
+    native = "continue_final_message" in body and reply.lstrip().startswith(_MARK)
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    return Findings(
+        model=endpoint.origin.model,
+        time=time.time(),
+        continuation=Continuation.NATIVE if native else Continuation.SECTIONS,
+        logprobs=None if spec.reasoning else bool(tokens and tokens[0].get("top_logprobs")),
+    )
+
+
+def _choice(endpoint: Endpoint, answer: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(answer)["choices"][0])
+    except (ValueError, TypeError, KeyError, IndexError):
+        raise EndpointError(f"{endpoint.origin.where} does not speak the OpenAI API: a chat has no choices") from None
+
+
+def _file(endpoint: Endpoint) -> Path:
+    identity = f"{endpoint.base_url}\n{endpoint.origin.model}"
+    return cache_dir() / "probes" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+
+
+def _load(path: Path) -> Findings | None:
+    try:
+        findings = Findings.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return findings if 0 <= time.time() - findings.time < _KEPT else None
+
+
+def _store(path: Path, findings: Findings) -> None:
+    # A cache that cannot be written costs one request at the next start, no more.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            file.write(findings.model_dump_json())
+        os.replace(file.name, path)

@@ -1,0 +1,85 @@
+"""From a Request to the JSON of a chat completion, in the dialect that the endpoint was found to understand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tandem.errors import CapabilityError
+from tandem.models.base import Request
+from tandem.spec import Continuation, ModelSpec
+
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+
+_NARROWER_USAGE: dict[str, Literal["plain", "none"]] = {"continuous": "plain", "plain": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Options that servers differ in; each is dropped for good when the server answers 400 because of it.
+
+    `usage`: the report comes with every chunk (vLLM, SGLang), with the last one, or not at all. `effort` is the
+    lowest `reasoning_effort` of a model with hidden reasoning.
+    """
+
+    usage: Literal["continuous", "plain", "none"] = "continuous"
+    effort: Literal["minimal", "low"] | None = "minimal"
+
+    def narrower(self, complaint: str) -> Dialect | None:
+        """Return the dialect without what the server complains of; None if it complains of something else."""
+        text = complaint.lower()
+        if "reasoning_effort" in text and self.effort is not None:
+            return replace(self, effort="low" if self.effort == "minimal" else None)
+        if any(word in text for word in ("stream_options", "continuous_usage", "include_usage")):
+            usage = _NARROWER_USAGE.get(self.usage)
+            return replace(self, usage=usage) if usage else None
+        return None
+
+
+def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:
+    """Return the JSON of a streamed chat completion.
+
+    Raises CapabilityError where the model cannot do what is asked: log-probabilities it does not give, a prefix it
+    cannot continue, or a prefix of token ids.
+    """
+    body: dict[str, Any] = {
+        "model": served,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "stream": True,
+    }
+    if dialect.usage != "none":
+        body["stream_options"] = {"include_usage": True}
+        if dialect.usage == "continuous":
+            body["stream_options"]["continuous_usage_stats"] = True
+    sampling = request.sampling
+    if spec.reasoning:
+        body["max_completion_tokens"] = request.max_tokens
+        if dialect.effort:
+            body["reasoning_effort"] = dialect.effort
+    else:
+        body["max_tokens"] = request.max_tokens
+        # Always both: a server's defaults may come from the model's own generation_config.
+        body["temperature"] = sampling.temperature
+        body["top_p"] = sampling.top_p
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if request.top_logprobs:
+        if spec.reasoning or not spec.logprobs:
+            raise CapabilityError(f"'{spec.name}' gives no log-probabilities: choose another model to write drafts")
+        body["logprobs"] = True
+        body["top_logprobs"] = request.top_logprobs
+    if request.prefix is not None:
+        _continue(body, spec, request.prefix)
+    return body
+
+
+def _continue(body: dict[str, Any], spec: ModelSpec, prefix: str | tuple[int, ...]) -> None:
+    if not isinstance(prefix, str):
+        raise CapabilityError(f"'{spec.name}': an endpoint continues text, not token ids")
+    if spec.continuation is not Continuation.NATIVE:
+        why = "was not probed for it" if spec.continuation is None else "cannot do it"
+        raise CapabilityError(f"'{spec.name}' is to continue a partial answer and {why}")
+    body["messages"].append({"role": "assistant", "content": prefix})
+    body.update(CONTINUE)

@@ -1,0 +1,148 @@
+"""From the bytes of a streamed chat completion to deltas. Lines are parsed with `json` alone: no object per chunk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tandem.errors import CapabilityError
+from tandem.ledger import Usage
+from tandem.models.base import Delta, FinishReason
+from tandem.models.logprobs import TokenStat, token_stat
+from tandem.models.openai_errors import Failure, Origin, from_status
+
+_LENGTH = {"length", "max_tokens", "model_length"}
+_REFUSED = {"content_filter", "refusal", "safety"}
+_BROKEN = {"error", "abort"}
+
+
+class StreamReader:
+    """The state of one stream. `feed` it bytes as they come, then ask for `usage` and `finish` at its end.
+
+    The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
+    block that the answer's prefix has left open is not opened again.
+    """
+
+    def __init__(self, origin: Origin, *, vocabulary: int | None, logprobs: bool, prefix: str = "") -> None:
+        self.tokens = 0
+        self.started = False  # a delta has been handed out
+        self.done = False  # the server said that nothing more comes
+        self._origin = origin
+        self._vocabulary = vocabulary
+        self._logprobs = logprobs
+        self._rest = b""
+        self._finish: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._continuous = False
+        self._reported = 0  # completion tokens by the last usage report of a chunk
+        self._open = prefix.rfind("<think>") > prefix.rfind("</think>")
+        self._inside = False
+
+    def feed(self, data: bytes) -> Iterator[Delta]:
+        """Yield the deltas that `data` completes; raises Failure for an error event, broken JSON or a refusal."""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            if line.startswith(b"data:") and (delta := self._event(line[5:])) is not None:
+                self.started = True
+                yield delta
+
+    def finish(self) -> FinishReason:
+        """Return why the stream ended; raises Failure if it just broke off."""
+        if self._finish is None:
+            if self.started:
+                raise Failure("the connection was closed early", retryable=True)
+            origin = self._origin
+            raise Failure(f"{origin.where} sent an empty answer for '{origin.model}', no finish reason", retryable=True)
+        return "length" if self._finish in _LENGTH else "stop"
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage as the server last reported it."""
+        return None if self._usage is None else reported_usage(self._usage)
+
+    def _event(self, payload: bytes) -> Delta | None:
+        try:
+            chunk = json.loads(payload)
+        except ValueError:
+            if payload.strip() == b"[DONE]":
+                self.done = True
+                return None
+            raise Failure(f"{self._origin.where} sent a broken chunk", retryable=True) from None
+        if error := chunk.get("error"):
+            code = error.get("code") if isinstance(error, dict) else None
+            raise from_status(self._origin, int(str(code)) if str(code).isdigit() else 500, error)
+        usage = chunk.get("usage")
+        if usage:
+            self._usage = usage
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        delta = choice.get("delta") or {}
+        finish = choice.get("finish_reason")
+        if finish or delta.get("refusal"):
+            self._ended(finish or "refusal")
+        content = delta.get("content") or ""
+        text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or "", content)
+        logprobs = (choice.get("logprobs") or {}).get("content")
+        tokens, stats = self._count(text, logprobs, usage, finish)
+        if not text and not tokens:
+            return None
+        if self._logprobs and content and not logprobs:
+            raise CapabilityError(f"'{self._origin.model}' at {self._origin.where} sends no log-probabilities")
+        self.tokens += tokens
+        # A cut stream never sees the last report: the prompt's size goes out with the first delta.
+        early = reported_usage(usage) if self._continuous and not self.started and usage else None
+        return Delta(text, tokens, stats, None, early)
+
+    def _count(
+        self, text: str, logprobs: list[dict[str, Any]] | None, usage: dict[str, Any] | None, finish: str | None
+    ) -> tuple[int, list[TokenStat]]:
+        """Return the chunk's number of tokens and their statistics: by log-probabilities, usage, or one a chunk."""
+        if usage and (self._continuous or not finish):
+            self._continuous = True
+            total = usage.get("completion_tokens") or 0
+            new, self._reported = total - self._reported, total
+        else:
+            new = 1 if text else 0
+        if not logprobs:
+            return max(new, 0), []
+        if not self._logprobs:
+            return len(logprobs), []
+        vocabulary = self._vocabulary
+        return len(logprobs), [
+            token_stat(t["logprob"], [top["logprob"] for top in t["top_logprobs"]], vocabulary) for t in logprobs
+        ]
+
+    def _join(self, thinking: str, content: str) -> str:
+        if thinking:
+            if not self._open:
+                thinking, self._open = "<think>" + thinking, True
+            self._inside = True
+        if content and self._inside:
+            self._inside = self._open = False
+            return f"{thinking}</think>{content}"
+        return thinking + content
+
+    def _ended(self, reason: str) -> None:
+        where = f"'{self._origin.model}' at {self._origin.where}"
+        if reason in _REFUSED:
+            raise Failure(f"{where} refused to answer ({reason})", refused=True)
+        if reason in _BROKEN:
+            raise Failure(f"{where} gave up ({reason})", retryable=True)
+        self._finish = reason
+
+
+def reported_usage(usage: dict[str, Any]) -> Usage:
+    """Return the ledger's usage of a server's report; reasoning that is reported apart is added to the completion."""
+    prompt = usage.get("prompt_tokens") or 0
+    completion = usage.get("completion_tokens") or 0
+    return Usage(
+        prompt=prompt,
+        cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        completion=max(completion, (usage.get("total_tokens") or 0) - prompt),
+        reasoning=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
+        source="reported",
+    )
