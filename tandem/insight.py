@@ -1,0 +1,237 @@
+"""What the mentor says and what the intern sees of it: GPRA prompts, the section parser, cutting at a level.
+
+GPRA = Goal, Planning, Retrieval, Action, after the ACT-R architecture (arXiv 2604.23623). In `prefix` mode the
+insight is the beginning of the mentor's own answer or thinking instead, and the intern continues it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tandem.spec import Continuation
+from tandem.types import Message, Problem
+
+SECTIONS = ("goal", "planning", "retrieval", "action")
+
+
+@dataclass(slots=True)
+class Insight:
+    """The mentor's text so far, remembering where each token ended so that it can be cut at any level."""
+
+    finished: bool = False  # the mentor ended by itself
+    _pieces: list[tuple[str, int]] = field(default_factory=list)
+
+    def feed(self, text: str, tokens: int) -> None:
+        """Take up a piece of the stream."""
+        if text or tokens:
+            self._pieces.append((text, tokens))
+
+    def feed_exact(self, text: str, tokens: int, cut: Callable[[str, int], str]) -> None:
+        """Take up a piece of several tokens one by one; `cut` is the mentor's, and the split its estimate.
+
+        Servers under load send several tokens at once, and a level's boundary may lie within.
+        """
+        for _ in range(tokens - 1):
+            first = cut(text, 1)
+            self.feed(first, 1)
+            text = text[len(first) :]
+        self.feed(text, min(tokens, 1))
+
+    @property
+    def tokens(self) -> int:
+        """Mentor tokens received."""
+        return sum(tokens for _, tokens in self._pieces)
+
+    @property
+    def text(self) -> str:
+        """All text received, uncut."""
+        return "".join(text for text, _ in self._pieces)
+
+    def cut(self, budget: int) -> tuple[str, int]:
+        """Return the text within `budget` mentor tokens and how many it has; a piece is never split."""
+        text, used = [], 0
+        for piece, tokens in self._pieces:
+            if used + tokens > budget:
+                break
+            text.append(piece)
+            used += tokens
+        return "".join(text), used
+
+    def exhausted(self, budget: int) -> bool:
+        """Whether the mentor is known to have ended below `budget`, so that a higher level adds nothing."""
+        return self.finished and self.tokens < budget
+
+
+# A header is a line that begins with a section's name, however it is dressed: "**Goal:** …", "## Plan", "3. Action -".
+_HEADER = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t]*)?(?:[-*•][ \t]+)?(?:\(?\d{1,2}[.):][ \t]*)?\*{0,2}_{0,2}[ \t]*"
+    r"(goals?|plan(?:ning)?|retriev(?:al|e)|actions?)"
+    r"[ \t]*(?:\([^()\n]{0,40}\))?"
+    r"(?:\*{0,2}_{0,2}[ \t]*(?::|[-–—][ \t])[ \t]*\*{0,2}_{0,2}[ \t]*|\*{2}[ \t]*(?=\n)|[ \t]*(?=\n))",
+    re.IGNORECASE,
+)
+_LONGEST_HEADER = 80
+_FIRST_WORD = re.compile(r"^[\s#*_\-•().:\d]*([A-Za-z]*)")
+_WORDS = ("goals", "planning", "retrieval", "retrieve", "actions")
+
+
+def _settled(line: str) -> bool:
+    """Whether more text cannot change if this line begins with a header (so that what is shown needs no wait)."""
+    if len(line) > _LONGEST_HEADER:
+        return True
+    if match := _HEADER.match(line):
+        return match.end() < len(line)
+    word = _FIRST_WORD.match(line)
+    return word is not None and bool(word[1]) and not any(known.startswith(word[1].lower()) for known in _WORDS)
+
+
+def _section_of(word: str) -> str:
+    initial = word[0].lower()
+    return next(name for name in SECTIONS if name[0] == initial)
+
+
+class SectionParser:
+    """Splits a stream into GPRA sections as it arrives, whatever the chunks.
+
+    Missing, repeated or reordered sections and a cut end are all fine; text before the first header belongs to no
+    section (None).
+    """
+
+    def __init__(self) -> None:
+        self.section: str | None = None
+        self._line = ""  # head of the current line, held back while it may still become a header
+        self._held = True
+
+    def feed(self, text: str) -> Iterator[tuple[str | None, str]]:
+        """Yield (section, text) pieces; header text itself is not yielded."""
+        for part in re.split(r"(?<=\n)", text):
+            if part:
+                yield from self._feed_line(part)
+
+    def close(self) -> Iterator[tuple[str | None, str]]:
+        """Yield what was held back."""
+        yield from self._decide()
+
+    def _feed_line(self, part: str) -> Iterator[tuple[str | None, str]]:
+        ends = part.endswith("\n")
+        if not self._held:
+            yield self.section, part
+        else:
+            self._line += part
+            if ends or _settled(self._line):
+                yield from self._decide()
+        if ends:
+            self._held = True
+
+    def _decide(self) -> Iterator[tuple[str | None, str]]:
+        line, self._line = self._line, ""
+        self._held = False
+        if match := _HEADER.match(line if line.endswith("\n") else line + "\n"):
+            self.section = _section_of(match.group(1))
+            line = line[match.end() :]
+        if line:
+            yield self.section, line
+
+
+def split_sections(text: str) -> dict[str, str]:
+    """Return the sections of an insight by name, in the order of GPRA; only those that have text."""
+    parser, found = SectionParser(), dict.fromkeys(SECTIONS, "")
+    for section, piece in [*parser.feed(text), *parser.close()]:
+        if section:
+            found[section] += piece
+    return {name: body.strip() for name, body in found.items() if body.strip()}
+
+
+def trim(text: str) -> str:
+    """Drop what a cut left dangling: trailing space, and a last line that is a header without content."""
+    text = text.rstrip()
+    head, newline, last = text.rpartition("\n")
+    bare = last.strip(" \t#*_-:.").lower()
+    dangling = any(name.startswith(bare) for name in SECTIONS) if bare else True
+    return head.rstrip() if newline and dangling else text
+
+
+def opening(mode: str, continuation: Continuation | None) -> str:
+    """Return the words put into the mentor's mouth, where it can go on from them.
+
+    Small mentors forget the form of an insight and write an answer instead; begun with its first header they keep it.
+    """
+    return _OPENING if mode == "gpra" and continuation is Continuation.NATIVE else ""
+
+
+def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]:
+    """Return the prompt that buys an insight."""
+    if mode == "prefix":
+        return answer_messages(problem)
+    text = f"{_PROBLEM}{problem.question}\n\n{_ADVISE[problem.task]}"
+    return (*problem.messages[:-1], Message(role="user", content=text))
+
+
+def continue_messages(problem: Problem, written: str) -> tuple[Message, ...]:
+    """Return the prompt that asks for the rest of an insight from a mentor that cannot continue its own message."""
+    return (
+        *mentor_messages(problem),
+        Message(role="assistant", content=written),
+        Message(role="user", content=_GO_ON),
+    )
+
+
+def answer_messages(problem: Problem) -> tuple[Message, ...]:
+    """Return the prompt of a model that answers alone; the intern's prompt at every level begins the same way."""
+    instruction = _SOLVE[problem.task]
+    text = f"{instruction}\n\n{_PROBLEM}{problem.question}" if instruction else problem.question
+    return (*problem.messages[:-1], Message(role="user", content=text))
+
+
+def intern_view(problem: Problem, insight: str, mode: str = "gpra") -> tuple[tuple[Message, ...], str | None]:
+    """Return the intern's messages and the answer's prefix under `insight`.
+
+    GPRA: instruction, problem, then the insight, which only grows, so that all levels share their beginning in the
+    cache. `prefix`: the intern goes on writing where the mentor's text was cut.
+    """
+    messages = answer_messages(problem)
+    if not insight:
+        return messages, None
+    if mode == "prefix":
+        return messages, insight
+    last = messages[-1]
+    return (*messages[:-1], Message(role="user", content=f"{last.content}\n\n{_INSIGHTS}{insight}")), None
+
+
+_PROBLEM = "Problem: "
+_OPENING = "Goal:"
+_SOLVE = {
+    "math": (
+        "Solve the problem step by step with words and equations, never with code. Put the final answer in \\boxed{}."
+    ),
+    "code": "Write the complete Python function. Answer with one ```python code block.",
+    "choice": "Think step by step, then choose. Put the letter of your choice in \\boxed{}.",
+    "general": "",
+}
+_GO_ON = "You were cut off there. Go on exactly where your text stops; repeat nothing."
+_INSIGHTS = "Notes of an expert on this problem, perhaps cut short:\n"
+_NOTES = (
+    "Do not write a full solution{no_code}. Write short notes that let a weaker student solve it, under these four "
+    "headings, one or two short lines each:\n"
+    "Goal: what is asked.\n"
+)
+_ADVISE = {
+    "math": _NOTES.format(no_code=" and no code")
+    + "Planning: the steps in order.\n"
+    + "Retrieval: the facts, numbers and formulas that matter.\n"
+    + "Action: each step as one equation with its result.",
+    "code": _NOTES.format(no_code="")
+    + "Planning: the algorithm, step by step.\n"
+    + "Retrieval: the functions, data structures and edge cases that matter.\n"
+    + "Action: the key lines in pseudocode.",
+    "choice": _NOTES.format(no_code="")
+    + "Planning: how to decide between the options.\n"
+    + "Retrieval: the facts and rules that matter.\n"
+    + "Action: each step of the reasoning in a few words.",
+    "general": _NOTES.format(no_code="")
+    + "Planning: what a good answer covers, in order.\n"
+    + "Retrieval: the facts that matter.\n"
+    + "Action: how to write it, step by step.",
+}

@@ -1,0 +1,61 @@
+"""The anchors of every chart: the mentor alone, the intern alone, and the intern under a fixed level of insight."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from tandem.insight import intern_view, trim
+from tandem.ladder import Effort
+from tandem.ledger import Role
+from tandem.strategies.base import Context, answer_alone, require_end
+from tandem.strategies.source import Source
+from tandem.types import AnswerDelta, Event, Problem
+
+
+class MentorOnly:
+    """The mentor answers with its own prompt."""
+
+    roles: tuple[Role, ...] = ("mentor",)
+
+    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Stream the mentor's answer."""
+        return answer_alone("mentor", problem, ctx, "answer")
+
+
+class InternOnly:
+    """The intern answers without any insight."""
+
+    roles: tuple[Role, ...] = ("intern",)
+
+    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Stream the intern's answer."""
+        return answer_alone("intern", problem, ctx, "none")
+
+
+class Fixed:
+    """The intern answers under the insight of one level, whatever its uncertainty: ``fixed:<level>``."""
+
+    roles: tuple[Role, ...] = ("mentor", "intern")
+
+    def __init__(self, level: Effort) -> None:
+        self.level = level
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Buy the insight up to the level in one call, then stream the intern's answer."""
+        if self.level.tokens is None:
+            async for event in answer_alone("mentor", problem, ctx, self.level.name):
+                yield event
+            return
+        source = Source.open(problem, ctx, (self.level,), "thrifty")
+        try:
+            async for insight_delta in source.extend(self.level):
+                yield insight_delta
+        finally:
+            await source.close()
+        text, tokens = source.cut(self.level)
+        messages, prefix = intern_view(problem, trim(text), ctx.mentor.spec.insight_mode)
+        async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=tokens) as call:
+            async for delta in call:
+                if delta.text:
+                    yield AnswerDelta(delta.text)
+        yield ctx.conclude(problem, require_end(call), level=self.level.name, insight=trim(text), prefix=prefix or "")

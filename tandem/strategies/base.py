@@ -1,0 +1,139 @@
+"""What every strategy shares: the context it runs in, and the two ways an answer is streamed to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tandem.config import Settings
+from tandem.errors import CapabilityError, TandemError
+from tandem.grading import extract_answer
+from tandem.insight import answer_messages, split_sections
+from tandem.ladder import Ladder
+from tandem.ledger import Ledger, Purpose, Role
+from tandem.models.base import Model, Request
+from tandem.models.call import Call
+from tandem.spec import ModelSpec
+from tandem.sufficiency.policy import Policy
+from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling, Solution
+
+
+@dataclass(slots=True)
+class Context:
+    """One problem's run of one strategy: the models, the wishes, and what has happened so far."""
+
+    strategy: str
+    mentor: Model
+    intern: Model
+    settings: Settings
+    ladder: Ladder
+    policy: Policy | None = None
+    draft_tokens: int | None = 64  # None: the whole answer is the draft
+    ledger: Ledger = field(default_factory=Ledger)
+    trace: list[Decision] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def model(self, role: Role) -> Model:
+        """Return the model in `role`."""
+        return self.mentor if role == "mentor" else self.intern
+
+    def max_tokens(self, role: Role) -> int:
+        """Return the cap on an answer by `role`."""
+        return self.settings.mentor_max_tokens if role == "mentor" else self.settings.intern_max_tokens
+
+    def call(
+        self,
+        role: Role,
+        purpose: Purpose,
+        problem: Problem,
+        messages: tuple[Message, ...],
+        *,
+        max_tokens: int | None = None,
+        prefix: str | None = None,
+        logprobs: bool = False,
+        read_tokens: int = 0,
+    ) -> Call:
+        """Open one metered call; a use as a context manager closes it whatever happens."""
+        request = Request(
+            messages=messages,
+            purpose=purpose,
+            max_tokens=max_tokens or self.max_tokens(role),
+            sampling=self.sampling(problem),
+            prefix=prefix,
+            top_logprobs=self.settings.top_logprobs if logprobs else None,
+            affinity=problem.id,
+        )
+        return Call(self.model(role), request, role, self.ledger, read_tokens=read_tokens)
+
+    def sampling(self, problem: Problem) -> Sampling:
+        """Return the problem's own sampling, else the run's."""
+        return problem.sampling or self.settings.sampling
+
+    def conclude(
+        self,
+        problem: Problem,
+        call: Call,
+        *,
+        level: str,
+        insight: str = "",
+        prefix: str = "",
+    ) -> Solution:
+        """Make the solution of the call that wrote the answer; the call must have ended."""
+        text = prefix + call.text
+        specs: tuple[ModelSpec, ...] = (self.mentor.spec, self.intern.spec)
+        return Solution(
+            problem_id=problem.id,
+            strategy=self.strategy,
+            answer=extract_answer(problem.task, text),
+            text=text,
+            level=level,
+            answered_by=call.role,
+            insight=insight,
+            sections=split_sections(insight),
+            trace=self.trace,
+            ledger=self.ledger,
+            truncated=call.finish_reason == "length",
+            seconds=time.monotonic() - self.started,
+            synthetic=any(spec.synthetic for spec in specs),
+            classifier=self.policy.judge.id if self.policy else None,
+        )
+
+
+class Strategy(Protocol):
+    """A method with the common interface: problem in, events out, the last one the solution.
+
+    `roles` are the models that it calls; the others are not even loaded.
+    """
+
+    roles: tuple[Role, ...]
+
+    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Solve one problem. Closing the iterator aborts both models' requests."""
+        ...
+
+
+async def answer_alone(role: Role, problem: Problem, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
+    """Let one model answer with its own unchanged prompt."""
+    async with ctx.call(role, "answer", problem, answer_messages(problem)) as call:
+        async for delta in call:
+            if delta.text:
+                yield AnswerDelta(delta.text)
+    yield ctx.conclude(problem, require_end(call), level=level)
+
+
+def require_end(call: Call) -> Call:
+    """Return a call that ended properly; raises TandemError for a stream without an end."""
+    if not call.finished:
+        raise TandemError(f"{call.model.spec.name} ended its stream without a finish reason")
+    return call
+
+
+def need_logprobs(model: Model, strategy: str) -> None:
+    """Raise CapabilityError if the intern cannot show its uncertainty."""
+    if not model.spec.logprobs:
+        raise CapabilityError(
+            f"strategy '{strategy}' reads the intern's log-probabilities, and {model.spec.name} exposes none; "
+            "take an intern that does, or --strategy fixed:<level>"
+        )

@@ -1,0 +1,207 @@
+"""Where insight comes from: one mentor generation per problem, bought at one of two paces.
+
+`eager`: one stream goes on while the intern drafts; what overshoots is in the ledger. `thrifty`: the mentor is asked
+level by level and takes its own text up again. Either way the intern sees the insight cut at the level's boundary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from tandem.errors import CapabilityError, TandemError
+from tandem.insight import SECTIONS, Insight, SectionParser, continue_messages, mentor_messages, opening, split_sections
+from tandem.ladder import Effort, Ladder
+from tandem.models.call import Call
+from tandem.spec import Continuation, ModelSpec
+from tandem.strategies.base import Context
+from tandem.types import InsightDelta, Problem
+
+OpenPace = Literal["eager", "thrifty"]
+
+
+class Source:
+    """The insight of one problem as it is bought. Use `open`; `close` aborts what the mentor still writes."""
+
+    def __init__(self, problem: Problem, ctx: Context) -> None:
+        self.insight = Insight()
+        self.insight.feed(opening(ctx.mentor.spec.insight_mode, ctx.mentor.spec.continuation), 0)
+        self._problem = problem
+        self._ctx = ctx
+        self._parser = SectionParser()
+        self._shown = 0  # characters already yielded as deltas
+
+    @staticmethod
+    def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> Source:
+        """Return the source for a pace; an eager one starts the mentor at once."""
+        budget = max((level.tokens or 0 for level in ladder), default=0)
+        if pace == "eager" and budget:
+            return _Eager(problem, ctx, budget)
+        return _Thrifty(problem, ctx)
+
+    def cut(self, level: Effort) -> tuple[str, int]:
+        """Return the insight at a level's boundary, and its mentor tokens."""
+        return self.insight.cut(level.tokens or 0)
+
+    def exhausted(self, level: Effort) -> bool:
+        """Whether no later level can add anything to this one."""
+        return self.insight.exhausted(level.tokens or 0)
+
+    async def extend(self, level: Effort) -> AsyncIterator[InsightDelta]:
+        """Buy up to `level` and yield the text that this adds, as it arrives."""
+        if not level.tokens:
+            return
+        async for _ in self._buy(level.tokens):
+            text, _used = self.cut(level)
+            fresh, self._shown = text[self._shown :], max(self._shown, len(text))
+            for section, piece in self._parser.feed(fresh):
+                yield InsightDelta(piece, level.name, section)
+        if self.insight.finished:
+            for section, piece in self._parser.close():
+                yield InsightDelta(piece, level.name, section)
+
+    def _buy(self, budget: int) -> AsyncIterator[None]:
+        """Wait until the insight has `budget` tokens or its end, yielding whenever it has grown."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Stop the mentor."""
+
+    def _call(self, max_tokens: int) -> Call:
+        """Open a call that continues what is written so far."""
+        prefix = self.insight.text or None
+        messages = mentor_messages(self._problem, self._ctx.mentor.spec.insight_mode)
+        return self._ctx.call("mentor", "insight", self._problem, messages, max_tokens=max_tokens, prefix=prefix)
+
+
+class _Eager(Source):
+    """One stream, read by a task of its own."""
+
+    def __init__(self, problem: Problem, ctx: Context, budget: int) -> None:
+        super().__init__(problem, ctx)
+        self._grown = asyncio.Event()
+        self._error: BaseException | None = None
+        self._done = False
+        self._task = asyncio.create_task(self._read(budget))
+
+    async def _read(self, budget: int) -> None:
+        try:
+            async with self._call(budget) as call:
+                async for delta in call:
+                    self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
+                    self._grown.set()
+                self.insight.finished = call.finish_reason == "stop"
+        except Exception as error:  # it belongs to whoever waits for the insight
+            self._error = error
+        finally:
+            self._done = True
+            self._grown.set()
+
+    async def _buy(self, budget: int) -> AsyncIterator[None]:
+        while True:
+            if self.insight.tokens >= budget or self._done:
+                if self._error and self.insight.tokens < budget:
+                    raise self._error
+                yield
+                return
+            self._grown.clear()
+            yield
+            await self._grown.wait()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class _Thrifty(Source):
+    """One call a level; the mentor continues its own text, natively or section by section."""
+
+    async def _buy(self, budget: int) -> AsyncIterator[None]:
+        have = self.insight.tokens
+        if self.insight.finished or have >= budget:
+            yield
+            return
+        continuation = self._ctx.mentor.spec.continuation
+        if have and continuation is Continuation.SECTIONS:
+            async for _ in self._next_sections(budget - have):
+                yield
+            return
+        if have and continuation is not Continuation.NATIVE:
+            raise CapabilityError(f"{self._ctx.mentor.spec.name} cannot continue its own text; use --pace eager")
+        async with self._call(budget - have) as call:
+            async for delta in call:
+                self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
+                yield
+            self._note_end(call)
+
+    async def _next_sections(self, tokens: int) -> AsyncIterator[None]:
+        """Ask for what is missing, giving the text so far; what the mentor repeats of it is trimmed."""
+        written = self.insight.text
+        messages = continue_messages(self._problem, written)
+        call = self._ctx.call("mentor", "insight", self._problem, messages, max_tokens=tokens)
+        held, clear = "", False
+        async with call:
+            async for delta in call:
+                if clear:
+                    self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
+                    yield
+                    continue
+                held += delta.text
+                # Hold back as long as the reply may still be repeating the end of what was given.
+                if clear := not _repeats(written, held):
+                    fresh = trim_overlap(written, held)
+                    self.insight.feed(fresh, self._ctx.mentor.count(fresh))
+                    yield
+            if not clear and (fresh := trim_overlap(written, held)):
+                self.insight.feed(fresh, self._ctx.mentor.count(fresh))
+            self._note_end(call)
+        yield
+
+    def _note_end(self, call: Call) -> None:
+        if not call.finished:
+            raise TandemError(f"{call.model.spec.name} ended its stream without a finish reason")
+        complete = len(split_sections(self.insight.text)) == len(SECTIONS)
+        natural = self._ctx.mentor.spec.continuation is not Continuation.SECTIONS or complete
+        self.insight.finished = call.finish_reason == "stop" and (natural or call.tokens == 0)
+
+
+_WINDOW = 400  # characters of earlier text in which a repetition is looked for
+
+
+def _repeats(written: str, held: str) -> bool:
+    stripped = held.strip()
+    return not stripped or (len(stripped) < _WINDOW and stripped in written)
+
+
+def trim_overlap(written: str, reply: str) -> str:
+    """Return `reply` without the longest beginning of it that `written` ends with."""
+    for size in range(min(len(written), len(reply), _WINDOW), 0, -1):
+        if written.endswith(reply[:size]):
+            return reply[size:]
+    return reply
+
+
+def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shares: dict[str, float]) -> OpenPace:
+    """Return the cheaper pace by price (by tokens for a model without one).
+
+    Eager risks the text between the level where one stops and the next; thrifty re-reads prompt and insight once per
+    further level. Both are weighed with the shares of problems that stop at each level (even shares if unknown).
+    """
+    budgets = [level.tokens for level in ladder if level.tokens]
+    if mentor.continuation in (None, Continuation.NONE) or not budgets:
+        return "eager"
+    price_in, price_out = (mentor.prices.input, mentor.prices.output) if mentor.prices else (1.0, 1.0)
+    if mentor.prices and mentor.prices.cached_input is not None:
+        price_in = mentor.prices.cached_input
+    even = 1 / (len(ladder) or 1)
+    reach, overshoot, reread = 1.0, 0.0, 0.0
+    for position, level in enumerate(ladder[:-1]):
+        stop = reach * min(stop_shares.get(level.name, even), 1.0)
+        later = ladder[position + 1].tokens
+        if later:
+            overshoot += stop * (later - (level.tokens or 0)) * price_out
+        reach -= stop
+        if level.tokens and later:
+            reread += reach * (prompt_tokens + level.tokens) * price_in
+    return "thrifty" if reread <= overshoot else "eager"

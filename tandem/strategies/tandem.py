@@ -1,0 +1,109 @@
+"""The method: insights bought level by level until the intern's own uncertainty says that they suffice.
+
+arXiv 2604.23623. We depart from it in that the draft is the head of the stream that becomes the answer, the mentor
+writes once per problem, and the policy also gives up where no later level is worth its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from tandem.errors import TandemError
+from tandem.insight import answer_messages, intern_view, trim
+from tandem.ladder import Effort, Ladder
+from tandem.ledger import Role
+from tandem.models.call import Call
+from tandem.strategies.base import Context, answer_alone, need_logprobs, require_end
+from tandem.strategies.source import OpenPace, Source, choose_pace
+from tandem.sufficiency.policy import Policy
+from tandem.sufficiency.signals import draft_signals
+from tandem.types import AnswerDelta, Decision, Event, Problem
+
+
+class Tandem:
+    """The algorithm of DESIGN.md: climb the ladder, read a draft at each level, stop when the policy says so."""
+
+    roles: tuple[Role, ...] = ("mentor", "intern")
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Solve one problem. Raises CapabilityError for an intern without log-probabilities."""
+        need_logprobs(ctx.intern, ctx.strategy)
+        if ctx.policy is None:
+            raise TandemError(f"strategy '{ctx.strategy}' needs a classifier")
+        insight_levels = tuple(level for level in ctx.ladder if not level.is_answer)
+        source = Source.open(problem, ctx, insight_levels, _pace(problem, ctx))
+        try:
+            async for event in self._climb(problem, ctx, ctx.policy, source):
+                yield event
+        finally:
+            await source.close()
+
+    async def _climb(
+        self, problem: Problem, ctx: Context, policy: Policy, source: Source
+    ) -> AsyncGenerator[Event, None]:
+        seen = -1  # mentor tokens under the last draft
+        for position, level in enumerate(ctx.ladder):
+            if level.is_answer:
+                await source.close()
+                async for event in answer_alone("mentor", problem, ctx, level.name):
+                    yield event
+                return
+            async for insight_delta in source.extend(level):
+                yield insight_delta
+            text, tokens = source.cut(level)
+            later = _later(ctx.ladder[position + 1 :], source.exhausted(level))
+            if tokens == seen and later:  # `same_as` the level before
+                continue
+            seen = tokens
+            messages, prefix = intern_view(problem, trim(text), ctx.mentor.spec.insight_mode)
+            async with ctx.call(
+                "intern", "answer", problem, messages, prefix=prefix, logprobs=True, read_tokens=tokens
+            ) as call:
+                decision = await self._judge(call, ctx, policy, level, tokens, later)
+                ctx.trace.append(decision)
+                yield decision
+                if decision.action == "go_on":
+                    await call.close("probe")
+                    continue
+                if decision.action == "answer":
+                    await call.close("probe")
+                    await source.close()
+                    async for event in answer_alone("mentor", problem, ctx, ctx.ladder[-1].name):
+                        yield event
+                    return
+                await source.close()
+                yield AnswerDelta(call.text)
+                async for delta in call:
+                    if delta.text:
+                        yield AnswerDelta(delta.text)
+            yield ctx.conclude(problem, require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
+            return
+
+    async def _judge(
+        self, call: Call, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder
+    ) -> Decision:
+        """Read the draft off the stream and let the policy decide."""
+        wanted = ctx.draft_tokens
+        async for _ in call:
+            if wanted is not None and call.tokens >= wanted:
+                break
+        stats = call.stats if wanted is None else call.stats[:wanted]
+        if call.tokens and not stats:
+            raise TandemError(
+                f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
+            )
+        ended = call.finish_reason is not None and len(stats) == call.tokens
+        return policy.decide(level, draft_signals(stats, ended=ended), tokens, later)
+
+
+def _later(rest: Ladder, exhausted: bool) -> Ladder:
+    """Return the levels that still add something: only the mentor's answer once its insight has ended."""
+    return tuple(level for level in rest if level.is_answer or not exhausted)
+
+
+def _pace(problem: Problem, ctx: Context) -> OpenPace:
+    if ctx.settings.pace != "auto":
+        return ctx.settings.pace
+    prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(problem))
+    shares = ctx.policy.card.stop_shares if ctx.policy else {}
+    return choose_pace(ctx.ladder, ctx.mentor.spec, prompt, shares)

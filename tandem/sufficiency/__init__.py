@@ -1,0 +1,1 @@
+"""Sufficiency: signals of a draft, the classifier that reads them, and the policy that decides on them."""

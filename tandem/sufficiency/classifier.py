@@ -1,0 +1,147 @@
+"""The sufficiency classifier with its card: saved with skops, loaded from trusted types only, matched to a pair."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tandem.errors import ClassifierMismatchError, TandemError, UsageError, nearest
+from tandem.ladder import Effort, Ladder, format_ladder
+from tandem.models.logprobs import ESTIMATOR
+from tandem.paths import shipped
+from tandem.spec import ModelSpec
+from tandem.sufficiency.policy import PolicyCard
+from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
+from tandem.types import Sampling
+
+FEATURES = (*NAMES, "log_insight_tokens")
+_MODEL, _CARD = "classifier.skops", "card.json"
+
+
+class Card(BaseModel):
+    """What a classifier was fitted on, how it is to be used, and what it achieved on held-out problems."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    created: str
+    command: str
+    mentor: str
+    intern: str
+    ladder: str  # with every budget, and `answer` where the policy may use it
+    draft_tokens: int | None  # None: the whole answer is the draft
+    signal_version: str
+    estimator: str
+    logprobs_mode: str
+    top_logprobs: int
+    temperature: float
+    insight_mode: str
+    aim: str
+    policy: PolicyCard
+    data: dict[str, Any]  # datasets, counts, and the id hashes of the fit, calibration and threshold parts
+    figures: dict[str, Any]
+    notes: list[str] = []
+
+
+class Classifier:
+    """A fitted classifier: `sufficiency` is what the policy asks, one draft at a time."""
+
+    def __init__(self, estimator: Any, card: Card) -> None:
+        """`estimator` has sklearn's `predict_proba` over FEATURES."""
+        self.estimator = estimator
+        self.card = card
+        self.id = card.id
+
+    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
+        """Return the calibrated probability that the intern, given this insight, answers correctly."""
+        return float(self.estimator.predict_proba(feature_matrix([(signals, insight_tokens)]))[0, 1])
+
+    def save(self, folder: Path) -> None:
+        """Write the model (skops) and its card."""
+        import skops.io
+
+        folder.mkdir(parents=True, exist_ok=True)
+        skops.io.dump(self.estimator, folder / _MODEL)
+        text = json.dumps(self.card.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        (folder / _CARD).write_text(text + "\n", encoding="utf-8")
+
+    def differences(self, mentor: ModelSpec, intern: ModelSpec, sampling: Sampling, ladder: Ladder) -> list[str]:
+        """Return what differs between this run and the card (pair, temperature, ladder); empty: it is calibrated.
+
+        Raises ClassifierMismatchError for another signal version, entropy estimator or log-probability mode.
+        """
+        card = self.card
+        hard = {
+            "signal version": (card.signal_version, SIGNAL_VERSION),
+            "entropy estimator": (card.estimator, ESTIMATOR),
+            "log-probability mode": (card.logprobs_mode, intern.logprobs_mode),
+        }
+        for what, (fitted, here) in hard.items():
+            if fitted != here:
+                raise ClassifierMismatchError(
+                    f"classifier '{self.id}' was fitted with {what} '{fitted}', this run has '{here}'; "
+                    "train one for this set-up (tandem train) or name another with --classifier"
+                )
+        budgets = set(card.ladder.split(","))
+        pairs = {
+            "mentor": card.mentor == mentor.name,
+            "intern": card.intern == intern.name,
+            "temperature": math.isclose(card.temperature, sampling.temperature),
+            "ladder": set(format_ladder(ladder).split(",")) <= budgets,
+        }
+        return [what for what, same in pairs.items() if not same]
+
+
+def feature_matrix(rows: Iterable[tuple[Mapping[str, float], int]]) -> np.ndarray:
+    """Return (n, len(FEATURES)) float64 from (signals, insight tokens)."""
+    return np.asarray([[*(signals[name] for name in NAMES), math.log1p(tokens)] for signals, tokens in rows])
+
+
+def available() -> dict[str, Path]:
+    """Return the shipped classifiers by id."""
+    root = shipped("classifiers")
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{_CARD}"))}
+
+
+def load_classifier(name: str) -> Classifier:
+    """Load a shipped classifier by id, or one from a folder.
+
+    Raises UsageError for an unknown name, TandemError for a corrupt file or one with untrusted types.
+    """
+    import skops.io
+
+    folder = available().get(name) or Path(name)
+    if not (folder / _CARD).is_file():
+        raise nearest("classifier", name, available())
+    try:
+        card = Card.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
+        untrusted = [t for t in skops.io.get_untrusted_types(file=folder / _MODEL) if not t.startswith("sklearn.")]
+        if untrusted:
+            raise TandemError(f"classifier {folder} holds types that are not trusted: {', '.join(untrusted)}")
+        trusted = skops.io.get_untrusted_types(file=folder / _MODEL)
+        estimator = skops.io.load(folder / _MODEL, trusted=trusted)
+    except (ValidationError, ValueError, OSError) as error:
+        raise TandemError(f"classifier {folder} cannot be read: {str(error).splitlines()[0]}") from None
+    except TandemError:
+        raise
+    except Exception as error:  # a damaged archive fails in many ways inside skops
+        raise TandemError(f"classifier {folder / _MODEL} is corrupt ({type(error).__name__})") from None
+    return Classifier(estimator, card)
+
+
+def default_classifier(mentor: str, intern: str) -> Classifier:
+    """Return the shipped classifier of this pair, else the one that is nearest: same intern, same mentor, any."""
+    cards = {name: json.loads((path / _CARD).read_text(encoding="utf-8")) for name, path in available().items()}
+    if not cards:
+        raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
+
+    def nearness(name: str) -> tuple[bool, bool]:
+        return (cards[name]["intern"] == intern, cards[name]["mentor"] == mentor)
+
+    return load_classifier(max(cards, key=nearness))

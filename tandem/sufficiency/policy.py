@@ -1,0 +1,131 @@
+"""The policy: from sufficiency and level to `stop`, `go on` or `answer`.
+
+It stops when sufficiency reaches the level's threshold, or when no later level's expected gain is worth lambda times
+its expected cost, so that a hopeless problem does not climb the whole ladder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tandem.ladder import ANSWER, Effort
+from tandem.types import Action, Decision
+
+
+class Gain(BaseModel):
+    """Chance of a right answer at a later level, given sufficiency p now: sigmoid(offset + slope * logit(p)).
+
+    `cost` is what going there adds on average, as a share of what the mentor alone costs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offset: float
+    slope: float
+    cost: float
+
+    def chance(self, sufficiency: float) -> float:
+        """Return the expected correctness there."""
+        return _sigmoid(self.offset + self.slope * _logit(sufficiency))
+
+
+class PolicyCard(BaseModel):
+    """What `tandem train` found: thresholds by level, lambda, and the gains from each level to each later one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    thresholds: dict[str, float]
+    price: float = 0.0  # lambda: points of accuracy that one mentor-only cost is worth
+    gains: dict[str, dict[str, Gain]] = {}
+    stop_shares: dict[str, float] = {}  # of the problems seen at a level, how many stopped there
+
+
+class Judge(Protocol):
+    """Anything that turns a draft's signals into sufficiency, 0 to 1."""
+
+    id: str
+
+    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
+        """Return the probability that the intern answers correctly."""
+        ...
+
+
+class Policy:
+    """Decides level by level. One object serves a whole run.
+
+    For a pair that the classifier was not fitted on (`calibrated` false) the thresholds are quantiles of this
+    run's own first sufficiencies, so that as many problems stop at each level as the card says; until `warm_up`
+    are seen at a level, the card's thresholds hold.
+    """
+
+    def __init__(self, judge: Judge, card: PolicyCard, *, calibrated: bool = True, warm_up: int = 16) -> None:
+        self.judge = judge
+        self.card = card
+        self.calibrated = calibrated
+        self._warm_up = warm_up
+        self._seen: dict[str, list[float]] = {}
+
+    def threshold(self, level: Effort) -> float:
+        """Return the sufficiency from which on this level is enough."""
+        own = self.card.thresholds.get(level.name)
+        seen = self._seen.get(level.name, [])
+        if self.calibrated or len(seen) < self._warm_up:
+            return own if own is not None else _default_threshold(self.card)
+        share = self.card.stop_shares.get(level.name, 0.5)
+        return float(np.quantile(seen, 1 - share))
+
+    def decide(
+        self, level: Effort, signals: Mapping[str, float], insight_tokens: int, later: Sequence[Effort]
+    ) -> Decision:
+        """Judge one draft; `later` are the levels that can still be bought (none: it stops)."""
+        p = self.judge.sufficiency(level, signals, insight_tokens)
+        threshold = self.threshold(level)
+        action, reason = self.verdict(level, p, later)
+        if not self.calibrated and len(seen := self._seen.setdefault(level.name, [])) < self._warm_up:
+            seen.append(p)
+        return Decision(
+            level=level.name,
+            action=action,
+            sufficiency=p,
+            threshold=threshold,
+            calibrated=self.calibrated,
+            reason=reason,
+            insight_tokens=insight_tokens,
+            signals=dict(signals),
+        )
+
+    def verdict(self, level: Effort, p: float, later: Sequence[Effort]) -> tuple[Action, str]:
+        """Return the action at a level for sufficiency `p`, and why."""
+        if not later:
+            return "stop", "no later level"
+        if p >= self.threshold(level):
+            return "stop", "sufficient"
+        gains = self.card.gains.get(level.name, {}) if self.calibrated else {}
+        known = [(g.chance(p) - p - self.card.price * g.cost, e.name) for e in later if (g := gains.get(e.name))]
+        if known:
+            worth, best = max(known)
+            if worth <= 0:
+                return "stop", "no later level is worth its cost"
+            if best == ANSWER:
+                return "answer", "the mentor's own answer is worth most"
+        elif all(e.is_answer for e in later):
+            return "answer", "insufficient"
+        return "go_on", "insufficient"
+
+
+def _default_threshold(card: PolicyCard) -> float:
+    return float(np.median(list(card.thresholds.values()))) if card.thresholds else 0.5
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, 1e-4), 1 - 1e-4)
+    return math.log(p / (1 - p))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

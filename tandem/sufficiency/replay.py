@@ -1,0 +1,129 @@
+"""Replaying a collected table: what a policy would have answered and paid, without calling a model.
+
+A problem is a dict of level name to row (evaluation/collection.py writes them). Costs are honest TFLOPs by
+`ModelSpec.tflops` without any prefix cache: every draft pays its whole prompt, so a real run costs at most this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tandem.ladder import Ladder
+from tandem.spec import ModelSpec
+from tandem.sufficiency.policy import Policy
+
+Row = Mapping[str, Any]
+Levels = Mapping[str, Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One problem replayed."""
+
+    level: str
+    correct: bool
+    tflops: float
+    mentor_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two specs that price a replay; both need their sizes."""
+
+    mentor: ModelSpec
+    intern: ModelSpec
+
+    def insight(self, row: Row) -> float:
+        """TFLOPs of the mentor's one generation up to this level."""
+        tokens = row["insight_tokens"]
+        return _known(self.mentor.tflops(row["mentor_prompt_tokens"], 0, tokens)) if tokens else 0.0
+
+    def answer(self, row: Row) -> float:
+        """TFLOPs of the whole answer in this row, by whoever wrote it."""
+        spec = self.mentor if row["level"] == "answer" else self.intern
+        return _known(spec.tflops(row["prompt_tokens"], 0, row["completion_tokens"]))
+
+    def draft(self, row: Row, tokens: int | None) -> float:
+        """TFLOPs of a discarded draft of `tokens` (None: the whole answer)."""
+        written = row["completion_tokens"] if tokens is None else min(tokens, row["completion_tokens"])
+        return _known(self.intern.tflops(row["prompt_tokens"], 0, written))
+
+
+def _known(tflops: float | None) -> float:
+    if tflops is None:
+        raise ValueError("a replay needs both models' sizes and architectures")
+    return tflops
+
+
+def fixed(problem: Levels, level: str, pair: Pair) -> Outcome:
+    """Return the outcome of always using one level."""
+    row = problem[level]
+    mentor = row["completion_tokens"] if level == "answer" else row["insight_tokens"]
+    insight = 0.0 if level == "answer" else pair.insight(row)
+    return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor)
+
+
+def replay(
+    problem: Levels, ladder: Ladder, policy: Policy, pair: Pair, draft: int | None, p: Mapping[str, float]
+) -> Outcome:
+    """Return what the policy makes of one problem; `p` is the sufficiency at each of its levels.
+
+    The walk is that of strategies/tandem.py: levels that add nothing are passed over.
+    """
+    cost, seen = 0.0, -1
+    for position, level in enumerate(ladder):
+        row = problem[level.name]
+        if level.is_answer:
+            bought = max(seen, 0)
+            return Outcome("answer", bool(row["correct"]), cost + pair.answer(row), bought + row["completion_tokens"])
+        tokens = row["insight_tokens"]
+        later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
+        if tokens == seen and later:
+            continue
+        spent = pair.insight(row) - (pair.insight(_row_of(problem, seen)) if seen > 0 else 0.0)
+        cost, seen = cost + spent, tokens
+        action, _ = policy.verdict(level, p[level.name], later)
+        if action == "stop":
+            return Outcome(level.name, bool(row["correct"]), cost + pair.answer(row), tokens)
+        cost += pair.draft(row, draft)
+        if action == "answer":
+            final = problem["answer"]
+            bought = tokens + final["completion_tokens"]
+            return Outcome("answer", bool(final["correct"]), cost + pair.answer(final), bought)
+    raise ValueError("the ladder has no level that completes")
+
+
+def _row_of(problem: Levels, tokens: int) -> Row:
+    return next(row for row in problem.values() if row.get("insight_tokens") == tokens)
+
+
+def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:
+    """Return the cheapest right level, else the cheapest level."""
+    outcomes = sorted((fixed(problem, level, pair) for level in levels), key=lambda o: o.tflops)
+    return next((o for o in outcomes if o.correct), outcomes[0])
+
+
+def mean_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return accuracy, mean TFLOPs and mean mentor tokens."""
+    return {
+        "accuracy": float(np.mean([o.correct for o in outcomes])),
+        "tflops": float(np.mean([o.tflops for o in outcomes])),
+        "mentor_tokens": float(np.mean([o.mentor_tokens for o in outcomes])),
+    }
+
+
+def level_shares(outcomes: Sequence[Outcome], ladder: Ladder) -> dict[str, float]:
+    """Return the share of problems that ended at each level."""
+    return {level.name: sum(o.level == level.name for o in outcomes) / max(len(outcomes), 1) for level in ladder}
+
+
+def chord(point: float, cheap: tuple[float, float], dear: tuple[float, float]) -> float:
+    """Return the accuracy of a random mix of two (cost, accuracy) points at cost `point`; flat beyond the dear one."""
+    (c0, a0), (c1, a1) = cheap, dear
+    if point >= c1 or c1 <= c0:
+        return a1
+    return a0 + (a1 - a0) * max(point - c0, 0.0) / (c1 - c0)
