@@ -1,0 +1,132 @@
+r"""What a text gives as its answer. Only what follows the thinking block counts.
+
+Math, in this order: the last balanced \boxed{...} or \fbox{...}; a line `#### x` among the last three; what follows
+"answer is", "answer:" or "answer =" in the last three lines; the whole text if it is itself a bare answer; at last
+the formula that ends the last line, or the last number in it. A number further up is never taken: a text that only
+calculates has no answer, nor has one that ends inside its only box.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tandem.boxed import last_boxed
+from tandem.types import TaskKind
+
+_TAIL_LINES, _TAIL_CHARACTERS = 3, 2000
+_OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?!\s*\})")
+_HASHES = re.compile(r"^#### *([-+$€£\\(\[{.\d].*)$", re.MULTILINE)
+_PHRASE = re.compile(r"\banswer\b[^.:=\n]{0,60}?(?:\bis\b|[:=\n])[\s*:=]*(?P<rest>[^\s*:=].*)", re.IGNORECASE)
+_SPAN = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)(.+?)(?<=\S)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_SENTENCE_END = re.compile(r"\.(?=\s|$)|[;!?]|,? (?:because|since|which|so)\b")
+_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_NUMBER = re.compile(rf"(?:(?<![\w)}}])[-−])?\$?(?:\\frac\{{\d+\}}\{{\d+\}}|(?:{_DECIMAL})(?:/\d+)?\s?(?:\\?%)?)")
+_BARE_WORDS = {"sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "pi", "and", "or", "in", "inf"}
+_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?|\(?([A-Z])[).:]\s*\S.*", re.DOTALL)
+_LETTER_PHRASE = re.compile(r"(?i:\banswer\b)[^.:=\n]{0,60}?(?:\bis\b|[:=])[\s*:=]*\(?([A-Z])\b(?!')")
+
+
+def extract_answer(task: TaskKind, text: str) -> str | None:
+    """Return the answer in `text`, or None if it gives none.
+
+    `math`: see the module; `code`: the last closed ```python fence, else the last closed fence; `choice`: the letter,
+    boxed, after "answer is", in parentheses in the last lines, or alone; `general`: what is boxed, else all the text.
+    A thinking block that never closes means no answer.
+    """
+    seen = _after_thinking(text)
+    if not seen:
+        return None
+    if task == "math":
+        return _math(seen)
+    if task == "code":
+        return _code(seen)
+    if task == "choice":
+        return _choice(seen)
+    return last_boxed(seen) or seen
+
+
+def _after_thinking(text: str) -> str:
+    answer = text.rpartition("</think>")[2]
+    return "" if "<think>" in answer else answer.strip()
+
+
+def _tail(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
+
+
+def _math(text: str) -> str | None:
+    if boxed := last_boxed(text):
+        return boxed
+    return None if _OPEN_BOX.search(text) else _unboxed(text)  # an open box: cut off in the midst of the answer
+
+
+def _unboxed(text: str) -> str | None:
+    tail = _tail(text)
+    if hashes := _HASHES.findall(tail):
+        return str(hashes[-1]).strip()
+    if phrased := [rest for match in _PHRASE.finditer(tail) if (rest := _stated(match["rest"]))]:
+        return next((rest for rest in reversed(phrased) if re.search(r"[\d\\]", rest)), phrased[-1])
+    if _is_bare(text):
+        return text
+    line = tail.splitlines()[-1]
+    spans = list(_SPAN.finditer(line))
+    if spans and not re.search(r"\w", line[spans[-1].end() :]):
+        return _inside(spans[-1])
+    numbers = _NUMBER.findall(line)
+    return numbers[-1].strip() if numbers else None
+
+
+def _inside(span: re.Match[str]) -> str:
+    return next(group for group in span.groups() if group is not None).strip()
+
+
+def _stated(rest: str) -> str:
+    """Return what "the answer is" states: the formula that follows at once, else the words up to the sentence's end."""
+    if span := _SPAN.match(rest):
+        return _inside(span)
+    return _SENTENCE_END.split(rest, maxsplit=1)[0].strip(" *_`.,")
+
+
+def _is_bare(text: str) -> bool:
+    """Whether the text is an answer and nothing else: a formula, a number with its unit, a word or three."""
+    if "\n" in text or len(text) > 200:
+        return False
+    formula = re.sub(r"\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}|\\[A-Za-z]+(?:\s*\{[pbvB]?matrix\})?", " ", text)
+    prose = re.findall(r"(?<![\w^])[A-Za-z]{2,}(?=[\s.,;:!?]|$)", formula)
+    words = [word for word in prose if word.lower() not in _BARE_WORDS and not word.isupper()]
+    if not re.search(r"\d", formula):
+        return len(words) <= 3
+    return not words or re.fullmatch(rf"\$?(?:{_DECIMAL})\s*[A-Za-z]+(?:\^?[23²³])?\.?", text) is not None
+
+
+def _code(text: str) -> str | None:
+    last: dict[bool, str] = {}  # by whether the fence says python
+    language: str | None = None
+    body: list[str] = []
+    for line in text.splitlines():
+        if not line.lstrip().startswith("```"):
+            body.append(line)
+        elif language is None:
+            language, body = line.strip().strip("`").strip().lower(), []
+        else:
+            last[language in ("python", "py", "python3")] = "\n".join(body)
+            language = None
+    return last.get(True, last.get(False))
+
+
+def _choice(text: str) -> str | None:
+    if (boxed := last_boxed(text)) and (letter := _letter(boxed)):
+        return letter
+    tail = _tail(text)
+    if stated := _LETTER_PHRASE.findall(tail):
+        return str(stated[-1])
+    if marked := re.findall(r"\(([A-Z])\)", tail):
+        return str(marked[-1])
+    return _letter(text)
+
+
+def _letter(text: str) -> str | None:
+    bare = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", text).strip(" $*")
+    match = _LETTER.fullmatch(bare)
+    return (match[1] or match[2]).upper() if match else None
