@@ -50,8 +50,9 @@ async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
     """
     card = await _served_card(endpoint)
     update: dict[str, Any] = {}
-    if spec.context is None:
-        update["context"] = card.get("max_model_len") or card.get("context_length")
+    # What the server allows, not what the model could: vLLM is often started with less.
+    if served := card.get("max_model_len") or card.get("context_length"):
+        update["context"] = served
     if spec.continuation is None:
         path = _file(endpoint)
         findings = _load(path) or await _ask(endpoint, spec)

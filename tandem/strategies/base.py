@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tandem.config import Settings
-from tandem.errors import CapabilityError, TandemError
+from tandem.errors import CapabilityError, TandemError, UsageError
 from tandem.grading import extract_answer
 from tandem.insight import answer_messages, split_sections
 from tandem.ladder import Ladder
@@ -18,6 +18,8 @@ from tandem.models.call import Call
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling, Solution
+
+_TEMPLATE = 64  # tokens that a chat template may add
 
 
 @dataclass(slots=True)
@@ -59,13 +61,32 @@ class Context:
         request = Request(
             messages=messages,
             purpose=purpose,
-            max_tokens=max_tokens or self.max_tokens(role),
+            max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role)),
             sampling=self.sampling(problem),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=problem.id,
         )
         return Call(self.model(role), request, role, self.ledger, read_tokens=read_tokens)
+
+    def _within_context(self, role: Role, messages: tuple[Message, ...], prefix: str | None, wanted: int) -> int:
+        """Return `wanted` tokens, or what the model's context leaves beside the prompt.
+
+        Raises UsageError for a prompt that fills the context.
+        """
+        model = self.model(role)
+        context = model.spec.context
+        texts = [*(m.content for m in messages), prefix or ""]
+        # No token is shorter than a byte: most prompts need no counting.
+        if context is None or sum(len(t.encode()) for t in texts) + _TEMPLATE + wanted <= context:
+            return wanted
+        left = context - sum(model.count(t) for t in texts) - _TEMPLATE
+        if left < 1:
+            raise UsageError(
+                f"the problem is too long for {model.spec.name}: {context - left} tokens with its instructions, "
+                f"{context} fit"
+            )
+        return min(wanted, left)
 
     def sampling(self, problem: Problem) -> Sampling:
         """Return the problem's own sampling, else the run's."""

@@ -109,39 +109,53 @@ def available() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{_CARD}"))}
 
 
-def load_classifier(name: str) -> Classifier:
+def find_classifier(name: str) -> Path:
+    """Return the folder of a shipped classifier by id, or of one by path; raises UsageError for an unknown name."""
+    folder = available().get(name) or Path(name)
+    if not (folder / _CARD).is_file():
+        raise nearest("classifier", name, available())
+    return folder
+
+
+def nearest_classifier(mentor: str, intern: str) -> Path:
+    """Return the folder of the pair's shipped classifier, else of the nearest: same intern, same mentor, any.
+
+    Raises UsageError if none is shipped.
+    """
+    folders = available().values()
+    if not folders:
+        raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
+
+    def nearness(folder: Path) -> tuple[bool, bool]:
+        card = read_card(folder)
+        return (card.intern == intern, card.mentor == mentor)
+
+    return max(folders, key=nearness)
+
+
+def read_card(folder: Path) -> Card:
+    """Return a classifier's card without loading its model. Raises TandemError for a damaged one."""
+    try:
+        return Card.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
+    except (ValidationError, ValueError, OSError) as error:
+        raise TandemError(f"{folder / _CARD} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def load_classifier(name: str | Path) -> Classifier:
     """Load a shipped classifier by id, or one from a folder.
 
     Raises UsageError for an unknown name, TandemError for a corrupt file or one with untrusted types.
     """
     import skops.io
 
-    folder = available().get(name) or Path(name)
-    if not (folder / _CARD).is_file():
-        raise nearest("classifier", name, available())
+    folder = find_classifier(str(name))
+    card, file = read_card(folder), folder / _MODEL
     try:
-        card = Card.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
-        untrusted = [t for t in skops.io.get_untrusted_types(file=folder / _MODEL) if not t.startswith("sklearn.")]
-        if untrusted:
-            raise TandemError(f"classifier {folder} holds types that are not trusted: {', '.join(untrusted)}")
-        trusted = skops.io.get_untrusted_types(file=folder / _MODEL)
-        estimator = skops.io.load(folder / _MODEL, trusted=trusted)
-    except (ValidationError, ValueError, OSError) as error:
-        raise TandemError(f"classifier {folder} cannot be read: {str(error).splitlines()[0]}") from None
-    except TandemError:
-        raise
+        types = skops.io.get_untrusted_types(file=file)
+        foreign = [t for t in types if not t.startswith("sklearn.")]
+        estimator = None if foreign else skops.io.load(file, trusted=types)
     except Exception as error:  # a damaged archive fails in many ways inside skops
-        raise TandemError(f"classifier {folder / _MODEL} is corrupt ({type(error).__name__})") from None
+        raise TandemError(f"classifier {file} is missing or corrupt ({type(error).__name__})") from None
+    if foreign:
+        raise TandemError(f"classifier {file} holds types that are not trusted: {', '.join(foreign)}")
     return Classifier(estimator, card)
-
-
-def default_classifier(mentor: str, intern: str) -> Classifier:
-    """Return the shipped classifier of this pair, else the one that is nearest: same intern, same mentor, any."""
-    cards = {name: json.loads((path / _CARD).read_text(encoding="utf-8")) for name, path in available().items()}
-    if not cards:
-        raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
-
-    def nearness(name: str) -> tuple[bool, bool]:
-        return (cards[name]["intern"] == intern, cards[name]["mentor"] == mentor)
-
-    return load_classifier(max(cards, key=nearness))

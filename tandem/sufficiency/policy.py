@@ -79,6 +79,12 @@ class Policy:
         share = self.card.stop_shares.get(level.name, 0.5)
         return float(np.quantile(seen, 1 - share))
 
+    def recall(self, level: str, sufficiency: float) -> None:
+        """Take up a sufficiency seen earlier in this run, so that a resumed run keeps its thresholds."""
+        seen = self._seen.setdefault(level, [])
+        if not self.calibrated and len(seen) < self._warm_up:
+            seen.append(sufficiency)
+
     def decide(
         self, level: Effort, signals: Mapping[str, float], insight_tokens: int, later: Sequence[Effort]
     ) -> Decision:
@@ -86,8 +92,7 @@ class Policy:
         p = self.judge.sufficiency(level, signals, insight_tokens)
         threshold = self.threshold(level)
         action, reason = self.verdict(level, p, later)
-        if not self.calibrated and len(seen := self._seen.setdefault(level.name, [])) < self._warm_up:
-            seen.append(p)
+        self.recall(level.name, p)
         return Decision(
             level=level.name,
             action=action,

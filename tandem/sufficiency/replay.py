@@ -1,7 +1,8 @@
 """Replaying a collected table: what a policy would have answered and paid, without calling a model.
 
 A problem is a dict of level name to row (evaluation/collection.py writes them). Costs are honest TFLOPs by
-`ModelSpec.tflops` without any prefix cache: every draft pays its whole prompt, so a real run costs at most this.
+`ModelSpec.tflops` without any prefix cache: every draft pays its whole prompt. The insight is charged as one
+generation that ends at the level reached; a thrifty mentor without a cache re-reads more, an eager one overshoots.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.ladder import Ladder
+from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 
@@ -44,7 +45,7 @@ class Pair:
 
     def answer(self, row: Row) -> float:
         """TFLOPs of the whole answer in this row, by whoever wrote it."""
-        spec = self.mentor if row["level"] == "answer" else self.intern
+        spec = self.mentor if row["level"] == ANSWER else self.intern
         return _known(spec.tflops(row["prompt_tokens"], 0, row["completion_tokens"]))
 
     def draft(self, row: Row, tokens: int | None) -> float:
@@ -62,43 +63,71 @@ def _known(tflops: float | None) -> float:
 def fixed(problem: Levels, level: str, pair: Pair) -> Outcome:
     """Return the outcome of always using one level."""
     row = problem[level]
-    mentor = row["completion_tokens"] if level == "answer" else row["insight_tokens"]
-    insight = 0.0 if level == "answer" else pair.insight(row)
+    mentor = row["completion_tokens"] if level == ANSWER else row["insight_tokens"]
+    insight = 0.0 if level == ANSWER else pair.insight(row)
     return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A level that the walk comes to, with what each verdict there would make of the problem."""
+
+    level: Effort
+    later: Ladder
+    stop: Outcome
+    answer: Outcome | None  # after the mentor's own answer instead; None where there is none, or where the walk ends
+
+
+def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list[Step]:
+    """Return the levels that a policy which never stops would come to.
+
+    The walk is that of strategies/tandem.py: levels that add nothing are passed over.
+    """
+    steps: list[Step] = []
+    cost, bought, before = 0.0, -1, 0.0  # without an answer: TFLOPs so far, mentor tokens, and TFLOPs of those
+    for position, level in enumerate(ladder):
+        row = problem[level.name]
+        if level.is_answer:
+            steps.append(Step(level, (), _by_mentor(problem, pair, cost, max(bought, 0)), None))
+            break
+        tokens = row["insight_tokens"]
+        later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
+        if tokens == bought and later:
+            continue
+        insight = pair.insight(row)
+        cost, bought, before = cost + insight - before, tokens, insight
+        stop = Outcome(level.name, bool(row["correct"]), cost + pair.answer(row), tokens)
+        cost += pair.draft(row, draft)
+        answered = _by_mentor(problem, pair, cost, tokens) if later and later[-1].is_answer else None
+        steps.append(Step(level, later, stop, answered))
+        if not later:
+            break
+    return steps
+
+
+def follow(steps: Sequence[Step], policy: Policy, p: Mapping[str, float]) -> Outcome:
+    """Return what the policy makes of a walk; `p` is the sufficiency at each level."""
+    for step in steps:
+        if step.level.is_answer:
+            return step.stop
+        action, _ = policy.verdict(step.level, p[step.level.name], step.later)
+        if action == "stop":
+            return step.stop
+        if action == "answer" and step.answer is not None:
+            return step.answer
+    raise ValueError("the ladder has no level that completes")
 
 
 def replay(
     problem: Levels, ladder: Ladder, policy: Policy, pair: Pair, draft: int | None, p: Mapping[str, float]
 ) -> Outcome:
-    """Return what the policy makes of one problem; `p` is the sufficiency at each of its levels.
-
-    The walk is that of strategies/tandem.py: levels that add nothing are passed over.
-    """
-    cost, seen = 0.0, -1
-    for position, level in enumerate(ladder):
-        row = problem[level.name]
-        if level.is_answer:
-            bought = max(seen, 0)
-            return Outcome("answer", bool(row["correct"]), cost + pair.answer(row), bought + row["completion_tokens"])
-        tokens = row["insight_tokens"]
-        later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
-        if tokens == seen and later:
-            continue
-        spent = pair.insight(row) - (pair.insight(_row_of(problem, seen)) if seen > 0 else 0.0)
-        cost, seen = cost + spent, tokens
-        action, _ = policy.verdict(level, p[level.name], later)
-        if action == "stop":
-            return Outcome(level.name, bool(row["correct"]), cost + pair.answer(row), tokens)
-        cost += pair.draft(row, draft)
-        if action == "answer":
-            final = problem["answer"]
-            bought = tokens + final["completion_tokens"]
-            return Outcome("answer", bool(final["correct"]), cost + pair.answer(final), bought)
-    raise ValueError("the ladder has no level that completes")
+    """Return what the policy makes of one problem; `p` is the sufficiency at each of its levels."""
+    return follow(walk(problem, ladder, pair, draft), policy, p)
 
 
-def _row_of(problem: Levels, tokens: int) -> Row:
-    return next(row for row in problem.values() if row.get("insight_tokens") == tokens)
+def _by_mentor(problem: Levels, pair: Pair, cost: float, bought: int) -> Outcome:
+    row = problem[ANSWER]
+    return Outcome(ANSWER, bool(row["correct"]), cost + pair.answer(row), bought + row["completion_tokens"])
 
 
 def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:

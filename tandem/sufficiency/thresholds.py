@@ -13,7 +13,7 @@ from typing import Any
 
 from tandem.ladder import Effort, Ladder
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
-from tandem.sufficiency.replay import Outcome, Pair, level_shares, mean_of, replay
+from tandem.sufficiency.replay import Pair, follow, level_shares, mean_of, walk
 from tandem.sufficiency.training import Problems
 
 DEGENERATE = 0.9
@@ -71,19 +71,6 @@ def card_of(ladder: Ladder, threshold: float, price: float, gains: Mapping[str, 
     return PolicyCard(thresholds=thresholds, price=price, gains=kept)
 
 
-def evaluate(
-    problems: Problems,
-    p: Mapping[str, Mapping[str, float]],
-    ladder: Ladder,
-    card: PolicyCard,
-    draft: int | None,
-    pair: Pair,
-) -> list[Outcome]:
-    """Replay a policy on the problems that `p` has sufficiencies for."""
-    policy = Policy(FixedSufficiency(), card)
-    return [replay(problems[i], ladder, policy, pair, draft, p[i]) for i in p]
-
-
 def ladders(full: Ladder) -> list[Ladder]:
     """Return every sub-ladder with at least two levels."""
     return [sub for size in range(2, len(full) + 1) for sub in combinations(full, size)]
@@ -99,12 +86,12 @@ def search(
     points = []
     for draft, (p, gains) in by_draft.items():
         for ladder in ladders(full):
+            walks = {i: walk(problems[i], ladder, pair, draft) for i in p}
             for threshold in _THRESHOLDS:
                 for price in _PRICES:
-                    card = card_of(ladder, threshold, price, gains)
-                    outcomes = evaluate(problems, p, ladder, card, draft, pair)
-                    found = mean_of(outcomes)
-                    shares = level_shares(outcomes, ladder)
+                    policy = Policy(FixedSufficiency(), card_of(ladder, threshold, price, gains))
+                    outcomes = [follow(steps, policy, p[i]) for i, steps in walks.items()]
+                    found, shares = mean_of(outcomes), level_shares(outcomes, ladder)
                     points.append(Point(ladder, draft, threshold, price, shares=shares, **found))
     return points
 

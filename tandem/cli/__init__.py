@@ -1,0 +1,87 @@
+"""The command line: thin commands, one file each, imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from tandem import __version__
+from tandem.errors import TandemError
+
+_COMMANDS = {
+    "run": ("tandem.cli.run:run", "Solve a data set with a mentor and an intern, graded and resumable."),
+    "solve": ("tandem.cli.solve:solve", "Solve one problem and watch it happen."),
+    "models": ("tandem.cli.models:models", "List, show and pull models."),
+    "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
+    "doctor": ("tandem.cli.doctor:doctor", "Say what this machine can run and what to install."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module only when it is called, so that `tandem --help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from tandem.errors import nearest
+
+            raise nearest("command", args[0], _COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TANDEM", "max_content_width": 110},
+    epilog="Every option is also an environment variable: --mentor of `tandem run` is TANDEM_RUN_MENTOR.",
+)
+@click.version_option(__version__, prog_name="tandem")
+def cli() -> None:
+    """Mentor and intern: a large model is paid for insights only, a small one writes the answer.
+
+    \b
+    A first look, without weights:   tandem solve --mentor fake --intern fake "What is 17*23?"
+    The demo pair on real problems:  tandem run --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b \\
+                                         --dataset starter --limit 10
+    """
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command line: exit code 2 and one line for bad usage, 1 and one line for a failure, 130 for Ctrl-C."""
+    try:
+        code = cli.main(args=argv, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.UsageError as error:
+        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        click.echo(f"tandem: {error.format_message()}{where}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"tandem: {error.format_message()}", err=True)
+        sys.exit(error.exit_code)
+    except TandemError as error:
+        click.echo(f"tandem: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("tandem: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

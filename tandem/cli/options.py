@@ -1,0 +1,72 @@
+"""Options that several commands share: the pair, the method, the wishes. Names are those of `tandem.Tandem`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tandem.engine import Tandem
+
+_PAIR = [
+    click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder, a hub id."),
+    click.option("--intern", required=True, metavar="M", help="The small model; it must expose log-probabilities."),
+    click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
+    click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
+    click.option(
+        "--mentor-parameters", type=float, metavar="N", help="The mentor's size for the cost, e.g. 200e9 (assumed)."
+    ),
+    click.option("--intern-parameters", type=float, metavar="N", help="The intern's size for the cost (assumed)."),
+]
+_METHOD = [
+    click.option(
+        "--strategy",
+        default="tandem",
+        show_default=True,
+        metavar="S",
+        help="tandem, mentor-only, intern-only or fixed:<level>, as in fixed:medium=200.",
+    ),
+    click.option(
+        "--effort",
+        metavar="LADDER",
+        help="Levels in mentor tokens: none,low=40,medium,high,answer. Default: the classifier's own.",
+    ),
+    click.option(
+        "--pace",
+        type=click.Choice(["auto", "eager", "thrifty"]),
+        default="auto",
+        show_default=True,
+        help="eager: the mentor writes on while the intern drafts; thrifty: it is asked level by level.",
+    ),
+    click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before the verdict."),
+    click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
+    click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
+    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True),
+    click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
+    click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
+    click.option("--intern-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
+]
+_ENGINE = [
+    *("mentor", "intern", "mentor_endpoint", "intern_endpoint", "mentor_parameters", "intern_parameters"),
+    *("strategy", "effort", "pace", "draft_tokens", "classifier", "temperature", "top_p", "seed"),
+    *("mentor_max_tokens", "intern_max_tokens"),
+]
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every option that `make_engine` reads."""
+    for option in reversed([*_PAIR, *_METHOD]):
+        command = option(command)
+    return command
+
+
+def make_engine(options: dict[str, Any]) -> Tandem:
+    """Take the engine's options out of a command's and return the engine."""
+    from dotenv import load_dotenv
+
+    from tandem.engine import Tandem
+
+    load_dotenv(".env")  # keys may lie there; what is set already wins
+    return Tandem(**{name: options.pop(name) for name in _ENGINE})

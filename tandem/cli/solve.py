@@ -1,0 +1,35 @@
+"""`tandem solve`: one problem, watched as it is solved."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from tandem.cli.options import engine_options, make_engine
+
+
+@click.command()
+@click.argument("problem")
+@engine_options
+@click.option("--task", type=click.Choice(["math", "code", "choice", "general"]), help="Default: guessed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the solution as JSON on standard output, nothing else.")
+def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
+    """Solve PROBLEM (a dash reads it from standard input) and watch insight, decisions and answer arrive.
+
+    \b
+    Examples:
+      tandem solve --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b "What is 17*23?"
+      tandem solve --mentor gpt-4o --intern deepseek-7b --effort none,low,answer - < problem.txt
+      tandem solve --mentor fake --intern fake --json "What is 17*23?"
+    """
+    from rich.console import Console
+
+    from tandem.cli.watch import watch
+
+    text = sys.stdin.read() if problem == "-" else problem
+    with make_engine(options) as tandem:
+        solution = watch(tandem.stream(text, task=task), Console(stderr=as_json))
+    if as_json:
+        click.echo(solution.model_dump_json(indent=2))

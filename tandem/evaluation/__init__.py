@@ -1,0 +1,1 @@
+"""Evaluation: runs that can be taken up again, collection of training data, statistics, tables."""
