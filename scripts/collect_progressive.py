@@ -17,12 +17,12 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import Progress
-from tandem.models.load import load_model
 
 from tandem.datasets import load_dataset
 from tandem.errors import TandemError
 from tandem.evaluation.collection import Collector, export
 from tandem.ladder import parse_ladder
+from tandem.models.load import load_model
 from tandem.types import Problem
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli.options import engine_options, make_engine
+
+if TYPE_CHECKING:
+    from tandem.types import Solution
 
 
 @click.command()
@@ -24,12 +27,19 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
       tandem solve --mentor gpt-4o --intern deepseek-7b --effort none,low,answer - < problem.txt
       tandem solve --mentor fake --intern fake --json "What is 17*23?"
     """
+    import asyncio
+
     from rich.console import Console
 
     from tandem.cli.watch import watch
 
     text = sys.stdin.read() if problem == "-" else problem
-    with make_engine(options) as tandem:
-        solution = watch(tandem.stream(text, task=task), Console(stderr=as_json))
+    engine = make_engine(options)
+
+    async def solve_and_watch() -> Solution:
+        async with engine:
+            return await watch(engine.astream(text, task=task), Console(stderr=as_json))
+
+    solution = asyncio.run(solve_and_watch())
     if as_json:
         click.echo(solution.model_dump_json(indent=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
 
 from rich.console import Console
 from rich.text import Text
@@ -23,26 +23,42 @@ def describe(decision: Decision) -> str:
     return f"{decision.level:>6}  {figures}  ->  {verdict} ({decision.reason})"
 
 
-def watch(events: Iterable[Event], console: Console) -> Solution:
-    """Print events as they come and return the solution."""
-    solution: Solution | None = None
-    section, answering = "", False
-    for event in events:
+class Watcher:
+    """Prints events as they come; `solution` is the last one."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.solution: Solution | None = None
+        self._section = ""
+        self._answering = False
+
+    def show(self, event: Event) -> None:
+        """Print one event."""
         if isinstance(event, InsightDelta):
-            if event.section and event.section != section:
-                section = event.section
-                console.print(Text(f"\n{section.capitalize()}: ", style="bold cyan"), end="", soft_wrap=True)
-            console.print(Text(event.text.strip("\n"), style="cyan"), end="", soft_wrap=True)
+            if event.section and event.section != self._section:
+                self._section = event.section
+                self._print(f"\n{event.section.capitalize()}: ", "bold cyan")
+            self._print(event.text.strip("\n"), "cyan")
         elif isinstance(event, Decision):
-            console.print(Text(f"\n[{describe(event)}]", style="yellow"))
+            self.console.print(Text(f"\n[{describe(event)}]", style="yellow"))
         elif isinstance(event, AnswerDelta):
-            if not answering:
-                console.print()
-                answering = True
-            console.print(Text(event.text), end="", soft_wrap=True)
+            if not self._answering:
+                self.console.print()
+                self._answering = True
+            self._print(event.text)
         else:
-            solution = event
-    assert solution is not None
-    console.print("\n")
-    console.print(Text(str(solution), style="green"))
-    return solution
+            self.solution = event
+            self.console.print("\n")
+            self.console.print(Text(str(event), style="green"))
+
+    def _print(self, text: str, style: str = "") -> None:
+        self.console.print(Text(text, style=style), end="", soft_wrap=True)
+
+
+async def watch(events: AsyncIterator[Event], console: Console) -> Solution:
+    """Print events as they come and return the solution."""
+    watcher = Watcher(console)
+    async for event in events:
+        watcher.show(event)
+    assert watcher.solution is not None
+    return watcher.solution

@@ -1,0 +1,55 @@
+"""The main job on real models, to watch: one problem live, then a data set, then the table.
+
+python scripts/first_look.py --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --limit 40
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tandem import Tandem
+from tandem.cli.progress import RunProgress
+from tandem.cli.watch import watch
+from tandem.datasets import load_dataset
+from tandem.errors import TandemError
+from tandem.evaluation.report import summary_table
+from tandem.evaluation.runner import run
+from tandem.evaluation.store import RunStore
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--mentor", required=True)
+@click.option("--intern", required=True)
+@click.option("--dataset", default="starter")
+@click.option("--limit", type=click.IntRange(1), help="Default: the whole data set.")
+@click.option("--concurrency", type=click.IntRange(1), default=16)
+def main(mentor: str, intern: str, dataset: str, limit: int | None, concurrency: int) -> None:
+    """Watch one problem being solved, then solve the data set and print the table."""
+    try:
+        asyncio.run(_look(mentor, intern, dataset, limit, concurrency))
+    except TandemError as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _look(mentor: str, intern: str, dataset: str, limit: int | None, concurrency: int) -> None:
+    console = Console()
+    problems = load_dataset(dataset, limit=limit)
+    async with Tandem(mentor, intern, mentor_max_tokens=640, intern_max_tokens=640) as tandem:
+        console.print(f"Loading {mentor} and {intern} ...", style="dim")
+        await tandem.prepare()
+        console.print(f"\n{problems[0].question}\n", style="bold")
+        await watch(tandem.astream(problems[0]), console)
+        console.print(f"\nNow all {len(problems)} problems of {dataset}.\n", style="dim")
+        with tempfile.TemporaryDirectory() as folder, RunProgress(len(problems), []) as progress:
+            store = RunStore.create(Path(folder) / "run", {"run": tandem.describe()})
+            summary = await run(tandem, problems, store, concurrency=concurrency, progress=progress)
+    console.print(summary_table(summary, tandem.describe()))
+
+
+if __name__ == "__main__":
+    main()
