@@ -1,0 +1,125 @@
+"""From a name to a model: the catalog, a folder, a hub id, an endpoint, the fake, or a backend that a package adds."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tandem.errors import UsageError, nearest
+from tandem.ledger import Role
+from tandem.models.base import Model
+from tandem.models.catalog import CatalogEntry, load_catalog, lookup, spec_of
+from tandem.models.weights import folder_of, pull, pulled, read_manifest
+from tandem.registry import Registry
+from tandem.spec import ModelSpec
+
+_BUILT_IN = {
+    "fake": "tandem.models.fake:FakeModel",
+    "openai": "tandem.models.openai:OpenAIModel",
+    "transformers": "tandem.models.transformers:TransformersModel",
+}
+BACKENDS = Registry("backend", "backends", _BUILT_IN)
+_FAKE_SIZES: dict[Role, float] = {"mentor": 7e9, "intern": 1e9}
+
+_log = logging.getLogger(__name__)
+
+
+def load_model(
+    name: str, *, role: Role, endpoint: str | None = None, parameters: float | None = None, **options: Any
+) -> Model:
+    """Return the model behind `name`, without downloading or connecting to anything yet.
+
+    ``fake`` or ``fake:script.json``; with `endpoint` (an OpenAI-compatible base URL) any name that it serves; else a
+    catalog name, a Transformers folder, or a hub id (``owner/name``). ``backend:what`` calls the backend of that name
+    which a package adds (entry point ``tandem.backends``) with the spec and `what`. Weights that are not here yet are
+    pulled when the model is first used.
+
+    `parameters` is a size that the user assumes, for the cost. `options` go to the backend. Raises UsageError for a
+    name that leads nowhere.
+    """
+    if not name.strip():
+        raise UsageError(f"the {role} has no name")
+    backend, colon, what = name.partition(":")
+    if backend == "fake":
+        if endpoint:
+            raise UsageError("the fake model has no endpoint")
+        return _made("fake", "from_name", name, parameters=parameters or _FAKE_SIZES[role])
+    if colon and not endpoint and backend in BACKENDS and backend not in _BUILT_IN:
+        return _made(backend, None, _assumed(ModelSpec(name=name, backend=backend), parameters), what, **options)
+    entry = _entry(name)
+    if endpoint or (entry and entry.endpoint):
+        spec = spec_of(entry) if entry else ModelSpec(name=name)
+        local = spec.local and endpoint is not None and _own(endpoint)
+        return _made(
+            "openai",
+            None,
+            _assumed(spec.model_copy(update={"backend": "openai", "local": local}), parameters),
+            base_url=endpoint or (entry.endpoint if entry else None),
+            served_name=name if endpoint else name.lower().rpartition("/")[2],
+            api_key_env=(entry and entry.api_key_env) or "OPENAI_API_KEY",
+            tokenizer_path=folder_of(entry) / "tokenizer.json" if entry and entry.local and pulled(entry) else None,
+            **options,
+        )
+    path, spec = _weights(name, entry)
+    spec = spec.model_copy(update={"backend": "transformers"})
+    return _made("transformers", None, _assumed(spec, parameters), path, **options)
+
+
+def _made(backend: str, maker: str | None, *args: Any, **options: Any) -> Model:
+    kind = BACKENDS.get(backend)
+    model: Model = (getattr(kind, maker) if maker else kind)(*args, **options)
+    return model
+
+
+def _assumed(spec: ModelSpec, parameters: float | None) -> ModelSpec:
+    """Return `spec` with the size that the user gave, which then stands for every size in it."""
+    if parameters is None:
+        return spec
+    return spec.model_copy(update={"parameters": parameters, "active_parameters": None, "assumed_parameters": True})
+
+
+def _entry(name: str) -> CatalogEntry | None:
+    """Return the catalog's entry for a name, or for the folder at a path: by its manifest, else by its own name."""
+    entry = lookup(name)
+    if entry is None and (folder := Path(name).expanduser()).is_dir():
+        manifest = read_manifest(folder) or {}
+        entry = lookup(str(manifest.get("name", folder.resolve().name)))
+    return entry
+
+
+def _own(endpoint: str) -> bool:
+    """Whether an endpoint is likely on hardware of the user's: this machine, a private address, a bare host name."""
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan"))
+
+
+def _weights(name: str, entry: CatalogEntry | None) -> tuple[str | Path | Callable[[], Path], ModelSpec]:
+    """Return where the weights are, or what fetches them when they are first needed; and what is known of them."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() and ("/" in name or lookup(name) is None):
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"{folder} is no Transformers folder (no config.json in it)")
+        return folder, spec_of(entry) if entry else ModelSpec(name=folder.resolve().name)
+    if entry:
+        revision = entry.gguf.sha256[:12] if entry.gguf else None
+        return functools.partial(_pulled, entry), spec_of(entry).model_copy(update={"revision": revision})
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return name, ModelSpec(name=name)
+    if "/" in name:
+        raise UsageError(f"there is no model folder at '{name}'")
+    raise nearest("model", name, ["fake", *(known.name for known in load_catalog())])
+
+
+def _pulled(entry: CatalogEntry) -> Path:
+    if not pulled(entry):
+        size = entry.gguf.bytes if entry.gguf else 2 * (entry.parameters or 0)
+        _log.warning("pulling %s (%.1f GB) into %s", entry.name, size / 1e9, folder_of(entry))
+    return pull(entry)

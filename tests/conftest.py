@@ -1,0 +1,28 @@
+"""Real models for the tests that need them. What is missing is fetched; a test fails, and is not skipped, without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tandem.models.catalog import find
+from tandem.models.weights import pull
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The Transformers folder of SmolLM2-135M-Instruct."""
+    return pull(find("smollm2-135m"))
+
+
+@pytest.fixture(scope="session")
+def demo_mentor() -> Path:
+    """The Transformers folder of the demo's mentor, Qwen2.5-Coder-1.5B-Instruct."""
+    return pull(find("qwen2.5-coder-1.5b"))
+
+
+@pytest.fixture(scope="session")
+def demo_intern() -> Path:
+    """The Transformers folder of the demo's intern, Qwen2.5-Coder-0.5B-Instruct."""
+    return pull(find("qwen2.5-coder-0.5b"))
