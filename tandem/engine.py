@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack, aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from tandem.config import Pace, Settings
 from tandem.errors import TandemError, UsageError
@@ -23,6 +23,7 @@ from tandem.types import Event, Problem, Sampling, Solution, TaskKind
 
 GENERAL_LADDER = "none,low,medium,high"
 Question = str | Problem
+_LOOP = BlockingPortalProvider()  # one event loop for the sync face of all engines, which may share models
 T = TypeVar("T")
 
 
@@ -87,17 +88,19 @@ class Tandem:
 
     def _configure(self) -> None:
         """Settle what needs no model: the strategy, the classifier's card, the ladder and the draft."""
-        name = self.settings.classifier
-        own = parse_ladder(GENERAL_LADDER)
-        if self.strategy_name == "tandem" or name:
-            pair = self.mentor.spec.name, self.intern.spec.name
-            self._folder = find_classifier(name) if name else nearest_classifier(*pair)
-            self.card = read_card(self._folder)
-            if (self.card.mentor, self.card.intern) == pair:
-                own = parse_ladder(self.card.ladder)
-        budgets = {level.name: level.tokens for level in own if level.tokens}
-        self.ladder = parse_ladder(self.settings.effort, budgets) if self.settings.effort else own
+        name, pair = self.settings.classifier, (self.mentor.spec.name, self.intern.spec.name)
+        own, budgets = parse_ladder(GENERAL_LADDER), {}
+        folder = find_classifier(name) if name else nearest_classifier(*pair)
+        card = read_card(folder) if folder else None
+        if card and (card.mentor, card.intern) == pair:
+            own = parse_ladder(card.ladder)
+            budgets = {level.name: level.tokens for level in parse_ladder(card.collected_ladder) if level.tokens}
         self._strategy = make_strategy(self.strategy_name, budgets)
+        if self._strategy.judges:
+            if folder is None:
+                raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
+            self._folder, self.card = folder, card
+        self.ladder = parse_ladder(self.settings.effort, budgets) if self.settings.effort else own
         self.draft_tokens = self.settings.draft_tokens or (self.card.draft_tokens if self.card else None)
 
     async def prepare(self) -> None:
@@ -222,7 +225,7 @@ class Tandem:
 
     def _blocking(self) -> BlockingPortal:
         if self._portal is None:
-            self._portal = self._exit.enter_context(start_blocking_portal())
+            self._portal = self._exit.enter_context(_LOOP)
         return self._portal
 
     async def aclose(self) -> None:

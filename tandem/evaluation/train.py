@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import UsageError
-from tandem.ladder import Ladder, format_ladder, parse_ladder
+from tandem.errors import TandemError, UsageError
+from tandem.ladder import ANSWER, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency import training as fit
 from tandem.sufficiency.classifier import Card, Classifier
@@ -23,15 +24,18 @@ Say = Callable[[str], None]
 def read_collection(source: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the rows and the manifest of a collection folder, or of a folder with a committed table.
 
-    Raises UsageError if the folder holds neither.
+    Raises UsageError if the folder holds neither, TandemError for a damaged table or manifest.
     """
     folder = source if source.is_dir() else source.parent
     manifest_path = folder / "collection.json"
     table = source if source.is_file() else folder / "table.jsonl.gz"
     if not manifest_path.is_file() or not table.is_file():
         raise UsageError(f"{folder} holds no collection (collection.json and table.jsonl.gz); collect one first")
-    lines = gzip.decompress(table.read_bytes()).decode().splitlines()
-    return [json.loads(line) for line in lines], json.loads(manifest_path.read_text())
+    try:
+        lines = gzip.decompress(table.read_bytes()).decode().splitlines()
+        return [json.loads(line) for line in lines], json.loads(manifest_path.read_text())
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise TandemError(f"the collection in {folder} is damaged: {error}") from None
 
 
 def train(
@@ -63,14 +67,16 @@ def train(
         estimator = fit.calibrate(
             fit.fit_estimator(own, column, strength), fit.intern_rows(problems, parts.calibration), column
         )
-        gains = fit.fit_gains(problems, fit.sufficiencies(estimator, problems, parts.calibration, column), ladder, pair)
+        seen = fit.sufficiencies(estimator, problems, parts.calibration, column)
+        gains = fit.fit_gains(problems, seen, ladder, pair, draft)
         estimators[draft] = (estimator, strength, gains)
         by_draft[draft] = (fit.sufficiencies(estimator, problems, parts.threshold, column), gains)
         tried[column] = fit.figures(*fit.out_of_fold(problems, column, strength))
         say(f"draft {column:>3}: out-of-fold AUROC {tried[column]['pooled']['auroc']}, C {strength}")
     points = search(problems, by_draft, ladder, pair)
     anchors = _anchors(problems, parts.threshold, ladder, pair)
-    point, passed_over = choose(points, anchors["mentor-only" if ladder[-1].is_answer else ladder[-1].name]["accuracy"])
+    goal = _anchor_name(ladder[-1])
+    point, passed_over = choose(points, anchors[goal]["accuracy"])
     estimator, strength, gains = estimators[point.draft]
     card_policy = card_of(point.ladder, point.threshold, point.price, gains)
     policy = card_policy.model_copy(update={"stop_shares": _stop_shares(point)})
@@ -81,6 +87,7 @@ def train(
         mentor=manifest["mentor"],
         intern=manifest["intern"],
         ladder=format_ladder(point.ladder),
+        collected_ladder=manifest["ladder"],
         draft_tokens=point.draft,
         signal_version=manifest["signal_version"],
         estimator=manifest["estimator"],
@@ -88,12 +95,11 @@ def train(
         top_logprobs=manifest["top_logprobs"],
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
-        aim="cheapest point at least as accurate as mentor-only, else the best accuracy",
+        aim=f"cheapest point at least as accurate as {goal}, else the best accuracy",
         policy=policy,
         data={
             "problems": fit.counts(problems),
             "rows": len(rows),
-            "collected_ladder": manifest["ladder"],
             "max_tokens": manifest["max_tokens"],
             "split": {
                 "seed": seed,
@@ -108,7 +114,9 @@ def train(
             "out_of_fold": tried[drafts[point.draft]],
             "auroc_by_draft": {column: f["pooled"]["auroc"] for column, f in tried.items()},
             "chosen_on_threshold_part": point.describe() | _gain(point, anchors),
-            "anchors_on_threshold_part": anchors,
+            "anchors_on_threshold_part": {
+                anchor: {k: round(v, 4) for k, v in found.items()} for anchor, found in anchors.items()
+            },
         },
         notes=_notes(point, passed_over, ladder),
     )
@@ -116,13 +124,13 @@ def train(
 
 
 def _anchors(problems: fit.Problems, ids: list[str], ladder: Ladder, pair: Pair) -> dict[str, dict[str, float]]:
-    named = {"none": "intern-only", "answer": "mentor-only"}
-    found = {
-        named.get(level.name, f"fixed:{level.name}"): mean_of([fixed(problems[i], level.name, pair) for i in ids])
-        for level in ladder
-    }
+    found = {_anchor_name(level): mean_of([fixed(problems[i], level.name, pair) for i in ids]) for level in ladder}
     found["oracle"] = mean_of([oracle(problems[i], [level.name for level in ladder], pair) for i in ids])
-    return {name: {k: round(v, 4) for k, v in figures.items()} for name, figures in found.items()}
+    return found
+
+
+def _anchor_name(level: Effort) -> str:
+    return {"none": "intern-only", ANSWER: "mentor-only"}.get(level.name, f"fixed:{level.name}")
 
 
 def _gain(point: Point, anchors: dict[str, dict[str, float]]) -> dict[str, float]:

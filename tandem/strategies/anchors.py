@@ -16,6 +16,7 @@ class MentorOnly:
     """The mentor answers with its own prompt."""
 
     roles: tuple[Role, ...] = ("mentor",)
+    judges = False
 
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the mentor's answer."""
@@ -26,6 +27,7 @@ class InternOnly:
     """The intern answers without any insight."""
 
     roles: tuple[Role, ...] = ("intern",)
+    judges = False
 
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the intern's answer."""
@@ -36,6 +38,7 @@ class Fixed:
     """The intern answers under the insight of one level, whatever its uncertainty: ``fixed:<level>``."""
 
     roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
 
     def __init__(self, level: Effort) -> None:
         self.level = level

@@ -125,10 +125,11 @@ class Context:
 class Strategy(Protocol):
     """A method with the common interface: problem in, events out, the last one the solution.
 
-    `roles` are the models that it calls; the others are not even loaded.
+    `roles` are the models that it calls; the others are not even loaded. `judges`: it needs a classifier.
     """
 
     roles: tuple[Role, ...]
+    judges: bool
 
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Closing the iterator aborts both models' requests."""

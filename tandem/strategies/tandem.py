@@ -24,6 +24,7 @@ class Tandem:
     """The algorithm of DESIGN.md: climb the ladder, read a draft at each level, stop when the policy says so."""
 
     roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = True
 
     async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern without log-probabilities."""
