@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tandem.datasets import load_dataset
+from tandem.datasets.cards import cards
 from tandem.errors import TandemError
 from tandem.evaluation.collection import Collector, export
 from tandem.ladder import parse_ladder
@@ -32,7 +33,7 @@ from tandem.types import Problem
 @click.option("--mentor-endpoint", metavar="URL")
 @click.option("--intern-endpoint", metavar="URL")
 @click.option("--dataset", "datasets", required=True, multiple=True, help="May be given several times.")
-@click.option("--split", default="train")
+@click.option("--split", help="Default: train, where the data set has it.")
 @click.option("--limit", type=click.IntRange(1), help="Problems of each data set, drawn by --seed.")
 @click.option("--seed", type=int, default=0)
 @click.option("--effort", default="none,low,medium,high,answer")
@@ -55,7 +56,8 @@ async def _collect(options: dict[str, Any]) -> None:
     await asyncio.gather(mentor.probe(), intern.probe())
     problems: list[Problem] = []
     for name in options["datasets"]:
-        problems += load_dataset(name, split=options["split"], limit=options["limit"], seed=options["seed"])
+        split = options["split"] or _training_split(name)
+        problems += load_dataset(name, split=split, limit=options["limit"], seed=options["seed"])
     collector = Collector(
         mentor, intern, parse_ladder(options["effort"]), options["out"], max_tokens=options["max_tokens"]
     )
@@ -83,6 +85,11 @@ async def _collect(options: dict[str, Any]) -> None:
         console.print(f"{rows} rows in {table}", highlight=False)
     if failed:
         raise TandemError(f"{failed} problems failed, see {options['out'] / 'errors.jsonl'}; run the command again")
+
+
+def _training_split(name: str) -> str | None:
+    card = cards().get(name)
+    return "train" if card and "train" in card.splits else None
 
 
 if __name__ == "__main__":

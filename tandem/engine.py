@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+from pydantic import ValidationError
 
 from tandem.config import Pace, Settings
 from tandem.errors import TandemError, UsageError
@@ -17,6 +18,7 @@ from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.load import load_model
 from tandem.strategies import Context, make_strategy
+from tandem.strategies.base import need_logprobs
 from tandem.sufficiency.classifier import Card, find_classifier, load_classifier, nearest_classifier, read_card
 from tandem.sufficiency.policy import Policy
 from tandem.types import Event, Problem, Sampling, Solution, TaskKind
@@ -64,15 +66,19 @@ class Tandem:
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs.
         """
-        self.settings = Settings(
-            effort=effort,
-            pace=pace,
-            draft_tokens=draft_tokens,
-            sampling=Sampling(temperature=temperature, top_p=top_p, seed=seed),
-            mentor_max_tokens=mentor_max_tokens,
-            intern_max_tokens=intern_max_tokens,
-            classifier=classifier,
-        )
+        try:
+            self.settings = Settings(
+                effort=effort,
+                pace=pace,
+                draft_tokens=draft_tokens,
+                sampling=Sampling(temperature=temperature, top_p=top_p, seed=seed),
+                mentor_max_tokens=mentor_max_tokens,
+                intern_max_tokens=intern_max_tokens,
+                classifier=classifier,
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from None
         self.strategy_name = strategy
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters)
         self.intern = _model(intern, "intern", intern_endpoint, intern_parameters)
@@ -100,7 +106,7 @@ class Tandem:
             if folder is None:
                 raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
             self._folder, self.card = folder, card
-        self.ladder = parse_ladder(self.settings.effort, budgets) if self.settings.effort else own
+        self.ladder = parse_ladder(self.settings.effort, budgets) if self.settings.effort is not None else own
         self.draft_tokens = self.settings.draft_tokens or (self.card.draft_tokens if self.card else None)
 
     async def prepare(self) -> None:
@@ -120,6 +126,8 @@ class Tandem:
                 self._policy = Policy(classifier, self.card.policy, calibrated=not self.mismatch)
             else:
                 await asyncio.gather(*probes)
+            if self._strategy.judges:
+                need_logprobs(self.intern, self.strategy_name)  # here, so that a run fails once and not per problem
             self._prepared = True
 
     def recall(self, decisions: Iterable[Mapping[str, Any]]) -> None:

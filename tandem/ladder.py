@@ -48,7 +48,7 @@ def parse_ladder(text: str, budgets: dict[str, int] | None = None) -> Ladder:
             raise UsageError(f"effort level '{name}' is named twice in '{text}'")
         if name in {ANSWER, "none"} and equals:
             raise UsageError(f"effort level '{name}' takes no number of tokens")
-        if equals and not (number.isdigit() and int(number) > 0):
+        if equals and not (number.isdecimal() and int(number) > 0):
             raise UsageError(f"effort level '{name}' needs a positive number of mentor tokens, not '{number}'")
         tokens = None if name == ANSWER else int(number) if equals else known[name]
         if ladder and ladder[-1].is_answer:

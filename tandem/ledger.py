@@ -134,8 +134,7 @@ class Ledger(BaseModel):
         """
         counted = [e for e in self.entries if e.purpose != "probe"]
         return _sum_known(
-            None if e.billions is None else 2 * e.billions * (e.usage.completion + e.read_tokens) / 1e3
-            for e in counted
+            None if e.billions is None else 2 * e.billions * (e.usage.completion + e.read_tokens) / 1e3 for e in counted
         )
 
 

@@ -35,13 +35,20 @@ class Registry:
         return name in self._all()
 
     def get(self, name: str) -> Any:
-        """Import and return the thing behind `name`; raises UsageError with the nearest names."""
+        """Import and return the thing behind `name`.
+
+        Raises UsageError with the nearest names for an unknown one, TandemError for one that cannot be imported.
+        """
         try:
             target = self._all()[name]
         except KeyError:
             raise nearest(self.kind, name, self.names()) from None
         module, _, attribute = target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            found = importlib.import_module(module)
+        except ImportError as error:
+            raise TandemError(f"{self.kind} '{name}' ('{target}') cannot be imported: {error}") from error
+        try:
+            return getattr(found, attribute)
         except AttributeError:
             raise TandemError(f"{self.kind} '{name}' points at '{target}', which does not exist") from None

@@ -66,11 +66,14 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line: exit code 2 and one line for bad usage, 1 and one line for a failure, 130 for Ctrl-C."""
     try:
-        code = cli.main(args=argv, standalone_mode=False)
+        code = cli.main(args=argv, prog_name="tandem", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2: the help as an error
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
         where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
         click.echo(f"tandem: {error.format_message()}{where}", err=True)
         sys.exit(2)

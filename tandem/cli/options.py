@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,25 @@ import click
 if TYPE_CHECKING:
     from tandem.engine import Tandem
 
+
+class _Number(click.FloatRange):
+    """A number within a range; infinity and not-a-number are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
+
+
+_SIZE = _Number(0, min_open=True)
 _PAIR = [
     click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder, a hub id."),
     click.option("--intern", required=True, metavar="M", help="The small model; it must expose log-probabilities."),
     click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
     click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
     click.option(
-        "--mentor-parameters", type=float, metavar="N", help="The mentor's size for the cost, e.g. 200e9 (assumed)."
+        "--mentor-parameters", type=_SIZE, metavar="N", help="The mentor's size for the cost, e.g. 200e9 (assumed)."
     ),
-    click.option("--intern-parameters", type=float, metavar="N", help="The intern's size for the cost (assumed)."),
+    click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's size for the cost (assumed)."),
 ]
 _METHOD = [
     click.option(
@@ -42,8 +53,8 @@ _METHOD = [
     ),
     click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before the verdict."),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
-    click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True),
+    click.option("--temperature", type=_Number(0, 2), default=0.0, show_default=True),
+    click.option("--top-p", type=_Number(0, 1, min_open=True), default=1.0, show_default=True),
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
     click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
     click.option("--intern-max-tokens", type=click.IntRange(1), default=4096, show_default=True),

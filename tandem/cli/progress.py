@@ -46,7 +46,8 @@ class RunProgress:
 
     def stop(self) -> None:
         """Take the bar down."""
-        self._bar.stop()
+        if self._err.is_terminal:  # a bar that was never up would leave an empty line
+            self._bar.stop()
 
     def status(self, text: str) -> None:
         """Show what is going on before the first record."""

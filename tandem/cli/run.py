@@ -59,8 +59,9 @@ def run(
     if out and resume:
         raise UsageError("--out starts a run and --resume goes on with one; give one of them")
     problems = load_dataset(dataset, split=split, limit=limit, seed=options["seed"])
+    endpoints = {role: _address(options[f"{role}_endpoint"]) for role in ("mentor", "intern")}
     engine = make_engine(options)
-    manifest = _manifest(engine, dataset, split, limit, problems)
+    manifest = _manifest(engine, dataset, split, limit, problems) | {"endpoints": endpoints}
     folder = resume or out or _default_folder(dataset, engine.strategy_name)
     store = _open(folder, manifest, resume is not None)
     with RunProgress(len(problems), store.records()) as progress:
@@ -106,7 +107,7 @@ def _manifest(
     import hashlib
 
     described = engine.describe()
-    described.pop("classifier")  # settled only when the models are there
+    described["classifier"] = engine.card.id if engine.card else None  # how it matches shows when the models are there
     ids = hashlib.sha256("\n".join(p.id for p in problems).encode()).hexdigest()
     data = {"name": dataset, "split": split, "limit": limit, "problems": len(problems), "ids_sha256": ids}
     return {
@@ -115,6 +116,16 @@ def _manifest(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "synthetic": engine.mentor.spec.synthetic or engine.intern.spec.synthetic,
     }
+
+
+def _address(endpoint: str | None) -> str | None:
+    """Return an endpoint's address as it may be written down: without user, password and query."""
+    from urllib.parse import urlsplit
+
+    if endpoint is None:
+        return None
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _default_folder(dataset: str, strategy: str) -> Path:
@@ -130,5 +141,5 @@ def _calibration_hint(engine: Tandem, dataset: str) -> str:
     return (
         f"The classifier was not fitted on this set-up ({', '.join(engine.mismatch)} differ), so sufficiency is "
         f"uncalibrated. Collect and train your own: python scripts/collect_progressive.py {pair} --dataset {dataset} "
-        "--split train --limit 150 --out collected && tandem train collected"
+        "--limit 150 --out collected && tandem train collected"
     )

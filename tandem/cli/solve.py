@@ -33,7 +33,7 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
 
     from tandem.cli.watch import watch
 
-    text = sys.stdin.read() if problem == "-" else problem
+    text = _read(problem)
     engine = make_engine(options)
 
     async def solve_and_watch() -> Solution:
@@ -43,3 +43,14 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
     solution = asyncio.run(solve_and_watch())
     if as_json:
         click.echo(solution.model_dump_json(indent=2))
+
+
+def _read(problem: str) -> str:
+    from tandem.errors import UsageError
+
+    try:
+        text = sys.stdin.read() if problem == "-" else problem
+        text.encode()  # bytes that are no UTF-8 come as lone surrogates from the command line
+    except UnicodeError:
+        raise UsageError("the problem is not valid UTF-8 text") from None
+    return text

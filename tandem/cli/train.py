@@ -15,8 +15,9 @@ import click
 @click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: classifiers/<id>.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by problem.")
+@click.option("--hand-over", is_flag=True, help="Let the policy hand over to the mentor's own answer (`answer`).")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
-def train(collection: Path, name: str | None, out: Path | None, seed: int, as_json: bool) -> None:
+def train(collection: Path, name: str | None, out: Path | None, seed: int, hand_over: bool, as_json: bool) -> None:
     """Train a classifier from COLLECTION (a folder with collection.json and table.jsonl.gz).
 
     \b
@@ -45,6 +46,7 @@ def train(collection: Path, name: str | None, out: Path | None, seed: int, as_js
         name=identity,
         command=command,
         seed=seed,
+        hand_over=hand_over,
         say=lambda line: click.echo(line, err=True),
     )
     folder = out or Path("classifiers") / identity

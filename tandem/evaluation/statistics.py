@@ -19,7 +19,8 @@ def wilson(right: int, n: int) -> tuple[float, float] | None:
     p, z2 = right / n, _Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The ends are exact for none and for all; rounding would leave a trace there.
+    return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
 def summarise(records: Sequence[Mapping[str, Any]], classifier: Mapping[str, Any] | None) -> dict[str, Any]:

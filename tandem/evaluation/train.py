@@ -46,11 +46,13 @@ def train(
     name: str,
     command: str,
     seed: int = 0,
+    hand_over: bool = False,
     say: Say = lambda line: None,
 ) -> Classifier:
     """Fit, calibrate, choose the operating point on held-out problems, and write the card.
 
-    `specs` are mentor and intern; both need a size and an architecture. Raises UsageError for a table too small.
+    `specs` are mentor and intern; both need a size and an architecture. `hand_over` lets the policy end at the mentor's
+    own answer; else the intern always writes it. Raises UsageError for a table too small.
     """
     ladder, pair = parse_ladder(manifest["ladder"]), Pair(*specs)
     problems = fit.by_problem(rows, ladder)
@@ -76,7 +78,8 @@ def train(
     points = search(problems, by_draft, ladder, pair)
     anchors = _anchors(problems, parts.threshold, ladder, pair)
     goal = _anchor_name(ladder[-1])
-    point, passed_over = choose(points, anchors[goal]["accuracy"])
+    allowed = points if hand_over else [point for point in points if not point.ladder[-1].is_answer]
+    point, passed_over = choose(allowed, anchors[goal]["accuracy"])
     estimator, strength, gains = estimators[point.draft]
     card_policy = card_of(point.ladder, point.threshold, point.price, gains)
     policy = card_policy.model_copy(update={"stop_shares": _stop_shares(point)})
@@ -95,7 +98,8 @@ def train(
         top_logprobs=manifest["top_logprobs"],
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
-        aim=f"cheapest point at least as accurate as {goal}, else the best accuracy",
+        aim=f"cheapest point at least as accurate as {goal}, else the best accuracy"
+        + ("" if hand_over else "; the intern always writes the answer"),
         policy=policy,
         data={
             "problems": fit.counts(problems),
@@ -118,7 +122,7 @@ def train(
                 anchor: {k: round(v, 4) for k, v in found.items()} for anchor, found in anchors.items()
             },
         },
-        notes=_notes(point, passed_over, ladder),
+        notes=_notes(point, passed_over, ladder) + _alternatives(point, points, anchors),
     )
     return Classifier(estimator, card)
 
@@ -127,6 +131,26 @@ def _anchors(problems: fit.Problems, ids: list[str], ladder: Ladder, pair: Pair)
     found = {_anchor_name(level): mean_of([fixed(problems[i], level.name, pair) for i in ids]) for level in ladder}
     found["oracle"] = mean_of([oracle(problems[i], [level.name for level in ladder], pair) for i in ids])
     return found
+
+
+def _alternatives(point: Point, points: list[Point], anchors: dict[str, dict[str, float]]) -> list[str]:
+    """Say what would serve better on the same held-out problems, where something does."""
+    notes = []
+    alone = anchors.get("mentor-only")
+    if alone and alone["accuracy"] >= point.accuracy and alone["tflops"] <= point.tflops:
+        notes.append(
+            f"On this pair the mentor alone serves better: accuracy {alone['accuracy']:.3f} at {alone['tflops']:.2f} "
+            f"TFLOPs, against {point.accuracy:.3f} at {point.tflops:.2f} here (--strategy mentor-only)."
+        )
+    with_answer = [p for p in points if p.ladder[-1].is_answer and not p.degenerate and p.tflops <= point.tflops]
+    if with_answer and not point.ladder[-1].is_answer:
+        best = max(with_answer, key=lambda p: (p.accuracy, -p.tflops))
+        if best.accuracy > point.accuracy:
+            notes.append(
+                f"With the mentor's own answer on the ladder (tandem train --hand-over) the best point at no more cost "
+                f"is {format_ladder(best.ladder)}: accuracy {best.accuracy:.3f} at {best.tflops:.2f} TFLOPs."
+            )
+    return notes
 
 
 def _anchor_name(level: Effort) -> str:

@@ -16,7 +16,7 @@ from tandem.models.call import Call
 from tandem.strategies.base import Context, answer_alone, need_logprobs, require_end
 from tandem.strategies.source import OpenPace, Source, choose_pace
 from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.signals import draft_signals
+from tandem.sufficiency.signals import draft_signals, question_signals
 from tandem.types import AnswerDelta, Decision, Event, Problem
 
 
@@ -60,7 +60,7 @@ class Tandem:
             async with ctx.call(
                 "intern", "answer", problem, messages, prefix=prefix, logprobs=True, read_tokens=tokens
             ) as call:
-                decision = await self._judge(call, ctx, policy, level, tokens, later)
+                decision = await self._judge(call, problem, ctx, policy, level, tokens, later)
                 ctx.trace.append(decision)
                 yield decision
                 if decision.action == "go_on":
@@ -81,7 +81,7 @@ class Tandem:
             return
 
     async def _judge(
-        self, call: Call, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder
+        self, call: Call, problem: Problem, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder
     ) -> Decision:
         """Read the draft off the stream and let the policy decide."""
         wanted = ctx.draft_tokens
@@ -94,7 +94,8 @@ class Tandem:
                 f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
             )
         ended = call.finish_reason is not None and len(stats) == call.tokens
-        return policy.decide(level, draft_signals(stats, ended=ended), tokens, later)
+        signals = draft_signals(stats, ended=ended) | question_signals(ctx.intern.count(problem.question))
+        return policy.decide(level, signals, tokens, later)
 
 
 def _later(rest: Ladder, exhausted: bool) -> Ladder:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tandem.errors import ClassifierMismatchError, TandemError, UsageError, nearest
+from tandem.errors import ClassifierMismatchError, TandemError, nearest
 from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
@@ -20,8 +20,10 @@ from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
 from tandem.types import Sampling
 
-FEATURES = (*NAMES, "log_insight_tokens")
+FEATURES = (*NAMES, "log_question_tokens", "log_insight_tokens")
 _MODEL, _CARD = "classifier.skops", "card.json"
+# What `train` saves beyond skops' own list. Never "sklearn.*": some of its modules lead to subprocess and os.
+_TRUSTED = frozenset({"sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"})
 
 
 class Card(BaseModel):
@@ -35,6 +37,7 @@ class Card(BaseModel):
     mentor: str
     intern: str
     ladder: str  # with every budget, and `answer` where the policy may use it
+    collected_ladder: str  # every level that was collected; it gives this pair's budgets
     draft_tokens: int | None  # None: the whole answer is the draft
     signal_version: str
     estimator: str
@@ -99,8 +102,8 @@ class Classifier:
 
 
 def feature_matrix(rows: Iterable[tuple[Mapping[str, float], int]]) -> np.ndarray:
-    """Return (n, len(FEATURES)) float64 from (signals, insight tokens)."""
-    return np.asarray([[*(signals[name] for name in NAMES), math.log1p(tokens)] for signals, tokens in rows])
+    """Return (n, len(FEATURES)) float64 from (signals with the question's, insight tokens)."""
+    return np.asarray([[*(signals[name] for name in FEATURES[:-1]), math.log1p(tokens)] for signals, tokens in rows])
 
 
 def available() -> dict[str, Path]:
@@ -117,20 +120,15 @@ def find_classifier(name: str) -> Path:
     return folder
 
 
-def nearest_classifier(mentor: str, intern: str) -> Path:
-    """Return the folder of the pair's shipped classifier, else of the nearest: same intern, same mentor, any.
-
-    Raises UsageError if none is shipped.
-    """
+def nearest_classifier(mentor: str, intern: str) -> Path | None:
+    """Return the folder of the pair's shipped classifier, else of the nearest: same intern, same mentor, any."""
     folders = available().values()
-    if not folders:
-        raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
 
     def nearness(folder: Path) -> tuple[bool, bool]:
         card = read_card(folder)
         return (card.intern == intern, card.mentor == mentor)
 
-    return max(folders, key=nearness)
+    return max(folders, key=nearness, default=None)
 
 
 def read_card(folder: Path) -> Card:
@@ -152,10 +150,12 @@ def load_classifier(name: str | Path) -> Classifier:
     card, file = read_card(folder), folder / _MODEL
     try:
         types = skops.io.get_untrusted_types(file=file)
-        foreign = [t for t in types if not t.startswith("sklearn.")]
+        foreign = sorted(set(types) - _TRUSTED)
         estimator = None if foreign else skops.io.load(file, trusted=types)
     except Exception as error:  # a damaged archive fails in many ways inside skops
         raise TandemError(f"classifier {file} is missing or corrupt ({type(error).__name__})") from None
     if foreign:
         raise TandemError(f"classifier {file} holds types that are not trusted: {', '.join(foreign)}")
+    if not hasattr(estimator, "predict_proba") or getattr(estimator, "n_features_in_", 0) != len(FEATURES):
+        raise TandemError(f"classifier {file} holds no classifier over the {len(FEATURES)} signals of this version")
     return Classifier(estimator, card)

@@ -133,4 +133,4 @@ def _logit(p: float) -> float:
 
 
 def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+    return (1 + math.tanh(x / 2)) / 2  # never overflows

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
@@ -56,7 +57,7 @@ class Pair:
 
 def _known(tflops: float | None) -> float:
     if tflops is None:
-        raise ValueError("a replay needs both models' sizes and architectures")
+        raise UsageError("a replay is priced in TFLOPs and needs the sizes and architectures of both models")
     return tflops
 
 
@@ -105,7 +106,7 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
     return steps
 
 
-def follow(steps: Sequence[Step], policy: Policy, p: Mapping[str, float]) -> Outcome:
+def replay(steps: Sequence[Step], policy: Policy, p: Mapping[str, float]) -> Outcome:
     """Return what the policy makes of a walk; `p` is the sufficiency at each level."""
     for step in steps:
         if step.level.is_answer:
@@ -116,13 +117,6 @@ def follow(steps: Sequence[Step], policy: Policy, p: Mapping[str, float]) -> Out
         if action == "answer" and step.answer is not None:
             return step.answer
     raise ValueError("the ladder has no level that completes")
-
-
-def replay(
-    problem: Levels, ladder: Ladder, policy: Policy, pair: Pair, draft: int | None, p: Mapping[str, float]
-) -> Outcome:
-    """Return what the policy makes of one problem; `p` is the sufficiency at each of its levels."""
-    return follow(walk(problem, ladder, pair, draft), policy, p)
 
 
 def _by_mentor(problem: Levels, pair: Pair, cost: float, bought: int) -> Outcome:

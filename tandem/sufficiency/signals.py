@@ -27,6 +27,11 @@ NAMES = (
 _EDGE = 20  # tokens at either end for the trend, as in arXiv 2604.23623
 
 
+def question_signals(tokens: int) -> dict[str, float]:
+    """Return what the question alone tells: ``log_question_tokens``, log(1 + its length in the intern's tokens)."""
+    return {"log_question_tokens": math.log1p(tokens)}
+
+
 def draft_signals(stats: Sequence[TokenStat], *, ended: bool) -> dict[str, float]:
     """Return the signals of a draft (natural logarithms, nats); `ended`: the draft is the whole answer.
 

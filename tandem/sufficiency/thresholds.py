@@ -13,7 +13,7 @@ from typing import Any
 
 from tandem.ladder import Effort, Ladder
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
-from tandem.sufficiency.replay import Pair, follow, level_shares, mean_of, walk
+from tandem.sufficiency.replay import Pair, level_shares, mean_of, replay, walk
 from tandem.sufficiency.training import Problems
 
 DEGENERATE = 0.9
@@ -72,8 +72,8 @@ def card_of(ladder: Ladder, threshold: float, price: float, gains: Mapping[str, 
 
 
 def ladders(full: Ladder) -> list[Ladder]:
-    """Return every sub-ladder with at least two levels."""
-    return [sub for size in range(2, len(full) + 1) for sub in combinations(full, size)]
+    """Return every sub-ladder of two levels or more that begins with the first, so that what is free is tried first."""
+    return [(full[0], *rest) for size in range(1, len(full)) for rest in combinations(full[1:], size)]
 
 
 def search(
@@ -90,7 +90,7 @@ def search(
             for threshold in _THRESHOLDS:
                 for price in _PRICES:
                     policy = Policy(FixedSufficiency(), card_of(ladder, threshold, price, gains))
-                    outcomes = [follow(steps, policy, p[i]) for i, steps in walks.items()]
+                    outcomes = [replay(steps, policy, p[i]) for i, steps in walks.items()]
                     found, shares = mean_of(outcomes), level_shares(outcomes, ladder)
                     points.append(Point(ladder, draft, threshold, price, shares=shares, **found))
     return points
@@ -99,7 +99,7 @@ def search(
 def choose(points: Sequence[Point], goal: float) -> tuple[Point, Point | None]:
     """Return the point for the default aim among those that adapt, and the degenerate one it was preferred to, if any.
 
-    `goal` is the mentor's own accuracy on the same problems.
+    `goal` is the mentor's own accuracy on the same problems, not rounded.
     """
 
     def best(candidates: Sequence[Point]) -> Point:

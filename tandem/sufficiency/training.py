@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import UsageError
-from tandem.ladder import Ladder
+from tandem.ladder import ANSWER, Ladder
 from tandem.sufficiency.classifier import feature_matrix
 from tandem.sufficiency.policy import Gain
 from tandem.sufficiency.replay import Levels, Pair, Row, fixed
+from tandem.sufficiency.signals import question_signals
 
 MIN_PROBLEMS = 40
 SHARES = (0.5, 0.2, 0.3)  # fit, calibration, threshold
@@ -28,8 +29,10 @@ Problems = dict[str, Levels]
 def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
     """Group rows by problem, keeping problems that have every level of the ladder.
 
-    Raises UsageError for too few problems or labels of one class only.
+    Raises UsageError for a ladder of one level, too few problems or labels of one class only.
     """
+    if len(ladder) < 2:
+        raise UsageError("training needs a table of two levels or more, among them one where the intern answers")
     grouped: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         grouped[row["problem"]][row["level"]] = row
@@ -40,7 +43,7 @@ def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
             f"the table has {len(whole)} problems with all of the levels {', '.join(sorted(names))}; "
             f"training needs at least {MIN_PROBLEMS}: collect more"
         )
-    labels = {bool(row["correct"]) for levels in whole.values() for row in levels.values() if row["level"] != "answer"}
+    labels = {bool(row["correct"]) for levels in whole.values() for row in levels.values() if row["level"] != ANSWER}
     if len(labels) < 2:
         raise UsageError(f"every answer of the intern is {'right' if labels.pop() else 'wrong'}: nothing to learn from")
     return whole
@@ -69,21 +72,33 @@ def split(ids: Sequence[str], seed: int) -> Split:
 
 def intern_rows(problems: Problems, ids: Sequence[str]) -> list[Row]:
     """Return the rows in which the intern answered."""
-    return [row for i in ids for level, row in sorted(problems[i].items()) if level != "answer"]
+    return [row for i in ids for level, row in sorted(problems[i].items()) if level != ANSWER]
 
 
 def _matrix(rows: Sequence[Row], draft: str) -> tuple[np.ndarray, np.ndarray]:
-    x = feature_matrix([(row["signals"][draft], row["insight_tokens"]) for row in rows])
+    x = feature_matrix(
+        [(row["signals"][draft] | question_signals(row["question_tokens"]), row["insight_tokens"]) for row in rows]
+    )
     return x, np.asarray([int(row["correct"]) for row in rows])
 
 
+def _labelled(rows: Sequence[Row], draft: str) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _matrix(rows, draft)
+    if len(set(y)) < 2:
+        raise UsageError(
+            f"{len(rows)} answers that training sets apart are all {'right' if y[0] else 'wrong'}: "
+            "too few of the other kind; collect more problems, or a set that suits the intern better"
+        )
+    return x, y
+
+
 def fit_estimator(rows: Sequence[Row], draft: str, strength: float) -> Any:
-    """Fit standardised logistic regression (`strength` = C) on the drafts of one length."""
+    """Fit standardised logistic regression (`strength` = C) on the drafts of one length; UsageError for one class."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, y = _matrix(rows, draft)
+    x, y = _labelled(rows, draft)
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(x, y)
 
 
@@ -92,7 +107,7 @@ def calibrate(estimator: Any, rows: Sequence[Row], draft: str) -> Any:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
-    x, y = _matrix(rows, draft)
+    x, y = _labelled(rows, draft)
     return CalibratedClassifierCV(FrozenEstimator(estimator), method="sigmoid").fit(x, y)
 
 
@@ -140,12 +155,12 @@ def choose_strength(rows: Sequence[Row], draft: str) -> float:
 
 
 def fit_gains(
-    problems: Problems, p: Mapping[str, Mapping[str, float]], ladder: Ladder, pair: Pair
+    problems: Problems, p: Mapping[str, Mapping[str, float]], ladder: Ladder, pair: Pair, draft: int | None
 ) -> dict[str, dict[str, Gain]]:
     """Fit, for each level and each later one, the chance of a right answer there given sufficiency here."""
     from sklearn.linear_model import LogisticRegression
 
-    alone = float(np.mean([pair.answer(problems[i]["answer"]) for i in p])) if ladder[-1].is_answer else None
+    alone = float(np.mean([pair.answer(problems[i][ANSWER]) for i in p])) if ladder[-1].is_answer else None
     scale = alone or float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in p]))
     gains: dict[str, dict[str, Gain]] = {}
     for position, level in enumerate(ladder[:-1]):
@@ -157,15 +172,16 @@ def fit_gains(
             else:
                 model = LogisticRegression(C=1.0).fit(here, y)
                 offset, slope = float(model.intercept_[0]), float(model.coef_[0, 0])
-            cost = np.mean([_extra(problems[i], level.name, later.name, pair) for i in p]) / scale
-            gains.setdefault(level.name, {})[later.name] = Gain(offset=offset, slope=slope, cost=float(max(cost, 0.0)))
+            cost = float(np.mean([_extra(problems[i], level.name, later.name, pair, draft) for i in p])) / scale
+            gains.setdefault(level.name, {})[later.name] = Gain(offset=offset, slope=slope, cost=max(cost, 0.0))
     return gains
 
 
-def _extra(problem: Levels, here: str, there: str, pair: Pair) -> float:
-    """TFLOPs that going on adds over answering here: the later level's own cost less the answer that is not written."""
-    bought = pair.insight(problem[here])
-    return fixed(problem, there, pair).tflops - (0.0 if there == "answer" else bought) - pair.answer(problem[here])
+def _extra(problem: Levels, here: str, there: str, pair: Pair, draft: int | None) -> float:
+    """TFLOPs that going on adds over answering here: the discarded draft and what is bought, less the answer here."""
+    bought = 0.0 if there == ANSWER else pair.insight(problem[here])
+    wasted = pair.draft(problem[here], draft)
+    return wasted + fixed(problem, there, pair).tflops - bought - pair.answer(problem[here])
 
 
 def figures(rows: Sequence[Row], p: np.ndarray) -> dict[str, Any]:

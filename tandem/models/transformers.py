@@ -1,0 +1,186 @@
+"""A model inside this process, with Transformers: on a GPU, on Apple silicon, or on any CPU.
+
+The batch is our own (`batching.py`): the continuous batching of Transformers (5.19) gives no more than the drawn
+token's log-probability, has one random state for all requests, and lays attention out for paged GPU kernels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+from tandem.errors import EndpointError, UsageError
+from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.detokenise import Detokeniser
+from tandem.models.openai_tokens import TokenCounter
+from tandem.models.transformers_load import Loaded, first_line, load
+from tandem.models.transformers_worker import Job, Worker
+from tandem.spec import ModelSpec
+
+
+class TransformersModel:
+    """A causal language model of Transformers. Nothing is loaded before the first call or `probe`.
+
+    All requests in flight are written together, token by token, by one thread; requests join and leave between two
+    tokens. Calls may raise MissingPackageError without the `local` extra, and EndpointError where the model cannot be
+    loaded, the context is too short or memory runs out. With float32 a request's answer does not depend on the others;
+    in bfloat16 and float16 it may, as in every engine.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        path: str | Path | Callable[[], Path],
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        max_batch: int = 32,
+        prompt_cache_mb: int = 256,
+    ) -> None:
+        """Name the model.
+
+        path: a folder with a Transformers model, its id on the model hub, or what fetches the folder when first needed.
+        device: cpu, cuda, cuda:1, mps; None takes the best there is.
+        dtype: float32, bfloat16, float16; auto is bfloat16 on CUDA and on CPUs that are quick at it, float16 on MPS.
+        max_batch: requests that are written at once; the others wait.
+        prompt_cache_mb: room for the prompts (their key-value tensors) that later requests of the same affinity share.
+        """
+        self.spec = spec
+        self._path = path
+        self._load = (device, dtype)
+        self._max_batch = max_batch
+        self._prompt_bytes = prompt_cache_mb << 20
+        self._guard = threading.Lock()
+        self._worker: Worker | None = None
+        self._closed = False
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch now."""
+        return self._worker.running if self._worker else 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose prompt was not read yet."""
+        return self._worker.waiting if self._worker else 0
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the whole answer."""
+        return await gather(self.stream(request))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Yield the answer as it is written, token by token; closing the generator takes it out of the batch."""
+        worker, loaded = await self._ready()
+        tokens = self._prompt(loaded, request)
+        job = Job(
+            tokens=tokens,
+            sampling=request.sampling,
+            top=request.top_logprobs or 0,
+            affinity=request.affinity,
+            max_tokens=request.max_tokens,
+            detokeniser=Detokeniser(loaded.text, tokens, request.sampling.stop),
+            loop=asyncio.get_running_loop(),
+            mailbox=asyncio.Queue(),
+        )
+        worker.submit(job)
+        try:
+            while True:
+                item = await job.mailbox.get()
+                if not isinstance(item, Delta):
+                    raise item
+                yield item
+                if item.finish_reason:
+                    return
+        finally:
+            job.closed = True
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Return the longest beginning of `text` with at most `tokens` of this model's tokens."""
+        return self._counter.cut(text, tokens)
+
+    def count(self, text: str) -> int:
+        """Return how many of this model's tokens `text` has."""
+        return self._counter.count(text)
+
+    async def probe(self) -> ModelSpec:
+        """Load the model; return and keep the specification with what its configuration says."""
+        await self._ready()
+        return self.spec
+
+    async def aclose(self) -> None:
+        """End the thread and let the weights go; requests in flight end with an EndpointError."""
+        with self._guard:
+            worker, self._worker, self._closed = self._worker, None, True
+        if worker is not None:
+            await asyncio.to_thread(worker.stop)
+
+    def _source(self) -> str:
+        return str(self._path() if callable(self._path) else self._path)
+
+    @functools.cached_property
+    def _counter(self) -> TokenCounter:
+        """The model's tokenizer without its weights: `cut` and `count` may be called before anything is loaded."""
+        source = self._source()
+        path = Path(source).expanduser() / "tokenizer.json"
+        if not path.is_file():
+            try:
+                from huggingface_hub import hf_hub_download
+
+                path = Path(hf_hub_download(source, path.name, revision=self.spec.revision))
+            except Exception as error:
+                raise EndpointError(f"'{source}' has no {path.name} to count with: {first_line(error)}") from error
+        return TokenCounter(self.spec.name, path)
+
+    async def _ready(self) -> tuple[Worker, Loaded]:
+        """Return the worker with its model, loaded now if it was not; after a failure the next call tries again."""
+        with self._guard:
+            if self._closed:
+                raise EndpointError(f"{self.spec.name} was closed")
+            worker = self._worker
+            if worker is None or (worker.loaded.done() and worker.loaded.exception() is not None):
+                device, dtype = self._load
+                worker = self._worker = Worker(
+                    self.spec.name,
+                    lambda: load(self.spec, self._source(), device=device, dtype=dtype),
+                    max_batch=self._max_batch,
+                    prompt_bytes=self._prompt_bytes,
+                )
+        loaded = await asyncio.wrap_future(worker.loaded)
+        self.spec = loaded.spec
+        return worker, loaded
+
+    def _prompt(self, loaded: Loaded, request: Request) -> list[int]:
+        """Return the prompt's token ids: messages by the chat template, then the answer's prefix.
+
+        The prefix follows the template's own beginning of an answer, as if the model had written it. (A template asked
+        to continue a message may trim it, or put an empty thinking block before it.)
+        """
+        tokenizer, prefix = loaded.tokenizer, request.prefix or ""
+        if tokenizer.chat_template:
+            messages = [{"role": m.role, "content": m.content} for m in request.messages]
+            try:
+                text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            except Exception as error:  # the template is the model's own program
+                message = f"the chat template of {self.spec.name} refuses these messages: {first_line(error)}"
+                raise EndpointError(message) from error
+        else:
+            text = "\n\n".join([*(f"{m.role}: {m.content}" for m in request.messages), "assistant:"])
+        written = prefix if isinstance(prefix, str) else ""
+        tokens: list[int] = tokenizer(text + written, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+        if not isinstance(prefix, str):
+            known = loaded.model.get_input_embeddings().num_embeddings
+            if not all(0 <= token < known for token in prefix):  # on a GPU this would end the process's CUDA context
+                raise UsageError(f"{self.spec.name} has no such token: ids go from 0 to {known - 1}")
+            tokens = [*tokens, *prefix]
+        if request.max_tokens < 1:
+            raise UsageError("max_tokens must be at least 1")
+        limit = self.spec.context
+        if limit is not None and len(tokens) + request.max_tokens > limit:
+            raise EndpointError(
+                f"{self.spec.name}: a prompt of {len(tokens)} tokens and max_tokens {request.max_tokens} are more than "
+                f"its context of {limit} tokens"
+            )
+        return tokens

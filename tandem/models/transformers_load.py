@@ -1,0 +1,148 @@
+"""Loading a causal language model with Transformers, and what its configuration says about it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tandem.errors import EndpointError, MissingPackageError, TandemError, UsageError
+from tandem.models.kv import use_grouped_attention
+from tandem.spec import Architecture, Continuation, ModelSpec
+
+_ATTENTION = {"full_attention", "sliding_attention"}  # layer types whose state is a key-value cache
+
+_LOADING = threading.Lock()  # Transformers' imports and its default number type are no matter for two threads at once
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device, ready to write. `ends` are the token ids that end an answer."""
+
+    model: Any
+    tokenizer: Any
+    ends: frozenset[int]
+    spec: ModelSpec
+
+    def text(self, ids: list[int]) -> str:
+        """Return the text of `ids` without special tokens."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+def load(spec: ModelSpec, path: str, *, device: str | None, dtype: str) -> Loaded:
+    """Load tokenizer and weights from a Transformers folder or a hub id; return them with the completed spec.
+
+    Raises MissingPackageError without the `local` extra, UsageError for an unknown device or dtype, and EndpointError
+    for a model that cannot be loaded or batched.
+    """
+    with _LOADING:
+        try:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            target = _device(device)
+        except ModuleNotFoundError:
+            raise MissingPackageError("in-process models", "local") from None
+        number_type = _dtype(dtype, target)
+        folder = Path(path).expanduser()
+        if not folder.is_dir() and (folder.is_absolute() or path.startswith(".")):
+            raise EndpointError(f"there is no model folder at '{path}'")
+        source = str(folder) if folder.is_dir() else path
+        revision = {} if folder.is_dir() or spec.revision is None else {"revision": spec.revision}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **revision)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=number_type, **revision).to(target).eval()
+        except (OSError, ValueError, KeyError) as error:
+            raise EndpointError(f"'{path}' cannot be loaded: {first_line(error)}") from error
+    config = model.config.get_text_config()
+    others = set(getattr(config, "layer_types", None) or ()) - _ATTENTION
+    if others or getattr(model, "_is_stateful", False):
+        kinds = ", ".join(sorted(others)) or "recurrent state"
+        raise EndpointError(f"'{path}' has layers that cannot be batched in process ({kinds}); serve it with vLLM")
+    use_grouped_attention(model)
+    tokenizer("")  # takes padding settings off once, which is not safe while another thread decodes
+    return Loaded(model, tokenizer, _ends(model, tokenizer), complete_spec(spec, model))
+
+
+def complete_spec(spec: ModelSpec, model: Any) -> ModelSpec:
+    """Return `spec` with what it leaves open: sizes, vocabulary, context, architecture, capabilities.
+
+    Active parameters are what a token passes through: without an input embedding that is not also the output matrix,
+    and with as many of the experts as a token is sent to.
+    """
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    total = sum(p.numel() for p in model.parameters())
+    entry, exit_ = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+    chosen, among = getattr(config, "num_experts_per_tok", None), _first(config, "num_local_experts", "num_experts")
+    idle = experts * (1 - chosen / among) if chosen and among else 0
+    found: dict[str, Any] = {
+        "vocabulary": config.vocab_size,
+        "context": getattr(config, "max_position_embeddings", None),
+        "parameters": float(total),
+        "active_parameters": float(total - idle - (0 if entry is exit_ else entry.numel())),
+        "architecture": Architecture(
+            layers=config.num_hidden_layers,
+            attention_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        ),
+        "continuation": Continuation.NATIVE,
+    }
+    known = spec.model_dump(include=set(found), exclude_none=True)
+    update = {name: value for name, value in found.items() if name not in known}
+    return spec.model_copy(update=update | {"logprobs": True, "logprobs_mode": "raw"})
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def failure(error: BaseException, name: str, running: int) -> TandemError:
+    """Return what a user is told about `error`, met with `running` requests in the batch (0: none could be yet)."""
+    if isinstance(error, TandemError):
+        return error
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        when = f"with {running} requests at once; allow fewer (max_batch)" if running else "while it was loaded"
+        return EndpointError(f"{name}: out of memory {when}, or take a smaller model")
+    return EndpointError(f"{name}: {type(error).__name__}: {first_line(error)}")
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device '{name}'; use cpu, cuda, cuda:1, mps") from None
+
+
+def _dtype(name: str, device: Any) -> Any:
+    import torch
+
+    if name == "auto":
+        if device.type == "mps":
+            return torch.float16
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in ("float32", "bfloat16", "float16"):
+        raise UsageError(f"unknown dtype '{name}'; use auto, float32, bfloat16, float16")
+    return getattr(torch, name)
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends: set[int] = set()
+    for ids in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if ids is not None:
+            ends.update(ids if isinstance(ids, list) else [ids])
+    return frozenset(ends)
+
+
+def _first(config: Any, *names: str) -> Any:
+    return next((value for name in names if (value := getattr(config, name, None))), None)

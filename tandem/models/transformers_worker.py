@@ -1,0 +1,205 @@
+"""The thread that owns an in-process model: it lets requests in, runs the batch token by token, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from tandem.errors import EndpointError, TandemError
+from tandem.ledger import Usage
+from tandem.models.base import Delta, FinishReason
+from tandem.models.batching import Batch, Choice, PromptStore, Row
+from tandem.models.detokenise import Detokeniser
+from tandem.models.transformers_load import Loaded, failure
+
+_CPU = threading.Lock()  # mentor and intern in one process take turns: each pass uses every core
+_PORTION = {"cpu": 512}  # prompt tokens read in one pass
+_PORTION_ELSEWHERE = 2048
+_EXIT_SECONDS = 5.0  # a thread inside torch must not meet the interpreter's end
+
+
+@dataclass(eq=False, kw_only=True)
+class Job(Row):
+    """A row whose tokens go, as deltas, to a mailbox on its event loop."""
+
+    max_tokens: int
+    detokeniser: Detokeniser
+    loop: asyncio.AbstractEventLoop
+    mailbox: asyncio.Queue[Delta | TandemError]
+    closed: bool = False  # nobody reads any more; set on the loop, seen before the next token
+
+    def accept(self, choice: Choice, ends: frozenset[int]) -> Delta:
+        """Return the delta of a token that was drawn. The token that ends an answer counts, and has no text."""
+        written = len(self.tokens) - self.prompt
+        finish: FinishReason | None = None
+        text = ""
+        if choice.token in ends:
+            finish = "stop"
+        else:
+            text = self.detokeniser.push(choice.token)
+            if self.detokeniser.stopped:
+                finish = "stop"
+            elif written >= self.max_tokens:
+                finish = "length"
+                self.resumable = True
+        if finish and not self.detokeniser.stopped:
+            text += self.detokeniser.flush()
+            if self.detokeniser.stopped:
+                finish = "stop"
+        usage = None
+        if finish or written == 1:
+            usage = Usage(prompt=self.prompt, cached=self.cached, completion=written)
+        return Delta(text, 1, () if choice.stat is None else (choice.stat,), finish, usage)
+
+
+class Worker:
+    """One daemon thread for one model. `loaded` is set once the model is; after a failure to load it is of no use."""
+
+    def __init__(self, name: str, load: Callable[[], Loaded], *, max_batch: int, prompt_bytes: int) -> None:
+        self.loaded: Future[Loaded] = Future()
+        self.loaded.set_running_or_notify_cancel()  # a caller that gives up cannot cancel it for the others
+        self._name = name
+        self._load = load
+        self._max_batch = max_batch
+        self._store = PromptStore(prompt_bytes)
+        self._batch: Batch[Job] | None = None
+        self._waiting: list[Job] = []
+        self._outbox: list[tuple[Job, Delta | TandemError]] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        self._thread = threading.Thread(target=self._run, name=f"tandem-{name}", daemon=True)
+        atexit.register(self.stop, _EXIT_SECONDS)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch now."""
+        return len(self._batch.rows) if self._batch else 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose prompt was not read yet."""
+        return len(self._waiting)
+
+    def submit(self, job: Job) -> None:
+        """Queue a request. Raises EndpointError where the worker has ended."""
+        with self._changed:
+            if self._stopping:
+                raise self._closed()
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def stop(self, seconds: float | None = None) -> None:
+        """End the thread after the current pass and wait for it; requests in flight get an error.
+
+        A load cannot be interrupted: its thread ends by itself afterwards and is not waited for.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self.loaded.done():
+            self._thread.join(seconds)
+
+    def _closed(self) -> EndpointError:
+        return EndpointError(f"{self._name} was closed")
+
+    def _run(self) -> None:
+        try:
+            loaded = self._load()
+        except BaseException as error:
+            atexit.unregister(self.stop)
+            self.loaded.set_exception(failure(error, self._name, 0))
+            return
+        import torch
+
+        kind = loaded.model.device.type
+        if kind == "cpu":
+            self._turn = _CPU
+        self._batch = Batch(loaded.model, self._store, portion=_PORTION.get(kind, _PORTION_ELSEWHERE))
+        self.loaded.set_result(loaded)
+        with torch.inference_mode():
+            while self._wait():
+                self._step(self._batch, loaded.ends)
+                self._flush()
+        self._drop([*self._batch.rows, *self._waiting], self._closed())
+        self._flush()
+        self._batch.clear()
+        atexit.unregister(self.stop)
+
+    def _wait(self) -> bool:
+        """Wait for work; False means the end."""
+        with self._changed:
+            while not (self._stopping or self._waiting or self.running):
+                self._changed.wait()
+            self._waiting = [job for job in self._waiting if not job.closed]
+            return not self._stopping
+
+    def _step(self, batch: Batch[Job], ends: frozenset[int]) -> None:
+        """Read a portion of waiting prompts if there is room, else write one token in every row."""
+        chosen: list[tuple[Job, Choice]] = []
+        try:
+            with self._turn:
+                batch.change([job for job in batch.rows if job.closed], [])
+                group = batch.group(self._waiting[: self._max_batch - len(batch.rows)])
+                if group:
+                    chosen = self._read(batch, group)
+                elif batch.rows:
+                    chosen = batch.decode()
+                over = self._accept(chosen, ends)
+                batch.change(over, [job for job, _ in chosen if group and job not in over])
+        except Exception as error:  # the batch is in doubt, the worker is not
+            lost = dict.fromkeys([*batch.rows, *(job for job, _ in chosen)])
+            self._drop(lost, failure(error, self._name, len(lost)))
+            batch.clear()
+
+    def _read(self, batch: Batch[Job], group: list[Job]) -> list[tuple[Job, Choice]]:
+        """Read prompts; an error here is theirs alone."""
+        chosen: list[tuple[Job, Choice]] = []
+        gone = group
+        try:
+            chosen = batch.prefill(group)
+            gone = [job for job, _ in chosen]
+        except Exception as error:
+            self._store.clear()
+            self._drop(group, failure(error, self._name, len(batch.rows) + len(group)))
+        with self._changed:
+            self._waiting = [job for job in self._waiting if job not in gone]
+        return chosen
+
+    def _accept(self, chosen: list[tuple[Job, Choice]], ends: frozenset[int]) -> set[Job]:
+        """Post the tokens that were drawn; return the jobs that are over by them."""
+        over = set()
+        for job, choice in chosen:
+            delta = job.accept(choice, ends)
+            self._outbox.append((job, delta))
+            if delta.finish_reason:
+                over.add(job)
+        return over
+
+    def _drop(self, jobs: Iterable[Job], error: TandemError) -> None:
+        self._outbox.extend((job, error) for job in jobs)
+
+    def _flush(self) -> None:
+        """Hand over what was posted: one wake-up per event loop."""
+        posts: dict[asyncio.AbstractEventLoop, list[tuple[Job, Delta | TandemError]]] = defaultdict(list)
+        for job, item in self._outbox:
+            posts[job.loop].append((job, item))
+        self._outbox.clear()
+        for loop, items in posts.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, items)
+            except RuntimeError:  # the loop was closed under us
+                for job, _ in items:
+                    job.closed = True
+
+
+def _deliver(items: list[tuple[Job, Delta | TandemError]]) -> None:
+    for job, item in items:
+        job.mailbox.put_nowait(item)

@@ -1,0 +1,50 @@
+"""Ctrl-C during a run: it stops at once, says how to go on, and keeps what was done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import Cli, dataset, script
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGINT to another process")
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_resume_completes_it(cli: Cli, tmp_path: Path) -> None:
+    slow = script(tmp_path / "model.json", token_seconds=0.02)
+    pair = ("--mentor", slow, "--intern", slow, "--strategy", "intern-only")
+    arguments = ("run", *pair, "--dataset", dataset(tmp_path / "own.jsonl", 40), "--concurrency", "2")
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tandem", *arguments, "--out", str(out), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    records = out / "records.jsonl"
+    deadline = time.monotonic() + 240
+    while not (records.exists() and records.read_bytes().count(b"\n") >= 3):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said, complained = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said == ""
+    assert f"--resume {out}" in complained and complained.endswith("tandem: interrupted\n")
+    assert "Traceback" not in complained
+    done = len(records.read_text().splitlines())
+    summary = json.loads((out / "summary.json").read_text())
+    assert 3 <= done < 40 and (summary["n"], summary["errors"]) == (done, 0)
+
+    script(tmp_path / "model.json")  # the same model, in a hurry now
+    outcome = cli(*arguments, "--resume", str(out), "--json")
+    assert outcome.code == 0
+    summary = json.loads(outcome.out)
+    assert (summary["n"], summary["errors"], summary["accuracy"]) == (40, 0, 1.0)
+    assert len(records.read_text().splitlines()) == 40  # none was solved twice

@@ -1,0 +1,268 @@
+"""A classifier in its folder: saved and loaded alike, refused when damaged or foreign, matched to a pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import INTERN, LADDER, MENTOR, manifest, table
+
+from tandem.errors import ClassifierMismatchError, TandemError, UsageError
+from tandem.ladder import Effort, format_ladder, parse_ladder
+from tandem.models.logprobs import ESTIMATOR
+from tandem.sufficiency import training as fit
+from tandem.sufficiency.classifier import (
+    FEATURES,
+    Card,
+    Classifier,
+    available,
+    feature_matrix,
+    find_classifier,
+    load_classifier,
+    nearest_classifier,
+    read_card,
+)
+from tandem.sufficiency.policy import Gain, PolicyCard
+from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
+from tandem.types import Sampling
+
+ROWS = table(60)
+
+
+def card(**fields: Any) -> Card:
+    made = manifest()
+    values = {
+        "id": "made-up",
+        "created": "2026-01-01",
+        "command": "tandem train",
+        "ladder": format_ladder(LADDER),
+        "collected_ladder": format_ladder(LADDER),
+        "draft_tokens": 64,
+        "temperature": 0.0,
+        "aim": "none",
+        "policy": PolicyCard(
+            thresholds={"none": 0.5}, gains={"none": {"low": Gain(offset=0.1, slope=1 / 3, cost=0.2)}}
+        ),
+        "data": {},
+        "figures": {"größe": 1},
+    }
+    kept = ("mentor", "intern", "signal_version", "estimator", "logprobs_mode", "top_logprobs", "insight_mode")
+    return Card.model_validate(values | {key: made[key] for key in kept} | fields)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    problems = fit.by_problem(ROWS, LADDER)
+    parts = fit.split(list(problems), 0)
+    estimator = fit.fit_estimator(fit.intern_rows(problems, parts.fit), "64", 0.1)
+    return Classifier(fit.calibrate(estimator, fit.intern_rows(problems, parts.calibration), "64"), card())
+
+
+@pytest.fixture
+def folder(classifier: Classifier, tmp_path: Path) -> Path:
+    classifier.save(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def shelf(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation that ships three classifiers."""
+    for name, mentor, intern in (("a", "other", "other"), ("b", "big", "other"), ("c", "other", "small")):
+        Classifier(classifier.estimator, card(id=name, mentor=mentor, intern=intern)).save(
+            tmp_path / "classifiers" / name
+        )
+    monkeypatch.setattr("tandem.paths._PACKAGE", tmp_path / "tandem")
+    return tmp_path / "classifiers"
+
+
+def probabilities(classifier: Classifier) -> list[float]:
+    level = Effort(name="low", tokens=100)
+    rows = [row for row in ROWS if row["level"] != "answer"][:40]
+    return [classifier.sufficiency(level, row["signals"]["64"], row["insight_tokens"]) for row in rows]
+
+
+def test_save_and_load_give_identical_probabilities(classifier: Classifier, folder: Path) -> None:
+    again = load_classifier(str(folder))
+    assert again.card == classifier.card and again.id == "made-up"
+    found = probabilities(again)
+    assert found == probabilities(classifier)
+    assert all(0 < p < 1 for p in found) and np.ptp(found) > 0.3
+    assert "größe" in (folder / "card.json").read_text(encoding="utf-8")  # a card is for people to read
+
+
+def test_features_are_the_signals_and_the_insights_length() -> None:
+    signals = dict.fromkeys(NAMES, 0.0) | {"margin_low": 3.0}
+    matrix = feature_matrix([(signals, 0), (dict(reversed(signals.items())), 99)])
+    assert matrix.shape == (2, len(FEATURES))
+    assert matrix[:, FEATURES.index("margin_low")].tolist() == [3.0, 3.0]  # by name, not by order
+    assert matrix[:, FEATURES.index("log_insight_tokens")] == pytest.approx([0.0, np.log(100)])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.95])
+def test_a_model_cut_short_is_a_clear_error(folder: Path, keep: float) -> None:
+    file = folder / "classifier.skops"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(TandemError, match=r"classifier\.skops is missing or corrupt"):
+        load_classifier(str(folder))
+
+
+def test_a_model_with_flipped_bytes_is_a_clear_error(folder: Path) -> None:
+    file = folder / "classifier.skops"
+    damaged = bytearray(file.read_bytes())
+    damaged[60:400] = bytes(b ^ 0x5A for b in damaged[60:400])
+    file.write_bytes(damaged)
+    with pytest.raises(TandemError, match="missing or corrupt"):
+        load_classifier(str(folder))
+
+
+def test_a_missing_model_is_a_clear_error(folder: Path) -> None:
+    (folder / "classifier.skops").unlink()
+    with pytest.raises(TandemError, match="missing or corrupt"):
+        load_classifier(str(folder))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_a_card_cut_short_is_a_clear_error(folder: Path, keep: float) -> None:
+    file = folder / "card.json"
+    text = file.read_text(encoding="utf-8").strip()
+    file.write_text(text[: int(len(text) * keep)], encoding="utf-8")
+    with pytest.raises(TandemError, match=r"card\.json cannot be read"):
+        load_classifier(str(folder))
+
+
+def test_a_card_with_a_field_missing_or_unknown_is_refused(folder: Path) -> None:
+    file = folder / "card.json"
+    whole = file.read_text(encoding="utf-8")
+    for damaged in (whole.replace('"estimator"', '"estimater"'), "[]", "null"):
+        file.write_text(damaged, encoding="utf-8")
+        with pytest.raises(TandemError, match=r"card\.json cannot be read"):
+            read_card(folder)
+
+
+class NotFromSklearn:
+    """What an attacker's file may hold."""
+
+    n_features_in_ = len(FEATURES)
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        raise AssertionError("a foreign class was run")
+
+
+def test_a_class_from_elsewhere_is_not_loaded(folder: Path) -> None:
+    import skops.io
+
+    skops.io.dump(NotFromSklearn(), folder / "classifier.skops")
+    with pytest.raises(TandemError, match=r"types that are not trusted: .*NotFromSklearn"):
+        load_classifier(str(folder))
+
+
+def test_sklearns_own_test_helpers_are_not_trusted_either(folder: Path) -> None:
+    import skops.io
+    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.utils._testing import assert_run_python_script_without_output  # runs the code it is given
+
+    harmful = FunctionTransformer(assert_run_python_script_without_output, kw_args={"pattern": ""})
+    skops.io.dump(harmful, folder / "classifier.skops")
+    with pytest.raises(TandemError, match=r"not trusted: sklearn\.utils\._testing\.assert_run"):
+        load_classifier(str(folder))
+
+
+def test_a_pickle_is_not_loaded(folder: Path) -> None:
+    import pickle
+
+    (folder / "classifier.skops").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(TandemError, match="missing or corrupt"):
+        load_classifier(str(folder))
+
+
+def test_a_trusted_file_that_is_no_classifier_of_ours_is_refused(folder: Path) -> None:
+    import skops.io
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    narrow = LogisticRegression().fit([[0.0, 1.0], [1.0, 0.0]], [0, 1])
+    wide = LinearRegression().fit(np.eye(len(FEATURES)), np.arange(len(FEATURES)))
+    for content in (narrow, wide, ["a", "list"]):
+        skops.io.dump(content, folder / "classifier.skops")
+        with pytest.raises(TandemError, match=f"holds no classifier over the {len(FEATURES)} signals"):
+            load_classifier(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"signal_version": "0"}, f"signal version '0', this run has '{SIGNAL_VERSION}'"),
+        ({"estimator": "topk-upper"}, f"entropy estimator 'topk-upper', this run has '{ESTIMATOR}'"),
+        ({"logprobs_mode": "processed"}, "log-probability mode 'processed', this run has 'raw'"),
+    ],
+)
+def test_what_makes_signals_incomparable_is_refused(classifier: Classifier, fields: dict[str, str], what: str) -> None:
+    other = Classifier(classifier.estimator, card(**fields))
+    with pytest.raises(ClassifierMismatchError) as refusal:
+        other.differences(MENTOR, INTERN, Sampling(), LADDER)
+    assert what in str(refusal.value)
+    assert "tandem train" in str(refusal.value) and "--classifier" in str(refusal.value)
+
+
+def test_the_pair_it_was_fitted_on_has_no_differences(classifier: Classifier) -> None:
+    assert classifier.differences(MENTOR, INTERN, Sampling(), LADDER) == []
+    assert classifier.differences(MENTOR, INTERN, Sampling(top_p=0.9, seed=3), LADDER[1:3]) == []  # a shorter ladder
+
+
+@pytest.mark.parametrize(
+    ("mentor", "intern", "temperature", "ladder", "expected"),
+    [
+        ("other", "small", 0.0, "none,low", ["mentor"]),
+        ("big", "other", 0.0, "none,low", ["intern"]),
+        ("big", "small", 0.7, "none,low", ["temperature"]),
+        ("big", "small", 0.0, "none,low=40", ["ladder"]),
+        ("other", "other", 1.0, "none,low,high=2000", ["mentor", "intern", "temperature", "ladder"]),
+    ],
+)
+def test_other_differences_are_listed(
+    classifier: Classifier, mentor: str, intern: str, temperature: float, ladder: str, expected: list[str]
+) -> None:
+    found = classifier.differences(
+        MENTOR.model_copy(update={"name": mentor}),
+        INTERN.model_copy(update={"name": intern}),
+        Sampling(temperature=temperature),
+        parse_ladder(ladder),
+    )
+    assert found == expected
+
+
+def test_shipped_classifiers_are_found_by_id(shelf: Path) -> None:
+    assert list(available()) == ["a", "b", "c"]
+    assert find_classifier("b") == shelf / "b"
+    assert load_classifier("b").card.mentor == "big"
+
+
+def test_an_unknown_id_names_the_nearest(shelf: Path) -> None:
+    (shelf / "b").rename(shelf / "qwen-pair")
+    with pytest.raises(UsageError, match=r"unknown classifier 'qwen-par'\. Did you mean qwen-pair\?"):
+        load_classifier("qwen-par")
+    with pytest.raises(UsageError, match=r"unknown classifier '/nowhere'\. Known: a, c, qwen-pair\."):
+        load_classifier("/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"), [(("big", "small"), "c"), (("big", "new"), "b"), (("other", "other"), "a")]
+)
+def test_the_nearest_classifier_shares_the_intern_before_the_mentor(
+    shelf: Path, pair: tuple[str, str], expected: str
+) -> None:
+    assert nearest_classifier(*pair) == shelf / expected
+
+
+def test_an_installation_without_classifiers_has_no_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.paths._PACKAGE", tmp_path / "tandem")
+    assert available() == {}
+    assert nearest_classifier("big", "small") is None
+
+
+def test_a_damaged_card_on_the_shelf_is_a_clear_error(shelf: Path) -> None:
+    (shelf / "a" / "card.json").write_text("{")
+    with pytest.raises(TandemError, match=r"card\.json cannot be read"):
+        nearest_classifier("big", "small")

@@ -1,0 +1,256 @@
+"""Replaying a table: the walk of the real strategy, costs by hand, and the anchors of every chart."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import INTERN, LADDER, MENTOR, table
+
+from tandem.config import Settings
+from tandem.errors import UsageError
+from tandem.evaluation.collection import Collector
+from tandem.ladder import Effort, Ladder, parse_ladder
+from tandem.models.base import Request
+from tandem.models.fake import FakeModel, Rule, Script
+from tandem.spec import ModelSpec
+from tandem.strategies import Context, make_strategy
+from tandem.sufficiency.policy import Gain, Policy, PolicyCard
+from tandem.sufficiency.replay import (
+    Levels,
+    Outcome,
+    Pair,
+    chord,
+    fixed,
+    level_shares,
+    mean_of,
+    oracle,
+    replay,
+    walk,
+)
+from tandem.sufficiency.thresholds import Point, choose, ladders
+from tandem.types import Problem, Solution
+
+PAIR = Pair(MENTOR, INTERN)
+FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
+NAMES = ("none", "low", "medium", "high")
+
+
+class Judge:
+    """Says beforehand how sufficient each level is."""
+
+    id = "scripted"
+
+    def __init__(self, by_level: Mapping[str, float]) -> None:
+        self.by_level = by_level
+
+    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
+        return self.by_level[level.name]
+
+
+def reply(request: Request) -> str:
+    """The intern's answer: longer with less insight, and right from 12 words of it on."""
+    words = len(request.messages[-1].content.split())
+    return " ".join(["so"] * (60 - words)) + f" \\boxed{{{7 if words > 45 else 8}}}"
+
+
+def models(words: int) -> tuple[FakeModel, FakeModel]:
+    insight = "Goal:" + "".join(f" w{i}" for i in range(words))
+    rules = (Rule(text=insight, purpose="insight"), Rule(text="the mentor says \\boxed{7}"))
+    mentor, intern = FakeModel(Script(rules=rules), name="m", parameters=30e9), FakeModel(name="i")
+    intern.answer = reply
+    return mentor, intern
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> PolicyCard:
+    """Thresholds, and for some levels what the later ones gain."""
+    gains: dict[str, dict[str, Gain]] = {}
+    for position, here in enumerate(NAMES):
+        for there in (*NAMES[position + 1 :], "answer"):
+            if draw(st.booleans()):
+                gain = Gain(offset=draw(st.sampled_from([-3, 0, 3])), slope=draw(st.sampled_from([0, 1])), cost=0.5)
+                gains.setdefault(here, {})[there] = gain
+    thresholds = {name: draw(st.sampled_from([0.2, 0.5, 0.8])) for name in NAMES}
+    return PolicyCard(thresholds=thresholds, price=draw(st.sampled_from([0.0, 0.4])), gains=gains)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}),
+    cards(),
+    st.sampled_from(ladders(FULL)),
+    st.integers(0, 40),
+    st.sampled_from([1, 4, 16, None]),
+)
+def test_the_walk_is_that_of_the_real_strategy(
+    p: dict[str, float], card: PolicyCard, ladder: Ladder, words: int, draft: int | None
+) -> None:
+    problem = Problem.from_text("What is 3 plus 4?", id="p", reference="7")
+
+    async def both() -> tuple[Solution, Levels, Pair]:
+        mentor, intern = models(words)
+        ctx = Context("tandem", mentor, intern, Settings(pace="thrifty"), ladder, Policy(Judge(p), card), draft)
+        events = [event async for event in make_strategy("tandem").run(problem, ctx)]
+        assert isinstance(events[-1], Solution)
+        with tempfile.TemporaryDirectory() as out:
+            collector = Collector(mentor, intern, FULL, Path(out))
+            assert await collector.collect([problem]) == 0
+        return events[-1], {row["level"]: row for row in collector.rows}, Pair(mentor.spec, intern.spec)
+
+    solution, rows, pair = asyncio.run(both())
+    outcome = replay(walk(rows, ladder, pair, draft), Policy(Judge({}), card), p)
+    assert outcome.level == solution.level
+    assert outcome.correct == (solution.answer == "7")
+    assert outcome.mentor_tokens == solution.ledger.mentor_tokens
+    # Every call of the intern costs what the table says; the insight is priced as one generation up to its level.
+    ledger, bought = solution.ledger, solution.trace[-1].insight_tokens
+    insight = pair.mentor.tflops(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought) if bought else 0.0
+    paid = [e.tflops for e in ledger if e.purpose != "insight"]
+    assert outcome.tflops == pytest.approx(insight + sum(paid))
+
+
+def rows_of(number: int = 0) -> Levels:
+    found = table(number + 1)
+    return {row["level"]: row for row in found if row["problem"] == f"made-{number}"}
+
+
+def with_rows(**changes: dict[str, Any]) -> Levels:
+    """One problem with round figures at every level."""
+    base: dict[str, dict[str, Any]] = {}
+    for level in LADDER:
+        base[level.name] = {"level": level.name, "correct": False, "prompt_tokens": 100 + (level.tokens or 0)}
+        base[level.name] |= {"completion_tokens": 400 if level.is_answer else 200}
+        if not level.is_answer:
+            base[level.name] |= {"insight_tokens": level.tokens}
+        if level.tokens:
+            base[level.name] |= {"insight_finished": False, "mentor_prompt_tokens": 150}
+    for name, change in changes.items():
+        base[name] |= change
+    return base
+
+
+def cost(spec: ModelSpec, prompt: int, completion: int) -> float:
+    found = spec.tflops(prompt, 0, completion)
+    assert found is not None
+    return found
+
+
+def outcome(problem: Levels, card: PolicyCard, p: Mapping[str, float], draft: int | None = 64) -> Outcome:
+    return replay(walk(problem, LADDER, PAIR, draft), Policy(Judge({}), card), p)
+
+
+MIDDLE = PolicyCard(thresholds=dict.fromkeys(NAMES, 0.5))
+
+
+def test_costs_by_hand() -> None:
+    problem = with_rows(medium={"correct": True})
+    found = outcome(problem, MIDDLE, {"none": 0.1, "low": 0.2, "medium": 0.9})
+    drafts = cost(INTERN, 100, 64) + cost(INTERN, 200, 64)
+    expected = drafts + cost(MENTOR, 150, 500) + cost(INTERN, 600, 200)
+    assert (found.level, found.correct, found.mentor_tokens) == ("medium", True, 500)
+    assert found.tflops == pytest.approx(expected)
+
+
+def test_a_discarded_draft_is_never_longer_than_its_answer() -> None:
+    problem = with_rows(none={"completion_tokens": 30})
+    p = {"none": 0.1, "low": 0.9}
+    short = cost(INTERN, 100, 30) + cost(MENTOR, 150, 100) + cost(INTERN, 200, 200)
+    assert outcome(problem, MIDDLE, p, 64).tflops == pytest.approx(short)
+    assert outcome(problem, MIDDLE, p, None).tflops == pytest.approx(short)
+    assert outcome(with_rows(), MIDDLE, p, None).tflops > outcome(with_rows(), MIDDLE, p, 64).tflops
+
+
+def test_climbing_to_the_answer_charges_everything_bought_on_the_way() -> None:
+    found = outcome(with_rows(), MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
+    drafts = sum(cost(INTERN, 100 + tokens, 16) for tokens in (0, 100, 500, 1000))
+    assert found.level == "answer" and found.mentor_tokens == 1400
+    assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 1000) + cost(MENTOR, 100, 400))
+
+
+def test_jumping_to_the_answer_buys_nothing_between() -> None:
+    gains = {"none": {"answer": Gain(offset=9, slope=0, cost=0.1)}}
+    found = outcome(with_rows(), PolicyCard(thresholds={"none": 0.5}, gains=gains), {"none": 0.1}, 16)
+    assert (found.level, found.mentor_tokens) == ("answer", 400)
+    assert found.tflops == pytest.approx(cost(INTERN, 100, 16) + cost(MENTOR, 100, 400))
+
+
+def test_levels_that_add_nothing_cost_nothing() -> None:
+    ended = {"insight_tokens": 70, "insight_finished": True, "prompt_tokens": 170}
+    problem = with_rows(low=ended, medium=ended, high=ended)
+    found = outcome(problem, MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
+    drafts = cost(INTERN, 100, 16) + cost(INTERN, 170, 16)
+    assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 70) + cost(MENTOR, 100, 400))
+    without_answer = replay(walk(problem, LADDER[:-1], PAIR, 16), Policy(Judge({}), MIDDLE), dict.fromkeys(NAMES, 0.1))
+    assert (without_answer.level, without_answer.mentor_tokens) == ("low", 70)
+
+
+@pytest.mark.parametrize("level", ["none", "low", "medium", "high", "answer"])
+def test_a_ladder_of_one_level_is_the_fixed_strategy(level: str) -> None:
+    problem = rows_of(3)
+    alone = tuple(e for e in LADDER if e.name == level)
+    assert replay(walk(problem, alone, PAIR, 64), Policy(Judge({}), MIDDLE), {level: 0.0}) == pytest.approx(
+        fixed(problem, level, PAIR)
+    )
+
+
+def test_the_oracle_is_the_cheapest_right_level_else_the_cheapest() -> None:
+    levels = [level.name for level in LADDER]
+    assert oracle(with_rows(low={"correct": True}, answer={"correct": True}), levels, PAIR).level == "low"
+    assert oracle(with_rows(), levels, PAIR).level == "none"
+    cheap_mentor = with_rows(medium={"correct": True}, answer={"correct": True, "completion_tokens": 20})
+    assert oracle(cheap_mentor, levels, PAIR).level == "answer"
+
+
+def test_the_oracle_is_nowhere_worse_than_a_fixed_level() -> None:
+    levels = [level.name for level in LADDER]
+    problems = [rows_of(n) for n in range(20)]
+    best = mean_of([oracle(problem, levels, PAIR) for problem in problems])
+    for level in levels:
+        assert best["accuracy"] >= mean_of([fixed(problem, level, PAIR) for problem in problems])["accuracy"]
+
+
+def test_a_replay_without_sizes_is_refused() -> None:
+    with pytest.raises(UsageError, match="sizes and architectures"):
+        fixed(with_rows(), "none", Pair(MENTOR, ModelSpec(name="closed")))
+
+
+def test_the_chord_is_a_random_mix_and_flat_beyond_the_dear_end() -> None:
+    cheap, dear = (1.0, 0.4), (3.0, 0.8)
+    assert [chord(c, cheap, dear) for c in (0.5, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.4, 0.4, 0.6, 0.8, 0.8])
+
+
+def test_every_sub_ladder_once() -> None:
+    found = ladders(LADDER)
+    assert len(found) == len(set(found)) == 26
+    assert all(list(sub) == [level for level in LADDER if level in sub] for sub in found)
+
+
+def point(accuracy: float, tflops: float, top_share: float) -> Point:
+    shares = {"none": top_share, "low": 1 - top_share}
+    return Point(LADDER[:2], 64, 0.5, 0.0, accuracy=accuracy, tflops=tflops, mentor_tokens=0.0, shares=shares)
+
+
+def test_the_cheapest_point_that_reaches_the_goal_else_the_most_accurate() -> None:
+    points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5)]
+    assert choose(points, 0.7) == (points[2], None)
+    assert choose(points, 0.8) == (points[1], None)
+    assert choose(points, 0.95) == (points[1], None)
+
+
+def test_a_point_that_hardly_adapts_is_passed_over_or_flagged() -> None:
+    stuck, adapting = point(0.9, 1, 0.95), point(0.8, 5, 0.9)
+    assert stuck.degenerate and not adapting.degenerate
+    assert choose([stuck, adapting], 0.7) == (adapting, stuck)
+    assert choose([stuck], 0.7) == (stuck, stuck)
+
+
+def test_shares_count_where_problems_end() -> None:
+    outcomes = [Outcome(name, True, 1.0, 0) for name in ("none", "none", "high", "answer")]
+    assert level_shares(outcomes, LADDER) == {"none": 0.5, "low": 0.0, "medium": 0.0, "high": 0.25, "answer": 0.25}

@@ -1,0 +1,125 @@
+"""Signals against plain definitions, and the entropy estimate against the true entropy of whole distributions."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.models.logprobs import FLOOR, TokenStat, token_stat
+from tandem.sufficiency.signals import NAMES, draft_signals
+
+quick = settings(max_examples=50, deadline=None)
+
+STATS = st.builds(
+    TokenStat,
+    logprob=st.floats(-100, 0),
+    entropy=st.floats(0, 12),
+    gap=st.floats(0, 3),
+    margin=st.floats(0, 100),
+)
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value at `share` of the way through the sorted list, between neighbours by straight line."""
+    ranked = sorted(values)
+    place = share * (len(ranked) - 1)
+    below, part = int(place), place % 1
+    return ranked[below] + (part * (ranked[below + 1] - ranked[below]) if part else 0.0)
+
+
+@quick
+@given(st.lists(STATS, min_size=1, max_size=60), st.booleans())
+def test_every_signal_is_what_its_definition_says(stats: list[TokenStat], ended: bool) -> None:
+    logprobs, entropies = [s.logprob for s in stats], [s.entropy for s in stats]
+    margins = [s.margin for s in stats]
+    expected = {
+        "log_perplexity": -statistics.fmean(logprobs),
+        "entropy_mean": statistics.fmean(entropies),
+        "entropy_std": statistics.pstdev(entropies),
+        "entropy_max": max(entropies),
+        "entropy_trend": statistics.fmean(entropies[-20:]) - statistics.fmean(entropies[:20]),
+        "entropy_gap": statistics.fmean(s.gap for s in stats),
+        "least_likely": min(logprobs),
+        "least_likely_5": statistics.fmean(sorted(logprobs)[:5]),
+        "margin_mean": statistics.fmean(margins),
+        "margin_low": quantile(margins, 0.1),
+        "length": math.log(1 + len(stats)),
+        "ended": 1.0 if ended else 0.0,
+    }
+    found = draft_signals(stats, ended=ended)
+    assert tuple(found) == NAMES
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
+    assert all(type(value) is float for value in found.values())  # they go into JSON
+
+
+@quick
+@given(st.lists(STATS, min_size=1, max_size=19))
+def test_a_draft_shorter_than_the_edge_has_no_trend(stats: list[TokenStat]) -> None:
+    assert draft_signals(stats, ended=True)["entropy_trend"] == 0.0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_empty_draft_is_all_zero_but_its_end(ended: bool) -> None:
+    assert draft_signals([], ended=ended) == dict.fromkeys(NAMES, 0.0) | {"ended": float(ended)}
+
+
+@st.composite
+def distributions(draw: st.DrawFn) -> tuple[np.ndarray, int]:
+    """A whole distribution, from nearly certain to uniform, and how many of its best are shown."""
+    size = draw(st.integers(2, 400))
+    sharpness = draw(st.floats(0, 30))
+    seed = draw(st.integers(0, 2**32 - 1))
+    scores = sharpness * np.random.default_rng(seed).standard_normal(size)
+    p = np.exp(scores - scores.max())
+    return p / p.sum(), draw(st.integers(1, min(20, size)))
+
+
+@quick
+@given(distributions(), st.randoms())
+def test_the_true_entropy_lies_within_the_estimate_and_its_gap(shown: tuple[np.ndarray, int], random: object) -> None:
+    p, k = shown
+    positive = p[p > 0]
+    truth = float(-(positive * np.log(positive)).sum())
+    with np.errstate(divide="ignore"):
+        top = np.log(np.sort(p)[::-1][:k]).tolist()
+    random.shuffle(top)  # type: ignore[attr-defined]  # servers promise no order
+    stat = token_stat(max(top), top, len(p))
+    assert stat.entropy - 1e-6 <= truth <= stat.entropy + stat.gap + 1e-6
+    if k == len(p):
+        assert stat.entropy == pytest.approx(truth, abs=1e-6)
+
+
+@quick
+@given(st.integers(21, 400), st.integers(1, 20))
+def test_the_upper_end_is_reached_by_a_uniform_rest(size: int, k: int) -> None:
+    stat = token_stat(math.log(1 / size), [math.log(1 / size)] * k, size)
+    assert stat.entropy + stat.gap == pytest.approx(math.log(size), abs=1e-6)
+
+
+def test_the_lower_end_is_reached_where_the_rest_is_one_token() -> None:
+    stat = token_stat(math.log(0.7), [math.log(0.7)], 2)
+    assert stat.entropy == pytest.approx(-0.7 * math.log(0.7) - 0.3 * math.log(0.3))
+    assert stat.gap == 0.0
+
+
+def test_an_unknown_vocabulary_widens_the_gap() -> None:
+    top = [math.log(0.5)]
+    assert token_stat(top[0], top, None).gap > token_stat(top[0], top, 30_000).gap > 0
+
+
+def test_minus_infinity_is_clamped() -> None:
+    stat = token_stat(-math.inf, [0.0, -math.inf, -math.inf], 1000)
+    assert stat == pytest.approx((FLOOR, 0.0, 0.0, -FLOOR), abs=1e-30)
+    nothing = token_stat(-math.inf, [-math.inf, -math.inf], 1000)
+    assert all(math.isfinite(value) for value in nothing)
+    assert all(math.isfinite(value) for value in draft_signals([stat, nothing], ended=False).values())
+
+
+def test_the_margin_is_between_the_two_best_in_any_order() -> None:
+    top = [math.log(p) for p in (0.1, 0.6, 0.3)]
+    assert token_stat(top[0], top, 1000).margin == pytest.approx(math.log(0.6 / 0.3))

@@ -1,0 +1,211 @@
+"""The engine on fake models: its five faces agree, and it can be used from threads, from a running loop, and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from tandem import Effort, Solution, Tandem, solve
+from tandem.errors import CapabilityError, EndpointError, TandemError, UsageError
+from tandem.models.fake import FakeModel, Rule, Script
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem
+
+QUESTION = "What is 17*23?"
+LADDER = "none,low=10,high=40"
+
+
+@pytest.fixture
+def tandem() -> Iterator[Tandem]:
+    # Thrifty: how far an eager mentor gets before it is stopped is a matter of time.
+    with Tandem("fake", "fake", effort=LADDER, pace="thrifty") as engine:
+        yield engine
+
+
+def essence(solution: object) -> dict[str, Any]:
+    """Return what of a solution does not depend on the clock."""
+    assert isinstance(solution, Solution)
+    fields = solution.model_dump(exclude={"seconds"})
+    fields["ledger"] = [{**entry, "seconds": 0} for entry in fields["ledger"]["entries"]]
+    return fields
+
+
+async def test_every_face_gives_the_same_solution(tandem: Tandem) -> None:
+    streamed = [event async for event in tandem.astream(QUESTION)]
+    expected = essence(streamed[-1])
+    assert expected["answer"] == "23" and expected["synthetic"]
+    assert essence(await tandem.asolve(QUESTION)) == expected
+    async for index, result in tandem.asolve_many([QUESTION]):
+        assert (index, essence(result)) == (0, expected)
+
+
+def test_every_sync_face_gives_the_same_solution(tandem: Tandem) -> None:
+    expected = essence(tandem.solve(QUESTION))
+    assert essence(list(tandem.stream(QUESTION))[-1]) == expected
+    assert [essence(s) for s in tandem.solve_many([QUESTION, QUESTION])] == [expected, expected]
+    assert essence(solve(QUESTION, mentor="fake", intern="fake", effort=LADDER, pace="thrifty")) == expected
+
+
+def test_the_stream_shows_insight_decisions_and_the_answer_in_pieces(tandem: Tandem) -> None:
+    events: list[Event] = list(tandem.stream(QUESTION))
+    solution = events[-1]
+    assert isinstance(solution, Solution)
+    assert [e for e in events if isinstance(e, Decision)] == solution.trace
+    assert "".join(e.text for e in events if isinstance(e, AnswerDelta)) == solution.text
+    assert any(isinstance(e, InsightDelta) for e in events) == bool(solution.insight)
+
+
+def test_a_stream_that_is_left_stops_the_model_and_the_engine_goes_on() -> None:
+    intern = FakeModel(Script(rules=(Rule(text="word " * 500),), token_seconds=0.001))
+    with Tandem("fake", intern, strategy="intern-only") as tandem:
+        stream = tandem.stream(QUESTION)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert len(intern.aborted) == 1
+        assert tandem.solve(QUESTION).answered_by == "intern"
+
+
+def test_errors_come_back_at_their_places() -> None:
+    intern = FakeModel(Script(rules=(Rule(text="a b c", when="unlucky", fault="no luck", fault_after=2),)))
+    with Tandem("fake", intern, strategy="intern-only") as tandem:
+        good, failed, empty, last = tandem.solve_many(["What is 1+1?", "an unlucky one", " ", "What is 2+3?"])
+    assert isinstance(good, Solution) and isinstance(last, Solution) and (good.answer, last.answer) == ("1", "3")
+    assert isinstance(failed, EndpointError) and str(failed) == "no luck"
+    assert failed.ledger is not None and failed.ledger.intern_tokens == 2  # what was paid is kept
+    assert isinstance(empty, UsageError) and "empty" in str(empty)
+
+
+def test_results_are_in_the_order_of_the_problems_whatever_ends_first() -> None:
+    words = {0: 60, 1: 2, 2: 20}
+    rules = tuple(Rule(text="so " * n + f"\\boxed{{{i}}}", when=f"problem {i}") for i, n in words.items())
+    intern = FakeModel(Script(rules=rules, token_seconds=0.002))
+    with Tandem("fake", intern, strategy="intern-only") as tandem:
+        results = tandem.solve_many([Problem.from_text(f"problem {i}", task="math") for i in words])
+        assert tandem.solve_many([]) == []
+    assert [r.answer for r in results if isinstance(r, Solution)] == ["0", "1", "2"]
+
+
+async def test_at_most_concurrency_problems_run_at_once() -> None:
+    running = most = 0
+
+    class Counting(FakeModel):
+        async def stream(self, request: Any) -> Any:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            async for delta in super().stream(request):
+                yield delta
+            running -= 1
+
+    intern = Counting(Script(token_seconds=0.001))
+    async with Tandem("fake", intern, strategy="intern-only") as tandem:
+        ended = [i async for i, _ in tandem.asolve_many([f"What is {i}+1?" for i in range(9)], concurrency=3)]
+    assert sorted(ended) == list(range(9)) and most == 3
+
+
+def test_two_threads_share_one_engine(tandem: Tandem) -> None:
+    together = Barrier(2)
+
+    def one(number: int) -> list[str | None]:
+        together.wait(timeout=60)
+        return [tandem.solve(f"What is 1+{number}{i}?").answer for i in range(3)]
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(one, (4, 5)))
+    assert answers == [["40", "41", "42"], ["50", "51", "52"]]
+
+
+async def test_the_sync_face_works_beside_a_running_loop_and_after_the_async_one(tandem: Tandem) -> None:
+    expected = essence(await tandem.asolve(QUESTION))
+    assert essence(tandem.solve(QUESTION)) == expected
+    assert essence(await tandem.asolve(QUESTION)) == expected
+
+
+def test_an_engine_can_be_used_after_it_was_closed() -> None:
+    tandem = Tandem("fake", "fake", strategy="intern-only")
+    with tandem:
+        first = tandem.solve(QUESTION)
+    assert essence(tandem.solve(QUESTION)) == essence(first)
+    tandem.close()
+    tandem.close()  # nothing is open any more
+
+
+def test_intern_only_neither_prepares_nor_calls_the_mentor() -> None:
+    class Untouchable(FakeModel):
+        async def probe(self) -> Any:
+            raise AssertionError("the mentor was prepared")
+
+    mentor = Untouchable()
+    with Tandem(mentor, "fake", strategy="intern-only") as tandem:
+        solution = tandem.solve(QUESTION)
+        assert tandem.classifier_match is None
+    assert mentor.calls == [] and solution.ledger.select("mentor") == []
+    assert (solution.level, solution.answered_by, solution.classifier) == ("none", "intern", None)
+
+
+def test_intern_only_needs_no_key_of_the_mentor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert solve(QUESTION, mentor="gpt-4o", intern="fake", strategy="intern-only").answer == "23"
+
+
+def test_mentor_only_leaves_the_intern_alone() -> None:
+    intern = FakeModel()
+    with Tandem("fake", intern, strategy="mentor-only") as tandem:
+        solution = tandem.solve(QUESTION)
+    assert intern.calls == [] and (solution.level, solution.answered_by) == ("answer", "mentor")
+
+
+def test_another_pair_is_called_uncalibrated(tandem: Tandem) -> None:
+    solution = tandem.solve(QUESTION)
+    match = tandem.classifier_match
+    assert match is not None and match["id"] == solution.classifier
+    assert match["match"].startswith("uncalibrated: another mentor, intern")
+    assert not any(decision.calibrated for decision in solution.trace)
+
+
+def test_an_intern_without_logprobs_is_refused_before_the_first_problem() -> None:
+    with Tandem("fake", FakeModel(Script(logprobs=False))) as tandem, pytest.raises(CapabilityError, match="none"):
+        tandem.solve_many([QUESTION, QUESTION])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temperature": 3.0}, "temperature: .* less than or equal to 2, not 3.0"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"pace": "brisk"}, "pace: .*'thrifty', not 'brisk'"),
+        ({"draft_tokens": 0}, "draft_tokens"),
+        ({"intern_max_tokens": 0}, "intern_max_tokens"),
+        ({"effort": ""}, "unknown effort level"),
+        ({"strategy": "fixed"}, "takes one level"),
+        ({"classifier": "nobody"}, "unknown classifier 'nobody'"),
+        ({"mentor_parameters": 1e9, "mentor": FakeModel()}, "the mentor is a model already"),
+    ],
+)
+def test_bad_options_are_refused_at_once_by_name(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Tandem(**({"mentor": "fake", "intern": "fake"} | options))
+
+
+def test_a_solution_reads_well(tandem: Tandem) -> None:
+    text = str(tandem.solve(QUESTION))
+    lines = text.splitlines()
+    assert lines[0] == "answer: 23"
+    assert lines[1].startswith("by the intern at level ") and "none (0." in lines[1]
+    assert "mentor " in text and "TFLOPs" in text and "$" not in text
+    assert lines[-1] == "synthetic: a fake model wrote this"
+
+
+def test_a_run_is_described_without_the_models(tandem: Tandem) -> None:
+    described = tandem.describe()
+    assert described["ladder"] == LADDER and described["strategy"] == "tandem"
+    assert described["mentor"]["name"] == "fake" and described["settings"]["pace"] == "thrifty"
+
+
+def test_the_public_names() -> None:
+    assert str(Effort(name="low", tokens=40)) == "low=40"
+    assert issubclass(UsageError, TandemError)
