@@ -42,8 +42,10 @@ async def _look(mentor: str, intern: str, dataset: str, limit: int | None, concu
     async with Tandem(mentor, intern, mentor_max_tokens=640, intern_max_tokens=640) as tandem:
         console.print(f"Loading {mentor} and {intern} ...", style="dim")
         await tandem.prepare()
-        console.print(f"\n{problems[0].question}\n", style="bold")
-        await watch(tandem.astream(problems[0]), console)
+        for problem in problems[:3]:  # until the mentor was asked once
+            console.print(f"\n{problem.question}\n", style="bold")
+            if (await watch(tandem.astream(problem), console)).insight:
+                break
         console.print(f"\nNow all {len(problems)} problems of {dataset}.\n", style="dim")
         with tempfile.TemporaryDirectory() as folder, RunProgress(len(problems), []) as progress:
             store = RunStore.create(Path(folder) / "run", {"run": tandem.describe()})

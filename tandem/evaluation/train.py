@@ -79,6 +79,10 @@ def train(
     anchors = _anchors(problems, parts.threshold, ladder, pair)
     goal = _anchor_name(ladder[-1])
     allowed = points if hand_over else [point for point in points if not point.ladder[-1].is_answer]
+    if not allowed:
+        raise UsageError(
+            f"of the levels {format_ladder(ladder)} only the mentor can end a ladder: train with --hand-over"
+        )
     point, passed_over = choose(allowed, anchors[goal]["accuracy"])
     estimator, strength, gains = estimators[point.draft]
     card_policy = card_of(point.ladder, point.threshold, point.price, gains)

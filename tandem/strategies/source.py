@@ -42,7 +42,7 @@ class Source:
 
     def cut(self, level: Effort) -> tuple[str, int]:
         """Return the insight at a level's boundary, and its mentor tokens."""
-        return self.insight.cut(level.tokens or 0)
+        return self.insight.cut(level.tokens) if level.tokens else ("", 0)  # not even the opening words
 
     def exhausted(self, level: Effort) -> bool:
         """Whether no later level can add anything to this one."""

@@ -613,10 +613,10 @@ async def test_probe_believes_a_given_continuation(stub: Stub) -> None:
     assert stub.chats == []
 
 
-@pytest.mark.parametrize(("known", "expected"), [(None, 2048), (512, 512)])
-async def test_probe_takes_an_unknown_context(stub: Stub, known: int | None, expected: int) -> None:
-    stub.models = [{"id": "stub", "max_model_len": 2048}]
-    assert (await model_at(stub, SPEC.model_copy(update={"context": known})).probe()).context == expected
+@pytest.mark.parametrize(("served", "expected"), [({"max_model_len": 2048}, 2048), ({}, 512)])
+async def test_probe_takes_the_context_that_is_served(stub: Stub, served: dict[str, int], expected: int) -> None:
+    stub.models = [{"id": "stub", **served}]
+    assert (await model_at(stub, SPEC.model_copy(update={"context": 512})).probe()).context == expected
 
 
 async def test_probe_is_remembered(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from tandem.sufficiency.classifier import (
     read_card,
 )
 from tandem.sufficiency.policy import Gain, PolicyCard
-from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
+from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, question_signals
 from tandem.types import Sampling
 
 ROWS = table(60)
@@ -80,7 +80,8 @@ def shelf(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def probabilities(classifier: Classifier) -> list[float]:
     level = Effort(name="low", tokens=100)
     rows = [row for row in ROWS if row["level"] != "answer"][:40]
-    return [classifier.sufficiency(level, row["signals"]["64"], row["insight_tokens"]) for row in rows]
+    drafts = [row["signals"]["64"] | question_signals(row["question_tokens"]) for row in rows]
+    return [classifier.sufficiency(level, s, row["insight_tokens"]) for s, row in zip(drafts, rows, strict=True)]
 
 
 def test_save_and_load_give_identical_probabilities(classifier: Classifier, folder: Path) -> None:
@@ -92,11 +93,12 @@ def test_save_and_load_give_identical_probabilities(classifier: Classifier, fold
     assert "größe" in (folder / "card.json").read_text(encoding="utf-8")  # a card is for people to read
 
 
-def test_features_are_the_signals_and_the_insights_length() -> None:
-    signals = dict.fromkeys(NAMES, 0.0) | {"margin_low": 3.0}
+def test_features_are_the_signals_and_two_lengths() -> None:
+    signals = dict.fromkeys(NAMES, 0.0) | question_signals(7) | {"margin_low": 3.0}
     matrix = feature_matrix([(signals, 0), (dict(reversed(signals.items())), 99)])
     assert matrix.shape == (2, len(FEATURES))
     assert matrix[:, FEATURES.index("margin_low")].tolist() == [3.0, 3.0]  # by name, not by order
+    assert matrix[:, FEATURES.index("log_question_tokens")] == pytest.approx(np.log(8))
     assert matrix[:, FEATURES.index("log_insight_tokens")] == pytest.approx([0.0, np.log(100)])
 
 

@@ -84,8 +84,8 @@ def test_out_of_fold_never_sees_the_problem_it_judges() -> None:
         code = {name: draw.gauss(0, 1) for name in NAMES}
         rows = {}
         for level in INTERN_LEVELS:
-            row = {"problem": f"p-{number}", "level": level, "correct": number % 2 == 0, "insight_tokens": 0}
-            rows[level] = row | {"signals": {"64": code}}
+            row = {"problem": f"p-{number}", "level": level, "correct": number % 2 == 0, "signals": {"64": code}}
+            rows[level] = row | {"insight_tokens": 0, "question_tokens": 40}
         problems[f"p-{number}"] = rows
     rows, p = fit.out_of_fold(problems, "64", 10.0)
     memorised = fit.predict(fit.fit_estimator(rows, "64", 10.0), rows, "64")
@@ -179,11 +179,13 @@ def test_the_mentor_answers_only_where_that_was_allowed(hand_over: bool) -> None
     assert ("answer" in card.figures["chosen_on_threshold_part"]["level_shares"]) == hand_over
 
 
-def test_a_point_that_hardly_adapts_is_passed_over() -> None:
-    easy = {"none": 4.0, "low": -2.0, "medium": -2.0, "high": -2.0, "answer": -2.0}
-    card = trained(table(80, ease=easy, spread=1.0)).card
-    assert max(card.figures["chosen_on_threshold_part"]["level_shares"].values()) <= 0.9
-    assert any("passed over" in note for note in card.notes)
+@pytest.mark.parametrize("ease", [0.0, 5.0])
+def test_where_one_level_is_always_best_the_card_says_so(ease: float) -> None:
+    rows = table(80, ease=dict.fromkeys([*INTERN_LEVELS, "answer"], -2.0) | {"none": ease}, spread=1.0)
+    card = trained(rows).card
+    stuck = max(card.figures["chosen_on_threshold_part"]["level_shares"].values()) > 0.9
+    assert any(note.startswith("FAILURE") for note in card.notes) == stuck
+    assert any("was passed over" in note for note in card.notes) != stuck
 
 
 def test_where_nothing_adapts_the_card_says_failure() -> None:
@@ -191,7 +193,8 @@ def test_where_nothing_adapts_the_card_says_failure() -> None:
     for row in rows:  # every problem looks the same, so every problem takes the same way
         if row["level"] != "answer":
             tokens = LADDER[[level.name for level in LADDER].index(row["level"])].tokens
-            row |= {"signals": {"all": dict.fromkeys(NAMES, 1.0)}, "insight_tokens": tokens, "insight_finished": False}
+            row |= {"signals": {"all": dict.fromkeys(NAMES, 1.0)}, "question_tokens": 40}
+            row |= {"insight_tokens": tokens, "insight_finished": False}
     card = trained(rows).card
     assert max(card.figures["chosen_on_threshold_part"]["level_shares"].values()) == 1.0
     assert any(note.startswith("FAILURE: over 90% of the held-out problems end at one level") for note in card.notes)
@@ -260,6 +263,12 @@ def test_one_right_problem_is_not_enough_to_learn_from(part: str) -> None:
 def test_one_level_is_refused() -> None:
     with pytest.raises(UsageError, match="two levels or more"):
         trained(table(40), ladder="answer")
+
+
+def test_a_ladder_that_can_only_hand_over_needs_to_be_allowed_to() -> None:
+    rows = [row for row in table(120) if row["level"] in ("none", "answer")]
+    with pytest.raises(UsageError, match="train with --hand-over"):
+        trained(rows, ladder="none,answer")
 
 
 def test_models_without_a_size_are_refused() -> None:
