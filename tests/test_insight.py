@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ LINES = st.sampled_from([*HEADERS, "x = 3\n", "\n", "Actions speak louder: no\n"
 
 def chunks(text: str, cuts: list[int]) -> list[str]:
     marks = sorted({min(c, len(text)) for c in cuts} | {0, len(text)})
-    return [text[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(marks)]
 
 
 @given(st.lists(LINES, max_size=12).map("".join), st.lists(st.integers(0, 400), max_size=8))
@@ -51,14 +53,14 @@ def test_no_text_is_lost_but_headers(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Goal: a\nPlanning: b\nRetrieval: c\nAction: d", dict(goal="a", planning="b", retrieval="c", action="d")),
-        ("**Action:** d\n**Goal**: a", dict(goal="a", action="d")),
-        ("### 1. Goal\na\n### 2. Planning\nb", dict(goal="a", planning="b")),
-        ("- **Goal:** a\n- **Retrieval:** c", dict(goal="a", retrieval="c")),
-        ("Goal: a\nGoal: more", dict(goal="a\nmore")),
-        ("Goal: a\nPlann", dict(goal="a\nPlann")),
+        ("Goal: a\nPlanning: b\nRetrieval: c\nAction: d", {"goal": "a", "planning": "b", "retrieval": "c", "action": "d"}),
+        ("**Action:** d\n**Goal**: a", {"goal": "a", "action": "d"}),
+        ("### 1. Goal\na\n### 2. Planning\nb", {"goal": "a", "planning": "b"}),
+        ("- **Goal:** a\n- **Retrieval:** c", {"goal": "a", "retrieval": "c"}),
+        ("Goal: a\nGoal: more", {"goal": "a\nmore"}),
+        ("Goal: a\nPlann", {"goal": "a\nPlann"}),
         ("no headers at all", {}),
-        ("Goal-oriented work is not a header\nAction: yes", dict(action="yes")),
+        ("Goal-oriented work is not a header\nAction: yes", {"action": "yes"}),
         ("", {}),
     ],
 )

@@ -201,7 +201,7 @@ class Batch(Generic[R]):
             use_cache=True,
             logits_to_keep=keep if isinstance(keep, int) else keep.to(device),
         )
-        return output.logits.float()  # type: ignore[no-any-return]
+        return output.logits.float()
 
     def _choose(self, rows: Sequence[R], logits: torch.Tensor) -> list[tuple[R, Choice]]:
         """Draw a token for each row from its logits (rows, vocabulary) and append it."""

@@ -33,6 +33,7 @@ def stack(rows: Sequence[KV | None], width: int, spare: int, old: tuple[Any, lis
     import torch
     from transformers.cache_utils import Cache
 
+    cache: Any
     cache, keep, old_width = old or (None, [], 0)
     first = next((kv for kv in rows if kv), None)
     source = [(x.keys, x.values) for x in cache.layers] if keep else first
@@ -63,6 +64,10 @@ def _layer_class() -> Any:
 
     class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Keys and values (rows, heads, tokens, size) as views of larger tensors."""
+
+        keys: Any
+        values: Any
+        _room: tuple[Any, Any]
 
         def __init__(self, keys: Any = None, values: Any = None, tokens: int = 0, **_: Any) -> None:
             super().__init__()

@@ -50,8 +50,8 @@ class Job(Row):
                 self.resumable = True
         if finish and not self.detokeniser.stopped:
             text += self.detokeniser.flush()
-            if self.detokeniser.stopped:
-                finish = "stop"
+            if self.detokeniser.stopped:  # the flushed text held a stop string
+                finish = "stop"  # type: ignore[unreachable]
         usage = None
         if finish or written == 1:
             usage = Usage(prompt=self.prompt, cached=self.cached, completion=written)

@@ -109,7 +109,7 @@ async def test_with_answer_on_the_ladder_the_mentor_answers_the_hopeless() -> No
 
 
 async def test_same_as_levels_are_skipped_once_the_mentor_has_finished() -> None:
-    events, ctx = await solve({"none": 0.1, "low": 0.1, "medium": 0.1, "high": 0.1}, insight="Goal: w1 w2 w3")
+    events, _ctx = await solve({"none": 0.1, "low": 0.1, "medium": 0.1, "high": 0.1}, insight="Goal: w1 w2 w3")
     # Three tokens end below `low`, so low is the last level that differs and completes.
     assert decisions(events) == [("none", "go_on"), ("low", "stop")]
     assert solution(events).ledger.mentor_tokens == 3
@@ -232,7 +232,9 @@ async def test_a_mentor_without_native_continuation_is_asked_for_the_next_part()
     mentor.answer = lambda request: next(replies)
     events, _ = await solve({"none": 0, "low": 0, "medium": 0.9}, ladder="none,low=5,medium=12", mentor=mentor)
     assert mentor.calls[1].messages[-2].content == "Goal: a b c d"
-    assert solution(events).insight == "Goal: a b c d Planning: e f g h"  # the repeated "c d" is trimmed, and was paid for
+    assert (
+        solution(events).insight == "Goal: a b c d Planning: e f g h"
+    )  # the repeated "c d" is trimmed, and was paid for
 
 
 async def test_a_mentor_that_cannot_continue_needs_the_eager_pace() -> None:
@@ -271,7 +273,7 @@ async def test_anchors_call_one_model(strategy: str, roles: list[str], level: st
 
 async def test_fixed_buys_its_level_in_one_call_and_drafts_nothing() -> None:
     events, ctx = await solve({}, strategy="fixed:low=7")
-    assert [(e.role, e.purpose, e.usage.completion) for e in ctx.ledger][0] == ("mentor", "insight", 7)
+    assert next((e.role, e.purpose, e.usage.completion) for e in ctx.ledger) == ("mentor", "insight", 7)
     assert solution(events).ledger.probe_tokens == 0 and solution(events).level == "low"
 
 
