@@ -53,7 +53,7 @@ def test_no_text_is_lost_but_headers(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Goal: a\nPlanning: b\nRetrieval: c\nAction: d", {"goal": "a", "planning": "b", "retrieval": "c", "action": "d"}),
+        ("Goal: a\nPlanning: b\nRetrieval: c", {"goal": "a", "planning": "b", "retrieval": "c"}),
         ("**Action:** d\n**Goal**: a", {"goal": "a", "action": "d"}),
         ("### 1. Goal\na\n### 2. Planning\nb", {"goal": "a", "planning": "b"}),
         ("- **Goal:** a\n- **Retrieval:** c", {"goal": "a", "retrieval": "c"}),

@@ -40,10 +40,12 @@ def load(spec: ModelSpec, path: str, *, device: str | None, dtype: str) -> Loade
     with _LOADING:
         try:
             from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers.utils import logging as transformers_logging
 
             target = _device(device)
         except ModuleNotFoundError:
             raise MissingPackageError("in-process models", "local") from None
+        transformers_logging.disable_progress_bar()  # of loading weights, which is quick; downloads show their own
         number_type = _dtype(dtype, target)
         folder = Path(path).expanduser()
         if not folder.is_dir() and (folder.is_absolute() or path.startswith(".")):
