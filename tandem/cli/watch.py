@@ -31,16 +31,17 @@ class Watcher:
         self.solution: Solution | None = None
         self._section = ""
         self._answering = False
+        self._fresh_line = True
 
     def show(self, event: Event) -> None:
         """Print one event."""
         if isinstance(event, InsightDelta):
             if event.section and event.section != self._section:
                 self._section = event.section
-                self._print(f"\n{event.section.capitalize()}: ", "bold cyan")
-            self._print(event.text.strip("\n"), "cyan")
+                self._print(f"{'' if self._fresh_line else chr(10)}{event.section.capitalize()}: ", "bold cyan")
+            self._print(event.text, "cyan")
         elif isinstance(event, Decision):
-            self.console.print(Text(f"\n[{describe(event)}]", style="yellow"))
+            self._print(f"{'' if self._fresh_line else chr(10)}[{describe(event)}]\n", "yellow")
         elif isinstance(event, AnswerDelta):
             if not self._answering:
                 self.console.print()
@@ -53,6 +54,7 @@ class Watcher:
 
     def _print(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), end="", soft_wrap=True)
+        self._fresh_line = text.endswith("\n")
 
 
 async def watch(events: AsyncIterator[Event], console: Console) -> Solution:
