@@ -21,12 +21,15 @@ class Insight:
     """The mentor's text so far, remembering where each token ended so that it can be cut at any level."""
 
     finished: bool = False  # the mentor ended by itself
+    tokens: int = 0  # mentor tokens received
     _pieces: list[tuple[str, int]] = field(default_factory=list)
+    _read: tuple[int, int] = (0, 0)  # pieces and tokens that `read` has given out
 
     def feed(self, text: str, tokens: int) -> None:
         """Take up a piece of the stream."""
         if text or tokens:
             self._pieces.append((text, tokens))
+            self.tokens += tokens
 
     def feed_exact(self, text: str, tokens: int, cut: Callable[[str, int], str]) -> None:
         """Take up a piece of several tokens one by one; `cut` is the mentor's, and the split its estimate.
@@ -38,11 +41,6 @@ class Insight:
             self.feed(first, 1)
             text = text[len(first) :]
         self.feed(text, min(tokens, 1))
-
-    @property
-    def tokens(self) -> int:
-        """Mentor tokens received."""
-        return sum(tokens for _, tokens in self._pieces)
 
     @property
     def text(self) -> str:
@@ -58,6 +56,16 @@ class Insight:
             text.append(piece)
             used += tokens
         return "".join(text), used
+
+    def read(self, budget: int) -> str:
+        """Return what has come within `budget` since the last call."""
+        position, used = self._read
+        start = position
+        while position < len(self._pieces) and used + self._pieces[position][1] <= budget:
+            used += self._pieces[position][1]
+            position += 1
+        self._read = (position, used)
+        return "".join(text for text, _ in self._pieces[start:position])
 
     def exhausted(self, budget: int) -> bool:
         """Whether the mentor is known to have ended below `budget`, so that a higher level adds nothing."""

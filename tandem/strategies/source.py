@@ -30,7 +30,6 @@ class Source:
         self._problem = problem
         self._ctx = ctx
         self._parser = SectionParser()
-        self._shown = 0  # characters already yielded as deltas
 
     @staticmethod
     def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> Source:
@@ -53,9 +52,7 @@ class Source:
         if not level.tokens:
             return
         async for _ in self._buy(level.tokens):
-            text, _used = self.cut(level)
-            fresh, self._shown = text[self._shown :], max(self._shown, len(text))
-            for section, piece in self._parser.feed(fresh):
+            for section, piece in self._parser.feed(self.insight.read(level.tokens)):
                 yield InsightDelta(piece, level.name, section)
         if self.insight.finished:
             for section, piece in self._parser.close():
