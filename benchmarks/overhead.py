@@ -45,7 +45,7 @@ from tandem.ladder import parse_ladder
 from tandem.models.base import Delta, Request
 from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
-from tandem.models.openai_request import Dialect, chat_body
+from tandem.models.openai.request import Dialect, chat_body
 from tandem.spec import Continuation, ModelSpec
 from tandem.sufficiency.classifier import Classifier, load_classifier, nearest_classifier
 from tandem.sufficiency.signals import draft_signals

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.models.detokenise import Detokeniser
+from tandem.models.transformers.detokenise import Detokeniser
 
 # Tokens are bytes here: most characters outside ASCII take several.
 CLEAN = st.text(st.characters(exclude_characters="\ufffd", exclude_categories=["Cs"]), max_size=30)

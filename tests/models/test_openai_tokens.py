@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tandem.models.openai_tokens import TokenCounter
+from tandem.models.tokens import TokenCounter
 
 TEXT = "The quick brown fox   jumps over\n\n the lazy dog; naïve café \U0001f30d\U0001f30d, 12345 = x**2. " * 3
 

@@ -225,7 +225,7 @@ async def test_a_seed_gives_the_same_text_in_any_company(model: TransformersMode
 def test_draws_follow_the_distribution() -> None:
     import torch
 
-    from tandem.models.batching import Row, choose
+    from tandem.models.transformers.batching import Row, choose
 
     logits = torch.full((3000,), -20.0)
     logits[:4] = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
@@ -243,7 +243,7 @@ def test_draws_follow_the_distribution() -> None:
 def test_a_nucleus_wider_than_the_first_candidates_is_still_whole() -> None:
     import torch
 
-    from tandem.models.batching import Row, choose
+    from tandem.models.transformers.batching import Row, choose
 
     flat = Row(tokens=[0], sampling=Sampling(temperature=1.0, top_p=0.9, seed=1))
     drawn = {choose([flat], torch.zeros(1, 4000))[0].token for _ in range(400)}
@@ -298,7 +298,7 @@ async def test_what_was_cut_at_its_cap_goes_on_without_reading_it_again(
 async def test_the_prompt_cache_stays_within_its_bytes() -> None:
     import torch
 
-    from tandem.models.batching import PromptStore
+    from tandem.models.transformers.batching import PromptStore
 
     def kv(tokens: int) -> list[tuple[Any, Any]]:
         return [(torch.zeros(1, tokens, 8), torch.zeros(1, tokens, 8))]  # 64 bytes a token

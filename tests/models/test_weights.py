@@ -19,8 +19,8 @@ from fabricate import entry_for, publish, write_gguf, write_wheel
 
 from tandem.errors import DigestError, TandemError, UsageError
 from tandem.models.catalog import CatalogEntry, Gguf, find
-from tandem.models.sources import fetch
 from tandem.models.weights import MANIFEST, folder_of, pull, pulled
+from tandem.models.weights.sources import fetch
 
 DATA = random.Random(0).randbytes(30_000)
 
@@ -91,7 +91,7 @@ def test_a_killed_fetch_goes_on_and_fetches_no_complete_part_again(tmp_path: Pat
         import os, signal, sys
         from pathlib import Path
         from tandem.models.catalog import Gguf
-        from tandem.models.sources import fetch
+        from tandem.models.weights.sources import fetch
         def progress(what, done, total):
             if what.startswith("fetching part 3"):
                 os.kill(os.getpid(), signal.SIGKILL)

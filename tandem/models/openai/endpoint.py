@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tandem.errors import EndpointError, MissingKeyError
-from tandem.models.openai_errors import Origin, from_exception
+from tandem.models.openai.errors import Origin, from_exception
 
 if TYPE_CHECKING:
     import openai

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tandem.errors import EndpointError, UsageError
 from tandem.models.base import Completion, Delta, Request, gather
-from tandem.models.detokenise import Detokeniser
-from tandem.models.openai_tokens import TokenCounter
-from tandem.models.transformers_load import Loaded, first_line, load
-from tandem.models.transformers_worker import Job, Worker
+from tandem.models.tokens import TokenCounter
+from tandem.models.transformers.detokenise import Detokeniser
+from tandem.models.transformers.load import Loaded, first_line, load
+from tandem.models.transformers.worker import Job, Worker
 from tandem.spec import ModelSpec
 
 

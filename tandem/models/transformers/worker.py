@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from tandem.errors import EndpointError, TandemError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
-from tandem.models.batching import Batch, Choice, PromptStore, Row
-from tandem.models.detokenise import Detokeniser
-from tandem.models.transformers_load import Loaded, failure
+from tandem.models.transformers.batching import Batch, Choice, PromptStore, Row
+from tandem.models.transformers.detokenise import Detokeniser
+from tandem.models.transformers.load import Loaded, failure
 
 _CPU = threading.Lock()  # mentor and intern in one process take turns: each pass uses every core
 _PORTION = {"cpu": 512}  # prompt tokens read in one pass

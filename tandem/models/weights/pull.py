@@ -16,9 +16,9 @@ from typing import Any
 
 from tandem.errors import TandemError, UsageError
 from tandem.models.catalog import CatalogEntry
-from tandem.models.export import export
-from tandem.models.hub import Progress, hub, size_of
-from tandem.models.sources import fetch
+from tandem.models.weights.export import export
+from tandem.models.weights.hub import Progress, hub, size_of
+from tandem.models.weights.sources import fetch
 from tandem.paths import cache_dir
 
 MANIFEST = "tandem.json"

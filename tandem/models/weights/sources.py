@@ -22,7 +22,7 @@ from typing import IO
 
 from tandem.errors import DigestError, TandemError, UsageError, nearest
 from tandem.models.catalog import Gguf, Wheels
-from tandem.models.hub import Progress, hub
+from tandem.models.weights.hub import Progress, hub
 from tandem.paths import cache_dir
 
 _CHUNK = 1 << 22

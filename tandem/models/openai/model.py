@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tandem.ledger import Usage
 from tandem.models.base import Completion, Delta, Request, gather
-from tandem.models.openai_endpoint import Endpoint
-from tandem.models.openai_errors import Backoff, Failure, stalled
-from tandem.models.openai_probe import probe
-from tandem.models.openai_request import Dialect, chat_body
-from tandem.models.openai_stream import StreamReader
-from tandem.models.openai_tokens import TokenCounter
+from tandem.models.openai.endpoint import Endpoint
+from tandem.models.openai.errors import Backoff, Failure, stalled
+from tandem.models.openai.probe import probe
+from tandem.models.openai.request import Dialect, chat_body
+from tandem.models.openai.stream import StreamReader
+from tandem.models.tokens import TokenCounter
 from tandem.spec import ModelSpec
 
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again

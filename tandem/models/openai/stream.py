@@ -10,7 +10,7 @@ from tandem.errors import CapabilityError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
 from tandem.models.logprobs import TokenStat, token_stat
-from tandem.models.openai_errors import Failure, Origin, from_status
+from tandem.models.openai.errors import Failure, Origin, from_status
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _REFUSED = {"content_filter", "refusal", "safety"}

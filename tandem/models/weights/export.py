@@ -1,8 +1,8 @@
 """GGUF to a Transformers folder in bfloat16, which vLLM and Transformers load alike; run in a process of its own.
 
-``python -m tandem.models.export SOURCE.gguf FOLDER [--tied]``. Configuration and tokenizer come from the GGUF reader of
-Transformers; what it leaves wrong is put right: tied embeddings, end-of-sequence ids, normalizer and pre-tokenizer.
-Transformers could load the weights too, but needs three times their size in memory for it.
+``python -m tandem.models.weights.export SOURCE.gguf FOLDER [--tied]``. Configuration and tokenizer come from the GGUF
+reader of Transformers; what it leaves wrong is put right: tied embeddings, end-of-sequence ids, normalizer and pre-
+tokenizer. Transformers could load the weights too, but needs three times their size in memory for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import MissingPackageError, TandemError
-from tandem.models.gguf_tensors import ARCHITECTURES, write_tensors
+from tandem.models.weights.gguf_tensors import ARCHITECTURES, write_tensors
 
 # Whatever the GGUF calls the end of the sequence, a chat turn of these families ends with the first of them.
 _TURN_ENDS = ("<|im_end|>", "<|endoftext|>")
@@ -32,7 +32,14 @@ def export(gguf: Path, folder: Path, *, tied: bool) -> None:
 
     if any(find_spec(package) is None for package in ("torch", "transformers", "gguf")):
         raise MissingPackageError("turning a GGUF file into a model folder", "local")
-    command = [sys.executable, "-m", "tandem.models.export", str(gguf), str(folder), *(["--tied"] if tied else [])]
+    command = [
+        sys.executable,
+        "-m",
+        __name__,
+        str(gguf),
+        str(folder),
+        *(["--tied"] if tied else []),
+    ]
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",

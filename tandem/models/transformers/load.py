@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import EndpointError, MissingPackageError, TandemError, UsageError
-from tandem.models.kv import use_grouped_attention
+from tandem.models.transformers.kv import use_grouped_attention
 from tandem.spec import Architecture, Continuation, ModelSpec
 
 _ATTENTION = {"full_attention", "sliding_attention"}  # layer types whose state is a key-value cache

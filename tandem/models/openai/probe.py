@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tandem.errors import EndpointError
-from tandem.models.openai_endpoint import Endpoint
-from tandem.models.openai_errors import Backoff, Failure
-from tandem.models.openai_request import CONTINUE
+from tandem.models.openai.endpoint import Endpoint
+from tandem.models.openai.errors import Backoff, Failure
+from tandem.models.openai.request import CONTINUE
 from tandem.paths import cache_dir
 from tandem.spec import Continuation, ModelSpec
 

@@ -12,14 +12,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from tandem.models.kv import SPARE, kv_length, kv_row, stack
 from tandem.models.logprobs import TokenStat, token_stat
+from tandem.models.transformers.kv import SPARE, kv_length, kv_row, stack
 from tandem.types import Sampling
 
 if TYPE_CHECKING:
     import torch
 
-    from tandem.models.kv import KV
+    from tandem.models.transformers.kv import KV
 
 _GREEDY = 1e-5  # a temperature so low is 0: logits divided by less would overflow
 _NUCLEUS = 1024  # candidates looked at before the whole vocabulary is sorted for top-p
