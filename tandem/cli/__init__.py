@@ -61,6 +61,9 @@ def cli() -> None:
     The demo pair on real problems:  tandem run --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b \\
                                          --dataset starter --limit 10
     """
+    from dotenv import load_dotenv
+
+    load_dotenv(".env")  # keys and folders may lie there; what is set already wins
 
 
 def main(argv: list[str] | None = None) -> Any:

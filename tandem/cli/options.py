@@ -75,9 +75,6 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_engine(options: dict[str, Any]) -> Tandem:
     """Take the engine's options out of a command's and return the engine."""
-    from dotenv import load_dotenv
-
     from tandem.engine import Tandem
 
-    load_dotenv(".env")  # keys may lie there; what is set already wins
     return Tandem(**{name: options.pop(name) for name in _ENGINE})

@@ -21,8 +21,8 @@ class RunStore:
 
     @classmethod
     def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
-        """Start a run. Raises UsageError if the folder holds one already."""
-        if (folder / RUN).exists():
+        """Start a run. Raises UsageError if the folder holds records of one already."""
+        if (folder / RECORDS).exists():
             raise UsageError(f"{folder} holds a run already; go on with it (--resume {folder}) or take another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,8 @@ def read_collection(source: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
 
     Raises UsageError if the folder holds neither, TandemError for a damaged table or manifest.
     """
+    if not source.exists():
+        raise UsageError(f"there is no collection at {source}")
     folder = source if source.is_dir() else source.parent
     manifest_path = folder / "collection.json"
     table = source if source.is_file() else folder / "table.jsonl.gz"

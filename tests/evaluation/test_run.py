@@ -71,6 +71,7 @@ async def test_a_bug_in_one_problem_does_not_end_the_run(tmp_path: Path) -> None
 
 def test_a_folder_with_a_run_is_not_overwritten_and_another_run_is_named(tmp_path: Path) -> None:
     RunStore.create(tmp_path, MANIFEST)
+    RunStore.create(tmp_path, MANIFEST).append({"problem": "p0"})  # a start that failed does not take the folder
     with pytest.raises(UsageError, match="--resume"):
         RunStore.create(tmp_path, MANIFEST)
     other = {"run": {"strategy": "tandem", "mentor": {"name": "gpt-4o"}}}
