@@ -54,7 +54,7 @@ class Source:
         async for _ in self._buy(level.tokens):
             for section, piece in self._parser.feed(self.insight.read(level.tokens)):
                 yield InsightDelta(piece, level.name, section)
-        if self.insight.finished:
+        if self.exhausted(level):
             for section, piece in self._parser.close():
                 yield InsightDelta(piece, level.name, section)
 

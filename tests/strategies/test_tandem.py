@@ -206,7 +206,7 @@ def test_both_paces_give_the_same_decisions_answers_and_insight(
             intern = FakeModel()
             intern.answer = lambda request: f"seen {len(request.messages[-1].content)} so \\boxed{{7}} " * 3
             ladder = "none,low=5,medium=12,high=30" + (",answer" if with_answer else "")
-            insight = "Goal:" + "".join(f" w{i}" for i in range(words))
+            insight = "Goal:" + "".join(f" w{i}" if i % 9 else "\nPlanning: a" for i in range(1, words + 1))
             events, _ = await solve(by_level, ladder=ladder, pace=pace, insight=insight, intern=intern, draft=draft)
             final = solution(events)
             deltas = "".join(e.text for e in events if isinstance(e, InsightDelta))
