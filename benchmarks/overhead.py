@@ -48,12 +48,13 @@ from tandem.models.openai import OpenAIModel
 from tandem.models.openai.request import Dialect, chat_body
 from tandem.spec import Continuation, ModelSpec
 from tandem.sufficiency.classifier import Classifier, load_classifier, nearest_classifier
-from tandem.sufficiency.signals import draft_signals
+from tandem.sufficiency.signals import draft_signals, question_signals
 from tandem.types import Problem, Solution
 
 MIX = (0, 1, 0, 2, 0, 1, 3, 0, 2, 1)  # by problem number: the level whose draft is the first to suffice
 DRAFTS = ((-0.02, *(-5.0 - 0.5 * rank for rank in range(19))), tuple(-1.6 - 0.25 * rank for rank in range(20)))
 HEADERS = ("Planning", "Retrieval", "Action")
+QUESTION = "A machine makes {n} parts an hour and every tenth part of machine {n} is bad. How many good ones in 8 h?"
 PATIENT, INSTANT = (0.05, 0.005), (0.0, 0.0)  # seconds to the first token, and between two
 MENTOR, INTERN = "stub-mentor", "stub-intern"
 
@@ -237,7 +238,10 @@ def fixed_mix(source: Path | None, tokens: int, folder: Path) -> Drafts:
     classifier = load_classifier(source)
     card, thresholds, better = classifier.card, {}, set()
     length = min(card.draft_tokens or tokens, tokens)
-    signals = [draft_signals([token_stat(top[0], top, None)] * length, ended=length == tokens) for top in DRAFTS]
+    asked = question_signals(len(QUESTION) // 4)  # about; the thresholds lie far enough from both drafts
+    signals = [
+        draft_signals([token_stat(top[0], top, None)] * length, ended=length == tokens) | asked for top in DRAFTS
+    ]
     for level in parse_ladder(ladder_text(tokens)):
         first, second = (classifier.sufficiency(level, s, level.tokens or 0) for s in signals)
         thresholds[level.name] = (first + second) / 2
@@ -252,10 +256,7 @@ def fixed_mix(source: Path | None, tokens: int, folder: Path) -> Drafts:
 async def part(
     given: argparse.Namespace, folder: Path, drafts: Drafts, delays: Delays, clock: Callable[[], float]
 ) -> Any:
-    question = (
-        "A machine makes {n} parts an hour and every tenth part of machine {n} is bad. How many good ones in 8 h?"
-    )
-    problems = [Problem.from_text(question.format(n=n)) for n in range(given.solves)]
+    problems = [Problem.from_text(QUESTION.format(n=n)) for n in range(given.solves)]
     with server(delays, given.tokens, drafts) as url:
         pair = Pair(url, folder, given.tokens, given.concurrency, given.bare)
         found = await measure(pair, problems, given.rounds, clock)
