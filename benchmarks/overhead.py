@@ -256,7 +256,7 @@ def fixed_mix(source: Path | None, tokens: int, folder: Path) -> Drafts:
 async def part(
     given: argparse.Namespace, folder: Path, drafts: Drafts, delays: Delays, clock: Callable[[], float]
 ) -> Any:
-    problems = [Problem.from_text(QUESTION.format(n=n)) for n in range(given.solves)]
+    problems = [Problem.from_text(QUESTION.format(n=1000 + n)) for n in range(given.solves)]
     with server(delays, given.tokens, drafts) as url:
         pair = Pair(url, folder, given.tokens, given.concurrency, given.bare)
         found = await measure(pair, problems, given.rounds, clock)

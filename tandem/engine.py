@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from pydantic import ValidationError
 
+from tandem.background import drain, wait
 from tandem.config import Pace, Settings
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import format_ladder, parse_ladder
@@ -25,8 +25,6 @@ from tandem.types import Event, Problem, Sampling, Solution, TaskKind
 
 GENERAL_LADDER = "none,low,medium,high"
 Question = str | Problem
-_LOOP = BlockingPortalProvider()  # one event loop for the sync face of all engines, which may share models
-T = TypeVar("T")
 
 
 class Tandem:
@@ -88,8 +86,7 @@ class Tandem:
         self._policy: Policy | None = None
         self._preparing = asyncio.Lock()
         self._prepared = False
-        self._portal: BlockingPortal | None = None
-        self._exit = ExitStack()
+        self._used_from_sync = False
         self._configure()
 
     def _configure(self) -> None:
@@ -215,26 +212,24 @@ class Tandem:
 
     def solve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
         """Solve one problem; the sync face of `asolve`."""
-        return self._blocking().call(lambda: self.asolve(question, task=task))
+        self._used_from_sync = True
+        return wait(self.asolve(question, task=task))
 
     def stream(self, question: Question, *, task: TaskKind | None = None) -> Iterator[Event]:
         """Yield the events of one problem; the sync face of `astream`."""
-        return _drain(self._blocking(), self.astream(question, task=task))
+        self._used_from_sync = True
+        return drain(self.astream(question, task=task))
 
     def solve_many(
         self, questions: Sequence[Question], *, concurrency: int = 16, task: TaskKind | None = None
     ) -> list[Solution | TandemError]:
         """Solve many problems at once; return solutions, or the error of each that failed, in the given order."""
-        pairs = list(_drain(self._blocking(), self.asolve_many(questions, concurrency=concurrency, task=task)))
+        self._used_from_sync = True
+        pairs = list(drain(self.asolve_many(questions, concurrency=concurrency, task=task)))
         return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
 
     def _problem(self, question: Question, task: TaskKind | None) -> Problem:
         return question if isinstance(question, Problem) else Problem.from_text(question, task=task)
-
-    def _blocking(self) -> BlockingPortal:
-        if self._portal is None:
-            self._portal = self._exit.enter_context(_LOOP)
-        return self._portal
 
     async def aclose(self) -> None:
         """Release both models."""
@@ -242,11 +237,10 @@ class Tandem:
         self._prepared = False
 
     def close(self) -> None:
-        """Release both models and the thread of the sync face."""
-        if self._portal is not None:
-            self._portal.call(self.aclose)
-            self._portal = None
-            self._exit.close()
+        """Release both models, if they were used from sync code."""
+        if self._used_from_sync:
+            wait(self.aclose())
+            self._used_from_sync = False
 
     def __enter__(self) -> Self:
         return self
@@ -267,18 +261,6 @@ def _model(model: str | Model, role: Role, endpoint: str | None, parameters: flo
     if endpoint or parameters:
         raise UsageError(f"the {role} is a model already; an endpoint or a size goes with a name")
     return model
-
-
-def _drain(portal: BlockingPortal, source: AsyncGenerator[T, None]) -> Iterator[T]:
-    """Iterate an async iterator from another thread, and close it however the loop ends."""
-    try:
-        while True:
-            try:
-                yield portal.call(source.__anext__)
-            except StopAsyncIteration:
-                return
-    finally:
-        portal.call(source.aclose)
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -209,3 +211,10 @@ def test_a_run_is_described_without_the_models(tandem: Tandem) -> None:
 def test_the_public_names() -> None:
     assert str(Effort(name="low", tokens=40)) == "low=40"
     assert issubclass(UsageError, TandemError)
+
+
+@pytest.mark.parametrize("rest", ["", "; s = t.stream('What is 2+2?'); next(s)"])
+def test_a_program_that_closes_nothing_ends(rest: str) -> None:
+    program = f"from tandem import Tandem; t = Tandem('fake', 'fake'); print(t.solve('What is 17*23?').answer){rest}"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "23\n", "")
