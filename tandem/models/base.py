@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from tandem.ledger import Purpose, Usage
 from tandem.models.logprobs import TokenStat
-from tandem.spec import Continuation, ModelSpec
+from tandem.spec import ModelSpec
 from tandem.types import Message, Sampling
 
 FinishReason = Literal["stop", "length", "error"]
@@ -108,4 +108,4 @@ async def gather(stream: AsyncIterator[Delta]) -> Completion:
     )
 
 
-__all__ = ["Completion", "Continuation", "Delta", "FinishReason", "Model", "Request", "gather"]
+__all__ = ["Completion", "Delta", "FinishReason", "Model", "Request", "gather"]

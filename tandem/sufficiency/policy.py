@@ -31,7 +31,7 @@ class Gain(BaseModel):
 
     def chance(self, sufficiency: float) -> float:
         """Return the expected correctness there."""
-        return _sigmoid(self.offset + self.slope * _logit(sufficiency))
+        return _sigmoid(self.offset + self.slope * logit(sufficiency))
 
 
 class PolicyCard(BaseModel):
@@ -127,7 +127,8 @@ def _default_threshold(card: PolicyCard) -> float:
     return float(np.median(list(card.thresholds.values()))) if card.thresholds else 0.5
 
 
-def _logit(p: float) -> float:
+def logit(p: float) -> float:
+    """Return the log-odds of a probability, clamped to 1e-4 from either end: the scale on which gains are fitted."""
     p = min(max(p, 1e-4), 1 - 1e-4)
     return math.log(p / (1 - p))
 

@@ -17,7 +17,7 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.sufficiency.classifier import feature_matrix
-from tandem.sufficiency.policy import Gain
+from tandem.sufficiency.policy import Gain, logit
 from tandem.sufficiency.replay import Levels, Pair, Row, fixed
 from tandem.sufficiency.signals import question_signals
 
@@ -164,7 +164,7 @@ def fit_gains(
     scale = alone or float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in p]))
     gains: dict[str, dict[str, Gain]] = {}
     for position, level in enumerate(ladder[:-1]):
-        here = np.asarray([[_logit(p[i][level.name])] for i in p])
+        here = np.asarray([[logit(p[i][level.name])] for i in p])
         for later in ladder[position + 1 :]:
             y = np.asarray([int(problems[i][later.name]["correct"]) for i in p])
             if len(set(y)) < 2:
@@ -212,8 +212,3 @@ def _figure(pairs: Sequence[tuple[int, float]]) -> dict[str, Any]:
 def counts(problems: Problems) -> dict[str, int]:
     """Return how many problems come from each data set (the id's part before the number)."""
     return dict(sorted(Counter(i.rsplit("-", 1)[0] for i in problems).items()))
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-4), 1 - 1e-4)
-    return float(np.log(p / (1 - p)))
