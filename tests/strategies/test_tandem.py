@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge import Judge
 
 from tandem.config import Pace, Settings
 from tandem.errors import CapabilityError, EndpointError
-from tandem.ladder import Effort, parse_ladder
+from tandem.ladder import parse_ladder
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation, Prices
@@ -22,18 +23,6 @@ from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem, So
 
 PROBLEM = Problem.from_text("What is 17*23?", id="p1")
 WORDS = "Goal: " + " ".join(f"w{i}" for i in range(60))
-
-
-class Judge:
-    """Says beforehand how sufficient each level is."""
-
-    id = "scripted"
-
-    def __init__(self, by_level: Mapping[str, float]) -> None:
-        self.by_level = by_level
-
-    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
-        return self.by_level[level.name]
 
 
 def insight_script(text: str, **fields: object) -> Script:

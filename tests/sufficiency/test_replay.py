@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge import Judge
 from synthetic import INTERN, LADDER, MENTOR, table
 
 from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.evaluation.collection import Collector
-from tandem.ladder import Effort, Ladder, parse_ladder
+from tandem.ladder import Ladder, parse_ladder
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import ModelSpec
@@ -41,18 +42,6 @@ from tandem.types import Problem, Solution
 PAIR = Pair(MENTOR, INTERN)
 FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
 NAMES = ("none", "low", "medium", "high")
-
-
-class Judge:
-    """Says beforehand how sufficient each level is."""
-
-    id = "scripted"
-
-    def __init__(self, by_level: Mapping[str, float]) -> None:
-        self.by_level = by_level
-
-    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
-        return self.by_level[level.name]
 
 
 def reply(request: Request) -> str:
