@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tandem.ledger import Ledger
+    from tandem.ledger import Ledger, Usage
 
 
 class TandemError(Exception):
@@ -29,12 +29,18 @@ class UsageError(TandemError):
 class EndpointError(TandemError):
     """An endpoint is down, refuses the key, or serves no such model.
 
-    ``retryable`` says whether the same request may succeed later.
+    ``retryable`` says whether the same request may succeed later. ``usage`` is what the failed request cost, where
+    that is known better than by counting what was received (a refused request costs nothing).
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.usage = usage
+
+
+class LimitReached(TandemError):
+    """The run's own limit (US$ or minutes) allows no further call; nothing is lost, and it can be taken up again."""
 
 
 class MissingKeyError(TandemError):

@@ -17,7 +17,8 @@ UsageSource = Literal["reported", "counted", "bound"]
 class Usage(BaseModel):
     """Tokens of one call. `completion` includes `reasoning`; `cached` is part of `prompt`.
 
-    A stream that was cut has no report: what was received is counted, and `completion_bound` keeps the worst case.
+    A stream that was cut has no report: what was received is counted, and `completion_bound` keeps the worst case;
+    where not even the prompt is known to have been read, `prompt` is 0 and `prompt_bound` its size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,15 +29,25 @@ class Usage(BaseModel):
     reasoning: int = 0
     source: UsageSource = "reported"
     completion_bound: int | None = None
+    prompt_bound: int | None = None
 
     @property
     def worst(self) -> int:
         """Completion tokens in the worst case."""
         return max(self.completion, self.completion_bound or 0)
 
+    @property
+    def worst_prompt(self) -> int:
+        """Prompt tokens in the worst case."""
+        return max(self.prompt, self.prompt_bound or 0)
+
 
 class Entry(BaseModel):
-    """One call in the ledger."""
+    """One call in the ledger.
+
+    `error` says why it failed, if it did. `call` is its number in the run's journal. `paid` is False for an answer
+    out of the response cache: it is charged to the strategy all the same, but nobody was paid again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,10 +63,21 @@ class Entry(BaseModel):
     billions: float | None = None  # nominal size, for the published formula
     read_tokens: int = 0  # mentor tokens in an intern's prompt, for the published formula
     assumed: bool = False
+    error: str | None = None
+    call: str | None = None
+    paid: bool = True
 
     @classmethod
     def of(
-        cls, spec: ModelSpec, role: Role, purpose: Purpose, usage: Usage, *, seconds: float, read_tokens: int = 0
+        cls,
+        spec: ModelSpec,
+        role: Role,
+        purpose: Purpose,
+        usage: Usage,
+        *,
+        seconds: float,
+        read_tokens: int = 0,
+        error: str | None = None,
     ) -> Entry:
         """Price one call by its model's spec."""
         prices = spec.prices
@@ -66,12 +88,13 @@ class Entry(BaseModel):
             usage=usage,
             seconds=seconds,
             usd=prices.usd(usage.prompt, usage.cached, usage.completion) if prices else None,
-            usd_bound=prices.usd(usage.prompt, usage.cached, usage.worst) if prices else None,
+            usd_bound=prices.usd(usage.worst_prompt, usage.cached, usage.worst) if prices else None,
             tflops=spec.tflops(usage.prompt, usage.cached, usage.completion),
             local=spec.local,
             billions=spec.parameters / 1e9 if spec.parameters else None,
             read_tokens=read_tokens,
             assumed=spec.assumed_parameters,
+            error=error,
         )
 
 
@@ -115,6 +138,11 @@ class Ledger(BaseModel):
     def usd(self) -> float | None:
         """US$ of all calls that are billed by token; None if one of them has no price, or none is billed."""
         return _sum_known(e.usd for e in self.entries if not e.local or e.usd is not None)
+
+    @property
+    def usd_bound(self) -> float | None:
+        """US$ in the worst case: calls that were cut at their caps, possibly lost ones paid in full."""
+        return _sum_known(e.usd_bound for e in self.entries if not e.local or e.usd_bound is not None)
 
     @property
     def tflops(self) -> float | None:

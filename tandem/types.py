@@ -35,8 +35,25 @@ class Sampling(BaseModel):
     stop: tuple[str, ...] = ()
 
 
+class CodeTests(BaseModel):
+    """Tests of a code problem: Python whose asserts call what the candidate defines.
+
+    `prelude` (a prompt's imports and helpers) goes before both the candidate and the tests. Where there is an
+    `entry_point`, the tests may call it by its own name or as `candidate`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    entry_point: str = ""
+    prelude: str = ""
+
+
 class Problem(BaseModel):
-    """A question with its conversation, its kind and, where known, its reference answer."""
+    """A question with its conversation, its kind and, where known, its reference answer or its tests.
+
+    `grader` names the one that judges it (None: the usual one of its kind).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +61,8 @@ class Problem(BaseModel):
     messages: tuple[Message, ...] = Field(min_length=1)
     task: TaskKind = "general"
     reference: str | None = None
+    tests: CodeTests | None = None
+    grader: str | None = None
     sampling: Sampling | None = None  # None: the run's own
     metadata: dict[str, str] = {}
 

@@ -12,6 +12,7 @@ from tandem.spec import ModelSpec
 from tandem.types import Message, Sampling
 
 FinishReason = Literal["stop", "length", "error"]
+TEMPLATE = 64  # tokens that a chat template may add to a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,30 @@ class Request:
     top_logprobs: int | None = None
     affinity: str = ""
 
+    @property
+    def prompt_bound(self) -> int:
+        """Prompt tokens at most, whatever the tokenizer: none is shorter than a byte."""
+        prefix = self.prefix or ""
+        written = len(prefix.encode()) if isinstance(prefix, str) else len(prefix)
+        return sum(len(m.content.encode()) + TEMPLATE for m in self.messages) + written
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A try that failed before the one that a stream goes on with: why, what it cost, how long it took (seconds)."""
+
+    error: str
+    usage: Usage
+    seconds: float
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a stream. `tokens` counts the tokens in `text`; `stats` has one entry per token where asked.
 
     `usage` and `finish_reason` come with the last delta; a server that reports usage as it goes may send `usage`
-    earlier too. A delta may carry tokens and no text (half a character).
+    earlier too. A delta may carry tokens and no text (half a character). `failed` reports a try that the backend has
+    given up and replaced by another; its delta carries nothing else.
     """
 
     text: str = ""
@@ -44,6 +62,7 @@ class Delta:
     stats: Sequence[TokenStat] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    failed: Attempt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +78,13 @@ class Completion:
 
 @runtime_checkable
 class Model(Protocol):
-    """A model behind any backend. Methods may raise TandemError; nothing else is expected of them."""
+    """A model behind any backend. Methods may raise TandemError; nothing else is expected of them.
+
+    `address` says where it runs: an endpoint's URL without user and password, a folder, or what else tells two apart.
+    """
 
     spec: ModelSpec
+    address: str
 
     async def complete(self, request: Request) -> Completion:
         """Return the whole answer."""
@@ -108,4 +131,4 @@ async def gather(stream: AsyncIterator[Delta]) -> Completion:
     )
 
 
-__all__ = ["Completion", "Delta", "FinishReason", "Model", "Request", "gather"]
+__all__ = ["TEMPLATE", "Attempt", "Completion", "Delta", "FinishReason", "Model", "Request", "gather"]
