@@ -235,7 +235,7 @@ def fixed_mix(source: Path | None, tokens: int, folder: Path) -> Drafts:
     """Write the classifier again with thresholds between the two drafts; return them, what it thinks better first."""
     if source is None:
         raise SystemExit("no classifier is shipped: name one with --classifier PATH")
-    classifier = load_classifier(source)
+    classifier = load_classifier(source, plain=False)
     card, thresholds, better = classifier.card, {}, set()
     length = min(card.draft_tokens or tokens, tokens)
     asked = question_signals(len(QUESTION) // 4)  # about; the thresholds lie far enough from both drafts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -16,12 +17,13 @@ from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
+from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
 from tandem.types import Sampling
 
 FEATURES = (*NAMES, "log_question_tokens", "log_insight_tokens")
-_MODEL, _CARD = "classifier.skops", "card.json"
+_MODEL, _CARD, _NUMBERS = "classifier.skops", "card.json", "linear.json"
 # What `train` saves beyond skops' own list. Never "sklearn.*": some of its modules lead to subprocess and os.
 _TRUSTED = frozenset({"sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"})
 
@@ -55,14 +57,17 @@ class Card(BaseModel):
 class Classifier:
     """A fitted classifier: `sufficiency` is what the policy asks, one draft at a time."""
 
-    def __init__(self, estimator: Any, card: Card) -> None:
-        """`estimator` has sklearn's `predict_proba` over FEATURES."""
+    def __init__(self, estimator: Any, card: Card, linear: Linear | None = None) -> None:
+        """`estimator` has sklearn's `predict_proba` over FEATURES; where there is `linear`, it may be None."""
         self.estimator = estimator
         self.card = card
         self.id = card.id
+        self._linear = linear
 
     def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
         """Return the calibrated probability that the intern, given this insight, answers correctly."""
+        if self._linear:
+            return self._linear.probability(_features(signals, insight_tokens))
         return float(self.estimator.predict_proba(feature_matrix([(signals, insight_tokens)]))[0, 1])
 
     def save(self, folder: Path) -> None:
@@ -71,6 +76,10 @@ class Classifier:
 
         folder.mkdir(parents=True, exist_ok=True)
         skops.io.dump(self.estimator, folder / _MODEL)
+        linear = Linear.of(self.estimator, _sha256(folder / _MODEL))
+        (folder / _NUMBERS).unlink(missing_ok=True)
+        if linear:
+            (folder / _NUMBERS).write_text(linear.model_dump_json(indent=2) + "\n", encoding="utf-8")
         text = json.dumps(self.card.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (folder / _CARD).write_text(text + "\n", encoding="utf-8")
 
@@ -103,7 +112,11 @@ class Classifier:
 
 def feature_matrix(rows: Iterable[tuple[Mapping[str, float], int]]) -> np.ndarray:
     """Return (n, len(FEATURES)) float64 from (signals with the question's, insight tokens)."""
-    return np.asarray([[*(signals[name] for name in FEATURES[:-1]), math.log1p(tokens)] for signals, tokens in rows])
+    return np.asarray([_features(signals, tokens) for signals, tokens in rows])
+
+
+def _features(signals: Mapping[str, float], tokens: int) -> list[float]:
+    return [*(signals[name] for name in FEATURES[:-1]), math.log1p(tokens)]
 
 
 def available() -> dict[str, Path]:
@@ -139,15 +152,18 @@ def read_card(folder: Path) -> Card:
         raise TandemError(f"{folder / _CARD} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def load_classifier(name: str | Path) -> Classifier:
+def load_classifier(name: str | Path, *, plain: bool = True) -> Classifier:
     """Load a shipped classifier by id, or one from a folder.
 
+    With `plain` the model's numbers are enough where they lie beside it and belong to it; else it has its `estimator`.
     Raises UsageError for an unknown name, TandemError for a corrupt file or one with untrusted types.
     """
-    import skops.io
-
     folder = find_classifier(str(name))
     card, file = read_card(folder), folder / _MODEL
+    if plain and (linear := _numbers(folder)):
+        return Classifier(None, card, linear)
+    import skops.io
+
     try:
         types = skops.io.get_untrusted_types(file=file)
         foreign = sorted(set(types) - _TRUSTED)
@@ -159,3 +175,17 @@ def load_classifier(name: str | Path) -> Classifier:
     if not hasattr(estimator, "predict_proba") or getattr(estimator, "n_features_in_", 0) != len(FEATURES):
         raise TandemError(f"classifier {file} holds no classifier over the {len(FEATURES)} signals of this version")
     return Classifier(estimator, card)
+
+
+def _numbers(folder: Path) -> Linear | None:
+    """Return the plain numbers of the model in `folder`; None if there are none, or if they are another model's."""
+    try:
+        linear = Linear.model_validate_json((folder / _NUMBERS).read_bytes())
+        fits = len(linear.weights) == len(FEATURES) and linear.sha256 == _sha256(folder / _MODEL)
+    except (OSError, ValidationError):
+        return None
+    return linear if fits else None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

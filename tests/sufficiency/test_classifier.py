@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,8 @@ def test_save_and_load_give_identical_probabilities(classifier: Classifier, fold
     again = load_classifier(str(folder))
     assert again.card == classifier.card and again.id == "made-up"
     found = probabilities(again)
-    assert found == probabilities(classifier)
+    assert found == pytest.approx(probabilities(classifier), rel=1e-12)
+    assert probabilities(load_classifier(str(folder), plain=False)) == probabilities(classifier)
     assert all(0 < p < 1 for p in found) and np.ptp(found) > 0.3
     assert "größe" in (folder / "card.json").read_text(encoding="utf-8")  # a card is for people to read
 
@@ -268,3 +271,25 @@ def test_a_damaged_card_on_the_shelf_is_a_clear_error(shelf: Path) -> None:
     (shelf / "a" / "card.json").write_text("{")
     with pytest.raises(TandemError, match=r"card\.json cannot be read"):
         nearest_classifier("big", "small")
+
+
+def test_plain_numbers_give_what_scikit_learn_gives_and_need_no_import(tmp_path: Path, classifier: Classifier) -> None:
+    folder = tmp_path / "saved"
+    classifier.save(folder)
+    draw = np.random.default_rng(0)
+    plain, full = load_classifier(folder), load_classifier(folder, plain=False)
+    assert plain.estimator is None
+    for _ in range(50):
+        signals = {name: float(draw.normal(scale=4)) for name in FEATURES[:-1]}
+        tokens = int(draw.integers(0, 1000))
+        level = parse_ladder("none")[0]
+        assert plain.sufficiency(level, signals, tokens) == pytest.approx(full.sufficiency(level, signals, tokens))
+    check = "import sys; from tandem.sufficiency.classifier import load_classifier as load; load(sys.argv[1]); "
+    code = check + "sys.exit('sklearn' in sys.modules or 'skops' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0
+    (folder / "linear.json").write_text((folder / "linear.json").read_text().replace('"sha256": "', '"sha256": "0'))
+    assert load_classifier(folder).estimator is not None  # another model's numbers are not believed
+
+
+def test_every_shipped_classifier_has_its_plain_numbers() -> None:
+    assert all(load_classifier(folder).estimator is None for folder in available().values())
