@@ -1,4 +1,4 @@
-"""Data sets: public ones by name (a card each under data/), or any JSONL file by path."""
+"""Data sets: public ones by name (a card each under data/), a plugin's, or any JSONL, CSV or Parquet file by path."""
 
 from __future__ import annotations
 

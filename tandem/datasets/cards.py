@@ -11,36 +11,68 @@ from pydantic import BaseModel, ConfigDict
 
 from tandem.errors import UsageError, nearest
 from tandem.paths import shipped
+from tandem.registry import Registry
 from tandem.types import TaskKind
 
+GENERATED = "reasoning-gym"  # the card whose problems are made, not read: reasoning-gym:<task>
 
-class Fields(BaseModel):
-    """Which fields of a row hold what: names in the order they are tried. The defaults read a user's own file."""
+plugins = Registry("data set", "datasets", {})  # group tandem.datasets: a Card, or load(split) -> Iterable[Problem]
 
+
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fields(_Part):
+    """Which fields of a row hold what: names in the order they are tried. The defaults read a user's own file."""
 
     problem: tuple[str, ...] = ("problem", "question", "prompt", "text")
     answer: tuple[str, ...] = ("answer", "reference", "target")
     id: tuple[str, ...] = ()
+    id_prefix: str = ""
     task: tuple[str, ...] = ()
     take: Literal["whole", "boxed", "after_hashes"] = "whole"  # what of the answer field is the reference
+    letters: bool = False  # a reference like "(B)" makes the row a choice, graded by its letter
+    tests: tuple[str, ...] = ()  # Python, or a list of lines of it
+    setup: tuple[str, ...] = ()  # Python between the candidate and the tests
+    tests_end: str = ""  # Python after the tests, the same for every row
+    entry_point: tuple[str, ...] = ()
+    prelude: tuple[str, ...] = ()
     metadata: dict[str, str] = {}  # key in Problem.metadata -> field
 
 
-class Split(BaseModel):
-    """One file of a data set (plain or with `.gz`), or another card's split (`same_as: card/split`)."""
+class Hub(_Part):
+    """Where the data-set hub has it: a repository and its configurations, read one after another.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `label` is the field that takes the configuration's name.
+    """
+
+    repository: str
+    configs: tuple[str, ...] = ("default",)
+    label: str = ""
+
+
+class Split(_Part):
+    """One file of a data set (plain or with `.gz`), or a part of it, or another card's split (`same_as: card/split`).
+
+    The file is looked for in every place; an absolute path is taken as it is. `ids` keeps the rows whose id lies
+    within, `where` those whose fields have these values. `hub` names the splits on the hub that make up the file.
+    """
 
     file: str = ""
     same_as: str = ""
     verified: bool = False  # whether this card was run on the real file
+    ids: tuple[int, int] | None = None
+    where: dict[str, str] = {}
+    hub: tuple[str, ...] = ()
 
 
-class Card(BaseModel):
-    """A public data set."""
+class Card(_Part):
+    """A public data set.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `template` is the text around a problem that is no choice; it may hold {problem} and {tests}. `package` names an
+    installed package that brings the file along, as "package/path". `notes` are its oddities, told by `datasets show`.
+    """
 
     name: str
     title: str
@@ -50,6 +82,11 @@ class Card(BaseModel):
     default_split: str
     splits: dict[str, Split]
     fields: Fields
+    grader: str | None = None
+    template: str = "{problem}"
+    hub: Hub | None = None
+    package: str = ""
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str | None) -> tuple[Card, str]:
         """Return the card and the split that hold `name` (None: the default split); raises UsageError if unknown."""
@@ -68,13 +105,19 @@ def cards() -> dict[str, Card]:
 
 
 def load_card(name: str) -> Card:
-    """Return a card; raises UsageError with the nearest names."""
-    if name not in cards():
-        raise UsageError(f"{nearest('data set', name, cards())} A file of your own is given by its path, my/set.jsonl.")
-    return cards()[name]
+    """Return a card, shipped or from a plugin; raises UsageError with the nearest names."""
+    if name in cards():
+        return cards()[name]
+    if name in plugins and isinstance(found := plugins.get(name), Card):
+        return found
+    known = [*(f"{GENERATED}:<task>" if known == GENERATED else known for known in cards()), *plugins.names()]
+    raise UsageError(f"{nearest('data set', name, known)} A file of your own is given by its path, my/set.jsonl.")
 
 
-def card_of_file(path: Path) -> tuple[Card, str] | None:
-    """Return the card and split that own a file of this name, wherever it lies, or None."""
+def card_of_file(path: Path) -> tuple[Card, tuple[str, ...]] | None:
+    """Return the card and the splits that own a file of this name, wherever it lies, or None."""
     name = path.name.removesuffix(".gz")
-    return next(((c, s) for c in cards().values() for s, split in c.splits.items() if split.file == name), None)
+    for card in cards().values():
+        if splits := tuple(split for split, part in card.splits.items() if part.file == name):
+            return card, splits
+    return None

@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tandem.datasets import cards, load_card, load_dataset
+from tandem.datasets import load_dataset
 from tandem.errors import UsageError
-from tandem.paths import shipped
-
-PUBLIC = shipped("data").parent.parent / "shared" / "data"  # public sets beside the checkout, if there are any
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -118,11 +116,40 @@ def test_faults_of_the_call(tmp_path: Path, places: Path) -> None:
         (lambda: load_dataset(path, fields={"porblem": "q"}), "Did you mean problem"),
         (lambda: load_dataset(path, fields={"answer": "gold"}), "no answer in the field gold"),
         (lambda: load_dataset("gsm8k", fields={"answer": "gold"}), "fields are for files"),
+        (lambda: load_dataset(path, fields={"tests": "checks"}), "a.jsonl:1: no tests in the field checks"),
+        (lambda: load_dataset(path, subjects=["algebra"]), "has no subjects to choose by"),
+        (lambda: load_dataset(write(tmp_path / "a.xlsx", GOOD)), "not a format that is read here"),
         (lambda: load_dataset(tmp_path / "empty.jsonl"), "holds no problems"),
     ]:
         with pytest.raises(UsageError) as caught:
             call()
         assert complaint in str(caught.value)
+
+
+def test_subjects_and_levels_are_chosen(tmp_path: Path) -> None:
+    rows = [{"problem": f"{i}", "subject": s, "level": v} for i, (s, v) in enumerate(KINDS)]
+    path = write(tmp_path / "kinds.jsonl", *rows, {"problem": "of no kind"})
+    algebra = [p.question for p in load_dataset(path, subjects=["algebra"])]
+    assert algebra == ["0", "1"]
+    assert [p.question for p in load_dataset(path, subjects=["Number Theory", "algebra"])] == ["0", "1", "2", "3"]
+    assert [p.question for p in load_dataset(path, levels=["5"])] == ["1", "3"]
+    assert [p.question for p in load_dataset(path, subjects=["number_theory"], levels=["level 5"])] == ["3"]
+    assert [p.question for p in load_dataset(path, levels=["5"], limit=1)] == ["1"]
+    with pytest.raises(UsageError, match=r"unknown subject of .*kinds\.jsonl 'algebar'\. Did you mean Algebra\?"):
+        load_dataset(path, subjects=["Algebra", "algebar"])
+    with pytest.raises(UsageError, match=r"unknown level of .* '6'\."):
+        load_dataset(path, levels=["6"])
+    with pytest.raises(UsageError, match="no problem is left"):
+        load_dataset(path, subjects=["geometry"], levels=["5"])
+
+
+KINDS = [
+    ("Algebra", 1),
+    ("Algebra", "Level 5"),
+    ("number_theory", 2),
+    ("number_theory", 5),
+    ("Geometry", 1),
+]
 
 
 # for i in $(seq 0 99); do echo "$(printf 7:p$i | sha256sum) p$i"; done | sort | head -5
@@ -197,7 +224,8 @@ def test_order_of_places(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_dataset("gsm8k")[0].question == "in the working folder"
 
 
-def test_what_is_not_found_says_where_it_looked(places: Path) -> None:
+def test_what_is_not_found_says_where_it_looked(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
     with pytest.raises(UsageError) as caught:
         load_dataset("math", split="test")
     for part in (
@@ -205,6 +233,7 @@ def test_what_is_not_found_says_where_it_looked(places: Path) -> None:
         str(Path("data").resolve()),
         "math_test.jsonl",
         "set TANDEM_DATA_DIR",
+        "pip install 'tandem-reasoning[hub]'",
         "github",
     ):
         assert part in str(caught.value)
@@ -214,35 +243,3 @@ def test_an_untried_split_says_so(places: Path, caplog: pytest.LogCaptureFixture
     write(places / "math_test.jsonl", {"problem": "P", "solution": r"\boxed{1}", "type": "algebra"})
     assert load_dataset("math", split="test")[0].id == "math-test-00001"
     assert "never tried on the real file" in caplog.text
-
-
-def test_cards_are_whole() -> None:
-    assert set(cards()) >= {"math500", "math", "gsm8k", "starter"}
-    for name, card in cards().items():
-        assert card.name == name
-        assert card.licence
-        assert card.source.startswith("https://")
-        for split in card.splits:
-            owner, own_split = load_card(name).split(split)
-            assert owner.splits[own_split].file.endswith(".jsonl")
-        card.split(None)
-
-
-@pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public data sets do not lie beside this checkout")
-@pytest.mark.parametrize(
-    ("name", "split", "count", "without_reference"),
-    [
-        ("math500", "test", 500, 0),
-        ("math500", "train", 7500, 2),
-        ("gsm8k", "train", 7473, 0),
-        ("gsm8k", "test", 1319, 0),
-    ],
-)
-def test_the_real_files(name: str, split: str, count: int, without_reference: int) -> None:
-    problems = load_dataset(name, split=split)
-    assert len(problems) == len({p.id for p in problems}) == count
-    assert sum(p.reference is None for p in problems) == without_reference
-    if name == "gsm8k":
-        assert all(p.reference and p.reference.lstrip("-").isdigit() for p in problems)
-    else:
-        assert all(p.metadata["subject"] for p in problems)

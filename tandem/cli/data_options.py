@@ -1,0 +1,89 @@
+"""Options that choose problems: a data set by name or a file, and what of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tandem.types import Problem
+
+DATA_KEYS = ("dataset", "split", "limit", "subject", "level", "field", "sample_seed")
+
+
+def dataset_options(required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds every option that `load_problems` reads (DATA_KEYS)."""
+    options = [
+        click.option(
+            "--dataset",
+            required=required,
+            metavar="D",
+            help="A name (see: tandem datasets list), reasoning-gym:<task>, or a .jsonl, .csv or .parquet file.",
+        ),
+        click.option("--split", metavar="S", help="train, test, … as the data set has them."),
+        click.option(
+            "--limit", type=click.IntRange(1), metavar="N", help="The first N problems (N drawn ones with a seed)."
+        ),
+        click.option("--subject", multiple=True, metavar="S", help="Only problems of this subject; may be repeated."),
+        click.option("--level", multiple=True, metavar="L", help="Only problems of this level; may be repeated."),
+        click.option(
+            "--field",
+            multiple=True,
+            metavar="KEY=NAME",
+            help="What a file's fields are called, as in problem=text; may be repeated.",
+        ),
+        click.option("--sample-seed", type=int, metavar="N", help="Seed for drawing problems. Default: --seed."),
+    ]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def load_problems(options: dict[str, Any]) -> list[Problem]:
+    """Take these options out of a command's and return the problems; `seed`, if there, draws them and stays.
+
+    Raises UsageError for everything that is wrong with them.
+    """
+    from tandem.datasets import load_dataset
+
+    own = {key: options.pop(key) for key in DATA_KEYS}
+    return load_dataset(
+        own["dataset"],
+        split=own["split"],
+        limit=own["limit"],
+        seed=options.get("seed") if own["sample_seed"] is None else own["sample_seed"],
+        fields=parse_fields(own["field"]),
+        subjects=own["subject"],
+        levels=own["level"],
+    )
+
+
+def describe_data(options: dict[str, Any]) -> dict[str, Any]:
+    """Return these options as a run's manifest has them: what is needed to load the same problems again."""
+    seed = options.get("seed") if options["sample_seed"] is None else options["sample_seed"]
+    data = {"name": options["dataset"], "split": options["split"], "limit": options["limit"]}
+    given: dict[str, Any] = {key: list(options[key]) for key in ("subject", "level") if options[key]}
+    if options["field"]:
+        given["fields"] = parse_fields(options["field"])
+    return data | given | ({} if seed is None else {"seed": seed})
+
+
+def parse_fields(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return ("problem=text", …) as a mapping; raises UsageError for what is no pair or there twice."""
+    from tandem.errors import UsageError
+
+    fields: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, name = pair.partition("=")
+        if not (key and equals and name):
+            raise UsageError(f"--field takes key=name, as in problem=text; this is '{pair}'")
+        if key in fields:
+            raise UsageError(f"--field {key} is given twice")
+        fields[key] = name
+    return fields

@@ -1,0 +1,192 @@
+"""`tandem datasets`: which there are, what is in them, and where to get those that are not here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.datasets import Card
+    from tandem.types import Problem
+
+_SHOWN = 20  # subjects or levels named in full
+
+
+@click.group()
+def datasets() -> None:
+    """List and show data sets.
+
+    \b
+    Examples:
+      tandem datasets list
+      tandem datasets show math500
+      tandem datasets show reasoning-gym:gsm_symbolic
+      tandem datasets show my/problems.csv --field problem=text
+    """
+
+
+@datasets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the data sets as JSON on standard output.")
+def list_datasets(as_json: bool) -> None:
+    """List every data set, and whether its files are here."""
+    from tandem.datasets.cards import cards, plugins
+
+    rows = [_row(card) for card in cards().values()]
+    rows += [_plugin_row(name) for name in plugins.names() if name not in cards()]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("name", "task", "splits", "here", "title"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for row in rows:
+        splits = ", ".join(row["splits"]) or "made on demand"
+        here = ", ".join(split for split, found in row["splits"].items() if found["file"]) or _here(row)
+        table.add_row(*(Text(cell) for cell in (row["name"], row["task"], splits, here, row["title"])))
+    Console().print(table)
+
+
+@datasets.command("show")
+@click.argument("name")
+@click.option("--split", metavar="S", help="The split whose problems are counted and sampled.")
+@click.option("--field", multiple=True, metavar="KEY=NAME", help="What a file's fields are called, as in problem=text.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON on standard output.")
+def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) -> None:
+    """Show what is known of NAME (a data set or a file): splits, sizes, subjects, levels and one sample problem."""
+    from tandem.cli.data_options import parse_fields
+    from tandem.datasets.cards import GENERATED, cards, load_card, plugins
+
+    family = name.partition(":")[0]
+    from tandem.datasets.loaders import is_path, load_dataset, locate
+
+    if name == GENERATED:
+        row = _row(cards()[GENERATED])
+    elif family == GENERATED:
+        made = load_dataset(name, limit=1)
+        row = _row(cards()[GENERATED]) | {"name": name} | _contents(made)
+    elif is_path(name) or (name in plugins and name not in cards() and not _is_card(name)):
+        row = {"name": name, "source": "a file" if is_path(name) else "a plugin"}
+        row |= _contents(load_dataset(name, split=split, fields=parse_fields(field)))
+    else:
+        card = load_card(name)
+        row = _row(card)
+        owner, own = card.split(split)
+        if locate(owner, own, fetch=False):
+            row |= _contents(load_dataset(name, split=split))
+    if as_json:
+        click.echo(json.dumps(row))
+        return
+    _print(row)
+
+
+def _is_card(name: str) -> bool:
+    from tandem.datasets import Card
+    from tandem.datasets.cards import plugins
+
+    return isinstance(plugins.get(name), Card)
+
+
+def _row(card: Card) -> dict[str, Any]:
+    from tandem.datasets.loaders import locate
+
+    splits: dict[str, Any] = {}
+    for name in card.splits:
+        owner, own = card.split(name)
+        path = locate(owner, own, fetch=False)
+        splits[name] = {
+            "file": str(path) if path else None,
+            "file_name": owner.splits[own].file,
+            "of": owner.name,
+            "verified": owner.splits[own].verified,
+            "hub": owner.hub.repository if owner.hub and owner.splits[own].hub else None,
+        }
+    kept = ("name", "title", "task", "grader", "licence", "source", "default_split", "notes")
+    return card.model_dump(mode="json", include=set(kept)) | {"splits": splits}
+
+
+def _plugin_row(name: str) -> dict[str, Any]:
+    from tandem.datasets import Card
+    from tandem.datasets.cards import plugins
+    from tandem.errors import TandemError
+
+    row = {"name": name, "title": "", "task": "", "licence": "", "source": "a plugin", "splits": {}}
+    try:
+        found = plugins.get(name)
+    except TandemError as error:  # a broken one must not hide the others
+        return row | {"title": str(error)}
+    lines = (getattr(found, "__doc__", None) or "").strip().splitlines()
+    return _row(found) if isinstance(found, Card) else row | {"title": lines[0] if lines else ""}
+
+
+def _here(row: dict[str, Any]) -> str:
+    if row["splits"]:
+        return "no"
+    if row["source"] == "a plugin":
+        return "plugin"
+    from importlib.util import find_spec
+
+    return "yes" if find_spec("reasoning_gym") else "no"
+
+
+def _contents(problems: list[Problem]) -> dict[str, Any]:
+    def counted(of: Callable[[Problem], str | None]) -> dict[str, int]:
+        values = [value for problem in problems if (value := of(problem))]
+        return {value: values.count(value) for value in sorted(set(values))}
+
+    sample = problems[0]
+    return {
+        "problems": len(problems),
+        "tasks": counted(lambda p: p.task),
+        "without_reference": sum(p.reference is None and p.tests is None for p in problems),
+        "subjects": counted(lambda p: p.metadata.get("subject")),
+        "levels": counted(lambda p: p.metadata.get("level")),
+        "sample": {"id": sample.id, "problem": sample.question, "reference": sample.reference},
+    }
+
+
+def _print(row: dict[str, Any]) -> None:
+    for key in ("name", "title", "task", "grader", "licence", "source"):
+        if row.get(key):
+            click.echo(f"{key:12} {row[key]}")
+    for name, split in row.get("splits", {}).items():
+        default = " (default)" if name == row["default_split"] else ""
+        where = split["file"] or (f"not here; the hub has it ({split['hub']})" if split["hub"] else "not here")
+        tried = "" if split["verified"] else "; never tried on the real file"
+        click.echo(f"{'split':12} {name}{default}: {where}{tried}")
+    if lacking := sorted({split["file_name"] for split in row.get("splits", {}).values() if not split["file"]}):
+        files = ", ".join(lacking)
+        click.echo(
+            f"{'to get it':12} put {files} (from {row['source']}) into TANDEM_DATA_DIR, or install the extra hub"
+        )
+    for note in row.get("notes", []):
+        click.echo(f"{'note':12} {note}")
+    if "problems" not in row:
+        return
+    click.echo(f"{'problems':12} {row['problems']:,}" + _rest(row))
+    for key in ("subjects", "levels"):
+        if counts := row[key]:
+            named = [f"{value} ({count:,})" for value, count in list(counts.items())[:_SHOWN]]
+            more = f", and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+            click.echo(f"{key:12} {', '.join(named)}{more}")
+    click.echo(f"\n{row['sample']['id']}\n{_short(row['sample']['problem'])}")
+    click.echo(f"\n-> {_short(row['sample']['reference'] or '(no reference)')}")
+
+
+def _rest(row: dict[str, Any]) -> str:
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in row["tasks"].items()) if len(row["tasks"]) > 1 else ""
+    bare = f"{row['without_reference']:,} without a reference" if row["without_reference"] else ""
+    told = "; ".join(part for part in (kinds, bare) if part)
+    return f" ({told})" if told else ""
+
+
+def _short(text: str, most: int = 1500) -> str:
+    return text if len(text) <= most else f"{text[:most]} …"

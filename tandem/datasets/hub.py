@@ -1,0 +1,123 @@
+"""The data-set hub: a card's file made from the Parquet form in which the hub keeps every data set.
+
+That form has one layout for all: the branch `refs/convert/parquet` holds <configuration>/<split>/0000.parquet and so
+on. Only the fields that the card reads are kept, as JSON Lines under the cache, written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tandem.datasets.cards import Card
+from tandem.datasets.files import read_rows
+from tandem.datasets.places import hub_file
+from tandem.errors import TandemError
+
+_BRANCH = "refs/convert/parquet"
+_SECONDS = 10.0  # for the hub's first word
+_log = logging.getLogger(__name__)
+
+
+def can_fetch(card: Card, split: str) -> bool:
+    """Whether the hub has a card's split and the `hub` extra is installed."""
+    installed = find_spec("huggingface_hub") is not None and find_spec("pyarrow") is not None
+    return installed and card.hub is not None and bool(card.splits[split].hub)
+
+
+def fetch(card: Card, split: str) -> Path:
+    """Fetch the file of a card's split into the cache and return it.
+
+    Raises TandemError in one line, with where to put the file by hand, whatever goes wrong.
+    """
+    target = hub_file(card, split)
+    assert card.hub is not None
+    _log.info("fetching %s from %s on the data-set hub", target.name, card.hub.repository)
+    try:
+        _reach()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
+            made = Path(work) / "made"
+            with made.open("w", encoding="utf-8") as lines:
+                for row in _rows(card, split, work):
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                lines.flush()
+                os.fsync(lines.fileno())
+            made.replace(target)
+    except Exception as error:  # no network, a gated set, a full disk: each client version has its own classes
+        folder = os.environ.get("TANDEM_DATA_DIR") or Path("data").resolve()
+        raise TandemError(
+            f"{card.hub.repository} cannot be fetched from the data-set hub ({_reason(error)}). "
+            f"Get it from {card.source} and put it into {folder} as {target.name}."
+        ) from error
+    return target
+
+
+def _reach() -> None:
+    """Ask once whether the hub is there, since its client tries for half a minute and says so all along."""
+    from huggingface_hub import constants, utils
+
+    utils.logging.set_verbosity_error()
+    if constants.HF_HUB_OFFLINE:
+        raise httpx.ConnectError("HF_HUB_OFFLINE is set")
+    httpx.head(constants.ENDPOINT, timeout=_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    match error:
+        case GatedRepoError():
+            return "it is gated: accept its terms on the hub and set HF_TOKEN"
+        case RepositoryNotFoundError():
+            return "there is no such repository, or it needs HF_TOKEN"
+        case HfHubHTTPError() if error.response is not None:
+            return f"the hub answered {error.response.status_code}"
+        case LocalEntryNotFoundError() | httpx.TransportError():
+            return "it cannot be reached: no network, or HF_HUB_OFFLINE is set"
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line[:160]}"
+
+
+def _rows(card: Card, split: str, work: str) -> Iterator[dict[str, Any]]:
+    assert card.hub is not None
+    fields = card.fields
+    named = (fields.problem, fields.answer, fields.id, fields.task, fields.tests, fields.setup, fields.entry_point)
+    where = card.splits[split].where
+    wanted = {*itertools.chain(*named, fields.prelude), *fields.metadata.values(), *where}
+    for config, part in itertools.product(card.hub.configs, card.splits[split].hub):
+        label = {card.hub.label: config} if card.hub.label else {}
+        for file in _files(card.hub.repository, f"{config}/{part}", work):
+            for _, row in read_rows(file):
+                if all(str(row.get(key)) == value for key, value in where.items()):
+                    yield {key: value for key, value in row.items() if key in wanted} | label
+            file.unlink()
+
+
+def _files(repository: str, folder: str, work: str) -> Iterator[Path]:
+    """Yield the folder's files, fetched one by one: 0000.parquet and on until there is none."""
+    from huggingface_hub import hf_hub_download, utils
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    if not sys.stderr.isatty():
+        utils.disable_progress_bars()
+    for number in itertools.count():
+        path = f"{folder}/{number:04d}.parquet"
+        try:
+            yield Path(hf_hub_download(repository, path, revision=_BRANCH, repo_type="dataset", local_dir=work))
+        except LocalEntryNotFoundError:  # the hub cannot be reached
+            raise
+        except EntryNotFoundError:
+            if number == 0:
+                raise
+            return

@@ -1,0 +1,65 @@
+"""Where a data set's file may lie, in the order of the search, and what to say when it lies nowhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from tandem.datasets.cards import Card
+from tandem.errors import UsageError
+from tandem.paths import cache_dir, shipped
+
+_log = logging.getLogger(__name__)
+
+
+def find_file(card: Card, split: str) -> Path | None:
+    """Return the file of a card's own split, or None.
+
+    Looked in, the first that has it: TANDEM_DATA_DIR, `data` in the working folder, what ships with Tandem (for work
+    on Tandem itself: `shared/data` beside the checkout too), an installed package that brings it, what the hub gave
+    before. A file that was never tried is logged as such.
+    """
+    part = card.splits[split]
+    folders = _folders()
+    candidates = [folder / f"{part.file}{end}" for folder in folders for end in ("", ".gz")]
+    candidates += [*_packaged(card), hub_file(card, split)]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is not None and not part.verified:
+        _log.warning("%s, split %s: this card was never tried on the real file", card.name, split)
+    return found
+
+
+def hub_file(card: Card, split: str) -> Path:
+    """Return where the file that the hub gave is kept."""
+    return cache_dir() / "datasets" / Path(card.splits[split].file).name
+
+
+def missing(card: Card, split: str) -> UsageError:
+    """Return the error for a file that lies nowhere: which one, where it was looked for, how to get it."""
+    file = card.splits[split].file
+    looked = ", ".join(str(folder) for folder in dict.fromkeys(folder.resolve() for folder in _folders()))
+    ways = [f"Get it from {card.source} and set TANDEM_DATA_DIR to its folder"]
+    if card.package:
+        ways.append(f"or: pip install {card.package.partition('/')[0].replace('_', '-')}")
+    if card.hub:
+        ways.append("or have it fetched: pip install 'tandem-reasoning[hub]'")
+    return UsageError(
+        f"no {file} (or {file}.gz) for {card.name}, split '{split}'. Looked in {looked}. {', '.join(ways)}."
+    )
+
+
+def _folders() -> list[Path]:
+    data_dir = os.environ.get("TANDEM_DATA_DIR")
+    beside = shipped("data").parent.parent / "shared" / "data"
+    folders = [Path(data_dir).expanduser()] if data_dir else []
+    return folders + [Path("data"), shipped("data")] + ([beside] if beside.is_dir() else [])
+
+
+def _packaged(card: Card) -> list[Path]:
+    """Return the file within an installed package, which is looked up and not imported."""
+    package, _, inside = card.package.partition("/")
+    spec = find_spec(package) if package else None
+    roots = spec.submodule_search_locations or [] if spec else []
+    return [Path(root) / inside for root in roots]
