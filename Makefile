@@ -7,16 +7,16 @@ DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-fast lint clean
+.PHONY: run test test-fast lint system clean
 
 run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own problems
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
 	$(BIN)/python scripts/first_look.py $(DEMO)
 
-test: $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
+test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
 	$(BIN)/python -m pytest
 
-test-fast: $(VENV)/test.stamp  ## what needs no weights
+test-fast: system $(VENV)/test.stamp  ## what needs no weights
 	$(BIN)/python -m pytest -m "not weights and not vllm"
 
 lint: $(VENV)/test.stamp
@@ -24,6 +24,16 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check tandem scripts tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The code sandbox needs bubblewrap. Package lists are fetched only where the first try shows that they are missing.
+system:  ## what comes from the system's packages; without it the sandbox's tests fail
+	@if command -v bwrap >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null 2>&1 \
+	  || { apt-get update -qq && apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null; } \
+	  || echo "bubblewrap could not be installed; the sandbox's tests will fail"; \
+	else echo "The code sandbox needs bubblewrap: sudo apt install bubblewrap (or dnf, pacman, apk)"; fi
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=python3.11")'

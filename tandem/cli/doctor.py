@@ -11,7 +11,8 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine can run: processors, GPUs, vLLM, keys, models already here; and what to install.
+    """Say what this machine can run: processors, GPUs, vLLM, keys, models already here, the code
+    sandbox (by trying to break out of it); and what to install.
 
     \b
     Example:
@@ -54,7 +55,8 @@ def _findings() -> dict[str, Any]:
     if find_spec("vllm") and "vllm" not in installed:
         installed["vllm"] = "the CPU build"
     gpus = _gpus()
-    keys = {name: name in os.environ for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY")}
+    names = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")
+    keys = {name: bool(os.environ.get(name)) for name in names}
     here = [entry.name for entry in load_catalog() if pulled(entry)]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cache = cache_dir()
@@ -70,9 +72,23 @@ def _findings() -> dict[str, Any]:
         "models_here": here,
         "classifiers": sorted(available()),
         "cache": str(cache),
+        "code_sandbox": _sandbox(),
     }
     findings["advice"] = _advice(findings)
     return findings
+
+
+def _sandbox() -> dict[str, bool] | str:
+    """Return which limits of the code sandbox hold when they are tried, or why there is none."""
+    import asyncio
+
+    from tandem.errors import TandemError
+    from tandem.grading.sandbox import open_sandbox, probe
+
+    try:
+        return asyncio.run(probe(open_sandbox()))
+    except TandemError as error:
+        return f"none: {error}"
 
 
 def _dist(name: str) -> bool:
@@ -113,6 +129,11 @@ def _advice(findings: dict[str, Any]) -> list[str]:
         advice.append("For the demo pair: tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b (1.6 GB)")
     if findings["memory_gib"] < 8:
         advice.append("The demo pair needs about 6 GiB of memory")
+    sandbox = findings["code_sandbox"]
+    if isinstance(sandbox, str):
+        advice.append(f"To grade code: {sandbox.removeprefix('none: ')}")
+    elif not all(sandbox.values()):
+        advice.append("Do not grade code here: a limit of the sandbox does not hold")
     return advice or ["Everything that Tandem can use is here."]
 
 

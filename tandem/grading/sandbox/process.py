@@ -1,0 +1,81 @@
+"""One sandboxed process as its parent sees it: start it, and be sure that all of it is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tandem.grading.sandbox.launch import Launcher, Role
+
+
+class SandboxProcess:
+    """A running tester or candidate. `lines` is the tester's standard output."""
+
+    def __init__(self, process: asyncio.subprocess.Process, news: int) -> None:
+        self._process = process
+        self._news = news
+
+    @property
+    def lines(self) -> asyncio.StreamReader:
+        """The tester's standard output."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @classmethod
+    async def start(
+        cls, launcher: Launcher, role: Role, job: Mapping[str, Any], pipes: Sequence[int]
+    ) -> SandboxProcess:
+        """Start `role` with `job`. Raises OSError if no process can be made."""
+        news, told = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *launcher.command(role, told),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE if role == "tester" else asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=launcher.environment(),
+                cwd="/",
+                pass_fds=(*pipes, told) if launcher.kind == "bwrap" else pipes,
+                start_new_session=True,
+                limit=1 << 16,
+            )
+        except BaseException:
+            os.close(news)
+            raise
+        finally:
+            os.close(told)
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({**job, "pipes": pipes, "limits": launcher.limits()}).encode())
+        process.stdin.close()
+        return cls(process, news)
+
+    def kill(self) -> None:
+        """Kill the process and all that it started."""
+        if self._process.returncode is None:
+            inner = self._inner()
+            with contextlib.suppress(ProcessLookupError):
+                # bwrap ends by itself once the first process inside is gone, and then so are all others there.
+                os.kill(inner, signal.SIGKILL) if inner else os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Wait until nothing of it runs any more."""
+        await self._process.wait()
+        os.close(self._news)
+        if self._process.stdout is not None:
+            await self._process.stdout.read()
+
+    def _inner(self) -> int:
+        """Return the process id of the first process inside bwrap; 0 if there is none (yet)."""
+        os.set_blocking(self._news, False)
+        try:
+            inner = int(json.loads(os.read(self._news, 4096))["child-pid"])
+            status = Path(f"/proc/{inner}/status").read_text()
+        except (OSError, ValueError, KeyError):
+            return 0
+        return inner if f"PPid:\t{self._process.pid}\n" in status else 0  # never somebody else's

@@ -1,0 +1,194 @@
+"""Hostile programs in real sandboxes. Without bubblewrap these fail: `make system` installs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile import ESCAPES, HOGS, LIARS, RIGHT, TESTS
+
+from tandem.errors import TandemError, UsageError
+from tandem.grading.sandbox import Kind, Sandbox, Submission, Verdict, open_sandbox, probe
+
+KINDS: tuple[Kind, ...] = ("bwrap", "process")
+SECONDS = 1.0
+# What a process alone is kept from too; it may fill /tmp.
+ROUGH = (
+    "an endless sleep",
+    "signals ignored",
+    "a fork bomb",
+    "a thread bomb",
+    "a daemon",
+    "a memory hog",
+    "a huge text",
+)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    return open_sandbox(request.param, seconds=SECONDS)
+
+
+def children(of: int) -> set[int]:
+    """All processes below `of`, by the kernel's table."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        except OSError:
+            continue
+        parents[int(fields["Pid"])] = int(fields["PPid"])
+    found = {of}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {of}
+
+
+def running(pids: set[int]) -> set[int]:
+    alive = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            alive.add(pid)
+    return alive
+
+
+async def until(look: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < end:  # noqa: ASYNC110 (the kernel's table tells nobody)
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def judge(sandbox: Sandbox, codes: dict[str, str], tests: str = TESTS) -> dict[str, Verdict]:
+    """The verdicts on all; nothing that was started for them runs afterwards."""
+    before = children(os.getpid())
+    verdicts = await asyncio.gather(*(sandbox.run(Submission(code, tests)) for code in codes.values()))
+    assert not running(children(os.getpid()) - before)
+    return dict(zip(codes, verdicts, strict=True))
+
+
+def passed(verdicts: dict[str, Verdict]) -> set[str]:
+    assert all(verdict.passed or verdict.reason for verdict in verdicts.values())
+    return {name for name, verdict in verdicts.items() if verdict.passed}
+
+
+async def test_no_trick_is_an_answer(sandbox: Sandbox) -> None:
+    assert passed(await judge(sandbox, {**LIARS, "right": RIGHT})) == {"right"}
+
+
+async def test_a_test_that_catches_everything_still_sees_no_pass(sandbox: Sandbox) -> None:
+    tests = "try:\n    f(20)\nexcept BaseException:\n    pass\n"
+    gone = ("exit in a call", "os._exit in a call", "a crash", "all descriptors closed", "forged frames")
+    assert passed(await judge(sandbox, {**{name: LIARS[name] for name in gone}, "right": RIGHT}, tests)) == {"right"}
+
+
+async def test_hogs_are_wrong_and_gone_in_bounded_time(sandbox: Sandbox) -> None:
+    hogs = HOGS if sandbox.kind == "bwrap" else {name: HOGS[name] for name in ROUGH}
+    started = time.monotonic()
+    assert not passed(await judge(sandbox, hogs))
+    assert time.monotonic() - started < len(hogs) * (SECONDS + 3)  # a stall would last for good
+
+
+async def test_hogs_do_not_stall_the_others(sandbox: Sandbox) -> None:
+    codes = [HOGS["a fork bomb"], HOGS["a thread bomb"], RIGHT, RIGHT, RIGHT, RIGHT]
+    verdicts = await asyncio.gather(*(sandbox.run(Submission(code, TESTS)) for code in codes))
+    assert [verdict.passed for verdict in verdicts] == [False, False, True, True, True, True]
+
+
+async def test_no_way_out_of_bubblewrap(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o777)
+    folders = (tmp_path, Path("/var/tmp"), Path("/tmp"), Path("/dev/shm"), Path("/box"), Path("/"))
+    paths = [folder / f"escaped-{os.getpid()}" for folder in folders]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        code = ESCAPES.format(paths=[str(path) for path in paths], port=listener.getsockname()[1])
+        assert not (await open_sandbox("bwrap").run(Submission(code, TESTS))).passed
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert not [path for path in paths if path.exists()]
+
+
+async def test_the_limits_hold_when_tried() -> None:
+    held = await probe(open_sandbox())
+    assert len(held) == 4
+    assert all(held.values())
+
+
+def test_doctor_says_what_it_found_by_trying() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "tandem", "doctor", "--json"], capture_output=True, text=True, timeout=60, check=True
+    )
+    found = json.loads(told.stdout)["code_sandbox"]
+    assert found == dict.fromkeys(("network_cut_off", "outside_not_writable", "forks_contained", "memory_capped"), True)
+
+
+def test_doctor_without_bubblewrap_says_what_to_install(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "tandem", "doctor", "--json"],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found = json.loads(told.stdout)
+    assert found["code_sandbox"].startswith("none: ")
+    assert any("apt install bubblewrap" in line for line in found["advice"])
+
+
+async def test_a_cancelled_run_leaves_nothing_behind(sandbox: Sandbox) -> None:
+    task = asyncio.create_task(sandbox.run(Submission(HOGS["signals ignored"], TESTS)))
+    assert await until(lambda: len(children(os.getpid())) >= 2)
+    await asyncio.sleep(0.2)
+    below = children(os.getpid())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not running(below)
+
+
+def parent_of_a_run(kind: Kind) -> subprocess.Popen[bytes]:
+    script = textwrap.dedent(f"""
+        import asyncio
+        from tandem.grading.sandbox import Submission, open_sandbox
+        asyncio.run(open_sandbox({kind!r}, seconds=60).run(Submission("import time; time.sleep(99)", "f()")))
+    """)
+    return subprocess.Popen([sys.executable, "-c", script])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_killed_run_leaves_nothing_behind(kind: Kind) -> None:
+    with parent_of_a_run(kind) as parent:
+        enough = 6 if kind == "bwrap" else 2
+        assert await until(lambda: len(children(parent.pid)) >= enough)
+        below = children(parent.pid)
+        parent.send_signal(signal.SIGKILL)
+    assert await until(lambda: not running(below))
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown sandbox 'docker'"):
+        open_sandbox("docker")  # type: ignore[arg-type]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TandemError, match=r"needs bubblewrap: apt install bubblewrap .*--sandbox process"):
+        open_sandbox()
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed: Operation not permitted' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(TandemError, match="allow user namespaces") as error:
+        open_sandbox()
+    assert "\n" not in str(error.value)
