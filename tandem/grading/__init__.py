@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from tandem.grading.extract import extract_answer
-from tandem.grading.graders import grade
+from tandem.grading.graders import DEADLINE, GRADERS, Grading, answer_of, grade, grader_of
 from tandem.grading.pool import close_graders
+from tandem.grading.sandbox import Sandbox, open_sandbox
 
-__all__ = ["close_graders", "extract_answer", "grade"]
+__all__ = [
+    "DEADLINE",
+    "GRADERS",
+    "Grading",
+    "Sandbox",
+    "answer_of",
+    "close_graders",
+    "extract_answer",
+    "grade",
+    "grader_of",
+    "open_sandbox",
+]

@@ -11,48 +11,44 @@ from __future__ import annotations
 import re
 
 from tandem.boxed import last_boxed
+from tandem.grading.choices import chosen_letter
+from tandem.grading.places import PHRASE, after_thinking, tail
+from tandem.grading.programs import program
 from tandem.types import TaskKind
 
-_TAIL_LINES, _TAIL_CHARACTERS = 3, 2000
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?!\s*\})")
-_HASHES = re.compile(r"^#### *([-+$€£\\(\[{.\d].*)$", re.MULTILINE)
-_PHRASE = re.compile(r"\banswer\b[^.:=\n]{0,60}?(?:\bis\b|[:=\n])[\s*:=]*(?P<rest>[^\s*:=].*)", re.IGNORECASE)
+_HASHES = re.compile(r"^[ *]*#### *([-+$€£\\(\[{.\d*].*)$", re.MULTILINE)
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)(.+?)(?<=\S)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[;!?]|,? (?:because|since|which|so)\b")
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(rf"(?:(?<![\w)}}])[-−])?\$?(?:\\frac\{{\d+\}}\{{\d+\}}|(?:{_DECIMAL})(?:/\d+)?\s?(?:\\?%)?)")
 _BARE_WORDS = {"sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "pi", "and", "or", "in", "inf"}
-_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?|\(?([A-Z])[).:]\s*\S.*", re.DOTALL)
-_LETTER_PHRASE = re.compile(r"(?i:\banswer\b)[^.:=\n]{0,60}?(?:\bis\b|[:=])[\s*:=]*\(?([A-Z])\b(?!')")
 
 
 def extract_answer(task: TaskKind, text: str) -> str | None:
     """Return the answer in `text`, or None if it gives none.
 
-    `math`: see the module; `code`: the last closed ```python fence, else the last closed fence; `choice`: the letter,
-    boxed, after "answer is", in parentheses in the last lines, or alone; `general`: what is boxed, else all the text.
-    A thinking block that never closes means no answer.
+    `math`: see the module; `code`: the program, as programs.py finds it; `choice`: the letter, boxed, after "answer
+    is", in parentheses in the last lines, or alone; `general`: what is boxed, else all the text. A thinking block that
+    never closes means no answer.
     """
-    seen = _after_thinking(text)
+    after = after_thinking(text)
+    seen = after.strip()
     if not seen:
         return None
     if task == "math":
         return _math(seen)
     if task == "code":
-        return _code(seen)
+        return program(after)
     if task == "choice":
-        return _choice(seen)
+        return chosen_letter(seen)
     return last_boxed(seen) or seen
 
 
-def _after_thinking(text: str) -> str:
-    answer = text.rpartition("</think>")[2]
-    return "" if "<think>" in answer else answer.strip()
-
-
-def _tail(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
+def extract_hashes(text: str) -> str | None:
+    """Return a math answer in GSM8K's own form, the last line `#### x` wherever it stands; else as for math."""
+    hashes = _HASHES.findall(after_thinking(text))
+    return str(hashes[-1]).strip(" *") if hashes else extract_answer("math", text)
 
 
 def _math(text: str) -> str | None:
@@ -62,14 +58,14 @@ def _math(text: str) -> str | None:
 
 
 def _unboxed(text: str) -> str | None:
-    tail = _tail(text)
-    if hashes := _HASHES.findall(tail):
+    end = tail(text)
+    if hashes := _HASHES.findall(end):
         return str(hashes[-1]).strip()
-    if phrased := [rest for match in _PHRASE.finditer(tail) if (rest := _stated(match["rest"]))]:
+    if phrased := [rest for match in PHRASE.finditer(end) if (rest := _stated(match["rest"]))]:
         return next((rest for rest in reversed(phrased) if re.search(r"[\d\\]", rest)), phrased[-1])
     if _is_bare(text):
         return text
-    line = tail.splitlines()[-1]
+    line = end.splitlines()[-1]
     spans = list(_SPAN.finditer(line))
     if spans and not re.search(r"\w", line[spans[-1].end() :]):
         return _inside(spans[-1])
@@ -98,35 +94,3 @@ def _is_bare(text: str) -> bool:
     if not re.search(r"\d", formula):
         return len(words) <= 3
     return not words or re.fullmatch(rf"\$?(?:{_DECIMAL})\s*[A-Za-z]+(?:\^?[23²³])?\.?", text) is not None
-
-
-def _code(text: str) -> str | None:
-    last: dict[bool, str] = {}  # by whether the fence says python
-    language: str | None = None
-    body: list[str] = []
-    for line in text.splitlines():
-        if not line.lstrip().startswith("```"):
-            body.append(line)
-        elif language is None:
-            language, body = line.strip().strip("`").strip().lower(), []
-        else:
-            last[language in ("python", "py", "python3")] = "\n".join(body)
-            language = None
-    return last.get(True, last.get(False))
-
-
-def _choice(text: str) -> str | None:
-    if (boxed := last_boxed(text)) and (letter := _letter(boxed)):
-        return letter
-    tail = _tail(text)
-    if stated := _LETTER_PHRASE.findall(tail):
-        return str(stated[-1])
-    if marked := re.findall(r"\(([A-Z])\)", tail):
-        return str(marked[-1])
-    return _letter(text)
-
-
-def _letter(text: str) -> str | None:
-    bare = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", text).strip(" $*")
-    match = _LETTER.fullmatch(bare)
-    return (match[1] or match[2]).upper() if match else None

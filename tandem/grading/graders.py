@@ -1,42 +1,140 @@
-"""Right or wrong: the answer that a text gives against the problem's reference."""
+"""Right or wrong: each grader judges what a text answers against the problem's reference or tests.
+
+A grader is an async function `(problem, text, grading) -> bool | None`. A package adds its own by an entry point in
+the group `tandem.graders`; a problem names it (`Problem.grader`), else it gets the usual one of its kind.
+"""
 
 from __future__ import annotations
 
-from tandem.grading.extract import extract_answer
-from tandem.grading.pool import formulas_equal
-from tandem.grading.spelling import quick_equal, spell
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tandem.errors import TandemError
+from tandem.grading.choices import chosen_letter, same_choice, words
+from tandem.grading.closed import same_closed
+from tandem.grading.extract import extract_answer, extract_hashes
+from tandem.grading.formulas import same_answer
+from tandem.grading.numbers import only_number
+from tandem.grading.places import after_thinking, places
+from tandem.registry import Registry
 from tandem.types import Problem
 
+if TYPE_CHECKING:
+    from tandem.grading.sandbox import Sandbox
+
 DEADLINE = 5.0  # seconds of computing for the algebra of one answer
-MAX_FORMULA = 2000  # characters; what is longer is compared as text only
+
+GRADERS = Registry(
+    "grader",
+    "graders",
+    {name: f"tandem.grading.graders:grade_{name}" for name in ("math", "gsm8k", "choice", "exact", "words", "code")}
+    | {"reasoning-gym": "tandem.grading.reasoning_gym:grade_reasoning_gym"},
+)
+_USUAL = {"math": "math", "code": "code", "choice": "choice", "general": "words"}
 
 
-async def grade(problem: Problem, text: str, *, deadline: float = DEADLINE) -> bool | None:
-    """Whether the answer that `text` gives (a whole solution, or the bare answer) is the reference.
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """What a grader may spend: seconds of computing, and where it may run code (None: it may not)."""
 
-    None: there is no reference, or no grader for this kind of problem. A text without an answer is wrong, and so is
-    one whose algebra takes more than `deadline` seconds of computing. Raises TandemError if the math worker cannot
-    start.
+    deadline: float = DEADLINE
+    sandbox: Sandbox | None = None
+
+
+Grader = Callable[[Problem, str, Grading], Awaitable[bool | None]]
+
+
+async def grade(
+    problem: Problem, text: str, *, deadline: float = DEADLINE, sandbox: Sandbox | None = None
+) -> bool | None:
+    """Whether the answer that `text` gives (a whole solution, or the bare answer) is right.
+
+    None: the problem has no reference (or tests), or judging it means running code and there is no `sandbox`; that
+    holds for an empty text too, which is wrong otherwise. A text without an answer is wrong, and so is one whose
+    algebra takes more than `deadline` seconds of computing. Raises UsageError for an unknown grader, TandemError where
+    a grader cannot work.
     """
-    if problem.reference is None or problem.task == "code":
+    name = grader_of(problem)
+    grader: Grader = GRADERS.get(name)
+    try:
+        return await grader(problem, text, Grading(deadline, sandbox))
+    except TandemError:
+        raise
+    except Exception as error:  # somebody else's grader: one line with its name, not a traceback
+        raise TandemError(f"the grader '{name}' failed on {problem.id}: {type(error).__name__}: {error}") from error
+
+
+def grader_of(problem: Problem) -> str:
+    """Return the name of the grader that judges a problem."""
+    return problem.grader or _USUAL[problem.task]
+
+
+def answer_of(problem: Problem, text: str) -> str | None:
+    """Return what `text` answers, as the problem's grader reads it; None if that is nothing."""
+    name = grader_of(problem)
+    if name == "gsm8k":
+        return extract_hashes(text)
+    if name == "exact" and (seen := after_thinking(text).strip()):
+        letter = chosen_letter(seen) if _is_option(problem) else None
+        return letter or next((place for place in places(seen) if place), None)
+    return extract_answer(problem.task, text)
+
+
+async def grade_math(problem: Problem, text: str, grading: Grading) -> bool | None:
+    """Judge a formula, a number or a few words by spelling, value and algebra."""
+    return await _formula(problem, extract_answer("math", text), grading)
+
+
+async def grade_gsm8k(problem: Problem, text: str, grading: Grading) -> bool | None:
+    """Judge a number in GSM8K's form (`#### 72`), with its currency, thousands commas and unit; any other as math."""
+    answer = extract_hashes(text)
+    return await _formula(problem, only_number(answer) if answer else None, grading)
+
+
+async def grade_choice(problem: Problem, text: str, grading: Grading) -> bool | None:
+    """Judge a letter, or the words of an option that the question lists."""
+    if problem.reference is None:
         return None
-    answer = extract_answer(problem.task, text)
-    if answer is None:
+    seen = after_thinking(text).strip()
+    return bool(seen) and same_choice(problem.question, problem.reference, seen)
+
+
+async def grade_exact(problem: Problem, text: str, grading: Grading) -> bool | None:
+    """Judge a closed answer: a letter, True or no, a number, brackets, a list of words in order, or words."""
+    if problem.reference is None:
+        return None
+    if re.fullmatch(r"\([A-Z]\)", problem.reference) or _is_option(problem):
+        return await grade_choice(problem, text, grading)
+    seen = after_thinking(text).strip()
+    return bool(seen) and same_closed(problem.reference, seen)
+
+
+async def grade_words(problem: Problem, text: str, grading: Grading) -> bool | None:
+    """Judge words: what is boxed, else all the text, without regard to case, spacing and a final full stop."""
+    if problem.reference is None:
+        return None
+    answer = extract_answer("general", text)
+    return answer is not None and words(answer) == words(problem.reference)
+
+
+async def grade_code(problem: Problem, text: str, grading: Grading) -> bool | None:
+    """Run a program's tests in the sandbox."""
+    if problem.tests is None or grading.sandbox is None:
+        return None
+    if not after_thinking(text).strip():
         return False
-    if problem.task == "math":
-        return await _math(problem.reference, answer, deadline)
-    if problem.task == "choice":
-        return answer == extract_answer("choice", problem.reference)
-    return _words(answer) == _words(problem.reference)
+    from tandem.grading.code import grade_code as run_tests
+
+    return await run_tests(problem, text, grading.sandbox)
 
 
-async def _math(reference: str, answer: str, deadline: float) -> bool:
-    if max(len(reference), len(answer)) > MAX_FORMULA:
-        return answer.strip() == reference.strip()
-    left, right = spell(reference), spell(answer)
-    verdict = quick_equal(left, right)
-    return await formulas_equal(left, right, deadline) if verdict is None else verdict
+async def _formula(problem: Problem, answer: str | None, grading: Grading) -> bool | None:
+    if problem.reference is None:
+        return None
+    return answer is not None and await same_answer(problem.reference, answer, grading.deadline)
 
 
-def _words(text: str) -> str:
-    return " ".join(text.split()).strip(" .").casefold()
+def _is_option(problem: Problem) -> bool:
+    return "Options:" in problem.question and re.search(r"^\s*\([A-Z]\)", problem.question, re.MULTILINE) is not None

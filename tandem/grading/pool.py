@@ -7,101 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
 import os
 import queue
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tandem.errors import TandemError
+from tandem.grading.process import Worker
 
 WORKERS = 2
-# The worker ends itself by computing time, which a busy machine gives it a tenth of; this is for one that sleeps.
-PATIENCE = 1 if sys.platform == "win32" else 10
-START_SECONDS = 120.0  # a cold start on a busy machine takes far longer than any deadline
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "LANG", "LC_ALL")
-_Json = dict[str, object]
-
-
-class _Worker:
-    """One process, started when first needed and again after each end."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ready = False
-
-    def equal(self, reference: str, answer: str, deadline: float) -> bool:
-        """Return the process's verdict; False if it hung until the deadline, crashed, or was killed twice."""
-        for _ in range(2):
-            process = self._running()
-            started = time.monotonic()
-            reply = self._ask(process, {"reference": reference, "answer": answer, "deadline": deadline}, deadline)
-            if reply is not None:
-                return bool(reply["equal"])
-            if process.returncode != -9 or time.monotonic() - started >= deadline * PATIENCE:
-                break  # any other kill -9 is somebody else's doing: the job gets a second try
-        self._launch()  # so that the next job finds it warm
-        return False
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        self.stop()
-        self._ready = False
-        # The caller's import path, none of its secrets, and the same set order on every run.
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-        environment["PYTHONHASHSEED"] = "0"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tandem.grading.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-        return self._process
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._launch()
-        if not self._ready:
-            reply = self._read(process, START_SECONDS)
-            if reply is None or "error" in reply:
-                self.stop()
-                reason = reply["error"] if reply else "it died or gave no sign of life"
-                raise TandemError(f"the math grader's process did not start ({reason}); is math-verify installed?")
-            self._ready = True
-        return process
-
-    def _ask(self, process: subprocess.Popen[bytes], job: _Json, seconds: float) -> _Json | None:
-        assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
-        except OSError:  # dead since we looked
-            return None
-        return self._read(process, seconds * PATIENCE)
-
-    def _read(self, process: subprocess.Popen[bytes], seconds: float) -> _Json | None:
-        """Return the next reply; if none comes in time, or the process dies, None, and the process is dead."""
-        assert process.stdout is not None
-        timer = threading.Timer(seconds, process.kill)
-        timer.start()
-        line = process.stdout.readline()
-        timer.cancel()
-        if line.endswith(b"\n"):
-            return dict(json.loads(line))
-        process.kill()
-        process.wait()
-        return None
 
 
 class _Pool:
@@ -111,8 +24,8 @@ class _Pool:
         self._lock = threading.Lock()
         self._owner = 0
         self._threads: ThreadPoolExecutor | None = None
-        self._workers: list[_Worker] = []
-        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._workers: list[Worker] = []
+        self._idle: queue.PriorityQueue[tuple[bool, int]] = queue.PriorityQueue()
 
     async def equal(self, reference: str, answer: str, deadline: float) -> bool:
         """Whether two formulas are equal by algebra, in at most `deadline` seconds of computing.
@@ -138,17 +51,20 @@ class _Pool:
     def _start(self) -> None:
         self._owner = os.getpid()
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="tandem-grading")
-        self._workers = [_Worker() for _ in range(WORKERS)]
-        self._idle = queue.LifoQueue()  # last in, first out: the second process starts only when two jobs meet
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._workers = [Worker("tandem.grading.worker", "the math grader", "math-verify") for _ in range(WORKERS)]
+        # Warm ones first: nobody waits for a process that starts anew while another one is idle.
+        self._idle = queue.PriorityQueue()
+        for number in range(WORKERS):
+            self._idle.put((True, number))
 
     def _work(self, reference: str, answer: str, deadline: float) -> bool:
-        worker = self._idle.get()
+        idle, workers = self._idle, self._workers
+        _, number = idle.get()
         try:
-            return worker.equal(reference, answer, deadline)
+            reply = workers[number].ask({"reference": reference, "answer": answer}, deadline)
+            return bool(reply and reply["equal"])
         finally:
-            self._idle.put(worker)
+            idle.put((not workers[number].warm, number))
 
 
 _pool = _Pool()

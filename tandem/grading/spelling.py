@@ -1,7 +1,7 @@
 r"""Cheap comparison of two math answers: one spelling for both, and exact arithmetic where both are numbers.
 
 What is only a matter of writing is dropped: dollar signs, \left and \right, \text{}, units after a value, the degree
-sign, thousands separators. Units are dropped, not compared: "5 cm" equals "5" and "5 m".
+sign, thousands separators, "about" before a value. A unit that is known is kept beside the value (units.py).
 """
 
 from __future__ import annotations
@@ -9,71 +9,153 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
+
+from tandem.grading.numbers import compare_numbers
+from tandem.grading.units import Unit, is_unit_word, read_unit
 
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup "}
-    | {"∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "°": r"^\circ "}
-    | {"²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"}
-    | dict.fromkeys("€£¥₹", "")
+    | {"∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "°": r"^\circ ", "±": r"\pm "}
+    | {"²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "∅": r"\emptyset "}
+    | {"≈": r"\approx ", "⟨": r"\langle ", "⟩": r"\rangle "}
     | dict.fromkeys("\u00a0\u2009\u202f", " ")
 )
 _ARGUMENT = r"(\{[^{}]*\}|[0-9A-Za-z])"
+_TEXT = r"\\(?:text|mbox|mathrm)\s*"
+_MULTIPLIER = r"\w*llion|thousand|hundred|dozen"
 _Rewrite = tuple[str, str | Callable[[re.Match[str]], str]]
 _TABLE: list[_Rewrite] = [
     (r",\\!\s*|\{,\}", ","),  # LaTeX's ways to write a thousands comma
     (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
+    (r"[€£¥₹¢]", " "),
     (r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\s*\.?", ""),
     (r"(?<!\\)\\[,;:! ]|(?<!\\)~|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
     (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
     (rf"\\frac\s*{_ARGUMENT}\s*{_ARGUMENT}", lambda m: rf"\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}"),
     (r"\\sqrt\s*([0-9A-Za-z])|√\s*(\d+|[A-Za-z])", lambda m: rf"\sqrt{{{m[1] or m[2]}}}"),
+    (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+    (r"\\langle(?![A-Za-z])(.*?)\\rangle(?![A-Za-z])", lambda m: _vector(m[1])),
+    (r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+)\s*\^\s*\{?\s*\\circ\s*\}?\s*[)}]?", r"\\\1(\\frac{\2\\pi}{180})"),
     (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", ""),
+    (r"(?<=\d)\s+(?:[ckm]?m|ft|mi)\s?/\s?(?:s|sec|min|h|hr)(?:\s?\^\s?\{?2\}?)?$", ""),
     # A unit in \text{} after a value goes; other \text{} keeps its words.
-    (r"(?<=[\d})])\s*\\(?:text|mbox|mathrm)\s*\{(?!\s*(?:\w*llion|thousand|hundred|dozen))[^{}]*\}\S{0,4}$", ""),
+    (rf"(?<=[\d)}}])\s*{_TEXT}\{{(?!\s*(?:{_MULTIPLIER}|[AaPp]\.?\s?[Mm]\b))[^{{}}]*\}}\S{{0,4}}$", ""),
     (r"\\(?:text|mbox|mathrm|textbf|textit|textrm|mathbf)\s*\{([^{}]*)\}", r" \1 "),
     (r"_\{\s*(\w+)\s*\}", r"_\1"),
+    (r"^\s*(?:\\approx|\\simeq|approximately|about)(?![A-Za-z])", ""),
+    (r"^\s*(?:USD|EUR|GBP)(?=\s*[\d.])", ""),
+    (r"(?<=\d)\s*([AaPp])\.?\s?[Mm]\b\.?", lambda m: f" {m[1].lower()}m"),
     (r"\s+", " "),
 ]
 _REWRITES = [(re.compile(pattern), into) for pattern, into in _TABLE]
-_UNIT = re.compile(
-    r"[mcdk]m|[km]g|lbs?|oz|ft|yd|mi|ml|hrs?|mins?|secs?|mph|kmh|deg|sq|cu|per|USD|day|"
-    r"(?!(?:thousand|hundred|[mbtr]+illion|dozen|percent|half|third|quarter|alpha|beta|gamma|theta|lambda))[A-Za-z]{4,}"
+_BEHIND_VALUE = re.compile(
+    rf"(?<=[\d)}}])\s*(?P<degree>\^\s*\{{?\s*\\circ\s*\}}?)?\s*(?P<unit>(?:{_TEXT}\{{[^{{}}]*\}}\S{{0,4}}|[A-Za-z ./]*"
+    r"[A-Za-z](?:\s*\^\s*\{?[23]\}?)?|[€£¥₹¢])?)\s*$"
 )
-_TRAILING_WORDS = re.compile(r"(?P<value>.*[\d})]) ?(?P<words>[A-Za-z][A-Za-z ]*)(?:\^ ?\{?[23]\}?)?")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3}| \d{3})+(?:\.\d+)?(?:\\?%| percent)?")
+_CURRENCY = re.compile(r"^\s*-?\s*(?P<unit>\\?\$|[€£¥₹]|\\text\{\s*(?:USD|EUR|GBP)\s*\}|USD|EUR|GBP)\s*-?[\d.]")
+_TRAILING_WORDS = re.compile(r"(?P<value>.*[\d})])(?P<gap> ?)(?P<words>[A-Za-z][A-Za-z ]*)(?:\^ ?\{?[23]\}?)?")
+_THOUSANDS = re.compile(rf"[-+]?\d{{1,3}}(?:,\d{{3}}| \d{{3}})+(?:\.\d+)?(?:\\?%| percent| ?(?:{_MULTIPLIER}))?")
+_SMALL = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_NUMERALS = {word: str(n) for n, word in enumerate(f"{_SMALL} seventeen eighteen nineteen twenty".split())}
+_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
+_BASED = re.compile(r"0*(\d\w*)_(\d+|[a-z]+)")
 
-_PLAIN = r"\d+\.?\d*|\.\d+"
-_SCIENTIFIC = re.compile(rf"([-+]?(?:{_PLAIN}))(?:[eE]|(?:\\times|\\cdot|\*|x)10\^)(?:\{{([-+]?\d+)\}}|([-+]?\d+))")
-_MIXED = re.compile(r"([-+]?)(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
-_RATIO = re.compile(r"([-+]?)(?:\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}|\(?(\d+)/(\d+)\)?)")
-_BASED = re.compile(r"(\d\w*)_(\d+|[a-z]+)")
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """An answer in the common spelling: still LaTeX, single spaces; `unit` where a known one was written."""
+
+    text: str
+    unit: Unit | None = None
 
 
-def spell(answer: str) -> str:
-    """Return the answer in one spelling; still LaTeX, single spaces."""
-    text = answer.strip().translate(_CHARACTERS)
+def spell(answer: str) -> Spelled:
+    """Return the answer in one spelling."""
+    text = re.sub(r"\s+", " ", answer.strip().translate(_CHARACTERS))
+    if text.count("$") - text.count("\\$") > 1 and (inside := re.fullmatch(r"\$+([^$]+)\$+", text)):
+        text = inside[1].strip()
+    unit = _unit(text)
     for pattern, into in _REWRITES:
         text = pattern.sub(into, text)
-    text = text.lstrip(" ,;=").rstrip(" .,;=")
-    if (match := _TRAILING_WORDS.fullmatch(text)) and all(_UNIT.fullmatch(word) for word in match["words"].split()):
-        text = match["value"].strip()
+    text = _without_words(text.lstrip(" ,;=").rstrip(" .,;="))
     if re.fullmatch(r"\([A-Za-z]\)", text) or re.fullmatch(r"\{[^{}\\]*\}", text):
         text = text[1:-1].strip()
-    return re.sub(r"[, ](?=\d)", "", text) if _THOUSANDS.fullmatch(text) else text
+    text = re.sub(r"[, ](?=\d)", "", text) if _THOUSANDS.fullmatch(text) else text
+    return Spelled(_both_signs(text), unit)
 
 
 def quick_equal(reference: str, answer: str) -> bool | None:
-    """Compare two spelled answers; None where only algebra can tell."""
+    """Compare two spelled answers in the same unit; None where only algebra can tell."""
     left, right = _packed(reference), _packed(answer)
     if not left or not right:
         return False
     if left == right:
         return True
-    for compare in (_compare_words, _compare_based, _compare_brackets, _compare_numbers):
+    for compare in (_compare_words, _compare_based, _compare_brackets, compare_numbers):
         if (verdict := compare(left, right)) is not None:
             return verdict
     return None
+
+
+def _unit(text: str) -> Unit | None:
+    """Return the known unit of a single value: a currency before it, a degree sign or a unit behind it."""
+    if match := _CURRENCY.match(text):
+        return read_unit(match["unit"])
+    bare = re.sub(r"(?<!\\)\\[,;:! ]|~", " ", text)
+    match = _BEHIND_VALUE.search(bare)
+    if match is None or "," in re.sub(r",(?=\d{3})", "", bare[: match.start()]):  # units of a list are nobody's
+        return None
+    unit = re.sub(rf"\b(?:{_MULTIPLIER})\b", "", match["unit"]).strip()
+    if re.fullmatch(r"[A-Za-z]", unit) and not match["degree"]:
+        return None  # 2s + 3h is no time
+    return read_unit("°" + re.sub(rf"{_TEXT}|[{{}} ]", "", unit)) if match["degree"] else read_unit(unit)
+
+
+def _without_words(text: str) -> str:
+    """Drop the words behind a value that only say what it counts; read a numeral in words."""
+    first, _, rest = text.partition(" ")
+    if (numeral := _NUMERALS.get(first.lower())) and is_unit_word(rest.split()):
+        return numeral
+    match = _TRAILING_WORDS.fullmatch(text)
+    if match is None:
+        return text
+    words = match["words"].split()
+    if not match["gap"] and len(words) == 1 and len(words[0]) < 8 and read_unit(words[0]) is None:
+        return text  # 2abcd is a product
+    kept = 0
+    while kept < len(words) and re.fullmatch(_MULTIPLIER, words[kept]):
+        kept += 1
+    return " ".join([match["value"].strip(), *words[:kept]]) if is_unit_word(words[kept:]) else text
+
+
+def _both_signs(text: str) -> str:
+    r"""Write each element of a list with one \pm as two elements."""
+    if not _PLUS_MINUS.search(text) or "\\mp" in text or "\\in" in text:
+        return text
+    opened = text.startswith("\\{") and text.endswith("\\}")
+    elements = _elements(text[2:-2] if opened else text)
+    if any(len(_PLUS_MINUS.findall(part)) > 1 for part in elements):
+        return text
+    both = [
+        _PLUS_MINUS.sub(sign, part).strip() for part in elements for sign in ("+-" if _PLUS_MINUS.search(part) else "+")
+    ]
+    listed = ", ".join(re.sub(r"^((?:\w+ ?= ?)?)\+ ?", r"\1", part) for part in both)
+    return f"\\{{{listed}\\}}" if opened else listed
+
+
+def _elements(text: str) -> list[str]:
+    """Split at the commas outside all brackets."""
+    parts, depth, start = [], 0, 0
+    for place, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
+
+
+def _vector(inside: str) -> str:
+    return "\\begin{pmatrix}" + " \\\\ ".join(part.strip() for part in _elements(inside)) + "\\end{pmatrix}"
 
 
 def _packed(text: str) -> str:
@@ -85,7 +167,9 @@ def _compare_words(left: str, right: str) -> bool | None:
     """Compare words; short ones may be products of variables, so unequal letters are left to algebra."""
     if len(left) < 2 or not left.isalpha():
         return None
-    return True if left.casefold() == right.casefold() else False if len(left) >= 4 else None
+    if left.casefold().removesuffix("s") == right.casefold().removesuffix("s"):
+        return True
+    return False if len(left) >= 4 else None
 
 
 def _compare_brackets(left: str, right: str) -> bool | None:
@@ -98,53 +182,5 @@ def _compare_based(left: str, right: str) -> bool | None:
     """Compare numerals with a base, 52_8: the base may be left out (the question names it) but not be another."""
     a, b = _BASED.fullmatch(left), _BASED.fullmatch(right)
     if a is None or b is None:
-        return None if a is None else a[1] == right
-    return a[1] == b[1] and (a[2] == b[2] or b[2].isalpha())  # 204_5 is 204_five
-
-
-def _compare_numbers(left: str, right: str) -> bool | None:
-    a, b = _number(left), _number(right)
-    if a is None or b is None:
-        return None
-    if a.value == b.value or a.share == b.share:
-        return True
-    if not (a.decimal or b.decimal):
-        return False
-    if a.ratio or b.ratio:  # 0.333333 for 1/3: algebra rounds
-        return None
-    return abs(a.value - b.value) <= max(abs(a.value), abs(b.value)) / 10**9  # 18.000000000000004 is float noise
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    value: Fraction
-    percent: bool
-    decimal: bool = False  # written with a decimal point
-    ratio: bool = False  # written as a fraction
-
-    @property
-    def share(self) -> Fraction:
-        return self.value / 100 if self.percent else self.value
-
-
-def _number(text: str) -> _Number | None:
-    """Read a plain number: integer, decimal, scientific, fraction or mixed number, perhaps in percent."""
-    bare = re.sub(r"(?:\\?%|percent(?:age)?)$", "", text)
-    percent = bare != text
-    if re.fullmatch(rf"[-+]?(?:{_PLAIN})", bare):
-        return _Number(Fraction(bare.removesuffix(".")), percent, decimal="." in bare)
-    if match := _SCIENTIFIC.fullmatch(bare):
-        exponent = int(match[2] or match[3])
-        value = Fraction(match[1]) * Fraction(10) ** exponent if abs(exponent) <= 400 else None
-        return None if value is None else _Number(value, percent, decimal=value.denominator != 1)
-    if match := _MIXED.fullmatch(bare):
-        whole, top, bottom = int(match[2]), int(match[3] or match[5]), int(match[4] or match[6])
-        return _Number(_signed(match[1], whole + Fraction(top, bottom)), percent, ratio=True) if bottom else None
-    if match := _RATIO.fullmatch(bare):
-        top, bottom = int(match[2] or match[4]), int(match[3] or match[5])
-        return _Number(_signed(match[1], Fraction(top, bottom)), percent, ratio=True) if bottom else None
-    return None
-
-
-def _signed(sign: str, value: Fraction) -> Fraction:
-    return -value if sign == "-" else value
+        return None if a is None else a[1] == (right.lstrip("0") or "0")
+    return a[1].casefold() == b[1].casefold() and (a[2] == b[2] or b[2].isalpha())  # 204_5 is 204_five

@@ -1,0 +1,43 @@
+r"""Where a text states its answer, for answers that are words: the places in the order in which they count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tandem.boxed import last_boxed
+
+TAIL_LINES, TAIL_CHARACTERS = 3, 2000
+PHRASE = re.compile(r"\banswer\b[^.:=\n]{0,60}?(?:\bis\b|[:=\n])[\s*:=]*(?P<rest>[^\s*:=].*)", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*(.+?)\*\*")
+
+
+def after_thinking(text: str) -> str:
+    """Return what follows the last thinking block; nothing if that never closes."""
+    answer = text.rpartition("</think>")[2]
+    return "" if "<think>" in answer else answer
+
+
+def tail(text: str) -> str:
+    """Return the last lines that are not blank."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+
+
+def places(text: str) -> Iterator[str]:
+    """Yield what is boxed, what "the answer is" says, what the last line sets in bold, and the last line itself."""
+    if boxed := last_boxed(text):
+        yield plain(boxed)
+    end = tail(text)
+    if stated := [match["rest"] for match in PHRASE.finditer(end)]:
+        yield plain(stated[-1])
+    line = end.rpartition("\n")[2]
+    if bold := _BOLD.findall(line):
+        yield plain(bold[-1])
+    yield plain(line)
+
+
+def plain(text: str) -> str:
+    """Return words without LaTeX's and Markdown's dress."""
+    bare = re.sub(r"\\(?:text\w*|mbox|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
+    return re.sub(r"\\(?=[^A-Za-z\s])", "", bare).strip(" $*_`")

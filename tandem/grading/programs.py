@@ -1,0 +1,66 @@
+"""The Python program that a text gives: in its last fence, or as the whole text."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+import warnings
+
+_PYTHON = ("python", "py", "python3")
+_MAX_CHARACTERS = 100_000  # of a text without closed fences; a longer one is not parsed
+
+
+def program(text: str) -> str | None:
+    """Return the last closed ```python fence; else one that never closes, if what is there parses (a cut answer);
+    else the last closed fence of any kind; else the whole text, if it is Python that defines something or the
+    indented body of a function. None if there is none of these.
+    """
+    closed, opened = _fences(text)
+    last = dict(closed)  # the last of each kind
+    if True in last:
+        return last[True]
+    if opened is not None and _tree(opened[1]):
+        return opened[1]
+    if False in last:
+        return last[False]
+    return None if opened else _bare(text)
+
+
+def _fences(text: str) -> tuple[list[tuple[bool, str]], tuple[bool, str] | None]:
+    """Return the closed fences and the open one at the end, each as (whether it says python, its text)."""
+    closed: list[tuple[bool, str]] = []
+    kind: bool | None = None
+    indent, body = "", list[str]()
+    for line in text.splitlines():
+        bare = line.strip()
+        if not bare.startswith("```"):
+            body.append(line.removeprefix(indent))
+            continue
+        language = bare.strip("`").strip().lower()
+        if kind is not None and not language:
+            closed.append((kind, "\n".join(body)))
+            kind = None
+        else:  # a fence with a language opens one, even where the last was never closed
+            kind, indent, body = language in _PYTHON, line[: len(line) - len(line.lstrip())], []
+    return closed, None if kind is None else (kind, "\n".join(body))
+
+
+def _bare(text: str) -> str | None:
+    tree = _tree(text.strip("\n"))
+    if tree is not None:
+        defined = any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for node in tree.body)
+        return text.strip("\n") if defined else None
+    body = text.strip("\n").rstrip()
+    indented = body[:1] in (" ", "\t") and _tree("def _():\n" + textwrap.indent(textwrap.dedent(body), "    "))
+    return body if indented else None
+
+
+def _tree(code: str) -> ast.Module | None:
+    if not code.strip() or len(code) > _MAX_CHARACTERS:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in a string is not the user's business
+            return ast.parse(code)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
