@@ -61,7 +61,8 @@ def load_model(
             _assumed(spec.model_copy(update={"backend": "openai", "local": local}), parameters),
             base_url=endpoint or (entry.endpoint if entry else None),
             served_name=name if endpoint else name.lower().rpartition("/")[2],
-            api_key_env=(entry and entry.api_key_env) or "OPENAI_API_KEY",
+            role=role,
+            api_key_env=entry.api_key_env if entry and not endpoint else None,
             tokenizer_path=folder_of(entry) / "tokenizer.json" if entry and entry.local and pulled(entry) else None,
             **options,
         )

@@ -1,16 +1,18 @@
-"""One OpenAI-compatible endpoint: its address and key, the client behind it, and how many requests may be in flight."""
+"""One OpenAI-compatible endpoint: its address and keys, the client behind it, and the limit on requests in flight."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tandem.errors import EndpointError, MissingKeyError
-from tandem.models.openai.errors import Origin, from_exception
+from tandem.errors import MissingKeyError
+from tandem.ledger import Role
+from tandem.models.openai.errors import LONGEST_WAIT, Failure, Origin, from_exception
+from tandem.models.openai.keys import Keys
+from tandem.models.openai.limiter import Limiter, Slot
 
 if TYPE_CHECKING:
     import openai
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 Pieces = AbstractAsyncContextManager[AsyncIterator[bytes]]
 _CONNECT_TIMEOUT = 10.0  # seconds
+_BUSY = {429, 503}
 
 
 class Endpoint:
@@ -27,37 +30,43 @@ class Endpoint:
     """
 
     def __init__(
-        self, base_url: str | None, api_key_env: str, model: str, *, max_in_flight: int, timeout: float
+        self,
+        base_url: str | None,
+        model: str,
+        *,
+        role: Role | None,
+        api_key_env: str | None,
+        max_in_flight: int,
+        timeout: float,
     ) -> None:
         address = urlsplit(base_url or OPENAI_URL)
         path = address.path.rstrip("/") or "/v1"
         self.base_url = address._replace(path=path).geturl()
         host = address.hostname or self.base_url
-        self.hosted = any(host == name or host.endswith(f".{name}") for name in ("openai.com", "openrouter.ai"))
-        if host.endswith("openrouter.ai") and api_key_env == "OPENAI_API_KEY":
-            api_key_env = "OPENROUTER_API_KEY"
+        self.keys = Keys(host, role, api_key_env)
         # User and password, if the address has any, stay out of messages.
-        self.origin = Origin(address.netloc.rpartition("@")[2] or self.base_url, model, api_key_env)
+        self.origin = Origin(address.netloc.rpartition("@")[2] or self.base_url, model, self.keys)
         self.timeout = timeout
         self._max_in_flight = max_in_flight
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: openai.AsyncOpenAI | None = None
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self.limiter = Limiter(max_in_flight)
         self._closed = False
 
-    def slot(self) -> asyncio.Semaphore:
-        """Return the limit on requests in flight: hold it while a stream is open."""
+    def turn(self) -> Slot:
+        """Return a place among the requests in flight: enter it to wait for it, and hold it to the answer's end."""
         self._connected()
-        return self._slots
+        return self.limiter.slot()
 
-    def chat(self, body: dict[str, Any]) -> Pieces:
+    def chat(self, body: dict[str, Any], turn: Slot) -> Pieces:
         """Send a chat completion: the context yields the bytes of the answer; leaving it ends the request."""
-        fields: Any = {name: body[name] for name in ("model", "messages", "stream")}
-        return self._answer(lambda c: c.chat.completions.with_streaming_response.create(**fields, extra_body=body))
+        # The messages go as a part of `extra_body` alone, which replaces fields and is sent as it is.
+        fields: Any = {"model": body["model"], "messages": [], "stream": body["stream"], "extra_body": body}
+        return self._answer(turn, lambda c: c.chat.completions.with_streaming_response.create(**fields))
 
-    def models(self) -> Pieces:
+    def models(self, turn: Slot) -> Pieces:
         """Ask for the list of models: the context yields the bytes of the answer."""
-        return self._answer(lambda c: c.models.with_streaming_response.list())
+        return self._answer(turn, lambda c: c.models.with_streaming_response.list())
 
     async def aclose(self) -> None:
         """Close the client for good; requests in flight end with an error."""
@@ -67,20 +76,26 @@ class Endpoint:
             await client.close()
 
     @asynccontextmanager
-    async def _answer(self, send: Callable[[openai.AsyncOpenAI], Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _answer(
+        self, turn: Slot, send: Callable[[openai.AsyncOpenAI], Any]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         client = self._connected()
         try:
             async with send(client) as response, aclosing(response.http_response.aiter_bytes()) as pieces:
+                turn.let_in()
                 yield pieces
         except Exception as error:
             failure = from_exception(self.origin, error, self.timeout)
             if failure is None:
                 raise
+            if failure.status in _BUSY and failure.retryable:
+                # A very long wait (a daily quota) is for each call to report, not for all to sit out.
+                turn.refused(failure.after if (failure.after or 0) <= LONGEST_WAIT else None)
             raise (self._gone() if self._closed else failure) from None
 
     def _connected(self) -> openai.AsyncOpenAI:
         if self._closed:
-            raise self._gone()
+            raise self._gone(free=True)
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             import openai
@@ -93,16 +108,14 @@ class Endpoint:
                 # Given, because the client's own one starts a task when it is collected, in whatever loop runs then.
                 http_client=openai.DefaultAsyncHttpxClient(),
             )
-            self._slots = asyncio.Semaphore(self._max_in_flight)
+            self.limiter = Limiter(self._max_in_flight)
             self._loop = loop
         return self._client
 
-    def _gone(self) -> EndpointError:
-        return EndpointError(f"the connection to {self.origin.where} was closed")
+    def _gone(self, *, free: bool = False) -> Failure:
+        return Failure(f"the connection to {self.origin.where} was closed", free=free)
 
     def _key(self) -> str:
-        name = self.origin.key_env
-        key = os.environ.get(name, "").strip()
-        if not key and self.hosted:
-            raise MissingKeyError(f"set {name} in the environment or in .env to use {self.origin.where}")
+        if not (key := self.keys.key) and self.keys.own:
+            raise MissingKeyError(f"{self.keys.advice} in the environment or in .env to use {self.origin.where}")
         return key or "none"  # most servers of one's own ask for no key

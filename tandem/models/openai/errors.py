@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
 import time
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from tandem.errors import EndpointError
+from tandem.ledger import Usage
+from tandem.models.openai.keys import Keys
 
+LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
+FIRST_PAUSE = 0.5  # seconds
 _RETRYABLE = {408, 409, 429}  # and every 5xx
-_LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
+_GATEWAY = {504, 524}  # a gateway has stopped waiting: the server behind it may well have worked
 _OVERFLOW = re.compile(
     r"context.?(length|size|window)|prompt is too long|longer than the (model|maximum)|maximum model length", re.I
 )
@@ -24,18 +28,19 @@ _BEARER = re.compile(r"(?i)bearer\s+\S+|\bsk-[\w*-]{6,}")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What an error message names: the endpoint's address, the model as it is served there, the key's variable."""
+    """What an error message names: the address, the model as it is served there, where keys are looked for."""
 
     where: str
     model: str
-    key_env: str
+    keys: Keys
 
 
 class Failure(EndpointError):
     """An EndpointError with what the retry loop needs.
 
     `status` is the HTTP status, if there was one; `after` the seconds that the server asked to wait; `detail` what
-    the server said, in full. `refused`: the model declined; that is an answer of its own kind, not a fault.
+    the server said, in full. `refused`: the model declined; that is an answer of its own kind, not a fault. `free`:
+    nothing was done for the request, so that it costs nothing.
     """
 
     def __init__(
@@ -47,12 +52,21 @@ class Failure(EndpointError):
         after: float | None = None,
         detail: str = "",
         refused: bool = False,
+        free: bool = False,
     ) -> None:
-        super().__init__(message, retryable=retryable)
+        super().__init__(message, retryable=retryable, usage=Usage() if free else None)
         self.status = status
         self.after = after
         self.detail = detail
         self.refused = refused
+        self.free = free
+
+    def within(self, where: str, usage: Usage | None = None) -> Failure:
+        """Return the same failure, said to have happened at `where`, with what it cost."""
+        failure = copy(self)
+        failure.args = (f"{where} ({self})" if where else str(self),)
+        failure.usage = usage
+        return failure
 
 
 def from_exception(origin: Origin, error: Exception, timeout: float) -> Failure | None:
@@ -60,19 +74,22 @@ def from_exception(origin: Origin, error: Exception, timeout: float) -> Failure 
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return from_status(origin, error.status_code, error.body or error.response.text, error.response.headers)
+        said, status = error.body or error.response.text, error.status_code
+        return from_status(origin, status, said, error.response.headers, free=status not in _GATEWAY)
     # Exceptions of the transport come bare from a body that is being read; httpx's or httpx2's, as the client has it.
     package = type(error).__module__.partition(".")[0]
     ours = isinstance(error, openai.APIConnectionError | OSError) or package in ("httpx", "httpx2", "httpcore", "anyio")
     if not ours:
         return None
+    below = error.__cause__ or error
+    unsent = type(below).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
     if isinstance(error, openai.APITimeoutError | TimeoutError) or "Timeout" in type(error).__name__:
-        if "Connect" in type(error.__cause__ or error).__name__:
-            return Failure(f"cannot reach {origin.where}: no connection in time", retryable=True)
+        if unsent:
+            return Failure(f"cannot reach {origin.where}: no connection in time", retryable=True, free=True)
         return stalled(origin, timeout)
-    cause = _one_line(str(error.__cause__ or error) or type(error).__name__)
-    if isinstance(error, openai.APIConnectionError):
-        return Failure(f"cannot reach {origin.where}: is the server running? ({cause})", retryable=True)
+    cause = _one_line(str(below) or type(below).__name__)
+    if unsent:
+        return Failure(f"cannot reach {origin.where}: is the server running? ({cause})", retryable=True, free=True)
     return Failure(f"{origin.where} broke the connection ({cause})", retryable=True)
 
 
@@ -81,16 +98,18 @@ def stalled(origin: Origin, timeout: float) -> Failure:
     return Failure(f"{origin.where} sent nothing for {timeout:g} s", retryable=True)
 
 
-def from_status(origin: Origin, status: int, body: object, headers: Mapping[str, str] | None = None) -> Failure:
+def from_status(
+    origin: Origin, status: int, body: object, headers: Mapping[str, str] | None = None, *, free: bool = False
+) -> Failure:
     """Return the failure of an HTTP status (or of an error event within a stream) with the server's words."""
-    said = _redact(_message(body), origin.key_env)
+    said = _redact(_message(body), origin.keys)
     line = f": {_one_line(said)}" if said else ""
-    detail = _redact(str(body), origin.key_env)
+    detail = _redact(str(body), origin.keys)
     retryable = status in _RETRYABLE or status >= 500
     if status in (401, 403):
         # The server's own words are left out: some echo a part of the key.
-        verb = "wants another key" if os.environ.get(origin.key_env) else "wants a key"
-        message = f"{origin.where} {verb} for '{origin.model}' ({status}): set {origin.key_env}"
+        verb = "wants another key" if origin.keys.key else "wants a key"
+        message = f"{origin.where} {verb} for '{origin.model}' ({status}): {origin.keys.advice}"
     elif status == 404:
         message = f"{origin.where} serves no model '{origin.model}' (404){line}"
     elif status in (400, 413, 422) and _OVERFLOW.search(detail):
@@ -99,7 +118,8 @@ def from_status(origin: Origin, status: int, body: object, headers: Mapping[str,
         message, retryable = f"the account at {origin.where} has no credit left ({status}){line}", False
     else:
         message = f"{origin.where} answered {status}{line}"
-    return Failure(message, retryable=retryable, status=status, after=retry_after(headers or {}), detail=detail)
+    after = retry_after(headers or {})
+    return Failure(message, retryable=retryable, status=status, after=after, detail=detail, free=free)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -121,19 +141,23 @@ class Backoff:
 
     def __init__(self, retries: int) -> None:
         self._left = retries
-        self._pause = 0.5
+        self._pause = FIRST_PAUSE
 
-    async def wait(self, failure: Failure) -> None:
-        """Sleep before the next try; raises `failure` itself where another try is no use or none is left."""
+    def pause(self, failure: Failure) -> float:
+        """Return the seconds before the next try; raises `failure` where another is no use or none is left."""
         if not failure.retryable or self._left <= 0:
             raise failure
-        if failure.after is not None and failure.after > _LONGEST_WAIT:
-            raise Failure(f"{failure}; it asks to wait {failure.after:.0f} s", retryable=True, status=failure.status)
+        if failure.after is not None and failure.after > LONGEST_WAIT:
+            raise failure.within(f"it asks to wait {failure.after:.0f} s", failure.usage)
         self._left -= 1
         pause, self._pause = self._pause, min(self._pause * 2, 30.0)
         # Spread out, so that many calls refused together do not come back together; never before the asked time.
         spread = random.uniform(1.0, 1.25)
-        await asyncio.sleep(pause * spread / 1.25 if failure.after is None else failure.after * spread)
+        return pause * spread / 1.25 if failure.after is None else failure.after * spread
+
+    async def wait(self, failure: Failure) -> None:
+        """Sleep before the next try; raises as `pause` does."""
+        await asyncio.sleep(self.pause(failure))
 
 
 def _message(body: object) -> str:
@@ -150,6 +174,5 @@ def _one_line(text: str, longest: int = 240) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def _redact(text: str, key_env: str) -> str:
-    key = os.environ.get(key_env, "").strip()
-    return _BEARER.sub("[key]", text.replace(key, "[key]") if key else text)
+def _redact(text: str, keys: Keys) -> str:
+    return _BEARER.sub("[key]", keys.redact(text))

@@ -6,17 +6,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from tandem.ledger import Usage
+from tandem.errors import EndpointError
+from tandem.ledger import Role
 from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.openai.attempt import Attempt, Handed
 from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Backoff, Failure, stalled
 from tandem.models.openai.probe import probe
 from tandem.models.openai.request import Dialect, chat_body
 from tandem.models.openai.stream import StreamReader
+from tandem.models.skip import skip
 from tandem.models.tokens import TokenCounter
-from tandem.spec import ModelSpec
+from tandem.spec import Continuation, ModelSpec
 
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
@@ -24,8 +31,10 @@ _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the 
 class OpenAIModel:
     """A model at an endpoint that speaks the chat-completions API. Nothing is connected before the first call.
 
-    Calls may raise EndpointError, MissingKeyError and CapabilityError. Transient errors are retried until the first
-    delta; a stream that breaks later is an EndpointError with `retryable` set, because its text is half out.
+    Calls may raise EndpointError, MissingKeyError and CapabilityError. Transient errors are retried, and every try that
+    failed is reported (`Delta.failed`). A stream that breaks is taken up where it stopped if the model continues text;
+    else the answer is written again and the part that is known is left out; a text that is another the second time
+    is an EndpointError with `retryable` set.
     """
 
     def __init__(
@@ -33,7 +42,8 @@ class OpenAIModel:
         spec: ModelSpec,
         *,
         base_url: str | None = None,
-        api_key_env: str = "OPENAI_API_KEY",
+        role: Role | None = None,
+        api_key_env: str | None = None,
         served_name: str | None = None,
         max_in_flight: int = 64,
         timeout: float = 600.0,
@@ -43,18 +53,22 @@ class OpenAIModel:
         """Describe the endpoint.
 
         base_url: up to and with `/v1`; None is OpenAI's own.
-        api_key_env: the variable that holds the key (OPENROUTER_API_KEY at openrouter.ai).
+        role: whose key it gets, see `Keys`.
+        api_key_env: the variable that holds the key, whatever the endpoint.
         served_name: the model's name at the endpoint, where it is not `spec.name`.
-        max_in_flight: requests that may be open at once.
+        max_in_flight: requests that may be open at once, where the endpoint takes as many.
         timeout: seconds to the first token, and between two.
-        retries: further tries of a call that failed before its first delta.
+        retries: further tries of a call.
         tokenizer_path: tokenizer.json (or its folder) for `count` and `cut`; see TokenCounter.
         """
         self.spec = spec
         self._served = served_name or spec.name
-        self._endpoint = Endpoint(base_url, api_key_env, self._served, max_in_flight=max_in_flight, timeout=timeout)
+        self._endpoint = Endpoint(
+            base_url, self._served, role=role, api_key_env=api_key_env, max_in_flight=max_in_flight, timeout=timeout
+        )
+        self.address = f"{self._endpoint.origin.where}{urlsplit(self._endpoint.base_url).path} {self._served}"
         # OpenAI and OpenRouter report usage at the end only.
-        self._dialect = Dialect(usage="plain" if self._endpoint.hosted else "continuous")
+        self._dialect = Dialect(usage="plain" if self._endpoint.keys.own else "continuous")
         self._retries = retries
         self._tokens = TokenCounter(self._served, tokenizer_path)
         self._probed = False
@@ -65,36 +79,42 @@ class OpenAIModel:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
-        backoff, timeout = Backoff(self._retries), self._endpoint.timeout
+        backoff = Backoff(self._retries)
+        sampling = request.sampling
+        repeats = not self.spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
+        handed = Handed(request, native=self.spec.continuation is Continuation.NATIVE, repeats=repeats)
         while True:
-            dialect = self._dialect
-            body = chat_body(self.spec, self._served, request, dialect)
-            reader = StreamReader(
-                self._endpoint.origin,
-                vocabulary=self.spec.vocabulary,
-                logprobs=bool(request.top_logprobs),
-                prefix=request.prefix if isinstance(request.prefix, str) else "",
-            )
+            dialect, (part, known) = self._dialect, handed.next()
+            body = chat_body(self.spec, self._served, part, dialect)
+            attempt = Attempt(part, known, self._reader(part, inside=handed.inside), self.count)
+            broken: Failure | None = None
             try:
-                async with self._endpoint.slot(), self._endpoint.chat(body) as pieces:
-                    heard = time.monotonic()
-                    async for data in pieces:
-                        for delta in reader.feed(data):
-                            yield delta
-                            heard = time.monotonic()  # after the yield: our reader's own pauses are no stall
-                        if reader.done:
-                            break
-                        if time.monotonic() - heard > timeout:  # comments keep a connection alive, not a call
-                            raise stalled(self._endpoint.origin, timeout)
-                    else:
-                        for delta in reader.feed(b"\n"):  # a last line without its line end
-                            yield delta
-                    await _drain(pieces)
-                finish = reader.finish()
+                deltas = self._deltas(body, attempt)
+                async with aclosing(skip(deltas, known) if known else deltas) as new:
+                    async for delta in new:
+                        handed.take(delta)
+                        yield delta
             except Failure as failure:
-                await self._recover(failure, reader, dialect, backoff)
-                continue
-            yield Delta(finish_reason=finish, usage=reader.usage or self._counted(request, reader.tokens))
+                broken = failure
+            except EndpointError as error:  # written once more, it became another text
+                error.usage = attempt.cut()
+                raise
+            try:
+                finish = attempt.reader.finish(broken)
+                usage = attempt.cut() if broken else attempt.ended()
+            except Failure as failure:
+                narrower = dialect.narrower(failure.detail) if failure.status in (400, 422) else None
+                if narrower and not attempt.reader.started:
+                    self._dialect = narrower  # found once, for all later calls; nothing was paid
+                    continue
+                if not (handed.full and failure.retryable):
+                    failed = attempt.failed(failure)
+                    pause = handed.pause(failed, attempt, backoff)
+                    yield Delta(failed=attempt.report(failed))
+                    await asyncio.sleep(pause)
+                    continue
+                finish, usage = "length", attempt.cut()  # all is there, only its end was lost
+            yield Delta(finish_reason=finish, usage=usage)
             return
 
     def cut(self, text: str, tokens: int) -> str:
@@ -116,21 +136,34 @@ class OpenAIModel:
         """Close the connections; calls in flight end with an EndpointError."""
         await self._endpoint.aclose()
 
-    async def _recover(self, failure: Failure, reader: StreamReader, dialect: Dialect, backoff: Backoff) -> None:
-        """Prepare another try: in a narrower dialect, or after a pause; raises where there is none."""
-        if failure.refused:
-            raise failure
-        if reader.started:
-            message = f"{self._endpoint.origin.where}: the stream was cut after {reader.tokens} tokens ({failure})"
-            raise Failure(message, retryable=True) from None
-        if failure.status in (400, 422) and (narrower := dialect.narrower(failure.detail)):
-            self._dialect = narrower  # found once, for all later calls
-            return
-        await backoff.wait(failure)
+    def _reader(self, request: Request, *, inside: bool) -> StreamReader:
+        return StreamReader(
+            self._endpoint.origin,
+            vocabulary=self.spec.vocabulary,
+            logprobs=bool(request.top_logprobs),
+            prefix=request.prefix if isinstance(request.prefix, str) else "",
+            inside=inside,
+        )
 
-    def _counted(self, request: Request, tokens: int) -> Usage:
-        prompt = sum(self.count(message.content) for message in request.messages)
-        return Usage(prompt=prompt, completion=tokens, source="counted")
+    async def _deltas(self, body: dict[str, Any], attempt: Attempt) -> AsyncGenerator[Delta, None]:
+        """Yield the deltas of one try."""
+        endpoint, reader, timeout = self._endpoint, attempt.reader, self._endpoint.timeout
+        async with endpoint.turn() as turn:
+            attempt.began = heard = time.monotonic()
+            async with endpoint.chat(body, turn) as pieces:
+                async for data in pieces:
+                    for delta in reader.feed(data):
+                        # What is written once more is not handed out: the usage tells of it.
+                        yield replace(delta, usage=attempt.cut()) if attempt.known else delta
+                        heard = time.monotonic()  # after the yield: our reader's own pauses are no stall
+                    if reader.done:
+                        break
+                    if time.monotonic() - heard > timeout:  # comments keep a connection alive, not a call
+                        raise stalled(endpoint.origin, timeout)
+                else:
+                    for delta in reader.feed(b"\n"):  # a last line without its line end
+                        yield delta
+                await _drain(pieces)
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:

@@ -71,7 +71,7 @@ async def _served_card(endpoint: Endpoint) -> dict[str, Any]:
     backoff = Backoff(_RETRIES)
     while True:
         try:
-            async with endpoint.slot(), endpoint.models() as pieces:
+            async with endpoint.turn() as turn, endpoint.models(turn) as pieces:
                 listed = b"".join([piece async for piece in pieces])
             break
         except Failure as failure:
@@ -107,7 +107,7 @@ async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
     backoff = Backoff(_RETRIES)
     while choice is None:
         try:
-            async with endpoint.slot(), endpoint.chat(body) as pieces:
+            async with endpoint.turn() as turn, endpoint.chat(body, turn) as pieces:
                 answer = b"".join([piece async for piece in pieces])
             choice = _choice(endpoint, answer)
         except Failure as failure:

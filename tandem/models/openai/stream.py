@@ -21,13 +21,18 @@ class StreamReader:
     """The state of one stream. `feed` it bytes as they come, then ask for `usage` and `finish` at its end.
 
     The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
-    block that the answer's prefix has left open is not opened again.
+    block that the answer's prefix has left open is not opened again. `inside`: that block came apart too, and the
+    stream goes on within it.
     """
 
-    def __init__(self, origin: Origin, *, vocabulary: int | None, logprobs: bool, prefix: str = "") -> None:
+    def __init__(
+        self, origin: Origin, *, vocabulary: int | None, logprobs: bool, prefix: str = "", inside: bool = False
+    ) -> None:
         self.tokens = 0
         self.started = False  # a delta has been handed out
         self.done = False  # the server said that nothing more comes
+        self.reported = False  # `usage` is that of the whole answer
+        self.inside = inside  # in a thinking block that comes apart from the content
         self._origin = origin
         self._vocabulary = vocabulary
         self._logprobs = logprobs
@@ -37,10 +42,9 @@ class StreamReader:
         self._continuous = False
         self._reported = 0  # completion tokens by the last usage report of a chunk
         self._open = prefix.rfind("<think>") > prefix.rfind("</think>")
-        self._inside = False
 
     def feed(self, data: bytes) -> Iterator[Delta]:
-        """Yield the deltas that `data` completes; raises Failure for an error event, broken JSON or a refusal."""
+        """Yield the deltas that `data` completes; raises Failure for an error event or broken JSON."""
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
@@ -48,14 +52,21 @@ class StreamReader:
                 self.started = True
                 yield delta
 
-    def finish(self) -> FinishReason:
-        """Return why the stream ended; raises Failure if it just broke off."""
-        if self._finish is None:
-            if self.started:
-                raise Failure("the connection was closed early", retryable=True)
-            origin = self._origin
-            raise Failure(f"{origin.where} sent an empty answer for '{origin.model}', no finish reason", retryable=True)
-        return "length" if self._finish in _LENGTH else "stop"
+    def finish(self, broken: Failure | None = None) -> FinishReason:
+        """Return why the stream ended, whatever came after that; raises Failure for a refusal or a giving up.
+
+        One that did not end fails with `broken`, or because it just broke off.
+        """
+        where, reason = f"'{self._origin.model}' at {self._origin.where}", self._finish
+        if reason is None:
+            raise broken or Failure(
+                f"{where} {'ended early' if self.started else 'sent an empty answer'}", retryable=True
+            )
+        if reason in _REFUSED:
+            raise Failure(f"{where} refused to answer ({reason})", refused=True)
+        if reason in _BROKEN:
+            raise Failure(f"{where} gave up ({reason})", retryable=True)
+        return "length" if reason in _LENGTH else "stop"
 
     @property
     def usage(self) -> Usage | None:
@@ -68,22 +79,26 @@ class StreamReader:
         except ValueError:
             if payload.strip() == b"[DONE]":
                 self.done = True
+                self.reported = self._usage is not None
                 return None
-            raise Failure(f"{self._origin.where} sent a broken chunk", retryable=True) from None
+            chunk = None
+        if not isinstance(chunk, dict):
+            raise Failure(f"{self._origin.where} sent a broken chunk", retryable=True)
         if error := chunk.get("error"):
             code = error.get("code") if isinstance(error, dict) else None
             raise from_status(self._origin, int(str(code)) if str(code).isdigit() else 500, error)
         usage = chunk.get("usage")
+        choices = chunk.get("choices")
         if usage:
             self._usage = usage
-        choices = chunk.get("choices")
+            self.reported = not choices or bool(choices[0].get("finish_reason"))
         if not choices:
             return None
         choice = choices[0]
         delta = choice.get("delta") or {}
         finish = choice.get("finish_reason")
-        if finish or delta.get("refusal"):
-            self._ended(finish or "refusal")
+        if delta.get("refusal") or (finish and self._finish not in _REFUSED):
+            self._finish = finish if finish in _REFUSED else "refusal" if delta.get("refusal") else finish
         content = delta.get("content") or ""
         text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or "", content)
         logprobs = (choice.get("logprobs") or {}).get("content")
@@ -120,19 +135,11 @@ class StreamReader:
         if thinking:
             if not self._open:
                 thinking, self._open = "<think>" + thinking, True
-            self._inside = True
-        if content and self._inside:
-            self._inside = self._open = False
+            self.inside = True
+        if content and self.inside:
+            self.inside = self._open = False
             return f"{thinking}</think>{content}"
         return thinking + content
-
-    def _ended(self, reason: str) -> None:
-        where = f"'{self._origin.model}' at {self._origin.where}"
-        if reason in _REFUSED:
-            raise Failure(f"{where} refused to answer ({reason})", refused=True)
-        if reason in _BROKEN:
-            raise Failure(f"{where} gave up ({reason})", retryable=True)
-        self._finish = reason
 
 
 def reported_usage(usage: dict[str, Any]) -> Usage:

@@ -1,0 +1,119 @@
+"""The tries of one call: what each of them costs, what they have handed out together, and how the next one goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from tandem.ledger import Usage
+from tandem.models import base
+from tandem.models.base import Delta, Request
+from tandem.models.openai.errors import Backoff, Failure
+from tandem.models.openai.stream import StreamReader
+
+
+class Attempt:
+    """One try: the request as it is sent, the reader of what comes back, and the usage that this makes.
+
+    `known` is the beginning of the answer that was handed out before and comes once more.
+    """
+
+    def __init__(self, request: Request, known: str, reader: StreamReader, count: Callable[[str], int]) -> None:
+        self.request = request
+        self.known = known
+        self.reader = reader
+        self.began = time.monotonic()  # set anew when it is sent
+        self._count = count
+        self._prompt: int | None = None
+
+    def ended(self) -> Usage:
+        """Return the usage of a try that came to its end: as reported, else counted."""
+        tokens = self.reader.tokens
+        return self.reader.usage or Usage(prompt=self._counted(), completion=tokens, source="counted")
+
+    def cut(self) -> Usage:
+        """Return the usage so far: the report of the whole if it came, else what was received, with the worst case."""
+        usage, tokens, longest = self.reader.usage, self.reader.tokens, self.request.max_tokens
+        if usage is None:
+            return Usage(
+                prompt=self._counted(),
+                completion=tokens,
+                source="counted",
+                completion_bound=longest,
+                prompt_bound=self.request.prompt_bound,
+            )
+        if self.reader.reported:
+            return usage
+        completion = max(tokens, usage.completion)
+        return usage.model_copy(update={"completion": completion, "source": "counted", "completion_bound": longest})
+
+    def failed(self, failure: Failure) -> Failure:
+        """Return the failure with what this try cost; where nothing came back, only the worst case is known."""
+        reader, request = self.reader, self.request
+        if failure.free:
+            usage = Usage()
+        elif reader.started or reader.usage:
+            usage = self.cut()
+        else:
+            usage = Usage(source="bound", completion_bound=request.max_tokens, prompt_bound=request.prompt_bound)
+        cut = reader.started and not failure.refused
+        return failure.within(f"the stream was cut after {reader.tokens} tokens" if cut else "", usage)
+
+    def report(self, failure: Failure) -> base.Attempt:
+        """Return what the stream says of this try, which another one replaces."""
+        return base.Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self.began)
+
+    def _counted(self) -> int:
+        if self._prompt is None:
+            prefix = self.request.prefix
+            texts = [*(m.content for m in self.request.messages), prefix if isinstance(prefix, str) else ""]
+            self._prompt = sum(self._count(text) for text in texts)
+        return self._prompt
+
+
+class Handed:
+    """What a call has handed out, over all its tries.
+
+    A broken stream is taken up where it stopped by a model that continues text (`native`). Another one writes the
+    answer once more, and the beginning that is known is left out; that is of no use where tokens are drawn by chance
+    (`repeats` is False).
+    """
+
+    def __init__(self, request: Request, *, native: bool, repeats: bool) -> None:
+        self.tokens = 0
+        self.inside = False  # the next try goes on within a thinking block
+        self._request = request
+        self._native = native
+        self._repeats = repeats
+        self._texts: list[str] = []
+
+    def take(self, delta: Delta) -> None:
+        """Note what is handed out."""
+        self.tokens += delta.tokens
+        if delta.text:
+            self._texts.append(delta.text)
+
+    @property
+    def full(self) -> bool:
+        """Whether all tokens that were asked for are there."""
+        return self.tokens >= self._request.max_tokens
+
+    def next(self) -> tuple[Request, str]:
+        """Return the next try's request, and the text with which its answer will begin once more."""
+        text, request = "".join(self._texts), self._request
+        if not text or not self._native:
+            return request, text
+        prefix = request.prefix if isinstance(request.prefix, str) else ""
+        return replace(request, prefix=prefix + text, max_tokens=request.max_tokens - self.tokens), ""
+
+    def pause(self, failure: Failure, attempt: Attempt, backoff: Backoff) -> float:
+        """Return the seconds to wait before the next try; raises `failure` where there is none."""
+        if attempt.request is not self._request and failure.status in (400, 422):
+            self._native = False  # this text it does not continue (a template may drop its thinking)
+            failure.retryable = True
+        if self._texts and not (self._native or self._repeats):
+            raise failure
+        pause = backoff.pause(failure)
+        self.inside = self._native and attempt.reader.inside
+        return pause

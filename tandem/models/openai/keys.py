@@ -1,0 +1,78 @@
+"""Which key an endpoint is sent: its own, or one that the user meant for it; never one made for somebody else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tandem.ledger import Role
+
+_OWN = {"openai.com": "OPENAI_API_KEY", "openrouter.ai": "OPENROUTER_API_KEY"}
+_USUAL = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The environment variables that may hold the key for `host`; the first one that is set counts.
+
+    `named` alone, where the caller names one. OpenAI and OpenRouter have a variable of their own. Any other host gets
+    TANDEM_MENTOR_API_KEY or TANDEM_INTERN_API_KEY by `role`, else TANDEM_API_KEY; and OPENAI_API_KEY only if it is
+    this machine or the host of OPENAI_BASE_URL, to which every OpenAI client sends that key.
+    """
+
+    host: str
+    role: Role | None = None
+    named: str | None = None
+
+    @property
+    def own(self) -> str | None:
+        """The variable of a service that cannot be used without a key; None for any other host."""
+        return next((key for name, key in _OWN.items() if _belongs(self.host, name)), None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables that are looked at, in order."""
+        if self.named or self.own:
+            return (self.named or self.own or "",)
+        mine = (f"TANDEM_{self.role.upper()}_API_KEY",) if self.role else ()
+        return (*mine, "TANDEM_API_KEY", *((_USUAL,) if self._usual else ()))
+
+    @property
+    def key(self) -> str:
+        """The key; empty if none of the variables is set."""
+        return next((key for name in self.names if (key := os.environ.get(name, "").strip())), "")
+
+    @property
+    def advice(self) -> str:
+        """What to do where the key is missing or refused."""
+        advice = f"set {self.names[0]}"
+        if _USUAL in self.names[1:]:
+            advice += f" or {_USUAL}"
+        elif _USUAL not in self.names and not self.own and not self.named and os.environ.get(_USUAL):
+            advice += f" ({_USUAL} goes to openai.com, this machine and the host of OPENAI_BASE_URL only)"
+        return advice
+
+    def redact(self, text: str) -> str:
+        """Return `text` without any of the keys."""
+        for name in (*self.names, _USUAL):
+            if key := os.environ.get(name, "").strip():
+                text = text.replace(key, "[key]")
+        return text
+
+    @property
+    def _usual(self) -> bool:
+        meant = urlsplit(os.environ.get("OPENAI_BASE_URL", "").strip()).hostname
+        return self.host == meant or _this_machine(self.host)
+
+
+def _belongs(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
+
+
+def _this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,150 @@
+"""How many requests an endpoint is given at once: as many as it takes, found by trying (additive up, halved down)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+
+_CAREFUL = 10
+
+
+class Limiter:
+    """A limit between 1 and `ceiling` on the requests in flight, for one event loop; waiters are served in order.
+
+    A request refused for load (429, 503) halves it, once a round: requests that were in flight when it was halved do
+    not halve it again. Nothing new is sent until all of those are answered, and then no more than were served at
+    once, so that a storm is over after one round. Every `limit` requests that are let in while it is used up raise
+    it by one; ten times as many are needed for the step that was one too many the last time. `pause` holds back all
+    requests.
+    """
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self.in_flight = 0
+        self._limit = float(ceiling)
+        self._wall = 0  # what was too many the last time
+        self._round = 0
+        self._settling = False  # the limit was halved, and older requests are not all answered yet
+        self._unanswered = 0
+        self._served = 0  # answered well, and still open
+        self._most_served = 0  # in this round
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._resumes = 0.0  # the loop's time before which nothing is sent
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now."""
+        return int(self._limit)
+
+    def slot(self) -> Slot:
+        """Return a place for one request: an async context manager that waits for its turn."""
+        return Slot(self)
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        self._resumes = max(self._resumes, asyncio.get_running_loop().time() + seconds)
+
+    async def enter(self) -> int:
+        """Wait for a turn; return the round that it belongs to."""
+        if self._waiting or not self._free():
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            self._wake()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # it was our turn already: pass it on
+                    self.leave(answered=False, served=False)
+                raise
+        else:
+            self._grant()
+        return self._round
+
+    def let_in(self) -> None:
+        """Note that a request was not refused."""
+        if self.in_flight >= self.limit:  # a limit that is not used up proves nothing
+            needed = self.limit * (_CAREFUL if self.limit + 1 == self._wall else 1)
+            self._limit = min(self._limit + 1 / needed, self.ceiling)
+        self._served += 1
+        self._most_served = max(self._most_served, self._served)
+        self._answered()
+
+    def refused(self, round_: int, after: float | None) -> None:
+        """Note that a request of a round was refused, with the seconds that all are asked to wait."""
+        if after is not None:
+            self.pause(after)
+        if round_ == self._round:
+            self._wall = self.limit
+            self._limit = max(self._limit / 2, 1.0)
+            self._round += 1
+            self._settling = True
+        self._answered()
+
+    def leave(self, *, answered: bool, served: bool) -> None:
+        """Give the place back."""
+        self.in_flight -= 1
+        self._served -= served
+        if not answered:
+            self._answered()
+        self._wake()
+
+    def _answered(self) -> None:
+        self._unanswered -= 1
+        if self._settling and not self._unanswered:
+            if self._most_served:
+                self._limit = min(self._limit, float(self._most_served))
+                self._wall = self._most_served + 1
+            self._settling, self._most_served = False, self._served
+        self._wake()
+
+    def _free(self) -> bool:
+        paused = asyncio.get_running_loop().time() < self._resumes
+        return not paused and not self._settling and self.in_flight < self.limit
+
+    def _grant(self) -> None:
+        self.in_flight += 1
+        self._unanswered += 1
+
+    def _wake(self) -> None:
+        while self._waiting and self._free():
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._grant()
+                turn.set_result(None)
+        loop = asyncio.get_running_loop()
+        if self._waiting and self._timer is None and loop.time() < self._resumes:
+            self._timer = loop.call_at(self._resumes, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._wake()
+
+
+class Slot:
+    """One request's place. Tell it what the endpoint made of the request: `let_in` or `refused`."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._round = 0
+        self._answered = self._served = False
+
+    async def __aenter__(self) -> Slot:
+        self._round = await self._limiter.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._limiter.leave(answered=self._answered, served=self._served)
+
+    def let_in(self) -> None:
+        """The endpoint answers."""
+        self._answered = self._served = True
+        self._limiter.let_in()
+
+    def refused(self, after: float | None) -> None:
+        """The endpoint has too much to do, and asks everybody to wait `after` seconds."""
+        self._answered = True
+        self._limiter.refused(self._round, after)

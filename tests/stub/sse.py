@@ -1,0 +1,99 @@
+"""The bytes of an answer: whole, or as server-sent events with one token each."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from stub.reply import Reply
+
+
+def frame(text: str) -> bytes:
+    """Return one HTTP chunk."""
+    data = text.encode()
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def completion(reply: Reply) -> int:
+    """Return the completion tokens of a whole streamed answer, hidden reasoning included."""
+    return (len(reply.thinking) + len(reply.tokens)) * reply.weight + reply.reasoning_tokens
+
+
+def _logprobs(reply: Reply, index: int, wanted: int) -> dict[str, Any]:
+    top = reply.top[index] if reply.top else tuple(-0.1 - 1.3 * rank for rank in range(20))
+    token = reply.tokens[index]
+    tops = [
+        {"token": token if r == 0 else f"other{r}", "logprob": v, "bytes": None} for r, v in enumerate(top[:wanted])
+    ]
+    return {"content": [{"token": token, "logprob": top[0], "bytes": None, "top_logprobs": tops}]}
+
+
+def _usage(reply: Reply, written: int, *, last: bool) -> dict[str, Any]:
+    usage: dict[str, Any] = {
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": written,
+        "total_tokens": reply.prompt_tokens + written,
+    }
+    if last:
+        usage["prompt_tokens_details"] = {"cached_tokens": reply.cached_tokens}
+        usage["completion_tokens_details"] = {"reasoning_tokens": reply.reasoning_tokens}
+    return usage
+
+
+def whole(reply: Reply, model: str, wanted: int | None) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.tokens), "refusal": reply.refusal or None}
+    if reply.thinking:
+        message[reply.thinking_field] = "".join(reply.thinking)
+    entries = [_logprobs(reply, i, wanted)["content"][0] for i in range(len(reply.tokens))] if wanted else []
+    logprobs = {"content": entries} if wanted else None
+    choice = {"index": 0, "message": message, "finish_reason": reply.finish, "logprobs": logprobs}
+    usage = _usage(reply, len(reply.tokens) + reply.reasoning_tokens, last=True)
+    return {
+        "id": "stub",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [choice],
+        "usage": usage,
+    }
+
+
+@lru_cache(maxsize=256)
+def frames(reply: Reply, model: str, wanted: int | None, usage: str) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the HTTP chunks of a stream, one per token, and what ends it; built once for equal requests."""
+
+    def event(delta: dict[str, Any], count: int, finish: str | None = None, logprobs: Any = None) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        chunk = {"id": "stub", "object": "chat.completion.chunk", "created": 0, "model": model, "choices": [choice]}
+        if usage == "all":
+            chunk["usage"] = _usage(reply, count, last=False)
+        return f"data: {json.dumps(chunk)}\n\n"
+
+    events = [event({reply.thinking_field: text}, (i + 1) * reply.weight) for i, text in enumerate(reply.thinking)]
+    for index, text in enumerate(reply.tokens):
+        logprobs = _logprobs(reply, index, wanted) if wanted else None
+        events.append(event({"content": text}, (len(reply.thinking) + index + 1) * reply.weight, logprobs=logprobs))
+    role = event({"role": "assistant", "content": ""}, 0)
+    frames = [frame(e) for e in events]
+    total = completion(reply)
+    last = ""
+    if reply.refusal:
+        last += event({"refusal": reply.refusal}, total)
+    if reply.finish:
+        last += event({}, total, finish=reply.finish)
+    if usage:
+        report = {
+            "id": "stub",
+            "object": "chat.completion.chunk",
+            "choices": [],
+            "usage": _usage(reply, total, last=True),
+        }
+        last += f"data: {json.dumps(report)}\n\n"
+    if reply.done:
+        last += "data: [DONE]\n\n"
+    if frames:
+        frames[0] = frame(role) + frames[0]
+    else:
+        last = role + last if reply.finish else last
+    return tuple(frames), (frame(last) if last else b"") + b"0\r\n\r\n"
