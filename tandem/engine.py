@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,9 +17,11 @@ from tandem.errors import TandemError, UsageError
 from tandem.ladder import format_ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
+from tandem.models.call import Recorder
 from tandem.models.load import load_model
+from tandem.models.prices import load_prices, set_prices
 from tandem.strategies import Context, make_strategy
-from tandem.strategies.base import need_logprobs
+from tandem.strategies.base import Planned, need_logprobs
 from tandem.sufficiency.classifier import Card, find_classifier, load_classifier, nearest_classifier, read_card
 from tandem.sufficiency.policy import Policy
 from tandem.types import Event, Problem, Sampling, Solution, TaskKind
@@ -58,11 +61,13 @@ class Tandem:
         intern_endpoint: str | None = None,
         mentor_parameters: float | None = None,
         intern_parameters: float | None = None,
+        prices: str | Path | None = None,
     ) -> None:
         """Take names (of the catalog, of a folder, of the hub; or `fake`) or models; raises UsageError for bad ones.
 
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
-        `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs.
+        `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `prices` is a file of your own prices
+        (see `load_prices`); one that names neither model is an error.
         """
         try:
             self.settings = Settings(
@@ -80,6 +85,13 @@ class Tandem:
         self.strategy_name = strategy
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters)
         self.intern = _model(intern, "intern", intern_endpoint, intern_parameters)
+        if prices is not None:
+            own = load_prices(prices)
+            priced = [set_prices(model, own) for model in (self.mentor, self.intern)]
+            if not any(priced):
+                names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
+                raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
+        self.recorder: Recorder | None = None  # writes every call down; a run sets its journal
         self.card: Card | None = None  # the classifier's
         self.mismatch: list[str] = []  # what differs from it
         self._folder = Path()
@@ -128,9 +140,14 @@ class Tandem:
             self._prepared = True
 
     def recall(self, decisions: Iterable[Mapping[str, Any]]) -> None:
-        """Take up the decisions of an earlier part of the same run; call it after `prepare`."""
+        """Take up the decisions of an earlier part of the same run; call it after `prepare`.
+
+        They are read only where they matter: for a policy whose thresholds come from the run itself.
+        """
+        if self._policy is None or self._policy.calibrated:
+            return
         for decision in decisions:
-            if self._policy and decision["sufficiency"] is not None:
+            if decision["sufficiency"] is not None:
                 self._policy.recall(decision["level"], decision["sufficiency"])
 
     def describe(self) -> dict[str, Any]:
@@ -153,6 +170,16 @@ class Tandem:
         match = "exact" if not self.mismatch else f"uncalibrated: another {', '.join(self.mismatch)}"
         return {"id": self.card.id, "match": match}
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The models that the strategy calls; the others are not even loaded."""
+        return self._strategy.roles
+
+    @property
+    def calls(self) -> list[Planned]:
+        """The calls of a problem that takes the dearest way."""
+        return self._strategy.calls(self.ladder, self.settings, self.draft_tokens)
+
     def model(self, role: Role) -> Model:
         """Return the model in `role`."""
         return self.mentor if role == "mentor" else self.intern
@@ -169,6 +196,7 @@ class Tandem:
             ladder=self.ladder,
             policy=self._policy,
             draft_tokens=self.draft_tokens,
+            recorder=self.recorder,
         )
         try:
             async with aclosing(self._strategy.run(problem, ctx)) as events:
@@ -191,24 +219,33 @@ class Tandem:
     async def asolve_many(
         self, questions: Iterable[Question], *, concurrency: int = 16, task: TaskKind | None = None
     ) -> AsyncGenerator[tuple[int, Solution | TandemError], None]:
-        """Yield (position, solution or error) as each problem ends; at most `concurrency` run at once."""
+        """Yield (position, solution or error) as each problem ends; at most `concurrency` run at once.
+
+        `questions` may be without end: each is drawn when there is room for it.
+        """
         await self.prepare()
-        gate = asyncio.Semaphore(concurrency)
 
         async def one(index: int, question: Question) -> tuple[int, Solution | TandemError]:
-            async with gate:
-                try:
-                    return index, await self.asolve(question, task=task)
-                except TandemError as error:
-                    return index, error
-                except Exception as error:  # a fault of ours in one problem must not end a night's run
-                    return index, TandemError(f"unexpected {type(error).__name__}: {error}")
+            try:
+                return index, await self.asolve(question, task=task)
+            except TandemError as error:
+                return index, error
+            except Exception as error:  # a fault of ours in one problem must not end a night's run
+                return index, TandemError(f"unexpected {type(error).__name__}: {error}")
 
-        async with AsyncExitStack() as stack:
-            tasks = [asyncio.create_task(one(i, q)) for i, q in enumerate(questions)]
-            stack.push_async_callback(_cancel, tasks)
-            for finished in asyncio.as_completed(tasks):
-                yield await finished
+        queue = enumerate(questions)  # drawn as there is room: whoever gives them may stop giving
+        running: set[asyncio.Task[tuple[int, Solution | TandemError]]] = set()
+        try:
+            while True:
+                for index, question in islice(queue, concurrency - len(running)):
+                    running.add(asyncio.create_task(one(index, question)))
+                if not running:
+                    return
+                ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for finished in ended:
+                    yield finished.result()
+        finally:
+            await _cancel(running)
 
     def solve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
         """Solve one problem; the sync face of `asolve`."""
@@ -263,7 +300,7 @@ def _model(model: str | Model, role: Role, endpoint: str | None, parameters: flo
     return model
 
 
-async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

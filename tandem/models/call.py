@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from tandem.errors import EndpointError, TandemError
 from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
-from tandem.models.base import Delta, FinishReason, Model, Request
+from tandem.models.base import Attempt, Delta, FinishReason, Model, Request
+from tandem.models.recorded import Piece, Recorded
+from tandem.models.skip import skip
 
 if TYPE_CHECKING:
     from tandem.models.logprobs import TokenStat
+
+
+class Recorder(Protocol):
+    """Writes calls down and gives them again: a run's journal, or the response cache."""
+
+    def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
+        """Return what this request gave before; `occurrence` counts equal requests of one problem from 0."""
+        ...
+
+    async def open(self, model: Model, request: Request, role: Role) -> str | None:
+        """Note that a call begins, and return its number. Raises LimitReached if it may cost too much."""
+        ...
+
+    def failed(self, number: str | None, request: Request, entry: Entry) -> None:
+        """Note a try that failed, of a call that goes on."""
+        ...
+
+    def close(
+        self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
+    ) -> None:
+        """Note how a call ended; `given` is None for one that failed."""
+        ...
 
 
 class Call:
     """A request in flight, as an async context manager and an async iterator.
 
     Leaving the context before the end aborts the request; its tokens are then counted, not reported, and
-    `max_tokens` is kept as the worst case. The entry is written once, at the end or at the abort, whatever happens.
+    `max_tokens` is kept as the worst case. The entry is written once, at the end or at the abort, whatever happens;
+    each try that the backend gave up has one of its own. With a `recorder` the call is written down, or is given
+    again without asking the model.
     """
 
-    def __init__(self, model: Model, request: Request, role: Role, ledger: Ledger, *, read_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        request: Request,
+        role: Role,
+        ledger: Ledger,
+        *,
+        read_tokens: int = 0,
+        recorder: Recorder | None = None,
+        occurrence: int = 0,
+    ) -> None:
         """`read_tokens` are the mentor tokens within the prompt (the published cost formula charges them)."""
         self.model = model
         self.request = request
@@ -31,12 +69,20 @@ class Call:
         self.tokens = 0
         self.stats: list[TokenStat] = []
         self.finish_reason: FinishReason | None = None
+        self.at_end_of_record = False  # what comes next costs anew
         self._ledger = ledger
         self._read_tokens = read_tokens
+        self._recorder = recorder
+        self._occurrence = occurrence
+        self._recorded: Recorded | None = None
+        self._number: str | None = None
+        self._pieces: list[Piece] = []
         self._usage: Usage | None = None
         self._started = time.monotonic()
-        self._stream = model.stream(request)
-        self._entered = False
+        self._before = 0  # tokens that belong to tries given up
+        self._sent = False
+        self._stream = self._deltas()
+        self._closed = False
 
     @property
     def finished(self) -> bool:
@@ -48,11 +94,18 @@ class Call:
 
     async def __anext__(self) -> Delta:
         delta = await anext(self._stream)
+        while delta.failed is not None:
+            self._book_attempt(delta.failed)
+            delta = await anext(self._stream)
         self.text += delta.text
         self.tokens += delta.tokens
         self.stats.extend(delta.stats)
+        if delta.text or delta.tokens:
+            self._pieces.append(Piece(len(delta.text), delta.tokens, len(delta.stats)))
         self.finish_reason = delta.finish_reason or self.finish_reason
         self._usage = delta.usage or self._usage
+        given = self._recorded
+        self.at_end_of_record = given is not None and len(self._pieces) == len(given.pieces) and not given.finish_reason
         return delta
 
     async def __aenter__(self) -> Call:
@@ -61,39 +114,100 @@ class Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.close(error=error)
 
-    async def close(self, purpose: Purpose | None = None) -> None:
+    async def close(self, purpose: Purpose | None = None, error: BaseException | None = None) -> None:
         """End the call; `purpose` renames it first (a discarded draft becomes a `probe`)."""
-        if self._entered:
+        if self._closed:
             return
-        self._entered = True
+        self._closed = True
         self.purpose = purpose or self.purpose
         try:
             await self._stream.aclose()
         finally:
-            self._ledger.entries.append(
-                Entry.of(
-                    self.model.spec,
-                    self.role,
-                    self.purpose,
-                    self._final_usage(),
-                    seconds=time.monotonic() - self._started,
-                    read_tokens=self._read_tokens,
-                )
-            )
+            self._book(error if isinstance(error, Exception) else None)
 
-    def _final_usage(self) -> Usage:
-        if self.finished and self._usage is not None:
-            return self._usage
+    async def _deltas(self) -> AsyncGenerator[Delta, None]:
+        """Give the call again as far as it was written down; then ask the model."""
+        given = self._recorder.find(self.model, self.request, self._occurrence) if self._recorder else None
+        self._recorded = given
+        if given is not None:
+            for delta in given.deltas():
+                yield delta
+            if given.finish_reason is not None:
+                return
+            self._book(None)  # what was bought before stays charged; now it is bought once more, to its end
+            self._recorded = None
+        if self._recorder:
+            self._number = await self._recorder.open(self.model, self.request, self.role)
+        self._sent, self._started = True, time.monotonic()
+        async with aclosing(skip(self.model.stream(self.request), given.text if given else "")) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def _book(self, error: Exception | None) -> None:
+        given = self._recorded
+        if given is not None and given.entry is not None:
+            self._ledger.entries.append(given.entry.model_copy(update={"purpose": self.purpose}))
+            return
+        if given is None and not self._sent:
+            return  # nothing was asked
+        usage = given.usage if given is not None else self._final_usage(error)
+        entry = self._entry(usage, time.monotonic() - self._started, self.purpose, error)
+        if given is not None:
+            self._ledger.entries.append(entry.model_copy(update={"paid": False}))
+            return
+        self._ledger.entries.append(entry)
+        if self._recorder:
+            kept = None if error else self._so_far(usage, entry)
+            self._recorder.close(self._number, self.model, self.request, self._occurrence, entry, kept)
+
+    def _book_attempt(self, attempt: Attempt) -> None:
+        entry = self._entry(attempt.usage, attempt.seconds, self.purpose, attempt.error)
+        self._ledger.entries.append(entry)
+        self._usage, self._before, self._started = None, self.tokens, time.monotonic()
+        if self._recorder:
+            self._recorder.failed(self._number, self.request, entry)
+
+    def _entry(self, usage: Usage, seconds: float, purpose: Purpose, error: Exception | str | None) -> Entry:
+        entry = Entry.of(
+            self.model.spec,
+            self.role,
+            purpose,
+            usage,
+            seconds=seconds,
+            read_tokens=self._read_tokens,
+            error=None if error is None else str(error) or type(error).__name__,
+        )
+        return entry.model_copy(update={"call": self._number}) if self._number else entry
+
+    def _so_far(self, usage: Usage, entry: Entry) -> Recorded:
+        return Recorded(self.text, tuple(self._pieces), tuple(self.stats), self.finish_reason, usage, entry)
+
+    def _final_usage(self, error: Exception | None) -> Usage:
+        reported, request = self._usage, self.request
+        if isinstance(error, EndpointError) and error.usage is not None:
+            return error.usage
+        if self.finished and reported is not None:
+            return reported
+        received = max(self.tokens - self._before, reported.completion if reported else 0)
+        if not received and reported is None:
+            if isinstance(error, TandemError) and not isinstance(error, EndpointError):
+                return Usage()  # it never left: no key, or more than the model can do
+            bound = {"prompt_bound": request.prompt_bound, "completion_bound": request.max_tokens}
+            return Usage(source="bound", **bound)
         # Cut: the prompt as the server said it if it did, else counted; the completion as received.
-        reported = self._usage
-        prompt = reported.prompt if reported else sum(self.model.count(m.content) for m in self.request.messages)
         return Usage(
-            prompt=prompt,
+            prompt=reported.prompt if reported else self._prompt(),
             cached=reported.cached if reported else 0,
-            completion=max(self.tokens, reported.completion if reported else 0),
+            completion=received,
             reasoning=reported.reasoning if reported else 0,
             source="counted",
-            completion_bound=None if self.finished else self.request.max_tokens,
+            completion_bound=None if self.finished else request.max_tokens,
+            prompt_bound=None if reported else request.prompt_bound,
         )
+
+    def _prompt(self) -> int:
+        prefix = self.request.prefix or ""
+        tokens = self.model.count(prefix) if isinstance(prefix, str) else len(prefix)
+        return tokens + sum(self.model.count(m.content) for m in self.request.messages)

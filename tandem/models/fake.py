@@ -8,6 +8,7 @@ marked ``synthetic``.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 import random
@@ -60,6 +61,7 @@ class FakeModel:
         self.calls: list[Request] = []
         self.aborted: list[Request] = []
         self.answer: Callable[[Request], str] | None = None  # for tests that compute their text
+        self.address = hashlib.sha256(self.script.model_dump_json().encode()).hexdigest()[:16]
         self.spec = ModelSpec(
             name=name,
             backend="fake",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 ESTIMATOR = "topk-lower"
 FLOOR = -100.0  # -inf, which some servers send, becomes this
+PLACES = 5  # decimal places that are kept: far below the noise of bf16, and a call that is written down reads the same
 
 
 class TokenStat(NamedTuple):
@@ -43,4 +44,9 @@ def token_stat(logprob: float, top: Sequence[float], vocabulary: int | None) -> 
         entropy -= rest * math.log(rest)
         others = (vocabulary or 150_000) - len(top)
         gap = rest * math.log(others) if others > 1 else 0.0
-    return TokenStat(max(logprob, FLOOR), max(entropy, 0.0), gap, first - second)
+    return TokenStat(
+        round(max(logprob, FLOOR), PLACES),
+        round(max(entropy, 0.0), PLACES),
+        round(gap, PLACES),
+        round(first - second, PLACES),
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from tandem.config import Settings
 from tandem.insight import intern_view, trim
-from tandem.ladder import Effort
+from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, answer_alone, require_end
+from tandem.strategies.base import Context, Planned, answer_alone, require_end
 from tandem.strategies.source import Source
 from tandem.types import AnswerDelta, Event, Problem
 
@@ -17,6 +18,10 @@ class MentorOnly:
 
     roles: tuple[Role, ...] = ("mentor",)
     judges = False
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the one call."""
+        return [Planned("mentor", "answer", "answer", settings.mentor_max_tokens)]
 
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the mentor's answer."""
@@ -28,6 +33,10 @@ class InternOnly:
 
     roles: tuple[Role, ...] = ("intern",)
     judges = False
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the one call."""
+        return [Planned("intern", "answer", "none", settings.intern_max_tokens)]
 
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the intern's answer."""
@@ -42,6 +51,14 @@ class Fixed:
 
     def __init__(self, level: Effort) -> None:
         self.level = level
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the insight and the answer under it."""
+        name, tokens = self.level.name, self.level.tokens
+        if tokens is None:
+            return [Planned("mentor", "answer", name, settings.mentor_max_tokens)]
+        insight = [Planned("mentor", "insight", name, tokens)] if tokens else []
+        return [*insight, Planned("intern", "answer", name, settings.intern_max_tokens, tokens)]
 
     async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Buy the insight up to the level in one call, then stream the intern's answer."""

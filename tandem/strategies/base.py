@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, TandemError, UsageError
-from tandem.grading import extract_answer
+from tandem.grading import answer_of
 from tandem.insight import answer_messages, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
-from tandem.models.base import Model, Request
-from tandem.models.call import Call
+from tandem.models.base import TEMPLATE, Model, Request
+from tandem.models.call import Call, Recorder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling, Solution
-
-_TEMPLATE = 64  # tokens that a chat template may add
 
 
 @dataclass(slots=True)
@@ -33,9 +32,11 @@ class Context:
     ladder: Ladder
     policy: Policy | None = None
     draft_tokens: int | None = 64  # None: the whole answer is the draft
+    recorder: Recorder | None = None
     ledger: Ledger = field(default_factory=Ledger)
     trace: list[Decision] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    asked: Counter[Request] = field(default_factory=Counter)
 
     def model(self, role: Role) -> Model:
         """Return the model in `role`."""
@@ -67,7 +68,17 @@ class Context:
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=problem.id,
         )
-        return Call(self.model(role), request, role, self.ledger, read_tokens=read_tokens)
+        occurrence = self.asked[request]
+        self.asked[request] += 1
+        return Call(
+            self.model(role),
+            request,
+            role,
+            self.ledger,
+            read_tokens=read_tokens,
+            recorder=self.recorder,
+            occurrence=occurrence,
+        )
 
     def _within_context(self, role: Role, messages: tuple[Message, ...], prefix: str | None, wanted: int) -> int:
         """Return `wanted` tokens, or what the model's context leaves beside the prompt.
@@ -78,9 +89,9 @@ class Context:
         context = model.spec.context
         texts = [*(m.content for m in messages), prefix or ""]
         # No token is shorter than a byte: most prompts need no counting.
-        if context is None or sum(len(t.encode()) for t in texts) + _TEMPLATE + wanted <= context:
+        if context is None or sum(len(t.encode()) for t in texts) + TEMPLATE + wanted <= context:
             return wanted
-        left = context - sum(model.count(t) for t in texts) - _TEMPLATE
+        left = context - sum(model.count(t) for t in texts) - TEMPLATE
         if left < 1:
             raise UsageError(
                 f"the problem is too long for {model.spec.name}: {context - left} tokens with its instructions, "
@@ -107,7 +118,7 @@ class Context:
         return Solution(
             problem_id=problem.id,
             strategy=self.strategy,
-            answer=extract_answer(problem.task, text),
+            answer=answer_of(problem, text),
             text=text,
             level=level,
             answered_by=call.role,
@@ -122,6 +133,17 @@ class Context:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A call that a strategy may make for one problem, at `level`; `read_tokens` of insight are in its prompt."""
+
+    role: Role
+    purpose: Purpose
+    level: str
+    max_tokens: int
+    read_tokens: int = 0
+
+
 class Strategy(Protocol):
     """A method with the common interface: problem in, events out, the last one the solution.
 
@@ -130,6 +152,10 @@ class Strategy(Protocol):
 
     roles: tuple[Role, ...]
     judges: bool
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the calls of one problem that takes the dearest way, for an estimate before anything is paid."""
+        ...
 
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Closing the iterator aborts both models' requests."""

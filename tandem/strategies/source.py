@@ -78,6 +78,8 @@ class _Eager(Source):
     def __init__(self, problem: Problem, ctx: Context, budget: int) -> None:
         super().__init__(problem, ctx)
         self._grown = asyncio.Event()
+        self._wanted = 0
+        self._more_wanted = asyncio.Event()
         self._error: BaseException | None = None
         self._done = False
         self._task = asyncio.create_task(self._read(budget))
@@ -88,6 +90,10 @@ class _Eager(Source):
                 async for delta in call:
                     self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
                     self._grown.set()
+                    # What was bought before comes free; what lies behind it is bought only when it is needed.
+                    while call.at_end_of_record and self.insight.tokens >= self._wanted:
+                        self._more_wanted.clear()
+                        await self._more_wanted.wait()
                 self.insight.finished = call.finish_reason == "stop"
         except Exception as error:  # it belongs to whoever waits for the insight
             self._error = error
@@ -96,6 +102,8 @@ class _Eager(Source):
             self._grown.set()
 
     async def _buy(self, budget: int) -> AsyncIterator[None]:
+        self._wanted = budget
+        self._more_wanted.set()
         while True:
             if self.insight.tokens >= budget or self._done:
                 if self._error and self.insight.tokens < budget:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from tandem.config import Settings
 from tandem.errors import TandemError
 from tandem.insight import answer_messages, intern_view, trim
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
 from tandem.models.call import Call
-from tandem.strategies.base import Context, answer_alone, need_logprobs, require_end
+from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.source import OpenPace, Source, choose_pace
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import draft_signals, question_signals
@@ -25,6 +26,24 @@ class Tandem:
 
     roles: tuple[Role, ...] = ("mentor", "intern")
     judges = True
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the climb to the top, where the mentor is asked anew at each level."""
+        planned: list[Planned] = []
+        before, cap = 0, settings.intern_max_tokens
+        insights = [level for level in ladder if level.tokens is not None]
+        for level in insights:
+            tokens = level.tokens or 0
+            if tokens > before:
+                planned.append(Planned("mentor", "insight", level.name, tokens - before, before))
+            if level is insights[-1]:
+                planned.append(Planned("intern", "answer", level.name, cap, tokens))
+            else:
+                planned.append(Planned("intern", "probe", level.name, min(draft_tokens or cap, cap), tokens))
+            before = tokens
+        if ladder[-1].is_answer:
+            planned.append(Planned("mentor", "answer", ladder[-1].name, settings.mentor_max_tokens))
+        return planned
 
     async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern without log-probabilities."""

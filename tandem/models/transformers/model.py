@@ -49,6 +49,7 @@ class TransformersModel:
         prompt_cache_mb: room for the prompts (their key-value tensors) that later requests of the same affinity share.
         """
         self.spec = spec
+        self.address = f"in process {spec.name if callable(path) else path} {dtype}"
         self._path = path
         self._load = (device, dtype)
         self._max_batch = max_batch

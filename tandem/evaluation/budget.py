@@ -1,0 +1,34 @@
+"""A limit in US$ that holds even in the worst case: a call begins only if its dearest end still fits."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tandem.errors import LimitReached
+
+
+class Budget:
+    """US$ spent and reserved. Without a limit everything fits, and what was spent is counted all the same."""
+
+    def __init__(self, limit: float | None = None) -> None:
+        self.limit = limit
+        self.spent = 0.0  # in the worst case: of cut calls nobody knows the bill
+        self._reserved = 0.0
+        self._freed = asyncio.Event()
+
+    async def reserve(self, usd: float) -> None:
+        """Wait until `usd` more fits; raises LimitReached if no call in flight can make room."""
+        while self.limit is not None and usd and self.spent + self._reserved + usd > self.limit + 1e-12:
+            if self._reserved <= 1e-12:
+                raise LimitReached(
+                    f"--max-usd {self.limit:g}: ${self.spent:.4f} is spent in the worst case, and the next call may "
+                    f"cost ${usd:.4f}"
+                )
+            self._freed.clear()
+            await self._freed.wait()
+        self._reserved += usd
+
+    def release(self, usd: float) -> None:
+        """Give back what was reserved for a call."""
+        self._reserved = max(self._reserved - usd, 0.0)
+        self._freed.set()

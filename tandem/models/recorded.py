@@ -1,0 +1,101 @@
+"""What a call gave, written down so that it can be given again: by a run that is taken up, or by the response cache."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tandem.ledger import Entry, Usage
+from tandem.models.base import Delta, FinishReason, Request
+from tandem.models.logprobs import PLACES, TokenStat
+
+_SCALE = 10**PLACES
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One delta: how many characters, tokens and token statistics it had."""
+
+    characters: int
+    tokens: int
+    stats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The text of one call in the pieces in which it came. Without a `finish_reason` it was cut at the reader's wish.
+
+    `entry` is what it was charged as; None in the response cache, where each use is charged anew.
+    """
+
+    text: str
+    pieces: tuple[Piece, ...]
+    stats: tuple[TokenStat, ...]
+    finish_reason: FinishReason | None
+    usage: Usage
+    entry: Entry | None = None
+
+    def deltas(self) -> Iterator[Delta]:
+        """Yield the deltas as they came; the last one, where the call had ended, carries finish reason and usage."""
+        at = stat = 0
+        for piece in self.pieces:
+            text = self.text[at : at + piece.characters]
+            yield Delta(text, piece.tokens, self.stats[stat : stat + piece.stats])
+            at, stat = at + piece.characters, stat + piece.stats
+        if self.finish_reason is not None:
+            yield Delta(finish_reason=self.finish_reason, usage=self.usage)
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON values; `restored` reads them."""
+        flat = [number for p in self.pieces for number in (p.characters, p.tokens, p.stats)]
+        return {
+            "text": self.text,
+            "pieces": _packed(np.array(flat, dtype="<i4")),
+            "stats": _packed(np.rint(np.array(self.stats, dtype=float) * _SCALE).astype("<i4")) if self.stats else "",
+            "finish": self.finish_reason,
+            "usage": self.usage.model_dump(mode="json"),
+        }
+
+
+def restored(row: dict[str, Any], entry: Entry | None = None) -> Recorded:
+    """Return what `row` wrote. Raises KeyError, ValueError or zlib.error for a row that it did not write."""
+    flat = _unpacked(row["pieces"]).reshape(-1, 3).tolist()
+    stats = _unpacked(row["stats"]).reshape(-1, 4).tolist() if row["stats"] else []
+    return Recorded(
+        text=row["text"],
+        pieces=tuple(Piece(*numbers) for numbers in flat),
+        stats=tuple(TokenStat(*(number / _SCALE for number in numbers)) for numbers in stats),
+        finish_reason=row["finish"],
+        usage=Usage.model_validate(row["usage"]),
+        entry=entry,
+    )
+
+
+def digest(model: str, request: Request) -> str:
+    """Return the digest of everything that decides what `request` to `model` gives; `affinity` does not."""
+    prefix = request.prefix if request.prefix is None or isinstance(request.prefix, str) else list(request.prefix)
+    content = [
+        model,
+        [[m.role, m.content] for m in request.messages],
+        request.purpose,
+        request.max_tokens,
+        request.sampling.model_dump(mode="json"),
+        prefix,
+        request.top_logprobs,
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _packed(numbers: Any) -> str:
+    return base64.b64encode(zlib.compress(numbers.tobytes(), level=1)).decode()
+
+
+def _unpacked(text: str) -> Any:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i4")
