@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from tandem.cli.options import code_options, open_code_sandbox
 from tandem.datasets import load_dataset
 from tandem.datasets.cards import cards
 from tandem.errors import TandemError
@@ -40,6 +41,7 @@ from tandem.types import Problem
 @click.option("--max-tokens", type=click.IntRange(1), default=768, help="Cap on every answer.")
 @click.option("--concurrency", type=click.IntRange(1), default=32)
 @click.option("--max-minutes", type=float, help="Start no new problem after this long.")
+@code_options
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--table", type=click.Path(path_type=Path), help="Where to write the table. Default: OUT/table.jsonl.gz.")
 def main(**options: Any) -> None:
@@ -51,15 +53,21 @@ def main(**options: Any) -> None:
 
 
 async def _collect(options: dict[str, Any]) -> None:
-    mentor = load_model(options["mentor"], role="mentor", endpoint=options["mentor_endpoint"])
-    intern = load_model(options["intern"], role="intern", endpoint=options["intern_endpoint"])
-    await asyncio.gather(mentor.probe(), intern.probe())
     problems: list[Problem] = []
     for name in options["datasets"]:
         split = options["split"] or _training_split(name)
         problems += load_dataset(name, split=split, limit=options["limit"], seed=options["seed"])
+    sandbox = open_code_sandbox(options, problems, judged=True)
+    mentor = load_model(options["mentor"], role="mentor", endpoint=options["mentor_endpoint"])
+    intern = load_model(options["intern"], role="intern", endpoint=options["intern_endpoint"])
+    await asyncio.gather(mentor.probe(), intern.probe())
     collector = Collector(
-        mentor, intern, parse_ladder(options["effort"]), options["out"], max_tokens=options["max_tokens"]
+        mentor,
+        intern,
+        parse_ladder(options["effort"]),
+        options["out"],
+        max_tokens=options["max_tokens"],
+        sandbox=sandbox,
     )
     minutes = options["max_minutes"]
     console = Console(stderr=True)

@@ -40,7 +40,7 @@ async def test_a_row_for_every_problem_and_level_of_one_insight(tmp_path: Path) 
     mentor = FakeModel()
     collected = collector(tmp_path, mentor=mentor)
     assert await collected.collect(problems(6), concurrency=3) == 0
-    rows = read_lines(tmp_path / "rows.jsonl")
+    rows = list(read_lines(tmp_path / "rows.jsonl"))
     assert sorted((r["problem"], r["level"]) for r in rows) == sorted((f"p{i}", k) for i in range(6) for k in LEVELS)
     assert len(mentor.calls) == 12  # one insight and one answer a problem
     by_level = {r["level"]: r for r in rows if r["problem"] == "p3"}
@@ -64,7 +64,7 @@ async def test_what_is_there_is_not_collected_again(tmp_path: Path) -> None:
     mentor = FakeModel()
     again = collector(tmp_path, mentor=mentor)
     assert await again.collect(problems(3)) == 0
-    assert len(read_lines(tmp_path / "rows.jsonl")) == 15
+    assert len(list(read_lines(tmp_path / "rows.jsonl"))) == 15
     assert len(mentor.calls) == 2  # of the third problem alone
 
 
@@ -72,7 +72,7 @@ async def test_a_failed_problem_is_written_down_and_made_up_for(tmp_path: Path) 
     fault = Rule(text="Goal: a b c", when="number 1,", purpose="insight", fault="no luck", fault_after=2)
     broken = FakeModel(Script(rules=(fault,)))
     assert await collector(tmp_path, mentor=broken).collect(problems(3)) == 1
-    assert read_lines(tmp_path / "errors.jsonl") == [{"problem": "p1", "error": "no luck"}]
+    assert list(read_lines(tmp_path / "errors.jsonl")) == [{"problem": "p1", "error": "no luck"}]
     assert await collector(tmp_path).collect(problems(3)) == 0
     pairs = [(r["problem"], r["level"]) for r in read_lines(tmp_path / "rows.jsonl")]
     assert len(pairs) == len(set(pairs)) == 15
@@ -122,13 +122,13 @@ def test_a_killed_collection_goes_on_and_no_row_is_there_twice(tmp_path: Path) -
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    before = read_lines(rows)
+    before = list(read_lines(rows))
     assert 7 <= len(before) < 60
     script(tmp_path / "model.json")  # the same model, in a hurry now
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0
     assert f"60rowsin{out / 'table.jsonl.gz'}" in "".join(ended.stderr.split())  # however the line was wrapped
-    after = read_lines(rows)
+    after = list(read_lines(rows))
     assert after[: len(before)] == before
     expected = sorted((f"q{i}", level) for i in range(12) for level in LEVELS)
     assert sorted((r["problem"], r["level"]) for r in after) == expected

@@ -14,6 +14,10 @@ from tandem.errors import TandemError
 _COMMANDS = {
     "run": ("tandem.cli.run:run", "Solve a data set with a mentor and an intern, graded and resumable."),
     "solve": ("tandem.cli.solve:solve", "Solve one problem and watch it happen."),
+    "runs": ("tandem.cli.runs:runs", "List, show and compare runs."),
+    "grade": ("tandem.cli.grade:grade", "Grade a finished run again, without a model."),
+    "report": ("tandem.cli.report:report", "Print a run's figures and write them as Markdown and CSV."),
+    "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
     "models": ("tandem.cli.models:models", "List, show and pull models."),
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
     "doctor": ("tandem.cli.doctor:doctor", "Say what this machine can run and what to install."),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
+    from tandem.grading import Sandbox
+    from tandem.types import Problem
 
 
 class _Number(click.FloatRange):
@@ -28,6 +30,12 @@ _PAIR = [
     click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
     click.option(
         "--mentor-parameters", type=_SIZE, metavar="N", help="The mentor's size for the cost, e.g. 200e9 (assumed)."
+    ),
+    click.option(
+        "--prices",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Your own prices, YAML: `gpt-4o: {input: 2.5, output: 10}`.",
     ),
     click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's size for the cost (assumed)."),
 ]
@@ -62,7 +70,7 @@ _METHOD = [
 _ENGINE = [
     *("mentor", "intern", "mentor_endpoint", "intern_endpoint", "mentor_parameters", "intern_parameters"),
     *("strategy", "effort", "pace", "draft_tokens", "classifier", "temperature", "top_p", "seed"),
-    *("mentor_max_tokens", "intern_max_tokens"),
+    *("mentor_max_tokens", "intern_max_tokens", "prices"),
 ]
 
 
@@ -78,3 +86,39 @@ def make_engine(options: dict[str, Any]) -> Tandem:
     from tandem.engine import Tandem
 
     return Tandem(**{name: options.pop(name) for name in _ENGINE})
+
+
+def code_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `open_code_sandbox` reads."""
+    for option in (
+        click.option(
+            "--sandbox",
+            type=click.Choice(["bwrap", "process"]),
+            default="bwrap",
+            show_default=True,
+            help="Where answers that are code run; `process` needs no bubblewrap and stops less.",
+        ),
+        click.option("--allow-code-execution", is_flag=True, help="Judge answers that are code by running them."),
+    ):
+        command = option(command)
+    return command
+
+
+def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, judged: bool) -> Sandbox | None:
+    """Take the sandbox's options out of a command's; return one where code is to be run, else None.
+
+    Raises UsageError where there is code to judge and nobody allowed it to run.
+    """
+    from tandem.errors import UsageError
+    from tandem.grading import open_sandbox
+
+    kind, allowed = options.pop("sandbox"), options.pop("allow_code_execution")
+    code = next((problem for problem in problems if problem.tests is not None), None)
+    if code is None or not judged:
+        return None
+    if not allowed:
+        raise UsageError(
+            f"{code.id} is judged by running what the models write: allow that with --allow-code-execution"
+            " (or let `tandem run --no-grade` solve now and `tandem grade` judge later)"
+        )
+    return open_sandbox(kind)

@@ -1,38 +1,46 @@
-"""Progress of a run on standard error: a bar in a terminal, plain lines elsewhere."""
+"""Progress of a run on standard error: a bar and a line of figures in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 _LINE_SECONDS = 10.0
+_DRAW_SECONDS = 0.1
+_WINDOW = 50
 
 
 class RunProgress:
-    """Counts problems, accuracy and mentor tokens as records come in; call it with each new record."""
+    """Counts problems, accuracy, levels, cost and errors as records come in; call it with each new record."""
 
-    def __init__(self, total: int, before: Sequence[dict[str, Any]]) -> None:
-        """`before` are the records of a run that is being resumed."""
+    def __init__(self, total: int, before: Iterable[Mapping[str, Any]]) -> None:
+        """`before` are the records of a run that is being resumed; they are read once, and none is kept."""
         self.console = Console()
         self._err = Console(stderr=True)
         self._total = total
-        self._records = [r for r in before if r["error"] is None]
-        self._bar = Progress(
+        self._figures = _Figures()
+        for record in before:
+            if record["error"] is None:
+                self._figures.add(record)
+        self._resumed_with = self._figures.n
+        self._bar = _Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=self._err,
         )
-        self._task = self._bar.add_task("solving", total=total, completed=len(self._records), note="")
-        self._last_line = time.monotonic()
+        self._task = self._bar.add_task("solving", total=total, completed=self._figures.n, note="")
+        self._started = self._shown = time.monotonic()
+        self._said = self._figures.n  # problems that the last line counted
 
     def __enter__(self) -> Self:
         if self._err.is_terminal:
@@ -45,35 +53,93 @@ class RunProgress:
         self.stop()
 
     def stop(self) -> None:
-        """Take the bar down."""
+        """Take the bar down, or say the last line."""
         if self._err.is_terminal:  # a bar that was never up would leave an empty line
+            self._draw()
             self._bar.stop()
+        elif self._said != self._figures.n:
+            self._say()
 
     def status(self, text: str) -> None:
         """Show what is going on before the first record."""
         if self._err.is_terminal:
             self._bar.update(self._task, description=text or "solving")
         elif text:
-            self._err.print(text)
+            self._err.print(text, markup=False, highlight=False)
 
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Count one more record."""
-        self._records.append(record)
-        self._bar.update(self._task, completed=len(self._records), note=self._note())
-        ended = len(self._records) == self._total
-        if not self._err.is_terminal and (ended or time.monotonic() - self._last_line > _LINE_SECONDS):
-            self._last_line = time.monotonic()
-            self._err.print(f"{len(self._records)}/{self._total} {self._note()}", highlight=False)
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Count one more record; constant work, and drawn only now and then."""
+        self._figures.add(record)
+        waited = time.monotonic() - self._shown
+        if self._err.is_terminal:
+            if waited > _DRAW_SECONDS:
+                self._draw()
+        elif self._figures.n == self._total or waited > _LINE_SECONDS:
+            self._say()
 
-    def _note(self) -> str:
-        graded = [r for r in self._records if r["correct"] is not None]
+    def _draw(self) -> None:
+        self._shown = time.monotonic()
+        self._bar.update(self._task, completed=self._figures.n, note=str(self._figures))
+
+    def _say(self) -> None:
+        self._shown, self._said = time.monotonic(), self._figures.n
+        line = f"{self._figures.n}/{self._total} {self._figures}{self._time_left()}"
+        self._err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _time_left(self) -> str:
+        new = self._figures.n - self._resumed_with
+        missing = self._total - self._figures.n
+        if not new or missing <= 0:
+            return ""
+        seconds = round((time.monotonic() - self._started) / new * missing)
+        return f", {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
+
+class _Figures:
+    """What the line says, kept up record by record."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._judged = self._right = self._errors = self._mentor_tokens = 0
+        self._last: deque[bool] = deque(maxlen=_WINDOW)
+        self._levels: Counter[str] = Counter()
+        self._usd: float | None = None
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self.n += 1
+        self._errors += record["error"] is not None
+        if record["correct"] is not None:
+            self._judged += 1
+            self._right += record["correct"]
+            self._last.append(record["correct"])
+        if record["level"]:
+            self._levels[record["level"]] += 1
+        for entry in record["ledger"]["entries"]:
+            if entry["role"] == "mentor":
+                self._mentor_tokens += entry["usage"]["completion"]
+            if entry["usd"] is not None:
+                self._usd = (self._usd or 0.0) + entry["usd"]
+
+    def __str__(self) -> str:
         parts = []
-        if graded:
-            parts.append(f"accuracy {sum(r['correct'] for r in graded) / len(graded):.3f}")
-        mentor = sum(
-            e["usage"]["completion"] for r in self._records for e in r["ledger"]["entries"] if e["role"] == "mentor"
-        )
-        parts.append(f"mentor tokens {mentor / max(len(self._records), 1):.0f} each")
-        if errors := sum(r["error"] is not None for r in self._records):
-            parts.append(f"errors {errors}")
+        if self._judged:
+            recent = f" (last {_WINDOW}: {sum(self._last) / _WINDOW:.2f})" if self._judged > _WINDOW else ""
+            parts.append(f"accuracy {self._right / self._judged:.3f}{recent}")
+        parts.append(f"mentor tokens {self._mentor_tokens / max(self.n, 1):.0f} each")
+        if self._usd is not None:
+            parts.append(f"US$ {self._usd:.4f}")
+        if self._levels:
+            parts.append("levels " + " ".join(f"{level} {count}" for level, count in self._levels.most_common()))
+        if self._errors:
+            parts.append(f"errors {self._errors}")
         return ", ".join(parts)
+
+
+class _Bar(Progress):
+    """The figures stand on a line of their own below the bar."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if note := task.fields["note"]:
+                yield Text(note, style="dim")

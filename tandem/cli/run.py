@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem import __version__
-from tandem.cli.options import engine_options, make_engine
+from tandem.cli.data_options import dataset_options
+from tandem.cli.options import code_options, engine_options, make_engine, open_code_sandbox
 
 if TYPE_CHECKING:
+    from tandem.cli.progress import RunProgress
     from tandem.engine import Tandem
+    from tandem.evaluation.runner import Limits
     from tandem.evaluation.store import RunStore
+    from tandem.grading import Sandbox
+    from tandem.models.call import Recorder
     from tandem.types import Problem
 
 
 @click.command()
 @engine_options
-@click.option("--dataset", required=True, metavar="D", help="math500, math, gsm8k, starter, or a JSONL file.")
-@click.option("--split", metavar="S", help="train or test, where the data set has both.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N problems (N drawn ones with --seed).")
+@dataset_options()
+@code_options
+@click.option("--no-grade", is_flag=True, help="Judge nothing; `tandem grade DIR` does it later.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Problems at once.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>."
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped.")
+@click.option(
+    "--max-usd", type=click.FloatRange(0, min_open=True), metavar="X", help="Never pay more, in the worst case."
+)
+@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--estimate", is_flag=True, help="Say what the run may cost, and ask no model.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=".",
+    metavar="[DIR]",
+    help="Keep whole answers and give them again for the same request (default DIR: ~/.cache/tandem/responses).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
 def run(
-    dataset: str,
-    split: str | None,
-    limit: int | None,
+    no_grade: bool,
     concurrency: int,
     out: Path | None,
     resume: Path | None,
+    max_usd: float | None,
+    max_minutes: float | None,
+    estimate: bool,
+    cache: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Solve the problems of a data set and write run.json, records.jsonl and summary.json.
+    """Solve the problems of a data set and write run.json, records.jsonl, calls.jsonl and summary.json.
 
     \b
     Examples:
@@ -47,51 +65,121 @@ def run(
       tandem run --mentor gpt-4o --intern deepseek-7b --dataset math500 --effort none,low,medium,high,answer
       tandem run --mentor qwen3-32b --mentor-endpoint http://gpu1:8000/v1 \\
                  --intern deepseek-7b --intern-endpoint http://gpu2:8000/v1 --dataset gsm8k --json
+      tandem run --mentor gpt-4o --intern deepseek-7b --dataset gsm8k --estimate
+      tandem run --mentor gpt-4o --intern deepseek-7b --dataset gsm8k --max-usd 5 --max-minutes 60
+      tandem run ... --dataset humaneval --allow-code-execution
+      tandem run ... --dataset questions.jsonl --out answers     # without references: accuracy is null
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
     import asyncio
 
+    from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.progress import RunProgress
-    from tandem.datasets import load_dataset
     from tandem.errors import UsageError
-    from tandem.evaluation.report import summary_table
+    from tandem.evaluation.manifest import describe_run
+    from tandem.evaluation.runner import Limits
 
     if out and resume:
         raise UsageError("--out starts a run and --resume goes on with one; give one of them")
-    problems = load_dataset(dataset, split=split, limit=limit, seed=options["seed"])
-    endpoints = {role: _address(options[f"{role}_endpoint"]) for role in ("mentor", "intern")}
+    endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
+    data = describe_data(options)
+    problems = load_problems(options)
+    sandbox = open_code_sandbox(options, problems, judged=not (no_grade or estimate))
     engine = make_engine(options)
-    manifest = _manifest(engine, dataset, split, limit, problems) | {"endpoints": endpoints}
-    folder = resume or out or _default_folder(dataset, engine.strategy_name)
+    if estimate:
+        _estimate(engine, problems, as_json)
+        return
+    _check_prices(engine, max_usd)
+    manifest = describe_run(engine, data, problems, endpoints)
+    folder = resume or out or _default_folder(str(data["name"]), engine.strategy_name)
     store = _open(folder, manifest, resume is not None)
-    with RunProgress(len(problems), store.records()) as progress:
+    for warning in store.warnings:
+        click.echo(f"tandem: {warning}", err=True)
+    limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
+    job = _Job(engine, problems, store, concurrency, limits, sandbox, not no_grade, _cache(cache))
+    with store, RunProgress(len(problems), store.records()) as progress:
         try:
-            summary = asyncio.run(_run(engine, problems, store, concurrency, progress))
+            summary = asyncio.run(job.run(progress))
         except KeyboardInterrupt:
             progress.stop()
+            if (partial := store.summary()) is not None:
+                _show(partial, engine, progress, as_json)
             click.echo(
                 f"stopped; what is done is in {folder}. Go on with the same command and --resume {folder}", err=True
             )
             raise
+    _show(summary, engine, progress, as_json)
+    if summary["stopped"]:
+        click.echo(f"stopped: {summary['stopped']}. Go on with the same command and --resume {folder}", err=True)
+    elif summary["n"] and summary["errors"] == summary["n"]:
+        from tandem.errors import TandemError
+
+        raise TandemError(f"every problem failed; the first error: {_first_error(store)} (records in {folder})")
+    if not as_json:
+        click.echo(f"records in {folder}", err=True)
+        if engine.mismatch:
+            click.echo(_calibration_hint(engine, str(data["name"])), err=True)
+
+
+class _Job:
+    """What `asyncio.run` is given: both models made ready, then the run."""
+
+    def __init__(
+        self,
+        engine: Tandem,
+        problems: list[Problem],
+        store: RunStore,
+        concurrency: int,
+        limits: Limits,
+        sandbox: Sandbox | None,
+        grading: bool,
+        cache: Recorder | None,
+    ) -> None:
+        self.engine, self.problems, self.store = engine, problems, store
+        self.options: dict[str, Any] = {
+            "concurrency": concurrency,
+            "limits": limits,
+            "sandbox": sandbox,
+            "grading": grading,
+            "cache": cache,
+        }
+
+    async def run(self, progress: RunProgress) -> dict[str, Any]:
+        from tandem.evaluation.runner import run as run_problems
+
+        async with self.engine:
+            if len(self.store.done()) < len(self.problems):
+                progress.status("getting both models ready")
+                await self.engine.prepare()
+                progress.status("")
+            return await run_problems(self.engine, self.problems, self.store, progress=progress, **self.options)
+
+
+def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:
+    from rich.console import Console
+
+    from tandem.evaluation.estimate import estimate, estimate_table
+
+    found = estimate(engine, problems)
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(found))
+    else:
+        Console().print(estimate_table(found, engine))
+
+
+def _check_prices(engine: Tandem, max_usd: float | None) -> None:
+    """Raise UsageError where a limit in US$ could not be kept."""
+    from tandem.errors import UsageError
+
+    if max_usd is None:
         return
-    progress.console.print(summary_table(summary, engine.describe()))
-    click.echo(f"records in {folder}", err=True)
-    if engine.mismatch:
-        click.echo(_calibration_hint(engine, dataset), err=True)
-
-
-async def _run(
-    engine: Tandem, problems: list[Problem], store: RunStore, concurrency: int, progress: Any
-) -> dict[str, Any]:
-    from tandem.evaluation.runner import run as run_problems
-
-    async with engine:
-        progress.status("getting both models ready")
-        await engine.prepare()
-        progress.status("")
-        return await run_problems(engine, problems, store, concurrency=concurrency, progress=progress)
+    for role in engine.roles:
+        spec = engine.model(role).spec
+        if spec.prices is None and not spec.local:
+            raise UsageError(
+                f"--max-usd needs a price for {spec.name}: give a file with --prices FILE, holding the line "
+                f"`{spec.name}: {{input: X, output: Y}}` (US$ per million tokens)"
+            )
 
 
 def _open(folder: Path, manifest: dict[str, Any], resume: bool) -> RunStore:
@@ -100,36 +188,33 @@ def _open(folder: Path, manifest: dict[str, Any], resume: bool) -> RunStore:
     return RunStore.reopen(folder, manifest) if resume else RunStore.create(folder, manifest)
 
 
-def _manifest(
-    engine: Tandem, dataset: str, split: str | None, limit: int | None, problems: list[Problem]
-) -> dict[str, Any]:
-    """Return run.json: under `run` what a resumed run must share, beside it what merely happened."""
-    import hashlib
-
-    described = engine.describe()
-    described["classifier"] = engine.card.id if engine.card else None  # how it matches shows when the models are there
-    ids = hashlib.sha256("\n".join(p.id for p in problems).encode()).hexdigest()
-    data = {"name": dataset, "split": split, "limit": limit, "problems": len(problems), "ids_sha256": ids}
-    return {
-        "run": described | {"dataset": data},
-        "version": __version__,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "synthetic": engine.mentor.spec.synthetic or engine.intern.spec.synthetic,
-    }
-
-
-def _address(endpoint: str | None) -> str | None:
-    """Return an endpoint's address as it may be written down: without user, password and query."""
-    from urllib.parse import urlsplit
-
-    if endpoint is None:
+def _cache(folder: Path | None) -> Recorder | None:
+    if folder is None:
         return None
-    parts = urlsplit(endpoint)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    from tandem.models.cache import ResponseCache
+    from tandem.paths import cache_dir
+
+    return ResponseCache(cache_dir() / "responses" if folder == Path() else folder)
+
+
+def _show(summary: dict[str, Any], engine: Tandem, progress: RunProgress, as_json: bool) -> None:
+    from tandem.evaluation.report import summary_table
+
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        progress.console.print(summary_table(summary, engine.describe()))
+
+
+def _first_error(store: RunStore) -> str:
+    return next((str(record["error"]) for record in store.records() if record["error"]), "")
 
 
 def _default_folder(dataset: str, strategy: str) -> Path:
-    stem = f"{datetime.now(UTC):%Y-%m-%d}-{Path(dataset).stem}-{strategy.replace(':', '-').replace('=', '-')}"
+    from datetime import UTC, datetime
+
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{Path(dataset).stem}-{strategy}")
+    stem = f"{datetime.now(UTC):%Y-%m-%d}-{plain}"
     folder, number = Path("runs") / stem, 2
     while folder.exists():
         folder, number = Path("runs") / f"{stem}-{number}", number + 1

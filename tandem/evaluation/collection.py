@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.jsonl import append_line, read_lines
-from tandem.grading import extract_answer, grade
+from tandem.evaluation.jsonl import JsonlWriter, read_lines
+from tandem.grading import Sandbox, answer_of, grade
 from tandem.insight import Insight, answer_messages, intern_view, mentor_messages, opening, trim
 from tandem.ladder import Ladder, format_ladder
 from tandem.ledger import Ledger, Purpose, Role
@@ -45,16 +45,22 @@ class Collector:
         max_tokens: int = 768,
         sampling: Sampling | None = None,
         top_logprobs: int = 20,
+        sandbox: Sandbox | None = None,
     ) -> None:
-        """`ladder` ends with `answer` if the mentor's own answers are wanted; `max_tokens` caps every answer."""
+        """`ladder` ends with `answer` if the mentor's own answers are wanted; `max_tokens` caps every answer.
+
+        Code is judged in the `sandbox`; without one a problem with tests is an error.
+        """
+        self.sandbox = sandbox
         self.mentor, self.intern, self.ladder = mentor, intern, ladder
         self.sampling = sampling or Sampling()
         self.max_tokens = max_tokens
         self.top_logprobs = top_logprobs
         self.path = out / "rows.jsonl"
         out.mkdir(parents=True, exist_ok=True)
-        self.rows: list[Row] = read_lines(self.path)
         self._open_manifest(out / "collection.json")
+        self._writer = JsonlWriter(self.path)
+        self.rows: list[Row] = list(read_lines(self.path))  # a damaged row is collected again
 
     def _open_manifest(self, path: Path) -> None:
         manifest = {
@@ -104,7 +110,8 @@ class Collector:
                         await self._problem(problem, done)
                     except TandemError as error:
                         failed += 1
-                        append_line(self.path.with_name("errors.jsonl"), {"problem": problem.id, "error": str(error)})
+                        with JsonlWriter(self.path.with_name("errors.jsonl")) as errors:
+                            errors.write({"problem": problem.id, "error": str(error)})
             ended += 1
             if progress:
                 progress(ended, len(problems))
@@ -202,16 +209,19 @@ class Collector:
         await self._keep(problem, level, (prefix or "") + call.text, counts | row | extra)
 
     async def _keep(self, problem: Problem, level: str, text: str, fields: Row) -> None:
+        correct = await grade(problem, text, sandbox=self.sandbox)
+        if correct is None:
+            raise TandemError(f"{problem.id} cannot be judged: it has no reference, or it is code and may not run")
         row: Row = {
             "problem": problem.id,
             "level": level,
-            "correct": bool(await grade(problem, text)),
-            "extracted": extract_answer(problem.task, text) is not None,
+            "correct": correct,
+            "extracted": answer_of(problem, text) is not None,
             "question_tokens": self.intern.count(problem.question),
             **fields,
             "text": text,
         }
-        append_line(self.path, row)
+        self._writer.write(row, sync=True)
         self.rows.append(row)
 
 

@@ -3,87 +3,203 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.jsonl import append_line, read_lines
+from tandem.evaluation.files import file_error, write_whole
+from tandem.evaluation.jsonl import Damage, JsonlWriter, decode, scan, set_aside
+from tandem.evaluation.lock import FolderLock, locked
+from tandem.evaluation.manifest import differences, name_differences
 
-RUN, RECORDS, SUMMARY = "run.json", "records.jsonl", "summary.json"
+RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
+Record = dict[str, Any]
+_WARNINGS = 5  # lines that are named
+_NEEDED = {"problem", "correct", "error", "ledger"}
 
 
 class RunStore:
-    """One run on disk. Records are keyed by problem id; a resumed run skips those that ended without an error."""
+    """One run on disk. Records are keyed by problem id; a resumed run skips those that ended without an error.
 
-    def __init__(self, folder: Path) -> None:
+    Nothing that was computed is ever overwritten: records are only appended, and the last one of a problem counts.
+    Damaged lines are copied to ``records.damaged.jsonl`` and their problems count as not done; `warnings` names them.
+    One store at a time may write to a folder; `finish` or `close` (or the end of the process) lets the next one in.
+    """
+
+    def __init__(self, folder: Path, lock: FolderLock | None = None) -> None:
+        """Use `create`, `reopen` or `open_for_reading`."""
         self.folder = folder
+        self.warnings: list[str] = []
+        self._lock = lock
+        self._writer: JsonlWriter | None = None
+        self._offsets: dict[str, int] | None = None  # of the last record of each problem
+        self._failed: set[str] = set()
 
     @classmethod
     def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
-        """Start a run. Raises UsageError if the folder holds records of one already."""
-        if (folder / RECORDS).exists():
-            raise UsageError(f"{folder} holds a run already; go on with it (--resume {folder}) or take another --out")
+        """Start a run. Raises UsageError if the folder holds another, TandemError if it cannot be written."""
         try:
+            _refuse_a_run(folder)
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TandemError(f"cannot create {folder}: {error.strerror}") from None
-        store = cls(folder)
-        store._write(RUN, manifest)
+            raise file_error(folder, error, "create") from None
+        store = cls(folder, FolderLock(folder))
+        _refuse_a_run(folder)  # once more, now that nobody else can start one
+        if store._read(RUN) is not None:
+            store.manifest()  # somebody else's run.json is not overwritten
+        write_whole(folder / RUN, _pretty(manifest))
+        (folder / SUMMARY).unlink(missing_ok=True)  # of a start that failed
+        store._offsets = {}
         return store
 
     @classmethod
     def reopen(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
         """Take up a run again. Raises UsageError if there is none, or if it was another run (naming the difference)."""
         store = cls(folder)
-        before = store.manifest()
-        differing = sorted(_differences(before["run"], manifest["run"]))
-        if differing:
-            raise UsageError(f"{folder} is another run: it differs in {', '.join(differing)}")
+        if found := differences(store.manifest()["run"], manifest["run"]):
+            raise UsageError(f"{folder} is another run: it differs in {name_differences(found)}")
+        store._lock = FolderLock(folder)
+        store._index()
+        return store
+
+    @classmethod
+    def open_for_reading(cls, folder: Path) -> RunStore:
+        """Open a run to look at it; it may be written meanwhile. Raises UsageError if there is none."""
+        store = cls(folder)
+        store.manifest()
         return store
 
     def manifest(self) -> dict[str, Any]:
         """Return run.json. Raises UsageError if the folder holds no run."""
-        try:
-            loaded: dict[str, Any] = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"{self.folder} holds no run (no {RUN} in it)") from None
-        except (OSError, json.JSONDecodeError) as error:
-            raise TandemError(f"{self.folder / RUN} cannot be read: {error}") from None
-        return loaded
+        manifest = self._read(RUN)
+        if manifest is None:
+            raise UsageError(f"{self.folder} holds no run (no {RUN} in it)")
+        if not isinstance(manifest.get("run"), dict):
+            raise UsageError(f"{self.folder / RUN} is not a run of Tandem's")
+        return manifest
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Append one record and flush it to disk."""
-        append_line(self.folder / RECORDS, record)
+    def summary(self) -> dict[str, Any] | None:
+        """Return summary.json, which the last part of the run wrote when it ended; None if there is none."""
+        return self._read(SUMMARY)
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the last record of each problem, in the order of the first."""
-        latest: dict[str, dict[str, Any]] = {}
-        for record in read_lines(self.folder / RECORDS):
-            latest[record["problem"]] = record
-        return list(latest.values())
+    def is_being_written(self) -> bool:
+        """Return whether some process is working on this run now."""
+        return self._lock is not None or locked(self.folder)
+
+    def append(self, record: Record) -> None:
+        """Append one record and wait until the disk has it. Raises TandemError if the disk takes no more."""
+        if self._lock is None:
+            raise TandemError(f"{self.folder} is not open for writing")
+        offsets = self._index()
+        if self._writer is None:
+            self._writer = JsonlWriter(self.folder / RECORDS)
+        offset = self._writer.write(record, sync=True)
+        self._note(offsets, record, offset)
+
+    def records(self, problems: Iterable[str] | None = None) -> Iterator[Record]:
+        """Yield the last record of each problem, in the order of the first; one is in memory at a time.
+
+        `problems` are the ids of those that are wanted, in that order; each must have a record.
+        """
+        index = self._index()
+        offsets = list(index.values()) if problems is None else [index[problem] for problem in problems]
+        if not offsets:
+            return
+        with (self.folder / RECORDS).open("rb", buffering=1 << 16) as file:
+            position = 0
+            for offset in offsets:
+                if offset != position:
+                    file.seek(offset)
+                raw = file.readline()
+                position = offset + len(raw)
+                yield decode(raw.removesuffix(b"\n"))
+
+    def ids(self) -> list[str]:
+        """Return the ids of all problems that have a record, in the order of the first ones."""
+        return list(self._index())
+
+    def done(self) -> set[str]:
+        """Return the ids of the problems whose last record has no error."""
+        return self._index().keys() - self._failed
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the summary."""
-        self._write(SUMMARY, summary)
+        """Write the summary and let go of the folder."""
+        write_whole(self.folder / SUMMARY, _pretty(summary))
+        self.close()
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        target = self.folder / name
-        partial = target.with_suffix(".partial")
+    def close(self) -> None:
+        """Let go of the folder. Reading goes on to work."""
+        if self._writer:
+            self._writer.close()
+        if self._lock:
+            self._lock.release()
+        self._writer = self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _index(self) -> dict[str, int]:
+        """Read all lines once: where the last record of each problem lies, and which are damaged."""
+        if self._offsets is not None:
+            return self._offsets
+        if self._lock:
+            self._writer = JsonlWriter(self.folder / RECORDS)  # takes off a torn last line
+            if self._writer.torn:
+                self.warnings.append(str(self._writer.torn))
+        offsets: dict[str, int] = {}
+        damages = []
+        busy = self._lock is None and locked(self.folder)
+        for line in scan(self.folder / RECORDS):
+            try:
+                record = decode(line.raw)
+                if not record.keys() >= _NEEDED:
+                    raise ValueError("it is not a record")
+                self._note(offsets, record, line.offset)
+            except ValueError as error:
+                if busy and not line.ended:
+                    continue  # the writer is in the midst of it
+                damages.append(Damage.of(self.folder / RECORDS, line, str(error)))
+        if self._lock:
+            set_aside(damages)
+        self.warnings += map(str, damages[:_WARNINGS])
+        if len(damages) > _WARNINGS:
+            self.warnings.append(
+                f"{self.folder / RECORDS}: {len(damages) - _WARNINGS} more lines are damaged like that"
+            )
+        self._offsets = offsets
+        return offsets
+
+    def _note(self, offsets: dict[str, int], record: Record, offset: int) -> None:
+        problem, failed = str(record["problem"]), record.get("error") is not None
+        offsets[problem] = offset
+        (self._failed.add if failed else self._failed.discard)(problem)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
-            raise TandemError(f"cannot write {target}: {error.strerror}") from None
+            raise file_error(path, error, "read") from None
+        except ValueError:
+            raise TandemError(f"{path} is damaged: it is not JSON") from None
+        if not isinstance(loaded, dict):
+            raise TandemError(f"{path} is damaged: it is not a JSON object")
+        return loaded
 
 
-def _differences(before: Any, after: Any, path: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        found = []
-        for key in before.keys() | after.keys():
-            found += _differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
-        return found
-    return [] if before == after else [f"{path} ({before!r}, now {after!r})"]
+def _refuse_a_run(folder: Path) -> None:
+    if any((folder / name).is_file() and (folder / name).stat().st_size for name in (RECORDS, CALLS)):
+        raise UsageError(f"{folder} holds a run already; go on with it (--resume {folder}) or take another --out")
+
+
+def _pretty(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

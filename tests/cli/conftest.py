@@ -18,7 +18,8 @@ from tandem.cli import main
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty folder, without the user's keys, settings and cache."""
     monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TANDEM_DATA_DIR"):
+    keys = ("TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY")
+    for name in (*keys, "OPENAI_BASE_URL", "TANDEM_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "100")

@@ -17,7 +17,7 @@ import tandem
 QUESTION = "What is 17*23?"
 
 
-def test_run_prints_one_json_object_and_writes_three_files(cli: Cli, tmp_path: Path) -> None:
+def test_run_prints_one_json_object_and_writes_its_files(cli: Cli, tmp_path: Path) -> None:
     own = dataset(tmp_path / "own.jsonl", 5)
     outcome = cli("run", *FAKES, "--dataset", own, "--limit", "4", "--out", "out", "--json")
     assert outcome.code == 0
@@ -32,7 +32,8 @@ def test_run_prints_one_json_object_and_writes_three_files(cli: Cli, tmp_path: P
     assert summary["synthetic"] is True
     assert "4/4 accuracy 1.000" in outcome.err
     folder = tmp_path / "out"
-    assert sorted(path.name for path in folder.iterdir()) == ["records.jsonl", "run.json", "summary.json"]
+    files = ["calls.jsonl", "records.jsonl", "run.json", "run.lock", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == files
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert len((folder / "records.jsonl").read_text().splitlines()) == 4
 
@@ -104,7 +105,7 @@ def test_solve_reads_a_problem_from_standard_input(cli: Cli, monkeypatch: pytest
 
 def test_doctor(cli: Cli) -> None:
     findings = json.loads(cli("doctor", "--json").out)
-    assert findings["keys_set"] == {"OPENAI_API_KEY": False, "OPENROUTER_API_KEY": False}
+    assert "OPENAI_API_KEY" in findings["keys_set"] and not any(findings["keys_set"].values())
     assert findings["processors"] >= 1 and findings["models_here"] == []
     assert any("tandem models pull" in line for line in findings["advice"])
     outcome = cli("doctor")

@@ -44,12 +44,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_resume_completes_it(cli: Cli, 
     process.send_signal(signal.SIGINT)
     said, complained = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert said == ""
+    partial = json.loads(said)
+    assert partial["stopped"] == "interrupted"
     assert f"--resume {out}" in complained and complained.endswith("tandem: interrupted\n")
     assert "Traceback" not in complained
     done = len(records.read_text().splitlines())
     summary = json.loads((out / "summary.json").read_text())
-    assert 3 <= done < 40 and (summary["n"], summary["errors"]) == (done, 0)
+    assert 3 <= done < 40 and (summary["n"], summary["errors"]) == (done, 0) and summary == partial
 
     script(tmp_path / "model.json")  # the same model, in a hurry now
     outcome = cli(*arguments, "--resume", str(out), "--json")

@@ -1,0 +1,139 @@
+"""`tandem grade`: a finished run graded again, without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.data_options import DATA_KEYS, dataset_options
+from tandem.cli.options import code_options, open_code_sandbox
+
+if TYPE_CHECKING:
+    from tandem.evaluation.regrade import Regraded, Source
+    from tandem.grading import Sandbox
+    from tandem.types import Problem
+
+_WORDS = {True: "right", False: "wrong", None: "not judged"}
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@dataset_options(required=False)
+@code_options
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="S", help="Seconds for one formula.")
+@click.option("--write", is_flag=True, help="Append the corrected records to the run and write its summary anew.")
+@click.option("--verbose", is_flag=True, help="Show each problem whose verdict changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on standard output, nothing else.")
+def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json: bool, **options: Any) -> None:
+    """Grade the records of RUN (a run's folder or a records file) again and say what changed.
+
+    References and tests come from the data set that the run names, or from --dataset; where that is not here, the
+    references in the records are used. What cannot be judged keeps its verdict. Nothing is written without --write.
+
+    \b
+    Examples:
+      tandem grade runs/2026-11-22-math500-tandem --verbose
+      tandem grade runs/2026-11-22-humaneval-tandem --allow-code-execution --write
+      tandem grade records.jsonl --dataset my/problems.jsonl --json
+    """
+    import asyncio
+    from contextlib import closing
+
+    from tandem.evaluation.regrade import Source, regrade
+    from tandem.grading import DEADLINE
+
+    with closing(Source(run, write=write)) as source:
+        problems = _problems(source, options)
+        sandbox = _sandbox(options, problems)
+        with _Progress(source) as progress:
+            work = regrade(source, problems, sandbox=sandbox, deadline=deadline or DEADLINE, progress=progress)
+            regraded = asyncio.run(work)
+        written = write and bool(regraded.changes)
+        if written:
+            source.write(regraded)
+    for warning in source.warnings:
+        click.echo(f"tandem: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(regraded.figures() | {"written": written}))
+    else:
+        _show(regraded, written, verbose)
+
+
+def _problems(source: Source, options: dict[str, Any]) -> dict[str, Problem]:
+    from tandem.cli.data_options import load_problems
+    from tandem.errors import TandemError, UsageError
+
+    if options["dataset"] is not None:
+        return {problem.id: problem for problem in load_problems(options)}
+    if any(options[key] not in (None, ()) for key in DATA_KEYS):
+        raise UsageError("--split, --limit, --field and their like say what of --dataset is meant; give that too")
+    try:
+        return source.problems()
+    except TandemError as error:
+        click.echo(f"tandem: the references in the records are used ({error})", err=True)
+        return {}
+
+
+def _sandbox(options: dict[str, Any], problems: dict[str, Problem]) -> Sandbox | None:
+    from tandem.errors import UsageError
+
+    code = next((problem.id for problem in problems.values() if problem.tests is not None), None)
+    if code and not options["allow_code_execution"]:
+        raise UsageError(f"{code} is judged by running what the models wrote: allow that with --allow-code-execution")
+    return open_code_sandbox(options, problems.values(), judged=True)
+
+
+def _show(regraded: Regraded, written: bool, verbose: bool) -> None:
+    figures = regraded.figures()
+    changes = regraded.changes
+    won, lost = (sum(change.after is verdict for change in changes) for verdict in (True, False))
+    click.echo(
+        f"{regraded.n} records, {len(changes)} changed" + (f" ({won} now right, {lost} now wrong)" if changes else "")
+    )
+    if regraded.not_judged:
+        click.echo(f"{regraded.not_judged} could not be judged (no reference, no tests, or not allowed to run)")
+    if figures["accuracy"] is not None:
+        low, high = figures["accuracy_ci95"]
+        before = "not graded" if figures["accuracy_before"] is None else f"{figures['accuracy_before']:.3f}"
+        click.echo(f"accuracy {before} -> {figures['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})")
+    if verbose:
+        for change in changes:
+            verdicts = f"{_WORDS[change.before]} -> {_WORDS[change.after]}"
+            click.echo(
+                f"  {change.problem}: {verdicts}, answer {_short(change.answer)}, reference {_short(change.reference)}"
+            )
+    for fault in regraded.faults:
+        click.echo(f"tandem: not graded again: {fault}", err=True)
+    if changes:
+        done = "the corrected records were appended" if written else "nothing was written; --write keeps it"
+        click.echo(done, err=True)
+
+
+def _short(text: str | None) -> str:
+    line = " ".join(text.split()) if text else "(none)"
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+class _Progress:
+    """A bar on standard error, where that is a terminal."""
+
+    def __init__(self, source: Source) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task("grading", total=len(source.store.ids()) if source.store else None)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self) -> None:
+        self._bar.advance(self._task)

@@ -1,0 +1,185 @@
+"""`tandem runs`: which runs there are, what one of them was, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tandem.evaluation.store import RunStore
+
+_FOLDER = click.Path(path_type=Path)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
+_FLIPS_SHOWN = 20
+
+
+@click.group()
+def runs() -> None:
+    """List, show and compare runs.
+
+    \b
+    Examples:
+      tandem runs list
+      tandem runs show runs/2026-11-22-gsm8k-tandem
+      tandem runs diff runs/2026-11-22-gsm8k-mentor-only runs/2026-11-22-gsm8k-tandem
+    """
+
+
+@runs.command("list")
+@click.argument("root", type=_FOLDER, default=Path("runs"))
+@_JSON
+def list_command(root: Path, as_json: bool) -> None:
+    """List the runs in ROOT (default: runs) with accuracy, cost and state, oldest first."""
+    from tandem.evaluation.listing import list_runs
+
+    found = list_runs(root)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    if not found:
+        click.echo(f"no runs in {root}", err=True)
+        return
+    for run in found:
+        if "problem" in run:
+            click.echo(f"tandem: {run['problem']}", err=True)
+            continue
+        for line in _glance(root, run):
+            click.echo(line)
+
+
+@runs.command("show")
+@click.argument("folder", type=_FOLDER, metavar="DIR")
+@_JSON
+def show(folder: Path, as_json: bool) -> None:
+    """Show what the run in DIR was asked to do, and its figures so far."""
+    from tandem.evaluation.listing import current_summary, state
+    from tandem.evaluation.report import summary_table
+
+    store = _open(folder)
+    manifest, summary = store.manifest(), current_summary(store)
+    now = state(store, summary)
+    _warn(store)
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "state": now, "manifest": manifest, "summary": summary}))
+        return
+    from rich.console import Console
+
+    known = [("state", now), *_flat(manifest)]
+    width = max(len(path) for path, _ in known)
+    for path, value in known:
+        click.echo(f"{path:{width}}  {_plain(value)}")
+    Console().print(summary_table(summary, manifest["run"]))
+
+
+@runs.command("diff")
+@click.argument("a", type=_FOLDER)
+@click.argument("b", type=_FOLDER)
+@_JSON
+def diff(a: Path, b: Path, as_json: bool) -> None:
+    """Compare run B with run A over the problems that both have: settings, accuracy, cost, and what flipped."""
+    from tandem.evaluation.diff import compare
+
+    stores = _open(a), _open(b)
+    found = compare(*stores)
+    for store in stores:
+        _warn(store)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for line in _comparison(found):
+        click.echo(line)
+
+
+def _open(folder: Path) -> RunStore:
+    from tandem.evaluation.store import RunStore
+
+    return RunStore.open_for_reading(folder)
+
+
+def _warn(store: RunStore) -> None:
+    for warning in store.warnings:
+        click.echo(f"tandem: {warning}", err=True)
+
+
+def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield two lines of a run: where it is and how it stands; what it did and what came of it."""
+    folder = Path(run["folder"])
+    name = folder if folder == root else folder.relative_to(root)
+    states = [run["state"], *([f"{run['errors']} failed"] if run["errors"] else [])]
+    states += ["synthetic"] if run["synthetic"] else []
+    yield f"{str(run['started'] or '?')[:16].replace('T', ' ')}  {_plain(name)}  ({', '.join(states)})"
+    done = f"{run['n']}/{'?' if run['total'] is None else run['total']}"
+    results = [f"accuracy {_share(run)}"] if run["accuracy"] is not None else []
+    results.append(f"mentor tokens {run['mentor_tokens']:,}")
+    results += [f"US$ {run['usd']:.4f}"] if run["usd"] is not None else []
+    method = f"{run['strategy']}, {run['mentor']} + {run['intern']}, {run['dataset'] or 'unknown data'}"
+    yield f"    {_plain(method)} {done}: {', '.join(results)}"
+
+
+def _share(run: Mapping[str, Any]) -> str:
+    low, high = run["accuracy_ci95"]
+    return f"{run['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _comparison(found: dict[str, Any]) -> Iterator[str]:
+    a, b = found["folders"]
+    yield f"A {a}"
+    yield f"B {b}" + ("   (synthetic: a fake model took part)" if found["synthetic"] else "")
+    for setting in found["settings"]:
+        yield f"  {setting['path']:30} {_plain(setting['before'])} -> {_plain(setting['after'])}"
+    if found["versions"][0] != found["versions"][1]:
+        yield f"  {'version of Tandem':30} {' -> '.join(map(_plain, found['versions']))}"
+    alone = f", {found['only'][0]} only in A, {found['only'][1]} only in B" if any(found["only"]) else ""
+    yield f"{found['common']} problems in common{alone}; all figures are over these"
+    if others := found["other_reference"]:
+        yield f"  {len(others)} more have the same id and another reference, and are left out: {_some(others)}"
+    yield from _accuracies(found)
+    for name, ratio in found["ratio"].items():
+        before, after = (cost[name] for cost in found["costs"])
+        if before is not None and after is not None and (before or after):
+            times = "" if ratio is None else f"  ({ratio:.3f} of A)"
+            yield f"{name.replace('_', ' '):14} {before:,.4g} -> {after:,.4g}{times}"
+    if any(found["errors"]):
+        yield f"{'failed':14} {found['errors'][0]} -> {found['errors'][1]}"
+
+
+def _accuracies(found: dict[str, Any]) -> Iterator[str]:
+    if not found["judged"]:
+        yield "accuracy       none: no common problem was judged in both"
+        return
+    before, after = found["accuracy"]
+    difference = found["difference"]
+    low, high = difference["ci95"]
+    of = "" if found["judged"] == found["common"] else f" over the {found['judged']} that both judged"
+    yield f"{'accuracy':14} {before:.3f} -> {after:.3f}{of}"
+    yield (
+        f"{'difference':14} {difference['value']:+.3f}  (95 % interval {low:+.3f} to {high:+.3f}, paired bootstrap; "
+        f"McNemar p = {difference['mcnemar_p']:.3g})"
+    )
+    for name, word in (("gained", "wrong in A, right in B"), ("lost", "right in A, wrong in B")):
+        if ids := found["flipped"][name]:
+            yield f"{len(ids):4} {word}: {_some(ids)}"
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - _FLIPS_SHOWN} more (--json has all)" if len(ids) > _FLIPS_SHOWN else ""
+    return ", ".join(map(_plain, ids[:_FLIPS_SHOWN])) + more
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, part in value.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(part, Mapping):
+            yield from _flat(part, where)
+        elif part not in (None, [], ""):
+            yield where, part
+
+
+def _plain(value: Any) -> str:
+    from tandem.evaluation.report import one_line
+
+    return "none" if value is None else one_line(str(value))

@@ -1,0 +1,107 @@
+"""What makes two runs the same run: the differences between manifests, and a digest of the prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, get_args
+from urllib.parse import urlsplit
+
+from tandem import __version__
+from tandem.engine import Tandem
+from tandem.insight import answer_messages, continue_messages, intern_view, mentor_messages, opening
+from tandem.spec import Continuation
+from tandem.types import Message, Problem, TaskKind
+
+_FIRST = ("strategy", "mentor.name", "intern.name", "dataset", "ladder", "classifier", "settings", "prompts_sha256")
+_LONGEST = 48
+_SHOWN = 3
+
+
+class Difference(NamedTuple):
+    """One value that differs: its dotted path, what it was (None: absent) and what it is now."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        """Return path and both values, shortened."""
+        return f"{self.path} ({_short(self.before)}, now {_short(self.after)})"
+
+
+def describe_run(
+    tandem: Tandem, data: Mapping[str, Any], problems: Sequence[Problem], endpoints: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return run.json: under `run` what a resumed run must share, beside it what merely happened. No secrets."""
+    described = tandem.describe()
+    described["classifier"] = tandem.card.id if tandem.card else None  # how it matches shows when the models are there
+    prices = {role: described[role].pop("prices") for role in ("mentor", "intern")}
+    ids = hashlib.sha256("\n".join(p.id for p in problems).encode()).hexdigest()
+    dataset = {**data, "problems": len(problems), "ids_sha256": ids}
+    return {
+        "run": described | {"dataset": dataset, "prompts_sha256": prompts_digest()},
+        "version": __version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "synthetic": tandem.mentor.spec.synthetic or tandem.intern.spec.synthetic,
+        "endpoints": {role: _address(endpoint) for role, endpoint in endpoints.items()},
+        "prices": prices,
+    }
+
+
+def _address(endpoint: str | None) -> str | None:
+    """Return an endpoint's address as it may be written down: without user, password and query."""
+    if endpoint is None:
+        return None
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """Return what differs between two manifests, or parts of them; the most important first."""
+    return sorted(_differences(before, after, ""), key=lambda found: (_rank(found.path), found.path))
+
+
+def name_differences(found: list[Difference]) -> str:
+    """Return the first few differences in one line."""
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(map(str, found[:_SHOWN])) + more
+
+
+def prompts_digest() -> str:
+    """Return the SHA-256 of everything the prompts are made of: fixed sample problems of every kind, in every mode.
+
+    Another digest means that a model would be asked in other words, and that answers should not be mixed.
+    """
+    asked: list[Any] = [opening("gpra", Continuation.NATIVE)]
+    for task in get_args(TaskKind):
+        problem = Problem(id="sample", messages=(Message(role="user", content="A sample."),), task=task)
+        asked.append(continue_messages(problem, "Goal: a note."))
+        asked.append(answer_messages(problem))
+        for mode in ("gpra", "prefix"):
+            asked += [mentor_messages(problem, mode), *intern_view(problem, "Goal: a note.", mode)]
+    text = json.dumps(asked, default=lambda message: message.model_dump(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _differences(before: Any, after: Any, path: str) -> list[Difference]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        found = []
+        for key in before.keys() | after.keys():
+            found += _differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    return [] if before == after else [Difference(path, before, after)]
+
+
+def _rank(path: str) -> int:
+    for rank, first in enumerate(_FIRST):
+        if path == first or path.startswith(first + "."):
+            return rank
+    return len(_FIRST)
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 15]}…{text[-12:]}"

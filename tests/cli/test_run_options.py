@@ -1,0 +1,139 @@
+"""`tandem run` beside the plain case: estimates, limits, prices, the cache, code, problems without references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import FAKES, Cli, dataset, script
+from stub import Reply, Stub
+
+CODE = {
+    "id": "c0",
+    "problem": "Write a function `one()` that returns 1.",
+    "task": "code",
+    "tests": "assert one() == 1",
+    "entry_point": "one",
+}
+
+
+def at(stub: Stub, name: str = "stub") -> tuple[str, ...]:
+    return ("--mentor", name, "--mentor-endpoint", "http://api.example.com/v1", "--intern", "fake")
+
+
+def test_an_estimate_asks_no_model_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 5)
+    asked = ("run", "--mentor", "gpt-4o", "--intern", "fake", "--dataset", own, "--effort", "none,low=100,answer")
+    outcome = cli(*asked, "--mentor-max-tokens", "1000", "--estimate", "--json")
+    found = json.loads(outcome.out)
+    assert outcome.code == 0 and found["problems"] == 5 and found["likely"] is None
+    assert found["at_most"]["mentor_tokens"] == 5 * 1100
+    price = found["at_most"]["usd"]
+    assert price > 5 * 1100 * 10 / 1e6  # the prompts cost something too
+    assert not (tmp_path / "runs").exists()
+    table = cli(*asked, "--estimate")
+    assert table.code == 0 and "at most" in table.out and "unknown" in table.out
+
+
+def test_a_price_file_of_ones_own_is_used(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 2)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("fake: {input: 1000000, output: 2000000, date: 2026-11-22}\n")
+    outcome = cli("run", *FAKES, "--strategy", "mentor-only", "--dataset", own, "--prices", str(prices), "--json")
+    summary = json.loads(outcome.out)
+    assert summary["usd"] > 2 * summary["mentor_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("gpt-4o: {input: 1, output: 2}", "names neither fake nor fake"),
+        ("fake: {input: 1}", "fake.output: Field required"),
+        ("fake: {input: -1, output: 2}", "fake.input"),
+        ("fake: 3", "fake: no prices"),
+        ("- fake", "must name models"),
+        ("fake: {input: [", "is not YAML"),
+    ],
+)
+def test_a_bad_price_file_is_one_line(cli: Cli, tmp_path: Path, content: str, complaint: str) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(content)
+    own = dataset(tmp_path / "own.jsonl", 1)
+    outcome = cli("run", *FAKES, "--dataset", own, "--prices", str(prices))
+    assert outcome.code == 2 and complaint in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_limit_in_dollars_needs_a_price(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 1)
+    outcome = cli("run", *at(Stub()), "--dataset", own, "--max-usd", "1")
+    assert outcome.code == 2 and "--prices FILE" in outcome.err and outcome.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_a_limit_stops_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 8)
+    (tmp_path / "prices.yaml").write_text("fake: {input: 1, output: 10}\n")
+    asked = ("run", *FAKES, "--strategy", "mentor-only", "--dataset", own, "--prices", "prices.yaml")
+    asked += ("--mentor-max-tokens", "100", "--concurrency", "1", "--json")
+    outcome = cli(*asked, "--out", "out", "--max-usd", "0.0015")
+    assert outcome.code == 0
+    summary = json.loads(outcome.out)
+    assert 0 < summary["n"] < 8 and summary["usd"] <= 0.0015 and "--resume out" in outcome.err
+    outcome = cli(*asked, "--resume", "out", "--max-usd", "1")
+    assert json.loads(outcome.out)["n"] == 8 and "stopped" not in outcome.err
+
+
+def test_when_every_problem_fails_the_run_has_failed(cli: Cli, tmp_path: Path) -> None:
+    broken = script(tmp_path / "broken.json", rules=[{"text": "a b", "fault": "no luck", "fault_after": 1}])
+    own = dataset(tmp_path / "own.jsonl", 3)
+    outcome = cli("run", "--mentor", "fake", "--intern", broken, "--strategy", "intern-only", "--dataset", own)
+    assert outcome.code == 1 and "every problem failed" in outcome.err and "no luck" in outcome.err
+
+
+def test_the_cache_serves_a_second_run(cli: Cli, serve: Callable[[Stub], Stub], tmp_path: Path) -> None:
+    stub = serve(Stub(Reply(tokens=("the answer is ", "\\boxed{", "1", "}"))))
+    own = dataset(tmp_path / "own.jsonl", 3)
+    pair = ("--mentor", "stub", "--mentor-endpoint", stub.url, "--intern", "fake", "--strategy", "mentor-only")
+    seen = []
+    for _ in range(2):
+        assert cli("run", *pair, "--dataset", own, "--cache").code == 0
+        seen.append(sum("What is" in chat.body["messages"][0]["content"] for chat in stub.chats))
+    assert seen == [3, 3]
+    assert list((tmp_path / "home" / "responses").rglob("*.json"))
+
+
+def test_problems_without_references_are_answered_and_not_judged(cli: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "questions.csv"
+    own.write_text("question\nWhat is 2+2?\nWhat is 3+3?\n")
+    outcome = cli("run", *FAKES, "--dataset", str(own), "--out", "answers", "--json")
+    summary = json.loads(outcome.out)
+    assert (summary["n"], summary["accuracy"]) == (2, None)
+    records = [json.loads(line) for line in (tmp_path / "answers" / "records.jsonl").read_text().splitlines()]
+    assert all(record["answer"] and record["correct"] is None for record in records)
+
+
+def test_code_is_run_only_when_that_is_allowed(cli: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "code.jsonl"
+    own.write_text(json.dumps(CODE) + "\n")
+    right = script(tmp_path / "coder.json", rules=[{"text": "```python\ndef one():\n    return 1\n```"}])
+    asked = ("run", "--mentor", "fake", "--intern", right, "--strategy", "intern-only", "--dataset", str(own))
+    refused = cli(*asked)
+    assert refused.code == 2 and "--allow-code-execution" in refused.err and not (tmp_path / "runs").exists()
+    assert json.loads(cli(*asked, "--no-grade", "--json").out)["accuracy"] is None
+    assert json.loads(cli(*asked, "--allow-code-execution", "--json").out)["accuracy"] == 1.0
+
+
+def test_another_run_is_refused_and_the_difference_named(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 3)
+    asked = ("run", *FAKES, "--dataset", own)
+    assert cli(*asked, "--out", "out").code == 0
+    for changed, named in (
+        (("--seed", "3"), "settings.sampling.seed"),
+        (("--effort", "none,high"), "ladder"),
+        (("--limit", "2"), "dataset.limit"),
+        (("--temperature", "0.5"), "temperature"),
+    ):
+        outcome = cli(*asked, *changed, "--resume", "out")
+        assert outcome.code == 2 and named in outcome.err and outcome.err.count("\n") == 1
