@@ -62,12 +62,14 @@ class Tandem:
         mentor_parameters: float | None = None,
         intern_parameters: float | None = None,
         prices: str | Path | None = None,
+        request_timeout: float | None = None,
     ) -> None:
         """Take names (of the catalog, of a folder, of the hub; or `fake`) or models; raises UsageError for bad ones.
 
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `prices` is a file of your own prices
-        (see `load_prices`); one that names neither model is an error.
+        (see `load_prices`); one that names neither model is an error. `request_timeout` is how many seconds an endpoint
+        may send nothing before the request is tried again (600 if None).
         """
         try:
             self.settings = Settings(
@@ -83,8 +85,8 @@ class Tandem:
             first = error.errors()[0]
             raise UsageError(f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from None
         self.strategy_name = strategy
-        self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters)
-        self.intern = _model(intern, "intern", intern_endpoint, intern_parameters)
+        self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, request_timeout)
+        self.intern = _model(intern, "intern", intern_endpoint, intern_parameters, request_timeout)
         if prices is not None:
             own = load_prices(prices)
             priced = [set_prices(model, own) for model in (self.mentor, self.intern)]
@@ -292,9 +294,11 @@ class Tandem:
         await self.aclose()
 
 
-def _model(model: str | Model, role: Role, endpoint: str | None, parameters: float | None) -> Model:
+def _model(
+    model: str | Model, role: Role, endpoint: str | None, parameters: float | None, timeout: float | None
+) -> Model:
     if isinstance(model, str):
-        return load_model(model, role=role, endpoint=endpoint, parameters=parameters)
+        return load_model(model, role=role, endpoint=endpoint, parameters=parameters, timeout=timeout)
     if endpoint or parameters:
         raise UsageError(f"the {role} is a model already; an endpoint or a size goes with a name")
     return model

@@ -64,13 +64,16 @@ _METHOD = [
     click.option("--temperature", type=_Number(0, 2), default=0.0, show_default=True),
     click.option("--top-p", type=_Number(0, 1, min_open=True), default=1.0, show_default=True),
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
+    click.option(
+        "--request-timeout", type=_SIZE, metavar="S", help="Seconds that an endpoint may send nothing. Default: 600."
+    ),
     click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
     click.option("--intern-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
 ]
 _ENGINE = [
     *("mentor", "intern", "mentor_endpoint", "intern_endpoint", "mentor_parameters", "intern_parameters"),
     *("strategy", "effort", "pace", "draft_tokens", "classifier", "temperature", "top_p", "seed"),
-    *("mentor_max_tokens", "intern_max_tokens", "prices"),
+    *("mentor_max_tokens", "intern_max_tokens", "prices", "request_timeout"),
 ]
 
 

@@ -30,7 +30,13 @@ _log = logging.getLogger(__name__)
 
 
 def load_model(
-    name: str, *, role: Role, endpoint: str | None = None, parameters: float | None = None, **options: Any
+    name: str,
+    *,
+    role: Role,
+    endpoint: str | None = None,
+    parameters: float | None = None,
+    timeout: float | None = None,
+    **options: Any,
 ) -> Model:
     """Return the model behind `name`, without downloading or connecting to anything yet.
 
@@ -39,7 +45,8 @@ def load_model(
     which a package adds (entry point ``tandem.backends``) with the spec and `what`. Weights that are not here yet are
     pulled when the model is first used.
 
-    `parameters` is a size that the user assumes, for the cost. `options` go to the backend. Raises UsageError for a
+    `parameters` is a size that the user assumes, for the cost. `timeout` is how many seconds an endpoint may send
+    nothing. `options` go to the backend. Raises UsageError for a
     name that leads nowhere.
     """
     if not name.strip():
@@ -53,6 +60,8 @@ def load_model(
         return _made(backend, None, _assumed(ModelSpec(name=name, backend=backend), parameters), what, **options)
     entry = _entry(name)
     if endpoint or (entry and entry.endpoint):
+        if timeout is not None:
+            options["timeout"] = timeout
         spec = spec_of(entry) if entry else ModelSpec(name=name)
         local = spec.local and endpoint is not None and _own(endpoint)
         return _made(
