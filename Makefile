@@ -16,8 +16,8 @@ run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own
 test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
 	$(BIN)/python -m pytest
 
-test-fast: system $(VENV)/test.stamp  ## what needs no weights
-	$(BIN)/python -m pytest -m "not weights and not vllm"
+test-fast: system $(VENV)/test.stamp  ## what needs no weights and little time
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not weights and not vllm and not slow"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check tandem scripts tests benchmarks

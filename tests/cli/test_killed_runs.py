@@ -46,6 +46,7 @@ def essence(record: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_twenty_kills_leave_no_trace(serve: Callable[[Stub], Stub], tmp_path: Path) -> None:
     stub = serve(Stub(respond=partial(respond, token_delay=0.001), models=MODELS))

@@ -18,6 +18,7 @@ from tandem.evaluation.jsonl import read_lines
 PROBLEMS = 120
 
 
+@pytest.mark.slow
 def test_every_failure_is_in_the_record_and_the_books_agree(
     cli: Cli, serve: Callable[[Stub], Stub], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ import pytest
 from tandem.datasets import load_dataset
 from tandem.errors import MissingPackageError, UsageError
 from tandem.grading import grade
-
-gym = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="reasoning-gym is not installed")
 
 
 def test_without_a_task_some_are_named() -> None:
@@ -28,7 +25,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         load_dataset("reasoning-gym:chain_sum")
 
 
-@gym
+@pytest.mark.slow
 def test_the_same_problems_in_every_process() -> None:
     """The task draws from a set of letters, so that a process's own hash seed would show."""
     script = "from tandem.datasets import load_dataset as l; print(l('reasoning-gym:isomorphic_strings', limit=4))"
@@ -38,7 +35,7 @@ def test_the_same_problems_in_every_process() -> None:
     assert len(seen) == 1
 
 
-@gym
+@pytest.mark.slow
 def test_size_and_seed() -> None:
     four = load_dataset("reasoning-gym:chain_sum", limit=4)
     assert [p.id for p in four] == [f"chain_sum-0-{i:05d}" for i in range(4)]
@@ -50,7 +47,6 @@ def test_size_and_seed() -> None:
     assert four[0].metadata["subject"] == "chain_sum" and four[0].grader == "reasoning-gym"
 
 
-@gym
 def test_faults_of_the_call() -> None:
     with pytest.raises(UsageError, match="Did you mean chain_sum"):
         load_dataset("reasoning-gym:chain_sums", limit=1)
@@ -58,7 +54,7 @@ def test_faults_of_the_call() -> None:
         load_dataset("reasoning-gym:chain_sum", split="train")
 
 
-@gym
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["gsm_symbolic", "arc_agi", "n_queens"])
 async def test_the_packages_scorer_judges(task: str) -> None:
     problem, other = load_dataset(f"reasoning-gym:{task}", limit=2, seed=5)
@@ -69,14 +65,12 @@ async def test_the_packages_scorer_judges(task: str) -> None:
     assert await grade(problem, f"<think><answer>{problem.reference}</answer>") is False
 
 
-@gym
 async def test_another_right_answer_than_the_reference_is_right() -> None:
     (problem,) = load_dataset("reasoning-gym:polynomial_multiplication", limit=1)
     assert await grade(problem, f"<answer>0 + {problem.reference}</answer>") is True
     assert await grade(problem, f"<answer>1 + {problem.reference}</answer>") is False
 
 
-@gym
 @pytest.mark.parametrize("task", ["countdown", "binary_matrix"])
 async def test_a_hostile_answer_is_wrong_and_does_nothing(task: str, tmp_path: Path) -> None:
     """These scorers evaluate what they are given."""
@@ -94,7 +88,7 @@ async def test_a_hostile_answer_is_wrong_and_does_nothing(task: str, tmp_path: P
     assert await grade(problem, f"<answer>{problem.reference}</answer>") is True
 
 
-@gym
+@pytest.mark.slow
 async def test_an_endless_answer_costs_its_deadline() -> None:
     first, second = load_dataset("reasoning-gym:countdown", limit=2)
     assert await grade(first, "<answer>9**9**9**9</answer>", deadline=1) is False

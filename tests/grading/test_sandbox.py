@@ -96,6 +96,7 @@ async def test_a_test_that_catches_everything_still_sees_no_pass(sandbox: Sandbo
     assert passed(await judge(sandbox, {**{name: LIARS[name] for name in gone}, "right": RIGHT}, tests)) == {"right"}
 
 
+@pytest.mark.slow
 async def test_hogs_are_wrong_and_gone_in_bounded_time(sandbox: Sandbox) -> None:
     hogs = HOGS if sandbox.kind == "bwrap" else {name: HOGS[name] for name in ROUGH}
     started = time.monotonic()

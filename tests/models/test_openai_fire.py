@@ -265,6 +265,7 @@ async def test_what_is_written_once_more_is_told_as_it_comes(stub: Stub) -> None
 # Everything at once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "continuous"),
     [(NATIVE, True), (SPEC, True), (SPEC, False)],

@@ -296,6 +296,7 @@ PULL = """if True:
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_pulls_and_a_killed_one_leaves_nothing_half_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
