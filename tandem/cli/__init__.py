@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tandem import __version__
-from tandem.errors import TandemError
+from tandem.errors import TandemError, UsageError
 
 _COMMANDS = {
     "run": ("tandem.cli.run:run", "Solve a data set with a mentor and an intern, graded and resumable."),
@@ -67,7 +67,10 @@ def cli() -> None:
     """
     from dotenv import load_dotenv
 
-    load_dotenv(".env")  # keys and folders may lie there; what is set already wins
+    try:
+        load_dotenv(".env")  # keys and folders may lie there; what is set already wins
+    except UnicodeDecodeError as error:
+        raise UsageError(f".env: not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
 
 def main(argv: list[str] | None = None) -> Any:
@@ -94,4 +97,8 @@ def main(argv: list[str] | None = None) -> Any:
         click.echo("tandem: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:  # a file that the system refuses, be it standard output on a full disk
+        where = error.filename or "standard output or another stream"
+        click.echo(f"tandem: {where}: {error.strerror or error}", err=True)
         sys.exit(1)

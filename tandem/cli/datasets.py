@@ -32,7 +32,13 @@ def datasets() -> None:
 @datasets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print the data sets as JSON on standard output.")
 def list_datasets(as_json: bool) -> None:
-    """List every data set, and whether its files are here."""
+    """List every data set, and whether its files are here.
+
+    \b
+    Examples:
+      tandem datasets list
+      TANDEM_DATA_DIR=~/sets tandem datasets list --json
+    """
     from tandem.datasets.cards import cards, plugins
 
     rows = [_row(card) for card in cards().values()]
@@ -61,27 +67,35 @@ def list_datasets(as_json: bool) -> None:
 @click.option("--field", multiple=True, metavar="KEY=NAME", help="What a file's fields are called, as in problem=text.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON on standard output.")
 def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) -> None:
-    """Show what is known of NAME (a data set or a file): splits, sizes, subjects, levels and one sample problem."""
+    """Show what is known of NAME (a data set or a file): splits, sizes, subjects, levels and one sample problem.
+
+    \b
+    Examples:
+      tandem datasets show math500 --split train
+      tandem datasets show reasoning-gym:gsm_symbolic
+      tandem datasets show my/problems.csv --field problem=text --field answer=gold
+    """
     from tandem.cli.data_options import parse_fields
     from tandem.datasets.cards import GENERATED, cards, load_card, plugins
 
     family = name.partition(":")[0]
     from tandem.datasets.loaders import is_path, load_dataset, locate
 
+    fields = parse_fields(field)
     if name == GENERATED:
         row = _row(cards()[GENERATED])
     elif family == GENERATED:
-        made = load_dataset(name, limit=1)
+        made = load_dataset(name, limit=1, split=split, fields=fields)
         row = _row(cards()[GENERATED]) | {"name": name} | _contents(made)
     elif is_path(name) or (name in plugins and name not in cards() and not _is_card(name)):
         row = {"name": name, "source": "a file" if is_path(name) else "a plugin"}
-        row |= _contents(load_dataset(name, split=split, fields=parse_fields(field)))
+        row |= _contents(load_dataset(name, split=split, fields=fields))
     else:
         card = load_card(name)
         row = _row(card)
         owner, own = card.split(split)
         if locate(owner, own, fetch=False):
-            row |= _contents(load_dataset(name, split=split))
+            row |= _contents(load_dataset(name, split=split, fields=fields))
     if as_json:
         click.echo(json.dumps(row))
         return
@@ -154,6 +168,8 @@ def _contents(problems: list[Problem]) -> dict[str, Any]:
 
 
 def _print(row: dict[str, Any]) -> None:
+    from tandem.evaluation.report import one_line
+
     for key in ("name", "title", "task", "grader", "licence", "source"):
         if row.get(key):
             click.echo(f"{key:12} {row[key]}")
@@ -177,7 +193,7 @@ def _print(row: dict[str, Any]) -> None:
             named = [f"{value} ({count:,})" for value, count in list(counts.items())[:_SHOWN]]
             more = f", and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
             click.echo(f"{key:12} {', '.join(named)}{more}")
-    click.echo(f"\n{row['sample']['id']}\n{_short(row['sample']['problem'])}")
+    click.echo(f"\n{one_line(row['sample']['id'])}\n{_short(row['sample']['problem'])}")
     click.echo(f"\n-> {_short(row['sample']['reference'] or '(no reference)')}")
 
 
@@ -189,4 +205,6 @@ def _rest(row: dict[str, Any]) -> str:
 
 
 def _short(text: str, most: int = 1500) -> str:
-    return text if len(text) <= most else f"{text[:most]} …"
+    """Return a text without the terminal codes that a file may hold, and not all of a long one."""
+    plain = "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+    return plain if len(plain) <= most else f"{plain[:most]} …"

@@ -26,7 +26,6 @@ def report(folder: Path, as_json: bool) -> None:
 
     store = RunStore.open_for_reading(folder)
     manifest, summary = store.manifest(), current_summary(store)
-    written = write_report(folder, summary, manifest, store.records())
     for warning in store.warnings:
         click.echo(f"tandem: {warning}", err=True)
     if as_json:
@@ -37,4 +36,5 @@ def report(folder: Path, as_json: bool) -> None:
         Console().print(summary_table(summary, manifest["run"]))
     if (now := state(store, summary)) != "finished":
         click.echo(f"the run is {now}: these are the figures of {summary['n']} problems", err=True)
+    written = write_report(folder, summary, manifest, store.records())
     click.echo(f"written: {', '.join(map(str, written))}", err=True)

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import Number, code_options, engine_options, make_engine, open_code_sandbox
 
 if TYPE_CHECKING:
-    from tandem.cli.progress import RunProgress
     from tandem.engine import Tandem
-    from tandem.evaluation.runner import Limits
     from tandem.evaluation.store import RunStore
-    from tandem.grading import Sandbox
     from tandem.models.call import Recorder
     from tandem.types import Problem
 
@@ -31,10 +28,8 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>."
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped.")
-@click.option(
-    "--max-usd", type=click.FloatRange(0, min_open=True), metavar="X", help="Never pay more, in the worst case."
-)
-@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--max-usd", type=Number(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
 @click.option("--estimate", is_flag=True, help="Say what the run may cost, and ask no model.")
 @click.option(
     "--cache",
@@ -71,16 +66,12 @@ def run(
       tandem run ... --dataset questions.jsonl --out answers     # without references: accuracy is null
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
-    import asyncio
-
     from tandem.cli.data_options import describe_data, load_problems
-    from tandem.cli.progress import RunProgress
-    from tandem.errors import UsageError
+    from tandem.cli.job import Job
     from tandem.evaluation.manifest import describe_run
     from tandem.evaluation.runner import Limits
 
-    if out and resume:
-        raise UsageError("--out starts a run and --resume goes on with one; give one of them")
+    _check_folders(out, resume)
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
     data = describe_data(options)
     problems = load_problems(options)
@@ -90,69 +81,32 @@ def run(
         _estimate(engine, problems, as_json)
         return
     _check_prices(engine, max_usd)
+    how = {
+        "concurrency": concurrency,
+        "limits": Limits(max_usd, max_minutes * 60 if max_minutes else None),
+        "sandbox": sandbox,
+        "grading": not no_grade,
+        "cache": _cache(cache),
+    }
     manifest = describe_run(engine, data, problems, endpoints)
     folder = resume or out or _default_folder(str(data["name"]), engine.strategy_name)
     store = _open(folder, manifest, resume is not None)
     for warning in store.warnings:
         click.echo(f"tandem: {warning}", err=True)
-    limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
-    job = _Job(engine, problems, store, concurrency, limits, sandbox, not no_grade, _cache(cache))
-    with store, RunProgress(len(problems), store.records()) as progress:
-        try:
-            summary = asyncio.run(job.run(progress))
-        except KeyboardInterrupt:
-            progress.stop()
-            if (partial := store.summary()) is not None:
-                _show(partial, engine, progress, as_json)
-            click.echo(
-                f"stopped; what is done is in {folder}. Go on with the same command and --resume {folder}", err=True
-            )
-            raise
-    _show(summary, engine, progress, as_json)
-    if summary["stopped"]:
-        click.echo(f"stopped: {summary['stopped']}. Go on with the same command and --resume {folder}", err=True)
-    elif summary["n"] and summary["errors"] == summary["n"]:
-        from tandem.errors import TandemError
-
-        raise TandemError(f"every problem failed; the first error: {_first_error(store)} (records in {folder})")
-    if not as_json:
-        click.echo(f"records in {folder}", err=True)
-        if engine.mismatch:
-            click.echo(_calibration_hint(engine, str(data["name"])), err=True)
+    Job(engine, problems, store, how, as_json=as_json).carry_out()
+    if engine.mismatch and not as_json:
+        click.echo(_calibration_hint(engine, str(data["name"])), err=True)
 
 
-class _Job:
-    """What `asyncio.run` is given: both models made ready, then the run."""
+def _check_folders(out: Path | None, resume: Path | None) -> None:
+    """Raise UsageError for both at once, and for an empty value, as of a variable that is not set."""
+    from tandem.errors import UsageError
 
-    def __init__(
-        self,
-        engine: Tandem,
-        problems: list[Problem],
-        store: RunStore,
-        concurrency: int,
-        limits: Limits,
-        sandbox: Sandbox | None,
-        grading: bool,
-        cache: Recorder | None,
-    ) -> None:
-        self.engine, self.problems, self.store = engine, problems, store
-        self.options: dict[str, Any] = {
-            "concurrency": concurrency,
-            "limits": limits,
-            "sandbox": sandbox,
-            "grading": grading,
-            "cache": cache,
-        }
-
-    async def run(self, progress: RunProgress) -> dict[str, Any]:
-        from tandem.evaluation.runner import run as run_problems
-
-        async with self.engine:
-            if len(self.store.done()) < len(self.problems):
-                progress.status("getting both models ready")
-                await self.engine.prepare()
-                progress.status("")
-            return await run_problems(self.engine, self.problems, self.store, progress=progress, **self.options)
+    if out and resume:
+        raise UsageError("--out starts a run and --resume goes on with one; give one of them")
+    for name, given in (("--out", out), ("--resume", resume)):
+        if given == Path():
+            raise UsageError(f"{name} needs a folder of its own")
 
 
 def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:
@@ -195,19 +149,6 @@ def _cache(folder: Path | None) -> Recorder | None:
     from tandem.paths import cache_dir
 
     return ResponseCache(cache_dir() / "responses" if folder == Path() else folder)
-
-
-def _show(summary: dict[str, Any], engine: Tandem, progress: RunProgress, as_json: bool) -> None:
-    from tandem.evaluation.report import summary_table
-
-    if as_json:
-        click.echo(json.dumps(summary))
-    else:
-        progress.console.print(summary_table(summary, engine.describe()))
-
-
-def _first_error(store: RunStore) -> str:
-    return next((str(record["error"]) for record in store.records() if record["error"]), "")
 
 
 def _default_folder(dataset: str, strategy: str) -> Path:

@@ -33,7 +33,13 @@ def runs() -> None:
 @click.argument("root", type=_FOLDER, default=Path("runs"))
 @_JSON
 def list_command(root: Path, as_json: bool) -> None:
-    """List the runs in ROOT (default: runs) with accuracy, cost and state, oldest first."""
+    """List the runs in ROOT (default: runs) with accuracy, cost and state, oldest first.
+
+    \b
+    Examples:
+      tandem runs list
+      tandem runs list elsewhere --json
+    """
     from tandem.evaluation.listing import list_runs
 
     found = list_runs(root)
@@ -55,7 +61,12 @@ def list_command(root: Path, as_json: bool) -> None:
 @click.argument("folder", type=_FOLDER, metavar="DIR")
 @_JSON
 def show(folder: Path, as_json: bool) -> None:
-    """Show what the run in DIR was asked to do, and its figures so far."""
+    """Show what the run in DIR was asked to do, and its figures so far.
+
+    \b
+    Example:
+      tandem runs show runs/2026-11-22-gsm8k-tandem
+    """
     from tandem.evaluation.listing import current_summary, state
     from tandem.evaluation.report import summary_table
 
@@ -80,7 +91,12 @@ def show(folder: Path, as_json: bool) -> None:
 @click.argument("b", type=_FOLDER)
 @_JSON
 def diff(a: Path, b: Path, as_json: bool) -> None:
-    """Compare run B with run A over the problems that both have: settings, accuracy, cost, and what flipped."""
+    """Compare run B with run A over the problems that both have: settings, accuracy, cost, and what flipped.
+
+    \b
+    Example:
+      tandem runs diff runs/2026-11-22-gsm8k-mentor-only runs/2026-11-22-gsm8k-tandem
+    """
     from tandem.evaluation.diff import compare
 
     stores = _open(a), _open(b)

@@ -24,7 +24,7 @@ _READERS: dict[str, Callable[[IO[bytes], Path], _Rows]] = {
 
 def is_file_name(name: str) -> bool:
     """Whether a name ends like a file that can be read."""
-    return name.removesuffix(".gz").endswith(tuple(_READERS))
+    return name.lower().removesuffix(".gz").endswith(tuple(_READERS))
 
 
 def stem(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -62,7 +63,7 @@ def load_dataset(
     if subjects or levels:
         problems = _keep(list(problems), name, {"subject": subjects, "level": levels})
     if seed is None or made:
-        chosen = list(islice(problems, limit))
+        chosen = list(islice(problems, limit and min(limit, sys.maxsize)))
     else:
         chosen = sorted(problems, key=lambda p: hashlib.sha256(f"{seed}:{p.id}".encode()).digest())[:limit]
     if not chosen:
@@ -128,9 +129,7 @@ def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> S
         if path is None:
             raise missing(card, split)
         return of_card(path, card, split)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+    path = _file(name)
     owner = None if fields else card_of_file(path)
     if owner is not None:
         card, splits = owner
@@ -149,6 +148,18 @@ def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> S
     changes["metadata"] = _OWN.metadata | metadata
     own_fields = _OWN.model_copy(update=changes)
     return Source(path, own_fields, stem(path), answers="answer" in named, tested="tests" in named)
+
+
+def _file(name: str) -> Path:
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name the file in it")
+        if path.is_file():
+            return path
+    except OSError as error:  # a name that is too long, a folder that must not be entered
+        raise UsageError(f"{path}: {error.strerror}") from None
+    raise UsageError(f"{path}: no such file")
 
 
 def is_path(name: str) -> bool:

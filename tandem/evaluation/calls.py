@@ -7,6 +7,7 @@ that had begun and not ended when the run was killed are entered as possibly los
 from __future__ import annotations
 
 import json
+import logging
 import re
 import zlib
 from collections.abc import Collection
@@ -15,14 +16,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tandem.errors import TandemError
 from tandem.evaluation.budget import Budget
-from tandem.evaluation.jsonl import JsonlWriter, decode, scan
+from tandem.evaluation.jsonl import BROKEN, EDITED, Damage, JsonlWriter, decode, is_intact, scan, set_aside
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import Model, Request
 from tandem.models.call import Recorder
 from tandem.models.recorded import Recorded, digest, restored
 
+_log = logging.getLogger(__name__)
+
 CALLS = "calls.jsonl"
+_WARNINGS = 5  # damaged lines that are named
 _HEAD = re.compile(rb'\{"call":"(\d+)","event":"(\w+)","problem":("(?:[^"\\]|\\.)*")')
 _SPENT = re.compile(rb'"spent":([0-9.e+-]+)')
 LOST = "in flight when the run was killed: possibly paid for"
@@ -41,12 +46,14 @@ class Journal:
     ) -> None:
         """Open the folder's journal; `done` are the problems that need their calls no more.
 
-        Raises TandemError if the file cannot be written.
+        Damaged lines are copied to ``calls.damaged.jsonl`` and logged. Raises TandemError if the file cannot be
+        written; what a later write raised is kept in `fault`.
         """
         self.path = folder / CALLS
         self.budget = Budget(max_usd)
         self.lost: list[Entry] = []  # found at the start
         self.again = 0  # calls that were given again
+        self.fault: TandemError | None = None  # the disk takes no more
         self._cache = cache
         self._index: dict[str, list[int]] = {}  # of unfinished problems: where their calls' ends stand
         self._known: dict[str, dict[tuple[str, int], Recorded]] = {}
@@ -120,16 +127,22 @@ class Journal:
         self.budget.spent += (entry.usd_bound or 0.0) if entry.paid else 0.0
 
     def _write(self, number: str | None, event: str, problem: str, fields: dict[str, Any]) -> None:
-        self._writer.write({"call": number, "event": event, "problem": problem, **fields})
+        try:
+            self._writer.write({"call": number, "event": event, "problem": problem, **fields})
+        except TandemError as error:
+            self.fault = error
+            raise
 
     def _read(self, done: Collection[str]) -> None:
         """Take up what is in the file already."""
         begun: dict[str, tuple[str, bytes]] = {}
         spent = b"0"
+        damages = [self._writer.torn] if self._writer.torn else []
         for line in scan(self.path):
             head = _HEAD.match(line.raw)
-            if head is None:
-                continue  # damaged: that call is made again
+            if head is None or not is_intact(line.raw):
+                damages.append(Damage.of(self.path, line, EDITED if head else BROKEN))
+                continue  # that call is made again
             number, problem = head[1].decode(), json.loads(head[3])
             self._last = max(self._last, int(number))
             if head[2] == b"open":
@@ -142,8 +155,16 @@ class Journal:
             if head[2] == b"end" and problem not in done:
                 self._index.setdefault(problem, []).append(line.offset)
         self.budget.spent = float(spent)
+        self._report(damages)
         for number, (problem, raw) in begun.items():
             self._lose(number, problem, raw)
+
+    def _report(self, damages: list[Damage]) -> None:
+        set_aside(damages)
+        for damage in damages[:_WARNINGS]:
+            _log.warning("%s", damage)
+        if len(damages) > _WARNINGS:
+            _log.warning("%s: %d more lines are damaged like that", self.path, len(damages) - _WARNINGS)
 
     def _lose(self, number: str, problem: str, raw: bytes) -> None:
         try:

@@ -18,12 +18,13 @@ _ADVICE = {
     errno.EPERM: "take a folder that you may write to",
     errno.ENOTDIR: "a part of that path is a file; take another folder",
     errno.EISDIR: "a folder has that name; take another",
+    errno.EEXIST: "a file has that name; take another",
 }
 
 
 def file_error(path: Path, error: OSError, doing: str = "write") -> TandemError:
     """Return the error for a file or folder that the system refused: where, why, what to do."""
-    advice = _ADVICE.get(error.errno or 0, "")
+    advice = "" if doing == "read" else _ADVICE.get(error.errno or 0, "")
     return TandemError(f"cannot {doing} {path}: {error.strerror}" + (f" ({advice})" if advice else ""))
 
 

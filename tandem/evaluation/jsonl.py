@@ -67,13 +67,18 @@ def encode(row: dict[str, Any]) -> bytes:
     return b'%s%s%s%08x"}\n' % (body, b"," if row else b"", _MARK, zlib.crc32(body))
 
 
+def is_intact(raw: bytes) -> bool:
+    """Whether a line ends with its own checksum; far quicker than `decode`."""
+    body = raw[:-_TAIL].removesuffix(b",")
+    return raw[-_TAIL : len(_MARK) - _TAIL] == _MARK and raw[-10:] == b'%08x"}' % zlib.crc32(body)
+
+
 def decode(raw: bytes) -> dict[str, Any]:
     """Return the row of a line, without its checksum. Raises ValueError, with the reason, if the line is damaged."""
     if raw[-_TAIL : len(_MARK) - _TAIL] == _MARK:
-        body = raw[:-_TAIL].removesuffix(b",")
-        if raw[-10:] != b'%08x"}' % zlib.crc32(body):
+        if not is_intact(raw):
             raise ValueError(EDITED)
-        raw = body + b"}"
+        raw = raw[:-_TAIL].removesuffix(b",") + b"}"
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError):  # bad UTF-8 is a ValueError too

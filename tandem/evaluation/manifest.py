@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from tandem.spec import Continuation
 from tandem.types import Message, Problem, TaskKind
 
 _FIRST = ("strategy", "mentor.name", "intern.name", "dataset", "ladder", "classifier", "settings", "prompts_sha256")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _LONGEST = 48
 _SHOWN = 3
 
@@ -39,8 +41,7 @@ def describe_run(
     described = tandem.describe()
     described["classifier"] = tandem.card.id if tandem.card else None  # how it matches shows when the models are there
     prices = {role: described[role].pop("prices") for role in ("mentor", "intern")}
-    ids = hashlib.sha256("\n".join(p.id for p in problems).encode()).hexdigest()
-    dataset = {**data, "problems": len(problems), "ids_sha256": ids}
+    dataset = {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
     return {
         "run": described | {"dataset": dataset, "prompts_sha256": prompts_digest()},
         "version": __version__,
@@ -60,14 +61,26 @@ def _address(endpoint: str | None) -> str | None:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Return what differs between two manifests, or parts of them; the most important first."""
-    return sorted(_differences(before, after, ""), key=lambda found: (_rank(found.path), found.path))
+    """Return what differs between two manifests, or parts of them; the most important first, digests behind words."""
+    found = _differences(before, after, "")
+    return sorted(found, key=lambda one: (_rank(one.path), one.path.endswith("_sha256"), one.path))
 
 
 def name_differences(found: list[Difference]) -> str:
     """Return the first few differences in one line."""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ", ".join(map(str, found[:_SHOWN])) + more
+
+
+def problems_digest(problems: Iterable[Problem]) -> str:
+    """Return the SHA-256 of ids and questions, in their order: ids of line numbers stay when a file is edited.
+
+    References and tests are left out, for they may be corrected: `tandem grade` judges what is done by them.
+    """
+    whole = hashlib.sha256()
+    for problem in problems:
+        whole.update(problem.model_dump_json(include={"id", "messages"}).encode() + b"\n")
+    return whole.hexdigest()
 
 
 def prompts_digest() -> str:
@@ -103,5 +116,7 @@ def _rank(path: str) -> int:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return f"{value[:12]}…"
     text = "absent" if value is None else repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 15]}…{text[-12:]}"

@@ -54,7 +54,7 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if stopped := summary.get("stopped"):
         rows.append(("stopped early", stopped))
     if summary["accuracy"] is None:
-        rows.append(("accuracy", "no reference answers"))
+        rows.append(("accuracy", "none: nothing was judged (no references, or --no-grade)"))
     else:
         graded = summary.get("graded", n)
         of = "" if graded == n else f" of the {graded} that could be judged"
@@ -73,7 +73,9 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("calls that failed", f"{failed}, charged as far as they were paid for"))
     if (lost := summary.get("lost")) and lost["calls"]:
         worst = f", US$ {lost['usd_bound']:.4f} at worst" if lost.get("usd_bound") is not None else ""
-        rows.append(("paid for and lost", f"{lost['calls']} calls beside those of the records{worst}"))
+        calls = f"{lost['calls']} call{'s' if lost['calls'] > 1 else ''} beside those of the records{worst}"
+        # Of a run that was stopped, the calls that had ended are given again when it goes on.
+        rows.append(("paid, not in a record yet" if summary.get("stopped") else "paid for and lost", calls))
     if cut := {role: count for role, count in summary["truncated"].items() if count}:
         rows.append(("cut at the token cap", ", ".join(f"{role} {count}" for role, count in cut.items())))
     if classifier := summary["classifier"]:

@@ -65,6 +65,7 @@ class _Run:
         self._tandem, self._problems, self._store, self._limits = tandem, problems, store, limits
         self._sandbox, self._grading, self._progress = sandbox, grading, progress
         self._stopped: str | None = None
+        self._ready = False
 
     async def all(self, concurrency: int, cache: Recorder | None) -> dict[str, Any]:
         done = self._store.done()
@@ -74,6 +75,7 @@ class _Run:
         try:
             if todo:
                 await self._tandem.prepare()
+                self._ready = True
                 self._tandem.recall(d for r in self._store.records() if r["error"] is None for d in r["trace"])
                 self._tandem.recorder = journal
                 await self._solve(todo, concurrency, journal)
@@ -100,6 +102,8 @@ class _Run:
                 results = self._tandem.asolve_many(still_wanted(), concurrency=concurrency)
                 async with aclosing(results):
                     async for index, result in results:
+                        if journal.fault:  # no failure of this problem: no call can be written down any more
+                            raise journal.fault
                         if isinstance(result, LimitReached):
                             stopped = str(result)  # what is in flight may still fit
                             continue
@@ -110,8 +114,16 @@ class _Run:
                             ended.result()
         except TimeoutError:
             stopped = f"--max-minutes {(self._limits.seconds or 0) / 60:g} are over"
+        except asyncio.CancelledError:
+            for task in grading:
+                task.cancel()  # the journal has their calls
+            raise
         finally:
-            await asyncio.gather(*grading)  # what is solved is paid for
+            # All of them, whatever one of them says: nothing of a sandbox may be left when the loop is closed.
+            ended_with = await asyncio.gather(*grading, return_exceptions=True)
+        for error in ended_with:
+            if isinstance(error, BaseException):
+                raise error
         self._stopped = stopped
 
     async def _settle(self, problem: Problem, result: Solution | TandemError, journal: Journal) -> None:
@@ -141,6 +153,16 @@ class _Run:
         if self._progress:
             self._progress(record)
 
+    def _classifier(self) -> dict[str, Any] | None:
+        """Return how the classifier matches, which shows when the models are there; else what an earlier part said."""
+        if self._ready:
+            return self._tandem.classifier_match
+        try:
+            before = self._store.summary() or {}
+        except TandemError:  # a damaged summary, about to be written anew
+            before = {}
+        return before.get("classifier")
+
     def _summarise(self, journal: Journal) -> dict[str, Any]:
         """Return and write the summary: of the problems' last records, and of what was paid beside them."""
         wanted = {p.id for p in self._problems}
@@ -151,7 +173,7 @@ class _Run:
                 figures.add(record)
                 recorded.update((e["call"], e["error"]) for e in record["ledger"]["entries"] if e.get("call"))
         outside = journal.outside(recorded)
-        summary = figures.result(self._tandem.classifier_match) | {
+        summary = figures.result(self._classifier()) | {
             "stopped": self._stopped,
             "given_again": journal.again,
             "lost": {

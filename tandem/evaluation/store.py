@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.files import file_error, write_whole
-from tandem.evaluation.jsonl import Damage, JsonlWriter, decode, scan, set_aside
+from tandem.evaluation.jsonl import Damage, JsonlWriter, decode, is_intact, scan, set_aside
 from tandem.evaluation.lock import FolderLock, locked
 from tandem.evaluation.manifest import differences, name_differences
+from tandem.evaluation.statistics import Summary
 
 RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
 Record = dict[str, Any]
@@ -159,7 +160,7 @@ class RunStore:
         for line in scan(self.folder / RECORDS):
             try:
                 record = decode(line.raw)
-                if not record.keys() >= _NEEDED:
+                if not record.keys() >= _NEEDED or not (is_intact(line.raw) or _is_sound(record)):
                     raise ValueError("it is not a record")
                 self._note(offsets, record, line.offset)
             except ValueError as error:
@@ -194,6 +195,15 @@ class RunStore:
         if not isinstance(loaded, dict):
             raise TandemError(f"{path} is damaged: it is not a JSON object")
         return loaded
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether a record without a checksum, which anything may have written, can be counted."""
+    try:
+        Summary().add(record)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _refuse_a_run(folder: Path) -> None:

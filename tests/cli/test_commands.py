@@ -13,6 +13,8 @@ import pytest
 from commands import FAKES, Cli, dataset
 
 import tandem
+from tandem.datasets import load_dataset
+from tandem.evaluation.manifest import problems_digest
 
 QUESTION = "What is 17*23?"
 
@@ -51,8 +53,8 @@ def test_run_json_says_what_to_repeat(cli: Cli, tmp_path: Path) -> None:
     assert run["settings"]["mentor_max_tokens"] == 99
     assert run["classifier"] == json.loads((tmp_path / "out" / "summary.json").read_text())["classifier"]["id"]
     assert (data["name"], data["problems"], data["split"], data["limit"]) == (own, 3, None, None)
-    drawn = sorted((f"q{i}" for i in range(3)), key=lambda id: hashlib.sha256(f"7:{id}".encode()).digest())
-    assert data["ids_sha256"] == hashlib.sha256("\n".join(drawn).encode()).hexdigest()
+    drawn = sorted(load_dataset(own), key=lambda p: hashlib.sha256(f"7:{p.id}".encode()).digest())
+    assert data["problems_sha256"] == problems_digest(drawn) != problems_digest(load_dataset(own))
 
 
 def test_run_prints_a_table_and_says_where_the_records_are(cli: Cli, tmp_path: Path) -> None:

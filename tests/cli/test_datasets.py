@@ -60,6 +60,11 @@ def test_show_a_file(cli: Cli, tmp_path: Path) -> None:
         (("show", "math500", "--split", "trian"), "Did you mean train"),
         (("show", "reasoning-gym:"), "needs a task"),
         (("show", "none.csv"), "none.csv: no such file"),
+        (("show", "NONE.JSONL"), "NONE.JSONL: no such file"),
+        (("show", "./"), ". is a folder; name the file in it"),
+        (("show", f"{'x' * 300}.csv"), "File name too long"),
+        (("show", "starter", "--field", "problem=text"), "'starter' has a card"),
+        (("show", "reasoning-gym:chain_sum", "--split", "test"), "leave out the split"),
         (("show", "none.csv", "--field", "problem"), "--field takes key=name, as in problem=text; this is 'problem'"),
         (("show", "none.csv", "--field", "a=b", "--field", "a=c"), "--field a is given twice"),
     ],
@@ -106,3 +111,11 @@ def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, row: str, complaint: s
     outcome = cli("run", *FAKES, "--dataset", str(path), "--out", "out")
     assert outcome.code == 2 and complaint in outcome.err and outcome.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_show_passes_no_terminal_codes_on(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"id": "a\nb\x1b[2J", "problem": "two\nlines\x1b[31m", "answer": "\x07"}) + "\n")
+    shown = cli("datasets", "show", str(path))
+    assert shown.code == 0 and "\x1b" not in shown.out and "\x07" not in shown.out
+    assert "\na b [2J\ntwo\nlines [31m\n" in shown.out

@@ -179,7 +179,41 @@ def test_a_folder_that_holds_a_run_or_another_run(cli: Cli, tmp_path: Path) -> N
     assert other.code == 2 and "settings.sampling.temperature (0.0, now 0.5)" in line(other)
     dataset(tmp_path / "own.jsonl", 3)
     grown = cli(*alone, "--resume", "out")
-    assert grown.code == 2 and "dataset.ids_sha256" in line(grown)
+    assert grown.code == 2 and "dataset.problems_sha256" in line(grown)
+
+
+def test_an_edited_data_set_is_another_one_though_its_ids_are_the_same(cli: Cli, tmp_path: Path) -> None:
+    own = Path(dataset(tmp_path / "own.jsonl", 2))
+    alone = ("run", *FAKES, "--strategy", "intern-only", "--dataset", str(own))
+    assert cli(*alone, "--out", "out").code == 0
+    own.write_text(own.read_text().replace("What is", "How much is"))
+    edited = cli(*alone, "--resume", "out")
+    assert edited.code == 2 and "it differs in dataset.problems_sha256" in line(edited)
+
+
+def test_a_resume_with_nothing_to_do_keeps_what_the_summary_says(cli: Cli, tmp_path: Path) -> None:
+    alone = ("run", *FAKES, "--dataset", dataset(tmp_path / "own.jsonl", 2), "--json")
+    first = json.loads(cli(*alone, "--out", "out").out)
+    assert first["classifier"]["match"].startswith("uncalibrated")
+    assert json.loads(cli(*alone, "--resume", "out").out)["classifier"] == first["classifier"]
+    (tmp_path / "out" / "summary.json").write_text("{")
+    assert json.loads(cli(*alone, "--resume", "out").out)["classifier"] is None  # not "exact", which nobody checked
+
+
+def test_an_environment_file_that_is_no_text(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"KEY=caf\xe9\n")
+    outcome = cli("datasets", "list")
+    assert outcome.code == 2 and ".env: not UTF-8 text" in line(outcome)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+@pytest.mark.parametrize("arguments", [["datasets", "list"], ["datasets", "list", "--json"], ["run", "--help"]])
+def test_standard_output_on_a_full_disk(arguments: list[str], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "tandem", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "tandem: standard output or another stream: No space left on device\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a path below a file")

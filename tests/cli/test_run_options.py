@@ -137,3 +137,18 @@ def test_another_run_is_refused_and_the_difference_named(cli: Cli, tmp_path: Pat
     ):
         outcome = cli(*asked, *changed, "--resume", "out")
         assert outcome.code == 2 and named in outcome.err and outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wish", ["--max-usd=nan", "--max-minutes=inf", "--max-minutes=0", "--out=", "--resume="])
+def test_wishes_that_make_no_sense(cli: Cli, tmp_path: Path, wish: str) -> None:
+    outcome = cli("run", *FAKES, "--dataset", dataset(tmp_path / "own.jsonl", 1), wish)
+    assert outcome.code == 2 and wish.partition("=")[0] in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_run_with_some_failures_says_how_to_try_them_again(cli: Cli, tmp_path: Path) -> None:
+    broken = script(tmp_path / "m.json", rules=[{"when": "is 1+0", "text": "a b", "fault": "no", "fault_after": 1}])
+    own = dataset(tmp_path / "own.jsonl", 3)
+    outcome = cli(
+        "run", "--mentor", "fake", "--intern", broken, "--strategy", "intern-only", "--dataset", own, "--out", "o"
+    )
+    assert outcome.code == 0 and "1 failed. To try those again: the same command and --resume o" in outcome.err

@@ -13,11 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+import pyarrow
 import pytest
-
-pyarrow = pytest.importorskip("pyarrow")
-pytest.importorskip("huggingface_hub")
-from pyarrow import parquet  # noqa: E402
+from pyarrow import parquet
 
 BRANCH = "/resolve/refs/convert/parquet"
 

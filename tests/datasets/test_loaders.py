@@ -110,7 +110,7 @@ def test_faults_of_the_call(tmp_path: Path, places: Path) -> None:
         (lambda: load_dataset("gsm8"), "Did you mean gsm8k"),
         (lambda: load_dataset("gsm8k", split="tset"), "Did you mean test"),
         (lambda: load_dataset(tmp_path / "none.jsonl"), "no such file"),
-        (lambda: load_dataset(tmp_path), "no such file"),
+        (lambda: load_dataset(tmp_path), "is a folder; name the file in it"),
         (lambda: load_dataset(path, split="train"), "a file has no splits"),
         (lambda: load_dataset(path, limit=0), "at least 1"),
         (lambda: load_dataset(path, fields={"porblem": "q"}), "Did you mean problem"),
@@ -243,3 +243,9 @@ def test_an_untried_split_says_so(places: Path, caplog: pytest.LogCaptureFixture
     write(places / "math_test.jsonl", {"problem": "P", "solution": r"\boxed{1}", "type": "algebra"})
     assert load_dataset("math", split="test")[0].id == "math-test-00001"
     assert "never tried on the real file" in caplog.text
+
+
+def test_a_limit_beyond_all_counting_takes_everything(tmp_path: Path) -> None:
+    path = tmp_path / "UPPER.JSONL"
+    path.write_text('{"problem": "What is 2?", "answer": "2"}\n')
+    assert len(load_dataset(path, limit=10**20)) == 1

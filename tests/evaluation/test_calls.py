@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.engine import Tandem
-from tandem.errors import EndpointError, LimitReached
+from tandem.errors import EndpointError, LimitReached, TandemError
 from tandem.evaluation.calls import CALLS, LOST, Journal
 from tandem.evaluation.jsonl import read_lines
 from tandem.evaluation.runner import Limits, run
@@ -156,6 +158,50 @@ async def test_the_numbers_go_on_after_a_resume_and_a_torn_tail_costs_one_call(t
     await read(model, again, request("What is 2?"))
     assert len(model.calls) == 3
     assert [row["call"] for row in read_lines(tmp_path / CALLS) if row["event"] == "open"] == ["1", "2", "3"]
+
+
+async def test_damage_anywhere_is_said_set_aside_and_costs_only_those_calls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = priced()
+    journal = Journal(tmp_path)
+    for n in range(4):
+        await read(model, journal, request(f"What is {n}0?", affinity=f"p{n}"))
+    journal.close_file()
+    path = tmp_path / CALLS
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b'"problem":"p0"', b'"problem":"p\xff"')  # no text
+    lines[3] = lines[3].replace(b'"spent":', b'"spent":9.9.')  # no number
+    lines[7] = lines[7][:-20]  # cut short
+    path.write_bytes(b"".join(lines))
+    again = Journal(tmp_path)
+    assert [str(path) in said and "passed over" in said for said in caplog.messages] == [True] * 3
+    assert "the last line: it was cut short" in caplog.text and "line 2: its checksum does not match" in caplog.text
+    assert len(list(read_lines(tmp_path / "calls.damaged.jsonl"))) == 3
+    assert 0 < again.budget.spent < 1 and len(again.lost) == 3
+    for n in range(4):
+        await read(model, again, request(f"What is {n}0?", affinity=f"p{n}"))
+    assert again.again == 1 and len(model.calls) == 4 + 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes")
+async def test_a_journal_that_cannot_be_written_ends_the_run_and_fails_no_problem(tmp_path: Path) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with RunStore.create(tmp_path, MANIFEST) as store:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+            with pytest.raises(TandemError, match=r"cannot write .*calls\.jsonl: File too large"):
+                await run(engine(priced(), FakeModel()), problems(30), store, concurrency=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    with RunStore.reopen(tmp_path, MANIFEST) as store:
+        assert all(record["error"] is None for record in store.records())
+        summary = await run(engine(priced(), FakeModel()), problems(30), store)
+    assert summary["n"] == 30 and summary["errors"] == 0
 
 
 async def test_the_limit_holds_in_the_worst_case(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import tandem.insight
 from tandem.errors import TandemError, UsageError
+from tandem.evaluation.files import file_error
 from tandem.evaluation.jsonl import encode, read_lines
 from tandem.evaluation.manifest import differences, name_differences, prompts_digest
 from tandem.evaluation.store import RunStore
@@ -138,7 +140,7 @@ def test_another_run_is_refused_with_the_differences_that_matter_first(tmp_path:
         "strategy": "tandem",
         "mentor": {"name": "fake", "parameters": 7e9},
         "settings": {"sampling": {"seed": None}},
-        "dataset": {"name": "math500", "ids_sha256": "a" * 64},
+        "dataset": {"name": "math500", "problems_sha256": "a" * 64},
         "prompts_sha256": "b" * 64,
     }
     RunStore.create(tmp_path, {"run": before}).close()
@@ -147,16 +149,16 @@ def test_another_run_is_refused_with_the_differences_that_matter_first(tmp_path:
         **before,
         "mentor": {"name": "gpt-4o", "parameters": None},
         "settings": {"sampling": {"seed": 7}},
-        "dataset": {"name": "math500", "ids_sha256": "c" * 64},
+        "dataset": {"name": "math500", "problems_sha256": "c" * 64},
         "prompts_sha256": "d" * 64,
     }
     with pytest.raises(UsageError) as raised:
         RunStore.reopen(tmp_path, {"run": now})
     line = str(raised.value)
-    assert line.startswith(f"{tmp_path} is another run: it differs in mentor.name ('fake', now 'gpt-4o'), dataset.ids")
+    assert line.startswith(f"{tmp_path} is another run: it differs in mentor.name ('fake', now 'gpt-4o'), dataset.prob")
     assert line.endswith(" and 2 more") and len(line) < 300 and "\n" not in line
     assert [d.path for d in differences(before, now)] == [
-        *("mentor.name", "dataset.ids_sha256", "settings.sampling.seed", "prompts_sha256", "mentor.parameters"),
+        *("mentor.name", "dataset.problems_sha256", "settings.sampling.seed", "prompts_sha256", "mentor.parameters"),
     ]
     assert name_differences(differences({"a": 1}, {})) == "a (1, now absent)"
 
@@ -190,6 +192,21 @@ def test_an_edited_line_is_set_aside_and_its_problem_is_not_done(tmp_path: Path)
         (number, edited.splitlines()[1] if number == 2 else b'{"not": "a record"}') for number in (2, 4)
     ]  # once each, however often it was opened
     assert path.read_bytes().startswith(edited)
+
+
+@pytest.mark.parametrize(
+    "change", [{"ledger": {"entries": [{"rle": "mentor"}]}}, {"seconds": "long"}, {"level": ["x"]}]
+)
+def test_an_edited_record_without_its_checksum_must_still_be_a_record(tmp_path: Path, change: dict[str, Any]) -> None:
+    whole = {"seconds": 1.0, "synthetic": False, "level": None, "truncated": False, "answered_by": "intern"}
+    folder = started(tmp_path / "run", *(record(name) | whole for name in "ab"))
+    path = folder / "records.jsonl"
+    rows = [json.loads(text) for text in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "crc32"}) + "\n" for row in rows))
+    assert RunStore.open_for_reading(folder).ids() == ["a", "b"]
+    path.write_text(json.dumps({**rows[0], **change} | {"crc32": 0}) + "\n" + json.dumps(rows[1]) + "\n")
+    store = RunStore.open_for_reading(folder)
+    assert store.ids() == ["b"] and store.warnings == [f"{path}, line 1: it is not a record; it is passed over"]
 
 
 def test_a_file_that_was_edited_throughout_is_said_in_few_lines(tmp_path: Path) -> None:
@@ -284,3 +301,9 @@ def test_the_manifest_is_never_seen_half_written(tmp_path: Path) -> None:
     with pytest.raises(TandemError, match=r"cannot write .*run\.json: No space"):
         RunStore.create(folder, {"run": {"strategy": "another"}})
     assert json.loads((folder / "run.json").read_text()) == MANIFEST
+
+
+def test_a_file_that_may_not_be_read_is_not_answered_with_advice_on_writing(tmp_path: Path) -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    assert str(file_error(tmp_path, refused, "read")) == f"cannot read {tmp_path}: Permission denied"
+    assert str(file_error(tmp_path, refused)).endswith("(take a folder that you may write to)")
