@@ -9,6 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from tandem.types import Sampling
 
 Pace = Literal["auto", "eager", "thrifty"]
+Backend = Literal["auto", "vllm", "transformers"]
+
+
+class Serving(BaseModel):
+    """How a local model is served by vLLM. None means: as the machine has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: tuple[int, ...] | None = None
+    tensor_parallel: int = Field(default=1, ge=1)
+    replicas: int | None = Field(default=None, ge=1)
+    context: int | None = Field(default=None, ge=1)  # tokens
+    vllm_args: tuple[str, ...] = ()
 
 
 class Settings(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from tandem.background import drain, wait
-from tandem.config import Pace, Settings
+from tandem.config import Backend, Pace, Serving, Settings
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import format_ladder, parse_ladder
 from tandem.ledger import Role
@@ -20,6 +20,7 @@ from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
+from tandem.models.vllm.served import Site
 from tandem.strategies import Context, make_strategy
 from tandem.strategies.base import Planned, need_logprobs
 from tandem.sufficiency.classifier import Card, find_classifier, load_classifier, nearest_classifier, read_card
@@ -63,13 +64,18 @@ class Tandem:
         intern_parameters: float | None = None,
         prices: str | Path | None = None,
         request_timeout: float | None = None,
+        backend: Backend = "transformers",
+        mentor_serving: Serving | None = None,
+        intern_serving: Serving | None = None,
     ) -> None:
         """Take names (of the catalog, of a folder, of the hub; or `fake`) or models; raises UsageError for bad ones.
 
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `prices` is a file of your own prices
         (see `load_prices`); one that names neither model is an error. `request_timeout` is how many seconds an endpoint
-        may send nothing before the request is tried again (600 if None).
+        may send nothing before the request is tried again (600 if None). `backend` is what runs local weights: this
+        process (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) as
+        `mentor_serving` and `intern_serving` say.
         """
         try:
             self.settings = Settings(
@@ -85,8 +91,10 @@ class Tandem:
             first = error.errors()[0]
             raise UsageError(f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from None
         self.strategy_name = strategy
-        self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, request_timeout)
-        self.intern = _model(intern, "intern", intern_endpoint, intern_parameters, request_timeout)
+        site = Site() if backend != "transformers" else None
+        common = {"timeout": request_timeout, "backend": backend, "site": site}
+        self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, serving=mentor_serving, **common)
+        self.intern = _model(intern, "intern", intern_endpoint, intern_parameters, serving=intern_serving, **common)
         if prices is not None:
             own = load_prices(prices)
             priced = [set_prices(model, own) for model in (self.mentor, self.intern)]
@@ -102,6 +110,8 @@ class Tandem:
         self._prepared = False
         self._used_from_sync = False
         self._configure()
+        if site:
+            site.wanted = self._strategy.roles
 
     def _configure(self) -> None:
         """Settle what needs no model: the strategy, the classifier's card, the ladder and the draft."""
@@ -294,11 +304,9 @@ class Tandem:
         await self.aclose()
 
 
-def _model(
-    model: str | Model, role: Role, endpoint: str | None, parameters: float | None, timeout: float | None
-) -> Model:
+def _model(model: str | Model, role: Role, endpoint: str | None, parameters: float | None, **options: Any) -> Model:
     if isinstance(model, str):
-        return load_model(model, role=role, endpoint=endpoint, parameters=parameters, timeout=timeout)
+        return load_model(model, role=role, endpoint=endpoint, parameters=parameters, **options)
     if endpoint or parameters:
         raise UsageError(f"the {role} is a model already; an endpoint or a size goes with a name")
     return model

@@ -19,6 +19,7 @@ _COMMANDS = {
     "report": ("tandem.cli.report:report", "Print a run's figures and write them as Markdown and CSV."),
     "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
     "models": ("tandem.cli.models:models", "List, show and pull models."),
+    "pool": ("tandem.cli.pool:pool", "Keep vLLM replicas up between runs, and see how busy they are."),
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
     "doctor": ("tandem.cli.doctor:doctor", "Say what this machine can run and what to install."),
 }

@@ -74,7 +74,15 @@ _METHOD = [
 _ENGINE = [
     *("mentor", "intern", "mentor_endpoint", "intern_endpoint", "mentor_parameters", "intern_parameters"),
     *("strategy", "effort", "pace", "draft_tokens", "classifier", "temperature", "top_p", "seed"),
-    *("mentor_max_tokens", "intern_max_tokens", "prices", "request_timeout"),
+    *(
+        "mentor_max_tokens",
+        "intern_max_tokens",
+        "prices",
+        "request_timeout",
+        "backend",
+        "mentor_serving",
+        "intern_serving",
+    ),
 ]
 
 
@@ -87,8 +95,10 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_engine(options: dict[str, Any]) -> Tandem:
     """Take the engine's options out of a command's and return the engine."""
+    from tandem.cli.serving_options import take_serving
     from tandem.engine import Tandem
 
+    take_serving(options)
     return Tandem(**{name: options.pop(name) for name in _ENGINE})
 
 

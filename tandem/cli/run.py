@@ -10,6 +10,7 @@ import click
 
 from tandem.cli.data_options import dataset_options
 from tandem.cli.options import Number, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @engine_options
+@serving_options("auto")
 @dataset_options()
 @code_options
 @click.option("--no-grade", is_flag=True, help="Judge nothing; `tandem grade DIR` does it later.")
@@ -62,6 +64,8 @@ def run(
                  --intern deepseek-7b --intern-endpoint http://gpu2:8000/v1 --dataset gsm8k --json
       tandem run --mentor gpt-4o --intern deepseek-7b --dataset gsm8k --estimate
       tandem run --mentor gpt-4o --intern deepseek-7b --dataset gsm8k --max-usd 5 --max-minutes 60
+      tandem run --mentor qwen2.5-32b --mentor-gpus 0,1 --mentor-tensor-parallel 2 \\
+                 --intern deepseek-7b --intern-gpus 2,3 --dataset math500     # vLLM replicas of its own
       tandem run ... --dataset humaneval --allow-code-execution
       tandem run ... --dataset questions.jsonl --out answers     # without references: accuracy is null
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.options import engine_options, make_engine
+from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
     from tandem.types import Solution
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("problem")
 @engine_options
+@serving_options("transformers")
 @click.option("--task", type=click.Choice(["math", "code", "choice", "general"]), help="Default: guessed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the solution as JSON on standard output, nothing else.")
 def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:

@@ -53,11 +53,12 @@ def describe_run(
 
 
 def _address(endpoint: str | None) -> str | None:
-    """Return an endpoint's address as it may be written down: without user, password and query."""
+    """Return an endpoint's address (or several) as it may be written down: without user, password and query."""
     if endpoint is None:
         return None
-    parts = urlsplit(endpoint)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    split = [urlsplit(part.strip()) for part in endpoint.split(",")]
+    bare = [parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="") for parts in split]
+    return ",".join(parts.geturl() for parts in bare)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:

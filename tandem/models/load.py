@@ -6,10 +6,12 @@ import functools
 import ipaddress
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tandem.config import Backend, Serving
 from tandem.errors import UsageError, nearest
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -18,10 +20,15 @@ from tandem.models.weights import folder_of, pull, pulled, read_manifest
 from tandem.registry import Registry
 from tandem.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from tandem.models.vllm.served import Site
+
 _BUILT_IN = {
     "fake": "tandem.models.fake:FakeModel",
     "openai": "tandem.models.openai:OpenAIModel",
+    "pooled": "tandem.models.vllm.model:PooledModel",
     "transformers": "tandem.models.transformers:TransformersModel",
+    "vllm": "tandem.models.vllm.served:ServedModel",
 }
 BACKENDS = Registry("backend", "backends", _BUILT_IN)
 _FAKE_SIZES: dict[Role, float] = {"mentor": 7e9, "intern": 1e9}
@@ -36,48 +43,85 @@ def load_model(
     endpoint: str | None = None,
     parameters: float | None = None,
     timeout: float | None = None,
+    backend: Backend = "transformers",
+    site: Site | None = None,
+    serving: Serving | None = None,
     **options: Any,
 ) -> Model:
     """Return the model behind `name`, without downloading or connecting to anything yet.
 
-    ``fake`` or ``fake:script.json``; with `endpoint` (an OpenAI-compatible base URL) any name that it serves; else a
-    catalog name, a Transformers folder, or a hub id (``owner/name``). ``backend:what`` calls the backend of that name
-    which a package adds (entry point ``tandem.backends``) with the spec and `what`. Weights that are not here yet are
-    pulled when the model is first used.
+    ``fake`` or ``fake:script.json``; with `endpoint` (an OpenAI-compatible base URL, or several with commas between
+    them, which serve the same) any name that it serves; else a catalog name, a Transformers folder, or a hub id
+    (``owner/name``). ``backend:what`` calls the backend of that name which a package adds (entry point
+    ``tandem.backends``) with the spec and `what`. Weights that are not here yet are pulled when the model is first
+    used.
 
     `parameters` is a size that the user assumes, for the cost. `timeout` is how many seconds an endpoint may send
-    nothing. `options` go to the backend. Raises UsageError for a
-    name that leads nowhere.
+    nothing. `backend` is for weights: in this process, or on vLLM replicas of their own at `site` as `serving` says;
+    ``auto`` is vllm where that is installed. `options` go to the backend. Raises UsageError for a name that leads
+    nowhere.
     """
     if not name.strip():
         raise UsageError(f"the {role} has no name")
-    backend, colon, what = name.partition(":")
-    if backend == "fake":
+    kind, colon, what = name.partition(":")
+    if kind == "fake":
         if endpoint:
             raise UsageError("the fake model has no endpoint")
         return _made("fake", "from_name", name, parameters=parameters or _FAKE_SIZES[role])
-    if colon and not endpoint and backend in BACKENDS and backend not in _BUILT_IN:
-        return _made(backend, None, _assumed(ModelSpec(name=name, backend=backend), parameters), what, **options)
+    if colon and not endpoint and kind in BACKENDS and kind not in _BUILT_IN:
+        return _made(kind, None, _assumed(ModelSpec(name=name, backend=kind), parameters), what, **options)
     entry = _entry(name)
     if endpoint or (entry and entry.endpoint):
-        if timeout is not None:
-            options["timeout"] = timeout
         spec = spec_of(entry) if entry else ModelSpec(name=name)
-        local = spec.local and endpoint is not None and _own(endpoint)
-        return _made(
-            "openai",
-            None,
-            _assumed(spec.model_copy(update={"backend": "openai", "local": local}), parameters),
-            base_url=endpoint or (entry.endpoint if entry else None),
-            served_name=name if endpoint else name.lower().rpartition("/")[2],
-            role=role,
-            api_key_env=entry.api_key_env if entry and not endpoint else None,
-            tokenizer_path=folder_of(entry) / "tokenizer.json" if entry and entry.local and pulled(entry) else None,
-            **options,
-        )
+        over_http = {"role": role} | ({} if timeout is None else {"timeout": timeout}) | options
+        return _at_endpoint(name, entry, endpoint, _assumed(spec, parameters), over_http)
     path, spec = _weights(name, entry)
-    spec = spec.model_copy(update={"backend": "transformers"})
-    return _made("transformers", None, _assumed(spec, parameters), path, **options)
+    if backend == "transformers" or (backend == "auto" and not _has_vllm()):
+        spec = spec.model_copy(update={"backend": "transformers"})
+        return _made("transformers", None, _assumed(spec, parameters), path, **options)
+    spec = _assumed(spec.model_copy(update={"backend": "vllm"}), parameters)
+    over_http = {"role": role} | ({} if timeout is None else {"timeout": timeout}) | options
+    if urls := _standing(spec.name):
+        return _made("pooled", None, spec, urls, served_name=spec.name, **over_http)
+    return _made("vllm", None, spec, path, site=site, serving=serving, **over_http)
+
+
+def _at_endpoint(
+    name: str, entry: CatalogEntry | None, endpoint: str | None, spec: ModelSpec, options: dict[str, Any]
+) -> Model:
+    """Return the model at one endpoint or several, the catalog's own if none is given."""
+    urls = _urls(endpoint) if endpoint else []
+    local = spec.local and bool(urls) and all(map(_own, urls))
+    spec = spec.model_copy(update={"backend": "openai", "local": local})
+    options = {
+        "served_name": name if endpoint else name.lower().rpartition("/")[2],
+        "api_key_env": entry.api_key_env if entry and not endpoint else None,
+        "tokenizer_path": folder_of(entry) / "tokenizer.json" if entry and entry.local and pulled(entry) else None,
+    } | options
+    if len(urls) > 1:
+        return _made("pooled", None, spec, urls, **options)
+    return _made("openai", None, spec, base_url=urls[0] if urls else entry and entry.endpoint, **options)
+
+
+def _urls(endpoint: str) -> list[str]:
+    """Return the addresses in `endpoint`, one or several with commas between them."""
+    urls = [part.strip() for part in endpoint.split(",")]
+    if not all(urls):
+        raise UsageError(f"an endpoint is missing in '{endpoint}'")
+    return urls
+
+
+def _has_vllm() -> bool:
+    spec = find_spec("vllm")
+    return spec is not None and spec.origin is not None
+
+
+def _standing(name: str) -> list[str]:
+    """Return the addresses of a pool that `tandem pool up` keeps for this model; none if there is none."""
+    from tandem.models.vllm.state import load_all
+
+    pools = [pool for pool in load_all()[0] if pool.kind == "standing" and pool.model == name]
+    return [replica.url for replica in pools[0].replicas] if pools else []
 
 
 def _made(backend: str, maker: str | None, *args: Any, **options: Any) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ class TokenCounter:
         return self._ways
 
 
+@functools.lru_cache(maxsize=8)  # the replicas of a pool share one
 def _by_tokenizer(path: Path) -> tuple[Counter, Cutter]:
     from tokenizers import Tokenizer
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tandem.config import Serving
 from tandem.errors import UsageError
 from tandem.models.base import Model
 from tandem.models.load import load_model
 from tandem.models.openai import OpenAIModel
 from tandem.models.transformers import TransformersModel
+from tandem.models.vllm import state
+from tandem.models.vllm.model import PooledModel
+from tandem.models.vllm.served import ServedModel, Site
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +140,37 @@ def test_a_package_can_add_a_backend(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tandem.models.load.BACKENDS._plugins", None)  # it reads entry points once
     model = load_model("toy:some model", role="intern", parameters=3e9)
     assert (model.spec.name, model.spec.parameters) == ("toy made some model", 3e9)
+
+
+def test_several_endpoints_are_one_pool() -> None:
+    model = load_model("m", role="intern", endpoint="http://10.0.0.1:8000/v1, http://10.0.0.2:8000/v1")
+    assert isinstance(model, PooledModel) and model.spec.local
+    assert list(model.loads) == ["http://10.0.0.1:8000/v1", "http://10.0.0.2:8000/v1"]
+    mixed = load_model("m", role="intern", endpoint="http://10.0.0.1:8000/v1,http://api.example.com/v1")
+    assert not mixed.spec.local  # one of them may send a bill
+    with pytest.raises(UsageError, match="an endpoint is missing in 'http://a/v1,'"):
+        load_model("m", role="intern", endpoint="http://a/v1,")
+    with pytest.raises(UsageError, match="each named once"):
+        load_model("m", role="intern", endpoint="http://a/v1,http://a/v1/")
+
+
+@pytest.mark.parametrize("backend", ["vllm", "auto"])  # the tests run where vLLM is installed
+def test_local_weights_go_to_vllm_where_that_is_wanted(backend: Any, empty_home: Path) -> None:
+    serving = Serving(replicas=2, vllm_args=("--max-num-seqs", "8"))
+    model = load_model("smollm2", role="intern", backend=backend, site=Site(), serving=serving, timeout=5)
+    assert isinstance(model, ServedModel) and model.spec.backend == "vllm"
+    assert model.count("one two three") > 0 and model.serving.replicas == 2
+    assert not empty_home.exists()  # nothing is fetched or started yet
+    assert isinstance(load_model("smollm2", role="intern"), TransformersModel)
+
+
+def test_a_standing_pool_of_the_model_is_used() -> None:
+    replica = state.ReplicaState(url="http://127.0.0.1:9/v1", place="", log="", up=True)
+    me = os.getpid()
+    fields = {"uid": os.getuid(), "host": state.host(), "pid": me, "started": state.identity(me), "since": 0.0}
+    pool = state.PoolState(name="mine", model="smollm2-135m", kind="standing", replicas=[replica], **fields)
+    state.save(pool)
+    model = load_model("smollm2", role="intern", backend="vllm")
+    assert isinstance(model, PooledModel) and list(model.loads) == [replica.url]
+    state.save(pool.model_copy(update={"kind": "run"}))  # another run's own replicas end with it
+    assert isinstance(load_model("smollm2", role="intern", backend="vllm"), ServedModel)

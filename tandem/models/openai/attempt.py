@@ -11,6 +11,7 @@ from tandem.models import base
 from tandem.models.base import Delta, Request
 from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.openai.stream import StreamReader
+from tandem.spec import Continuation, ModelSpec
 
 
 class Attempt:
@@ -88,6 +89,13 @@ class Handed:
         self._repeats = repeats
         self._texts: list[str] = []
 
+    @classmethod
+    def of(cls, spec: ModelSpec, request: Request) -> Handed:
+        """Return the beginning of a call to a model."""
+        sampling = request.sampling
+        repeats = not spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
+        return cls(request, native=spec.continuation is Continuation.NATIVE, repeats=repeats)
+
     def take(self, delta: Delta) -> None:
         """Note what is handed out."""
         self.tokens += delta.tokens
@@ -98,6 +106,11 @@ class Handed:
     def full(self) -> bool:
         """Whether all tokens that were asked for are there."""
         return self.tokens >= self._request.max_tokens
+
+    @property
+    def lost(self) -> bool:
+        """Whether no other try can go on with what was handed out."""
+        return bool(self._texts) and not (self._native or self._repeats)
 
     def next(self) -> tuple[Request, str]:
         """Return the next try's request, and the text with which its answer will begin once more."""
@@ -112,8 +125,7 @@ class Handed:
         if attempt.request is not self._request and failure.status in (400, 422):
             self._native = False  # this text it does not continue (a template may drop its thinking)
             failure.retryable = True
-        if self._texts and not (self._native or self._repeats):
-            raise failure
-        pause = backoff.pause(failure)
         self.inside = self._native and attempt.reader.inside
-        return pause
+        if self.lost:
+            raise failure
+        return backoff.pause(failure)

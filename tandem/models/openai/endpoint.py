@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 Pieces = AbstractAsyncContextManager[AsyncIterator[bytes]]
 _CONNECT_TIMEOUT = 10.0  # seconds
+_PER_CLIENT = 128  # requests in flight: a client looks at all of its connections for each request
 _BUSY = {429, 503}
 
 
 class Endpoint:
     """Sends requests and hands out the bytes that come back; every failure leaves as one of our errors.
 
-    The client is built on first use and belongs to the event loop of that use; another loop gets another client.
+    A client is built on first use, and another one for each further 128 requests in flight. They belong to the event
+    loop of that use; another loop gets others.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class Endpoint:
         self.timeout = timeout
         self._max_in_flight = max_in_flight
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: openai.AsyncOpenAI | None = None
+        self._clients: list[openai.AsyncOpenAI] = []
+        self._sent = 0
         self.limiter = Limiter(max_in_flight)
         self._closed = False
 
@@ -71,15 +74,22 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close the client for good; requests in flight end with an error."""
         self._closed = True
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.close()
+        await self.disconnect()
+
+    async def disconnect(self) -> None:
+        """Break the connections: requests in flight fail and may be made again; the next one connects anew."""
+        clients, self._clients = self._clients, []
+        if self._loop is asyncio.get_running_loop():
+            for client in clients:
+                await client.close()
 
     @asynccontextmanager
     async def _answer(
         self, turn: Slot, send: Callable[[openai.AsyncOpenAI], Any]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        client = self._connected()
+        self._connected()
+        self._sent += 1
+        client = self._clients[self._sent % len(self._clients)]
         try:
             async with send(client) as response, aclosing(response.http_response.aiter_bytes()) as pieces:
                 turn.let_in()
@@ -93,24 +103,31 @@ class Endpoint:
                 turn.refused(failure.after if (failure.after or 0) <= LONGEST_WAIT else None)
             raise (self._gone() if self._closed else failure) from None
 
-    def _connected(self) -> openai.AsyncOpenAI:
+    def _connected(self) -> None:
         if self._closed:
             raise self._gone(free=True)
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            import openai
-
-            self._client = openai.AsyncOpenAI(
-                api_key=self._key(),
-                base_url=self.base_url,
-                timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT)),
-                max_retries=0,  # tries are counted in one place, ours
-                # Given, because the client's own one starts a task when it is collected, in whatever loop runs then.
-                http_client=openai.DefaultAsyncHttpxClient(),
-            )
+        if not self._clients or self._loop is not loop:
+            self._clients = [self._client()]
             self.limiter = Limiter(self._max_in_flight)
             self._loop = loop
-        return self._client
+        elif self.limiter.in_flight > _PER_CLIENT * len(self._clients):
+            self._clients.append(self._client())
+
+    def _client(self) -> openai.AsyncOpenAI:
+        import httpx
+        import openai
+
+        # The limiter alone says how many connections there are; all of them may be used again.
+        limits: Any = httpx.Limits(max_connections=None, max_keepalive_connections=self._max_in_flight)
+        return openai.AsyncOpenAI(
+            api_key=self._key(),
+            base_url=self.base_url,
+            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT)),
+            max_retries=0,  # tries are counted in one place, ours
+            # Given, because the client's own one starts a task when it is collected, in whatever loop runs then.
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+        )
 
     def _gone(self, *, free: bool = False) -> Failure:
         return Failure(f"the connection to {self.origin.where} was closed", free=free)

@@ -18,12 +18,12 @@ from tandem.models.base import Completion, Delta, Request, gather
 from tandem.models.openai.attempt import Attempt, Handed
 from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Backoff, Failure, stalled
-from tandem.models.openai.probe import probe
+from tandem.models.openai.probe import probe, served_context
 from tandem.models.openai.request import Dialect, chat_body
 from tandem.models.openai.stream import StreamReader
 from tandem.models.skip import skip
 from tandem.models.tokens import TokenCounter
-from tandem.spec import Continuation, ModelSpec
+from tandem.spec import ModelSpec
 
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
@@ -77,12 +77,15 @@ class OpenAIModel:
         """Return the whole answer."""
         return await gather(self.stream(request))
 
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
-        backoff = Backoff(self._retries)
-        sampling = request.sampling
-        repeats = not self.spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
-        handed = Handed(request, native=self.spec.continuation is Continuation.NATIVE, repeats=repeats)
+        return self.resume(Handed.of(self.spec, request), Backoff(self._retries))
+
+    async def resume(self, handed: Handed, backoff: Backoff) -> AsyncGenerator[Delta, None]:
+        """Yield what is missing of a call, of which other endpoints may have given a part.
+
+        Raises the Failure of the last try, with what it cost, when `backoff` allows no other one here.
+        """
         while True:
             dialect, (part, known) = self._dialect, handed.next()
             body = chat_body(self.spec, self._served, part, dialect)
@@ -131,6 +134,17 @@ class OpenAIModel:
             self.spec = await probe(self._endpoint, self.spec)
             self._probed = True
         return self.spec
+
+    async def check(self) -> int | None:
+        """Ask once whether the model is served; return its context, where the endpoint says it.
+
+        Raises EndpointError if the endpoint is down or does not serve the model.
+        """
+        return await served_context(self._endpoint)
+
+    async def disconnect(self) -> None:
+        """Break the connections: calls in flight fail as if the endpoint had done it, and later ones connect anew."""
+        await self._endpoint.disconnect()
 
     async def aclose(self) -> None:
         """Close the connections; calls in flight end with an EndpointError."""

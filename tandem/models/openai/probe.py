@@ -48,11 +48,9 @@ async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
     Raises EndpointError if the endpoint is down, refuses the key or does not serve the model. A `continuation` that
     the spec already has is believed: then only the list of models is asked for.
     """
-    card = await _served_card(endpoint)
     update: dict[str, Any] = {}
-    # What the server allows, not what the model could: vLLM is often started with less.
-    if served := card.get("max_model_len") or card.get("context_length"):
-        update["context"] = served
+    if context := await served_context(endpoint, _RETRIES):
+        update["context"] = context
     if spec.continuation is None:
         path = _file(endpoint)
         findings = _load(path) or await _ask(endpoint, spec)
@@ -65,10 +63,20 @@ async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update=update)
 
 
-async def _served_card(endpoint: Endpoint) -> dict[str, Any]:
+async def served_context(endpoint: Endpoint, retries: int = 0) -> int | None:
+    """Return the context that the list of models gives, where there is one and it does.
+
+    Raises EndpointError if the endpoint is down, refuses the key or does not serve the model.
+    """
+    card = await _served_card(endpoint, retries)
+    # What the server allows, not what the model could: vLLM is often started with less.
+    return card.get("max_model_len") or card.get("context_length")
+
+
+async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
     """Return the model's entry in /v1/models; an empty one where the endpoint has no such list."""
     origin = endpoint.origin
-    backoff = Backoff(_RETRIES)
+    backoff = Backoff(retries)
     while True:
         try:
             async with endpoint.turn() as turn, endpoint.models(turn) as pieces:

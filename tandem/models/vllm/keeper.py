@@ -1,0 +1,69 @@
+"""The process behind `tandem pool up`: keeps a standing pool until it is told to end. A job comes on standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tandem.errors import TandemError, UsageError
+from tandem.models.vllm.command import Serve
+from tandem.models.vllm.placement import Place
+from tandem.models.vllm.pool import Care, Pool
+
+
+class Job(BaseModel):
+    """What to keep."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    serve: Serve
+    places: list[Place]
+    folder: Path
+    ports: list[int] = []
+    care: Care = Care()
+
+
+async def keep(job: Job) -> None:
+    """Run the pool until SIGTERM or SIGINT. Raises UsageError if another keeper has one of that name."""
+    lock = (job.folder / "lock").open("w")  # until we end, however
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"the pool '{job.name}' is up already") from None
+    pool = Pool(job.serve, job.places, job.folder, name=job.name, ports=job.ports, standing=True, care=job.care)
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    starting, ending = asyncio.ensure_future(pool.start()), asyncio.ensure_future(told.wait())
+    await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if starting.done():
+            await starting
+            await ending
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await pool.aclose()
+
+
+def main() -> int:
+    """Read the job and keep the pool; the exit status is a command's."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    try:
+        asyncio.run(keep(Job.model_validate_json(sys.stdin.read())))
+    except TandemError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What a server's log says: how far its start is, and why it failed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_TAIL = 256 * 1024  # bytes of a log that are read for a reason
+_LONGEST = 300  # characters of a reason
+_DRESS = re.compile(r"^(?:\([^)]*\)\s*)?(?:(?:ERROR|CRITICAL|WARNING|INFO)\s+[\d-]+\s+[\d:.]+\s+\[[^\]]*\]\s*)?")
+_EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt)\b(?::\s*\S.*)?$")
+_USAGE = re.compile(r"^\S+: error: .+")
+# What other processes say of the one that failed; its own words are better.
+_HEARSAY = re.compile(
+    r"root cause above|Engine core initialization failed|WorkerProc initialization failed|^SystemExit"
+)
+_STAGES = (
+    (re.compile(r"Loading \S+ checkpoint shards:\s+(\d+)%"), "loading weights, {} %"),
+    (re.compile(r"Starting to load model|Loading weights"), "loading weights"),
+    (re.compile(r"Downloading|[Dd]ownload(?:ing)? weights|Fetching \d+ files"), "downloading weights"),
+    (
+        re.compile(r"Warming up model for the compilation|torch\.compile takes|Start compiling|Compiling a graph"),
+        "compiling",
+    ),
+    (re.compile(r"[Cc]apturing (?:CUDA|cuda|the model)|Graph capturing"), "capturing CUDA graphs"),
+    (re.compile(r"KV cache size"), "reserving the KV cache"),
+    (re.compile(r"Starting vLLM (?:API )?server|Application startup complete"), "opening the port"),
+    (re.compile(r"Initializing a V\d LLM engine"), "starting the engine"),
+)
+
+
+def stage(line: str) -> str | None:
+    """Return what a line of vLLM's log says about its start, or None."""
+    for pattern, text in _STAGES:
+        if match := pattern.search(line):
+            return text.format(*match.groups())
+    return None
+
+
+def reason(log: Path, start: int = 0) -> str:
+    """Return in one line why a server failed: its last exception behind byte `start`, else its last words, else ""."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - _TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line for line in (_DRESS.sub("", line).rstrip() for line in text.splitlines()) if line]
+    raised = [i for i, line in enumerate(lines) if _EXCEPTION.match(line) or _USAGE.match(line)]
+    own = [i for i in raised if not _HEARSAY.search(lines[i])] or raised
+    if not own:
+        return _short(lines[-1]) if lines else ""
+    at = own[-1]
+    # A validation error (pydantic) names its subject in the first line and the fault in those below.
+    below = " ".join(line.strip() for line in lines[at + 1 : at + 3]) if "validation error" in lines[at] else ""
+    return _short(below.removeprefix("Value error, ") or lines[at])
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

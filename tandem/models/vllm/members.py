@@ -1,0 +1,179 @@
+"""The replicas behind one model: which of them are up, what each has to do, and how one that was down comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tandem.errors import EndpointError, TandemError, UsageError
+from tandem.ledger import Usage
+from tandem.models.openai import OpenAIModel
+from tandem.models.vllm.routing import Router
+
+GRACE = 30.0  # seconds to wait for a replica that nobody restarts
+CHECK_SECONDS = 10.0  # for the answer to a check
+FIRST_PAUSE = 0.5  # seconds before the second check; doubled each time
+_LONGEST_PAUSE = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One replica. `restarting`: whoever started it said that it is down, and will say when it is back."""
+
+    url: str
+    model: OpenAIModel
+    up: bool = True
+    restarting: bool = False
+    load: int = 0  # open requests
+    strikes: int = 0  # how often it went down since it last answered a request to its end
+    why: str = ""  # it is down
+    check: asyncio.Task[None] | None = None
+
+
+class Members:
+    """Hands out replicas by key and load. One that is down gets nothing; it is asked, at growing intervals, whether
+    it is back, except where whoever started it will say so.
+    """
+
+    def __init__(self, members: Sequence[Member], router: Router, patience: float) -> None:
+        """`patience`: seconds to wait while all are down and one is being restarted."""
+        self.all = list(members)
+        self.context: int | None = None  # what a replica that comes back must have; None: not known
+        self._router = router
+        self._patience = patience
+        self._change: asyncio.Future[None] | None = None
+        self._closed = False
+        self._breaking: set[asyncio.Task[None]] = set()
+
+    @contextlib.contextmanager
+    def use(self, member: Member) -> Iterator[Member]:
+        """Count a request of a replica as open."""
+        member.load += 1
+        try:
+            yield member
+        finally:
+            member.load -= 1
+
+    def fresh(self, tried: set[str]) -> bool:
+        """Whether a replica is up that is not among `tried`."""
+        return any(member.up and member.url not in tried for member in self.all)
+
+    async def choose(self, key: str, tried: set[str]) -> Member:
+        """Return the replica for a request: one of `tried` only where no other is up.
+
+        Waits where all are down. Raises EndpointError (retryable) if none comes back.
+        """
+        up = await self._up()
+        fresh = {member.url: member for member in up if member.url not in tried}
+        choice = fresh or {member.url: member for member in up}
+        return choice[self._router.choose(key, {url: member.load for url, member in choice.items()})]
+
+    def answered(self, member: Member) -> None:
+        """Note that a replica served a request to its end."""
+        member.strikes = 0
+
+    def failed(self, member: Member, why: str) -> None:
+        """Note that a connection to a replica failed: it gets nothing before it answers a check."""
+        if member.up:
+            member.strikes += 1
+            self._down(member, why)
+
+    def set_up(self, url: str, up: bool) -> None:
+        """Take the word of whoever started the replicas. Raises UsageError for a URL that is not one of them."""
+        member = next((m for m in self.all if m.url == url.rstrip("/")), None)
+        if member is None:
+            raise UsageError(f"{url} is no replica of this pool")
+        member.restarting = not up
+        if up:
+            member.strikes = 0
+            self._back(member)
+        else:
+            self._leave(member)
+            self._down(member, "it is being restarted")
+            breaking = asyncio.get_running_loop().create_task(member.model.disconnect())
+            self._breaking.add(breaking)
+            breaking.add_done_callback(self._breaking.discard)
+
+    async def aclose(self) -> None:
+        """Stop the checks; who waits for a replica gets an error."""
+        self._closed = True
+        checks = [member.check for member in self.all if member.check]
+        for member in self.all:
+            self._leave(member)
+        self._changed()
+        with contextlib.suppress(RuntimeError):  # of a loop that is gone
+            await asyncio.gather(*checks, return_exceptions=True)
+
+    def _down(self, member: Member, why: str) -> None:
+        if member.up:
+            _log.info("%s is down: %s", member.url, why)
+        member.up, member.why = False, why
+        self._changed()  # how long to wait may be another time now
+
+    def _back(self, member: Member) -> None:
+        if not member.up:
+            _log.info("%s is up again", member.url)
+        member.up = True
+        self._leave(member)
+        self._changed()
+
+    def _leave(self, member: Member) -> None:
+        if member.check is not None:
+            member.check.cancel()
+            member.check = None
+
+    async def _up(self) -> list[Member]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            if self._closed:
+                raise EndpointError("the pool was closed", usage=Usage())
+            self._ask(loop)
+            if up := [member for member in self.all if member.up]:
+                return up
+            limit = self._patience if any(member.restarting for member in self.all) else min(GRACE, self._patience)
+            left = began + limit - loop.time()
+            if left <= 0:
+                raise EndpointError(f"{self._described()} (waited {limit:g} s)", retryable=True, usage=Usage())
+            if self._change is None or self._change.done() or self._change.get_loop() is not loop:
+                self._change = loop.create_future()
+            await asyncio.wait([self._change], timeout=left)
+
+    def _described(self) -> str:
+        said = "; ".join(f"{member.url}: {member.why}" for member in self.all)
+        return f"none of the {len(self.all)} replicas is up: {said}"
+
+    def _changed(self) -> None:
+        if self._change is not None and not self._change.done() and not self._change.get_loop().is_closed():
+            self._change.set_result(None)
+
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that every replica that is down is asked, unless somebody will say when it is back."""
+        for member in self.all:
+            check = member.check
+            if not (member.up or member.restarting) and (check is None or check.done() or check.get_loop() is not loop):
+                member.check = loop.create_task(self._checks(member))
+
+    async def _checks(self, member: Member) -> None:
+        pause = FIRST_PAUSE
+        if member.strikes > 1:  # it answers checks and breaks requests
+            pause = min(FIRST_PAUSE * 2 ** min(member.strikes, 8), _LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    context = await member.model.check()
+                if None in (context, self.context) or context == self.context:
+                    break
+                member.why = f"it is back with a context of {context} tokens and not {self.context}"
+            except (TandemError, TimeoutError) as error:
+                member.why = str(error) or "it does not answer"
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        member.check = None  # this task, which need not be cancelled
+        self._back(member)

@@ -1,0 +1,80 @@
+"""What a replica says of its load, read from its Prometheus page. Names differ between vLLM versions: any is taken."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+import httpx
+
+_SAMPLE = re.compile(r"^vllm:(\w+)(?:\{[^}]*\})?\s+(\S+)")
+_RUNNING = ("num_requests_running",)
+_WAITING = ("num_requests_waiting",)
+_GENERATED = ("generation_tokens_total", "generation_tokens")
+_PROMPT = ("prompt_tokens_total", "prompt_tokens")
+_QUERIES = ("prefix_cache_queries_total", "gpu_prefix_cache_queries_total", "prefix_cache_queries")
+_HITS = ("prefix_cache_hits_total", "gpu_prefix_cache_hits_total", "prefix_cache_hits")
+_KV_USE = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a replica; None is what it does not tell. Tokens are counted since its start."""
+
+    time: float  # seconds of the monotonic clock
+    running: float | None = None  # requests
+    waiting: float | None = None
+    generated: float | None = None  # tokens
+    prompt: float | None = None
+    queries: float | None = None  # prompt tokens looked up in the prefix cache
+    hits: float | None = None  # and found there
+    kv_use: float | None = None  # share of the KV cache in use, 0 to 1
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of the prompt tokens that came from the prefix cache."""
+        return self.hits / self.queries if self.queries and self.hits is not None else None
+
+
+def parse(text: str, now: float) -> Look:
+    """Read a metrics page; samples of several engines are added up, but of the cache's use the largest is taken."""
+    found: dict[str, list[float]] = {}
+    for line in text.splitlines():
+        if match := _SAMPLE.match(line):
+            found.setdefault(match[1], []).append(float(match[2]))
+
+    def of(names: tuple[str, ...]) -> list[float] | None:
+        return next((found[name] for name in names if name in found), None)
+
+    def total(names: tuple[str, ...]) -> float | None:
+        values = of(names)
+        return None if values is None else sum(values)
+
+    return Look(
+        time=now,
+        running=total(_RUNNING),
+        waiting=total(_WAITING),
+        generated=total(_GENERATED),
+        prompt=total(_PROMPT),
+        queries=total(_QUERIES),
+        hits=total(_HITS),
+        kv_use=max(of(_KV_USE) or [], default=None),
+    )
+
+
+async def read(client: httpx.AsyncClient, url: str) -> Look | None:
+    """Look at the replica with base URL `url` (with `/v1`); None if it does not answer."""
+    try:
+        answer = await client.get(url.removesuffix("/v1") + "/metrics")
+    except httpx.HTTPError:
+        return None
+    return parse(answer.text, time.monotonic()) if answer.status_code == httpx.codes.OK else None
+
+
+def tokens_per_second(before: Look | None, after: Look | None) -> float | None:
+    """Return what a replica wrote between two looks; None if it was restarted or did not tell."""
+    if before is None or after is None or before.generated is None or after.generated is None:
+        return None
+    seconds, tokens = after.time - before.time, after.generated - before.generated
+    return tokens / seconds if seconds > 0 and tokens >= 0 else None

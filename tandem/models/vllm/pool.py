@@ -1,0 +1,290 @@
+"""The replicas of one model: started together, watched, restarted when they crash, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tandem.errors import EndpointError, UsageError
+from tandem.models.vllm import state
+from tandem.models.vllm.command import Serve, command, environment
+from tandem.models.vllm.placement import Place
+from tandem.models.vllm.replica import READY_SECONDS, Replica, ReplicaError
+
+_PORT_TRIES = 3
+_NUMBERS = itertools.count(1)
+
+Progress = Callable[[int, str], None]  # a replica's index, and what it is at
+Change = Callable[[str, bool], None]  # a replica's URL, and whether it is up
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How a pool looks after its replicas; all times in seconds."""
+
+    ready: float = READY_SECONDS  # for a start
+    look: float = 5.0  # between two looks at a server's health
+    patience: float = 120.0  # without a healthy answer, then it is restarted
+    first_pause: float = 1.0  # before a restart; doubled at each further crash
+    longest_pause: float = 60.0
+    crashes: int = 5  # more of them within `within`, and the replica is given up
+    within: float = 1800.0
+
+
+@dataclass(slots=True)
+class _Member:
+    place: Place
+    port: int
+    log: Path
+    replica: Replica | None = None
+    up: bool = False
+    note: str = "waiting"
+    restarts: int = 0
+    crashes: deque[float] = field(default_factory=deque)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+
+class Pool:
+    """N replicas on this machine. Their URLs stay the same over restarts.
+
+    `on_change(url, up)` is called when a replica comes up or goes down. The pool is listed under `name` (see
+    `tandem.models.vllm.state`) from its start to its end.
+    """
+
+    def __init__(
+        self,
+        serve: Serve,
+        places: Sequence[Place],
+        folder: Path,
+        *,
+        name: str | None = None,
+        ports: Sequence[int] = (),
+        standing: bool = False,
+        care: Care | None = None,
+        on_change: Change | None = None,
+    ) -> None:
+        """Plan the pool; nothing runs before `start`.
+
+        folder: where the replicas' logs go.
+        name: what it is listed under. Default: the model's name with our process id.
+        ports: one for each place; free ones if there are none.
+        standing: whether it is there for other processes than this one.
+
+        Raises UsageError for a number of ports that is not that of the places.
+        """
+        if ports and len(ports) != len(places):
+            raise UsageError(f"{len(places)} replicas need {len(places)} ports; there are {len(ports)}")
+        self.serve = serve
+        self.name = state.check_name(name) if name else f"{pool_name(serve.name)}-{os.getpid()}-{next(_NUMBERS)}"
+        self.on_change = on_change
+        self._care = care or Care()
+        self._fixed = bool(ports)
+        taken: set[int] = set()
+        self._members = [
+            _Member(place, ports[i] if ports else _free_port(taken), folder / f"replica-{place.index}.log")
+            for i, place in enumerate(places)
+        ]
+        self._kind: state.Kind = "standing" if standing else "run"
+        self._since = time.time()
+        self._listable = True
+        self._progress: Progress | None = None
+        self._keepers: list[asyncio.Task[None]] = []
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """The processes that run now or are being started; after a restart another one is here."""
+        return [member.replica for member in self._members if member.replica]
+
+    @property
+    def urls(self) -> list[str]:
+        """The replicas' base URLs, up or not, in the order of the places; final after `start`."""
+        return [member.url for member in self._members]
+
+    async def start(self, progress: Progress | None = None) -> None:
+        """Start all replicas together and wait until each is ready.
+
+        Raises UsageError if a port that was asked for is taken, and EndpointError, with the server's own reason and
+        its log's path, if one does not start; then none is left running.
+        """
+        self._progress = progress
+        if self._fixed:
+            for member in self._members:
+                _check_free(member.port)
+        starts = [asyncio.create_task(self._launch(member)) for member in self._members]
+        try:
+            await asyncio.gather(*starts)
+        except BaseException:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+            await self.aclose()
+            raise
+        self._progress = None
+        self._keepers = [asyncio.create_task(self._keep(member)) for member in self._members]
+
+    async def aclose(self) -> None:
+        """End every replica; nothing of them is left afterwards."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._keepers = []
+        await asyncio.gather(*(replica.stop() for replica in self.replicas))
+        for member in self._members:
+            member.replica = None
+        if self._listable:
+            state.remove(self.name)
+
+    async def _launch(self, member: _Member) -> None:
+        """Start one replica and wait for it; a free port that somebody else took meanwhile is changed for another."""
+        for last in (*[False] * (_PORT_TRIES - 1), True):
+            argv = command(self.serve, member.place, member.port)
+            replica = Replica(argv, environment(self.serve, member.place), member.port, member.log)
+            member.replica = replica
+            try:
+                await replica.start()
+                await replica.wait_ready(self._care.ready, lambda what: self._note(member, what), self.serve.name)
+            except BaseException as error:
+                await replica.stop()
+                if not isinstance(error, ReplicaError):
+                    raise
+                if not error.port_taken or self._fixed or member.restarts or last:
+                    where = f"replica {member.place.index} of {self.serve.name}"
+                    raise EndpointError(f"{where} did not start: {error}") from None
+                member.port = _free_port({other.port for other in self._members})
+                continue
+            self._turn(member, up=True, note="ready")
+            return
+
+    async def _keep(self, member: _Member) -> None:
+        """Watch one replica and restart it, until it is given up."""
+        while True:
+            assert member.replica is not None
+            why = await self._watch(member.replica)
+            self._turn(member, up=False, note=why)
+            await member.replica.stop()
+            while pause := self._pause(member):
+                _log.warning("%s went down and is restarted in %g s: %s", member.url, pause, why)
+                self._note(member, f"restarting in {pause:g} s: {why}")
+                await asyncio.sleep(pause)
+                member.restarts += 1
+                try:
+                    await self._launch(member)
+                    break
+                except EndpointError as error:
+                    why = str(error)
+            else:
+                _log.error("%s is given up after %d crashes: %s", member.url, len(member.crashes), why)
+                self._note(member, f"given up after {len(member.crashes)} crashes: {why}")
+                return
+
+    async def _watch(self, replica: Replica) -> str:
+        """Return why a replica must be restarted, when it must."""
+        ended = asyncio.create_task(replica.ended())
+        well = time.monotonic()
+        try:
+            while not ended.done():
+                if await replica.healthy(self._care.patience):
+                    well = time.monotonic()
+                elif time.monotonic() - well >= self._care.patience and not ended.done():
+                    return f"not healthy for {self._care.patience:g} s; its log: {replica.log}"
+                await asyncio.wait([ended], timeout=self._care.look)
+            return ended.result()
+        finally:
+            ended.cancel()
+
+    def _pause(self, member: _Member) -> float:
+        """Count a crash; return the seconds before the restart, 0 if there were too many lately."""
+        now = time.monotonic()
+        member.crashes.append(now)
+        while now - member.crashes[0] > self._care.within:
+            member.crashes.popleft()
+        count = len(member.crashes)
+        if count > self._care.crashes:
+            return 0.0
+        return min(self._care.longest_pause, self._care.first_pause * 2.0 ** (count - 1))
+
+    def _turn(self, member: _Member, *, up: bool, note: str) -> None:
+        member.up = up
+        self._note(member, note)
+        if self.on_change:
+            self.on_change(member.url, up)
+
+    def _note(self, member: _Member, note: str) -> None:
+        member.note = note
+        if self._progress:
+            self._progress(member.place.index, note)
+        if not self._listable:
+            return
+        try:
+            state.save(self._state())
+        except OSError as error:  # the list of pools is a service to the user; the run goes on without
+            self._listable = False
+            _log.warning("the pool is not listed: %s: %s", error.filename, error.strerror)
+
+    def _state(self) -> state.PoolState:
+        return state.PoolState(
+            name=self.name,
+            model=self.serve.name,
+            kind=self._kind,
+            uid=os.getuid(),
+            host=state.host(),
+            pid=os.getpid(),
+            started=state.identity(os.getpid()),
+            since=self._since,
+            replicas=[_listed(member) for member in self._members],
+        )
+
+
+def _listed(member: _Member) -> state.ReplicaState:
+    gpus, cores = (",".join(map(str, numbers)) for numbers in (member.place.gpus, member.place.cores))
+    session = member.replica.session if member.replica else None
+    return state.ReplicaState(
+        url=member.url,
+        place=f"GPU {gpus}" if gpus else f"cores {cores}" if cores else "",
+        log=str(member.log),
+        up=member.up,
+        note=member.note,
+        restarts=member.restarts,
+        pid=member.replica.pid if member.replica else None,
+        session=session,
+        started=state.identity(session) if session else None,
+    )
+
+
+def pool_name(model: str) -> str:
+    """Return what a pool of a model is called where nobody says otherwise."""
+    return re.sub(r"[^\w.-]+", "-", model.rpartition("/")[2]).strip(".-_")[:60] or "pool"
+
+
+def _free_port(taken: set[int]) -> int:
+    """Return a port that is free now and not in `taken`, and add it there."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        if port not in taken:
+            taken.add(port)
+            return port
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(f"port {port} cannot be used ({error.strerror}); take another --port") from None

@@ -1,0 +1,184 @@
+"""A local model on replicas of its own: placed and started when it is first needed, ended with the run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tandem.config import Serving
+from tandem.ledger import Role
+from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.tokens import TokenCounter
+from tandem.models.vllm.command import Serve, need_vllm
+from tandem.models.vllm.machine import GIB, find_machine
+from tandem.models.vllm.model import PooledModel
+from tandem.models.vllm.placement import Place, Wish, place, place_pair
+from tandem.models.vllm.pool import Pool, pool_name
+from tandem.models.vllm.size import size_of
+from tandem.paths import cache_dir
+from tandem.spec import ModelSpec
+
+
+class Site:
+    """The machine that the models of one engine share: they are placed together, since they take each other's room."""
+
+    def __init__(self) -> None:
+        self.wanted: Collection[Role] | None = None  # the roles that are called; None: all that joined
+        self._models: dict[Role, ServedModel] = {}
+        self._placed: dict[Role, tuple[Serve, list[Place]]] | None = None
+        self._placing = asyncio.Lock()
+        self._starting = asyncio.Lock()
+
+    def join(self, model: ServedModel, role: Role) -> None:
+        """Take in a model."""
+        self._models[role] = model
+
+    async def placed(self, role: Role) -> tuple[Serve, list[Place]]:
+        """Return how and where `role` is served. Raises UsageError where the machine has not what it takes."""
+        async with self._placing:
+            if self._placed is None:
+                self._placed = await asyncio.to_thread(self._place)
+        return self._placed[role]
+
+    def turn(self) -> Any:
+        """Return the lock to start under: on a shared card vLLM takes what the other allocates for its own."""
+        assert self._placed is not None
+        cards = [gpu for _, places in self._placed.values() for at in places for gpu in at.gpus]
+        return self._starting if len(set(cards)) < len(cards) else nullcontext()
+
+    def _place(self) -> dict[Role, tuple[Serve, list[Place]]]:
+        machine = find_machine()
+        roles: list[Role] = [
+            r for r in ("mentor", "intern") if r in self._models and r in (self.wanted or self._models)
+        ]
+        serves: dict[Role, Serve] = {}
+        wishes: list[Wish] = []
+        for role in roles:
+            model, serving = self._models[role], self._models[role].serving
+            serve = model.serve()
+            need_vllm(machine, serve.model)
+            size = size_of(serve, cpu=not machine.cards, parameters=model.spec.parameters)
+            serves[role] = serve if machine.cards else replace(serve, kv_cache_gib=size.cache / GIB)
+            wishes.append(Wish(role, serving.gpus, serving.tensor_parallel, serving.replicas, size))
+        found = place_pair(wishes[0], wishes[1], machine) if len(wishes) == 2 else [place(wishes[0], machine)]
+        return {role: (serves[role], places) for role, places in zip(roles, found, strict=True)}
+
+
+class ServedModel:
+    """A model on vLLM replicas that are started at the first `probe` and end at `aclose`, or with this process.
+
+    Calls raise what those of PooledModel do; a start may raise UsageError for a machine that is too small, and
+    EndpointError with vLLM's own reason.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        path: str | Path | Callable[[], Path],
+        *,
+        role: Role = "intern",
+        site: Site | None = None,
+        serving: Serving | None = None,
+        **options: Any,
+    ) -> None:
+        """Name the model.
+
+        path: a folder with a Transformers model, its id on the model hub, or what fetches the folder when first needed.
+        site: what it shares with the other role's model; a site of its own if None.
+        serving: GPUs, replicas and further options of vLLM.
+        options: for the OpenAIModel of each replica.
+        """
+        self.spec = spec
+        self.serving = serving or Serving()
+        self.address = f"vllm {spec.name if callable(path) else path} {' '.join(self.serving.vllm_args)}".strip()
+        self._path = path
+        self._role: Role = role
+        self._site = site or Site()
+        self._site.join(self, role)
+        self._options = options
+        self._pool: Pool | None = None
+        self._inner: PooledModel | None = None
+        self._guard = asyncio.Lock()
+
+    def serve(self) -> Serve:
+        """Return how the model is served; fetches weights that are not here yet."""
+        path = self._path() if callable(self._path) else self._path
+        serving = self.serving
+        return Serve(
+            str(path),
+            self.spec.name,
+            tensor_parallel=serving.tensor_parallel,
+            context=serving.context,
+            revision=self.spec.revision if isinstance(self._path, str) else None,
+            extra=serving.vllm_args,
+        )
+
+    async def complete(self, request: Request) -> Completion:
+        """Return the whole answer."""
+        return await gather(self.stream(request))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
+        async with aclosing((await self._started()).stream(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Return the longest beginning of `text` with at most `tokens` tokens."""
+        return self._counter().cut(text, tokens)
+
+    def count(self, text: str) -> int:
+        """Return how many tokens `text` has."""
+        return self._counter().count(text)
+
+    async def probe(self) -> ModelSpec:
+        """Start the replicas, wait until they serve, and return the completed specification."""
+        self.spec = await (await self._started()).probe()
+        return self.spec
+
+    async def aclose(self) -> None:
+        """End the replicas; calls in flight end with an EndpointError."""
+        async with self._guard:
+            inner, self._inner = self._inner, None
+            pool, self._pool = self._pool, None
+            if inner:
+                await inner.aclose()
+            if pool:
+                await pool.aclose()
+
+    def _counter(self) -> PooledModel | TokenCounter:
+        return self._inner or TokenCounter(self.spec.name, _tokenizer(self._path))
+
+    async def _started(self) -> PooledModel:
+        async with self._guard:
+            if self._inner is None:
+                serve, places = await self._site.placed(self._role)
+                folder = cache_dir() / "pools" / "logs" / f"{pool_name(serve.name)}-{os.getpid()}"
+                folder.mkdir(parents=True, exist_ok=True)
+                self._pool = pool = Pool(serve, places, folder)
+                async with self._site.turn():
+                    await pool.start()
+                self._inner = inner = PooledModel(
+                    self.spec,
+                    pool.urls,
+                    address=self.address,
+                    served_name=serve.name,
+                    tokenizer_path=_tokenizer(serve.model),
+                    **self._options,
+                )
+                pool.on_change = inner.set_up
+            return self._inner
+
+
+def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:
+    """Return the tokenizer's file where it lies here."""
+    file = None if callable(path) else Path(path).expanduser() / "tokenizer.json"
+    return file if file and file.is_file() else None
+
+
+__all__ = ["ServedModel", "Site"]

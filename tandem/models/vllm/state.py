@@ -1,0 +1,176 @@
+"""Which pools run on this machine: one small file for each under the cache, believed only while its processes live."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tandem.errors import UsageError
+from tandem.models.vllm import guard
+from tandem.paths import cache_dir
+
+Kind = Literal["run", "standing"]
+
+_PATIENCE = 2 * guard.GRACE  # seconds for a keeper to end its replicas
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+
+
+class ReplicaState(BaseModel):
+    """One replica. `session` is that of its processes, `started` the identity of the guard that leads it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str
+    place: str
+    log: str
+    up: bool = False
+    note: str = ""
+    restarts: int = 0
+    pid: int | None = None
+    session: int | None = None
+    started: str | None = None
+
+
+class PoolState(BaseModel):
+    """One pool: of a run, or `standing` until `tandem pool down`. `pid` is the process that keeps it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    model: str
+    kind: Kind
+    uid: int
+    host: str
+    pid: int
+    started: str | None
+    since: float
+    replicas: list[ReplicaState]
+
+
+def host() -> str:
+    """Return this machine's name, as a state has it."""
+    return socket.gethostname()
+
+
+def identity(pid: int) -> str | None:
+    """Return what tells a process from a later one with the same id, or None if there is no such process."""
+    process = guard.look(pid)
+    if process:
+        return f"{_boot()}/{process.started}"
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(pid, 0)  # a system without /proc: the id is all there is
+    except OSError:
+        return None
+    return "running"
+
+
+def pools_dir() -> Path:
+    """Return the folder of the states and of the standing pools' logs."""
+    return cache_dir() / "pools"
+
+
+def check_name(name: str) -> str:
+    """Return `name`; raises UsageError if it cannot name a pool."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot name a pool: letters, digits, '.', '_' and '-' only, at most 100")
+    return name
+
+
+def save(state: PoolState) -> None:
+    """Write a pool's state as a whole or not at all, for its owner only."""
+    folder = pools_dir()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd, new = tempfile.mkstemp(dir=folder, prefix=".state-")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(state.model_dump_json(indent=1) + "\n")
+        os.replace(new, _file(state.name))
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
+
+
+def remove(name: str) -> None:
+    """Forget a pool that has ended."""
+    _file(name).unlink(missing_ok=True)
+
+
+def load(name: str) -> PoolState | None:
+    """Return a pool that runs, or None. A state whose process is gone is cleaned: what is left of it is ended.
+
+    Raises UsageError for a pool of another user or machine, and for a file that is no state.
+    """
+    path = _file(check_name(name))
+    try:
+        owner, text = path.stat().st_uid, path.read_text(encoding="utf-8")
+        state = PoolState.model_validate_json(text)
+    except FileNotFoundError:
+        return None
+    except (ValidationError, UnicodeDecodeError):
+        raise UsageError(f"{path} is not a pool's state; delete it") from None
+    if owner != os.getuid() or state.uid != owner:
+        raise UsageError(f"the pool '{name}' belongs to user {owner}, not to you")
+    if state.host != host():
+        raise UsageError(f"the pool '{name}' runs on {state.host}; look after it there, or delete {path}")
+    if state.started is None or identity(state.pid) != state.started:
+        _clean(state)
+        return None
+    return state
+
+
+def load_all() -> tuple[list[PoolState], list[str]]:
+    """Return the pools that run here and are ours, by name, and what is to be said of the other files."""
+    found, said = [], []
+    for path in sorted(pools_dir().glob("*.json")):
+        try:
+            state = load(path.stem)
+        except UsageError as error:
+            said.append(str(error))
+            continue
+        if state:
+            found.append(state)
+    return found, said
+
+
+def end(pool: PoolState) -> None:
+    """End a standing pool, and wait until nothing is left of it. Raises UsageError for the pool of a run."""
+    if pool.kind != "standing":
+        raise UsageError(f"the pool '{pool.name}' belongs to a run (process {pool.pid}) and ends with it")
+    os.kill(pool.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE
+    while identity(pool.pid) == pool.started:
+        if time.monotonic() > deadline:
+            os.kill(pool.pid, signal.SIGKILL)  # its guards notice
+        time.sleep(0.05)
+    _clean(pool)
+
+
+def _clean(state: PoolState) -> None:
+    """End what a dead pool left, which is nothing unless its guards were killed as well, and forget it."""
+    for replica in state.replicas:
+        head, started = replica.session, replica.started or ""
+        # While it has a member, a session's number is not given away, except by a new start of the machine.
+        if head and started.startswith(f"{_boot()}/") and identity(head) in (None, started):
+            guard.kill_family(head)
+    remove(state.name)
+
+
+def _file(name: str) -> Path:
+    return pools_dir() / f"{name}.json"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
