@@ -22,6 +22,8 @@ class Serving(BaseModel):
     replicas: int | None = Field(default=None, ge=1)
     context: int | None = Field(default=None, ge=1)  # tokens
     vllm_args: tuple[str, ...] = ()
+    cores: int | None = Field(default=None, ge=1)  # of each replica on a Ray node without a GPU
+    ray: str | None = None  # a Ray cluster's address, or "local" for one of this run's own; None: without Ray
 
 
 class Settings(BaseModel):

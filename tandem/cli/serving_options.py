@@ -69,17 +69,17 @@ def serving_options(default: str) -> Callable[[Callable[..., Any]], Callable[...
 
 def take_serving(options: dict[str, Any]) -> None:
     """Put `mentor_serving` and `intern_serving` into a command's options, in place of those that say it."""
-    extra = tuple(options.pop("vllm_arg"))
+    shared = {"vllm_args": tuple(options.pop("vllm_arg")), "ray": options.pop("ray"), "cores": options.pop("ray_cores")}
     for role in ROLES:
-        options[f"{role}_serving"] = _serving(options, role, extra)
+        options[f"{role}_serving"] = _serving(options, role, shared)
 
 
-def _serving(options: dict[str, Any], role: str, extra: tuple[str, ...]) -> Serving:
+def _serving(options: dict[str, Any], role: str, shared: dict[str, Any]) -> Serving:
     from tandem.config import Serving
 
     return Serving(
         gpus=options.pop(f"{role}_gpus"),
         tensor_parallel=options.pop(f"{role}_tensor_parallel"),
         replicas=options.pop(f"{role}_replicas"),
-        vllm_args=extra,
+        **shared,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ class Serve:
     """How a model is served: `model` is a folder, a GGUF file or a hub id, `name` what requests call it.
 
     `context` is in tokens; `kv_cache_gib` is for the CPU. `extra` are further options of vLLM, which win over ours.
+    `host` is the address to listen at; where that is not this machine's own, `key` is asked of every request.
     """
 
     model: str
@@ -41,6 +42,8 @@ class Serve:
     eager: bool = False
     extra: tuple[str, ...] = ()
     revision: str | None = None
+    host: str = "127.0.0.1"
+    key: str = field(default="", repr=False)
 
     @property
     def path(self) -> Path | None:
@@ -66,7 +69,7 @@ def need_vllm(machine: Machine, model: str = "") -> None:
 
 
 def command(serve: Serve, place: Place, port: int) -> list[str]:
-    """Return the command that serves at 127.0.0.1:`port`.
+    """Return the command that serves at `serve.host` and `port`.
 
     ``vllm serve``, or vLLM's server module where that command does not work (it asks for the version of a package
     ``vllm``, which the CPU build is not). Raises UsageError for an option in `extra` that Tandem sets itself.
@@ -75,7 +78,7 @@ def command(serve: Serve, place: Place, port: int) -> list[str]:
         if name in _OURS:
             raise UsageError(f"Tandem sets {name} itself; leave it out of the options for vLLM")
     path = serve.path
-    arguments = ["--served-model-name", serve.name, "--host", "127.0.0.1", "--port", str(port)]
+    arguments = ["--served-model-name", serve.name, "--host", serve.host, "--port", str(port)]
     arguments += ["--max-logprobs", str(serve.max_logprobs), "--enable-prompt-tokens-details"]
     arguments += ["--enable-prefix-caching", "--disable-uvicorn-access-log", "--dtype", serve.dtype]
     if path is not None and path.suffix == ".gguf":  # both are also in the file, but read from there slowly and badly
@@ -102,8 +105,8 @@ def command(serve: Serve, place: Place, port: int) -> list[str]:
 
 
 def environment(serve: Serve, place: Place) -> dict[str, str]:
-    """Return what is added to the inherited environment of a replica; there is no key in it."""
-    added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": ""}  # an inherited key would close the replica to its own pool
+    """Return what is added to the inherited environment of a replica; the key in it is the pool's own, or empty."""
+    added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": serve.key}  # an inherited one would shut out the pool itself
     if serve.path is not None:
         added["HF_HUB_OFFLINE"] = "1"
     if place.gpus:

@@ -95,9 +95,20 @@ class Members:
         else:
             self._leave(member)
             self._down(member, "it is being restarted")
-            breaking = asyncio.get_running_loop().create_task(member.model.disconnect())
-            self._breaking.add(breaking)
-            breaking.add_done_callback(self._breaking.discard)
+            self._break(member.model)
+
+    def move(self, url: str, new: str, model: OpenAIModel) -> OpenAIModel:
+        """Put `model` at `new` in the place of a replica that is down, whose model is returned.
+
+        Raises UsageError for a URL that is not one of them.
+        """
+        member = next((m for m in self.all if m.url == url.rstrip("/")), None)
+        if member is None:
+            raise UsageError(f"{url} is no replica of this pool")
+        self._leave(member)
+        self._break(member.model)  # what still waits there goes elsewhere
+        old, member.url, member.model = member.model, new.rstrip("/"), model
+        return old
 
     async def aclose(self) -> None:
         """Stop the checks; who waits for a replica gets an error."""
@@ -108,6 +119,11 @@ class Members:
         self._changed()
         with contextlib.suppress(RuntimeError):  # of a loop that is gone
             await asyncio.gather(*checks, return_exceptions=True)
+
+    def _break(self, model: OpenAIModel) -> None:
+        breaking = asyncio.get_running_loop().create_task(model.disconnect())
+        self._breaking.add(breaking)
+        breaking.add_done_callback(self._breaking.discard)
 
     def _down(self, member: Member, why: str) -> None:
         if member.up:

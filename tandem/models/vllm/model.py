@@ -57,7 +57,9 @@ class PooledModel:
             raise UsageError("a pool needs one or more endpoints, each named once")
         self._spec = spec
         self._retries = retries
-        members = [Member(url, OpenAIModel(spec, base_url=url, **options)) for url in urls]
+        self._options = options
+        self._moved: list[OpenAIModel] = []
+        members = [Member(url, self._at(url)) for url in urls]
         self._members = Members(members, Router(slack), patience)
         self._first = members[0].model
         self.address = address or ", ".join(member.model.address for member in members)
@@ -160,10 +162,23 @@ class PooledModel:
         """
         self._members.set_up(url, up)
 
+    def replace_url(self, url: str, new: str) -> None:
+        """Take the word of whoever started the replicas that one which is down will be back at another URL.
+
+        `set_up` says when. Raises UsageError for a URL that is not one of them, or a new one that is.
+        """
+        if new.rstrip("/") in self.loads:
+            raise UsageError(f"{new} is a replica of this pool already")
+        model = self._at(new)
+        self._moved.append(self._members.move(url, new, model))
+
     async def aclose(self) -> None:
         """Close the connections; calls in flight end with an EndpointError."""
         await self._members.aclose()
-        await asyncio.gather(*(member.model.aclose() for member in self._members.all))
+        await asyncio.gather(*(model.aclose() for model in (*self._moved, *(m.model for m in self._members.all))))
+
+    def _at(self, url: str) -> OpenAIModel:
+        return OpenAIModel(self._spec, base_url=url, **self._options)
 
 
 class _Here(Backoff):

@@ -45,6 +45,7 @@ class Care:
 @dataclass(slots=True)
 class _Member:
     place: Place
+    host: str
     port: int
     log: Path
     replica: Replica | None = None
@@ -55,7 +56,7 @@ class _Member:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
 
 class Pool:
@@ -95,8 +96,8 @@ class Pool:
         self._fixed = bool(ports)
         taken: set[int] = set()
         self._members = [
-            _Member(place, ports[i] if ports else _free_port(taken), folder / f"replica-{place.index}.log")
-            for i, place in enumerate(places)
+            _Member(at, serve.host, port or _free_port(serve.host, taken), folder / f"replica-{at.index}.log")
+            for at, port in zip(places, ports or (0,) * len(places), strict=True)
         ]
         self._kind: state.Kind = "standing" if standing else "run"
         self._since = time.time()
@@ -123,7 +124,7 @@ class Pool:
         self._progress = progress
         if self._fixed:
             for member in self._members:
-                _check_free(member.port)
+                _check_free(member.host, member.port)
         starts = [asyncio.create_task(self._launch(member)) for member in self._members]
         try:
             await asyncio.gather(*starts)
@@ -152,7 +153,7 @@ class Pool:
         """Start one replica and wait for it; a free port that somebody else took meanwhile is changed for another."""
         for last in (*[False] * (_PORT_TRIES - 1), True):
             argv = command(self.serve, member.place, member.port)
-            replica = Replica(argv, environment(self.serve, member.place), member.port, member.log)
+            replica = Replica(argv, environment(self.serve, member.place), member.port, member.log, member.host)
             member.replica = replica
             try:
                 await replica.start()
@@ -164,7 +165,7 @@ class Pool:
                 if not error.port_taken or self._fixed or member.restarts or last:
                     where = f"replica {member.place.index} of {self.serve.name}"
                     raise EndpointError(f"{where} did not start: {error}") from None
-                member.port = _free_port({other.port for other in self._members})
+                member.port = _free_port(member.host, {other.port for other in self._members})
                 continue
             self._turn(member, up=True, note="ready")
             return
@@ -176,7 +177,7 @@ class Pool:
             why = await self._watch(member.replica)
             self._turn(member, up=False, note=why)
             await member.replica.stop()
-            while pause := self._pause(member):
+            while pause := pause_after(member.crashes, self._care):
                 _log.warning("%s went down and is restarted in %g s: %s", member.url, pause, why)
                 self._note(member, f"restarting in {pause:g} s: {why}")
                 await asyncio.sleep(pause)
@@ -205,17 +206,6 @@ class Pool:
             return ended.result()
         finally:
             ended.cancel()
-
-    def _pause(self, member: _Member) -> float:
-        """Count a crash; return the seconds before the restart, 0 if there were too many lately."""
-        now = time.monotonic()
-        member.crashes.append(now)
-        while now - member.crashes[0] > self._care.within:
-            member.crashes.popleft()
-        count = len(member.crashes)
-        if count > self._care.crashes:
-            return 0.0
-        return min(self._care.longest_pause, self._care.first_pause * 2.0 ** (count - 1))
 
     def _turn(self, member: _Member, *, up: bool, note: str) -> None:
         member.up = up
@@ -265,26 +255,36 @@ def _listed(member: _Member) -> state.ReplicaState:
     )
 
 
+def pause_after(crashes: deque[float], care: Care) -> float:
+    """Count a crash; return the seconds before the restart, 0 if there were too many lately."""
+    now = time.monotonic()
+    crashes.append(now)
+    while now - crashes[0] > care.within:
+        crashes.popleft()
+    count = len(crashes)
+    return 0.0 if count > care.crashes else min(care.longest_pause, care.first_pause * 2.0 ** (count - 1))
+
+
 def pool_name(model: str) -> str:
     """Return what a pool of a model is called where nobody says otherwise."""
     return re.sub(r"[^\w.-]+", "-", model.rpartition("/")[2]).strip(".-_")[:60] or "pool"
 
 
-def _free_port(taken: set[int]) -> int:
+def _free_port(host: str, taken: set[int]) -> int:
     """Return a port that is free now and not in `taken`, and add it there."""
     while True:
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
             port: int = free.getsockname()[1]
         if port not in taken:
             taken.add(port)
             return port
 
 
-def _check_free(port: int) -> None:
+def _check_free(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             raise UsageError(f"port {port} cannot be used ({error.strerror}); take another --port") from None

@@ -38,16 +38,19 @@ class Replica:
     """A server on a port of this machine, in a session of its own under a guard, which ends it when we end.
 
     The server inherits our environment (with `env` on top), but no API key: it has no use for one, and with
-    VLLM_API_KEY it would ask for it. `log` is appended to; only its owner may read it.
+    VLLM_API_KEY it would ask for it. `host` is the address of ours at which it listens.
+    `log` is appended to; only its owner may read it.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], port: int, log: Path) -> None:
-        self.url = f"http://127.0.0.1:{port}/v1"
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], port: int, log: Path, host: str = "127.0.0.1"
+    ) -> None:
+        self._origin = f"http://{host}:{port}"
+        self.url = f"{self._origin}/v1"
         self.pid: int | None = None
         self.log = log
         self._argv = list(argv)
         self._env = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")} | dict(env)
-        self._port = port
         self._begin = 0
         self._guard: subprocess.Popen[bytes] | None = None
         self._client: httpx.AsyncClient | None = None
@@ -189,7 +192,7 @@ class Replica:
         return self._client
 
     def _at(self, path: str) -> str:
-        return f"http://127.0.0.1:{self._port}{path}"
+        return f"{self._origin}{path}"
 
 
 def _first_line(pipe: IO[bytes]) -> bytes:

@@ -19,6 +19,7 @@ from tandem.models.vllm.machine import GIB, find_machine
 from tandem.models.vllm.model import PooledModel
 from tandem.models.vllm.placement import Place, Wish, place, place_pair
 from tandem.models.vllm.pool import Pool, pool_name
+from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of
 from tandem.paths import cache_dir
 from tandem.spec import ModelSpec
@@ -101,7 +102,7 @@ class ServedModel:
         self._site = site or Site()
         self._site.join(self, role)
         self._options = options
-        self._pool: Pool | None = None
+        self._pool: Pool | RayPool | None = None
         self._inner: PooledModel | None = None
         self._guard = asyncio.Lock()
 
@@ -156,6 +157,8 @@ class ServedModel:
 
     async def _started(self) -> PooledModel:
         async with self._guard:
+            if self._inner is None and self.serving.ray is not None:
+                await self._start_on_ray(self.serving.ray)
             if self._inner is None:
                 serve, places = await self._site.placed(self._role)
                 folder = cache_dir() / "pools" / "logs" / f"{pool_name(serve.name)}-{os.getpid()}"
@@ -173,6 +176,27 @@ class ServedModel:
                 )
                 pool.on_change = inner.set_up
             return self._inner
+
+    async def _start_on_ray(self, cluster: str) -> None:
+        serve, serving = await asyncio.to_thread(self.serve), self.serving
+        size = size_of(serve, cpu=True, parameters=self.spec.parameters)
+        self._pool = pool = RayPool(
+            replace(serve, kv_cache_gib=size.cache / GIB),  # for nodes without a GPU
+            serving.replicas,
+            cores=serving.cores,
+            address=None if cluster == "local" else cluster,
+        )
+        await pool.start()
+        # No await from here to the last line: a change meanwhile would be missed.
+        self._inner = inner = PooledModel(
+            self.spec,
+            pool.urls,
+            address=self.address,
+            served_name=serve.name,
+            tokenizer_path=_tokenizer(serve.model),
+            **{**self._options, "api_key_env": pool.api_key_env},
+        )
+        pool.on_change, pool.on_move = inner.set_up, inner.replace_url
 
 
 def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:

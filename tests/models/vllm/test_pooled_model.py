@@ -354,6 +354,25 @@ async def test_calls_leave_a_replica_that_fell_silent(stubs: list[Mortal]) -> No
     assert len(home.chats) == 2
 
 
+async def test_a_replica_that_comes_back_at_another_url(stubs: list[Mortal]) -> None:
+    first, second, third = stubs
+    first.script(Reply(tokens=WORDS, fault="stall", fault_after=4))
+    async with pool_of([first], SPEC, timeout=60.0) as model:
+        going = asyncio.create_task(call(model, ask()))
+        await first.until(lambda: bool(first.chats) and first.chats[0].sent == 4)
+        model.set_up(first.url, False)
+        model.replace_url(first.url, second.url)
+        model.set_up(second.url, True)
+        made, _ = await asyncio.wait_for(going, 5)
+        assert made.text == "".join(WORDS) and list(model.loads) == [second.url]
+        with pytest.raises(UsageError, match="no replica of this pool"):
+            model.replace_url(first.url, third.url)
+        with pytest.raises(UsageError, match="already"):
+            model.replace_url(second.url, second.url)
+        assert (await model.complete(ask("another"))).text == "".join(WORDS)
+    assert [len(stub.chats) for stub in stubs] == [1, 2, 0]
+
+
 async def test_closing_the_pool_ends_the_wait(stubs: list[Mortal]) -> None:
     async with pool_of(stubs[:1]) as model:
         model.set_up(stubs[0].url, False)

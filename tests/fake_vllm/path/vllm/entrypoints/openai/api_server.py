@@ -59,6 +59,7 @@ def main() -> None:
         threading.Timer(seconds, os._exit, (3,)).start()
     begun = time.monotonic()
     served = flag("--served-model-name")
+    key = os.environ.get("VLLM_API_KEY")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -70,6 +71,9 @@ def main() -> None:
                 "/metrics": METRICS + generated,
             }
             page = pages.get(self.path)
+            if key and self.path.startswith("/v1") and self.headers["Authorization"] != f"Bearer {key}":
+                self.send_error(401)
+                return
             sick = self.path == "/health" and str(os.getpid()) == str(now.get("sick"))
             self.send_response(404 if page is None else 503 if sick else 200)
             self.end_headers()
@@ -80,7 +84,7 @@ def main() -> None:
 
     print("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:00,  1.38s/it]", flush=True)
     time.sleep(behaviour.get("slow", 0.0))
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    ThreadingHTTPServer((flag("--host") or "127.0.0.1", port), Handler).serve_forever()
 
 
 main()

@@ -1,0 +1,125 @@
+"""One replica on a node of a Ray cluster: a pool of one, inside an actor, that tells what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tandem.errors import TandemError, UsageError
+from tandem.models.vllm.command import Serve
+from tandem.models.vllm.placement import SHARE, Place
+from tandem.models.vllm.pool import Care, Pool, pool_name
+from tandem.paths import cache_dir
+
+# A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
+Kind = Literal["note", "up", "down", "said", "failed"]
+Event = tuple[Kind, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a node is asked for: `cores` for a replica without GPUs, `here` if the model is a folder or file.
+
+    `env` is added to the environment of the server.
+    """
+
+    serve: Serve
+    index: int
+    cores: int | None
+    here: bool
+    env: Mapping[str, str]
+    care: Care
+
+
+class Node:
+    """The actor. The server's guard ends it with the actor's process, however that ends."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._events: list[Event] = []
+        self._new = asyncio.Event()
+        self._pool: Pool | None = None
+        self._start: asyncio.Task[None] | None = None
+
+    async def where(self) -> tuple[str, str]:
+        """Return the address of the node and Ray's id for it."""
+        import ray
+
+        return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+
+    async def news(self, seen: int) -> list[Event]:
+        """Return what happened after the first `seen` events; waits for it. The first call starts the server."""
+        if self._start is None:
+            self._start = asyncio.create_task(self._started())
+        while len(self._events) <= seen:
+            self._new.clear()
+            await self._new.wait()
+        return self._events[seen:]
+
+    async def stop(self) -> None:
+        """End the server; nothing of it is left afterwards."""
+        if self._start:
+            self._start.cancel()
+            await asyncio.gather(self._start, return_exceptions=True)
+        if self._pool:
+            await self._pool.aclose()
+
+    async def _started(self) -> None:
+        handler = _Said(self._tell)
+        logging.getLogger("tandem").addHandler(handler)
+        try:
+            self._pool = pool = await self._made()
+            await pool.start(lambda _, what: self._tell("note", what))
+        except TandemError as error:
+            self._tell("failed", str(error))
+        except OSError as error:
+            self._tell("failed", f"{error.filename}: {error.strerror}")
+
+    async def _made(self) -> Pool:
+        order = self._order
+        address, _ = await self.where()
+        serve = replace(order.serve, host=address)
+        if order.here and serve.path is None:
+            raise UsageError(f"there is no {serve.model}; put the model there, or on storage that all nodes share")
+        os.environ.update(order.env)
+        if order.cores:  # Ray counts cores and does not say which, so the threads are not bound to any
+            os.environ.update(VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS=str(order.cores))
+            place = Place(order.index)
+        else:
+            place = Place(order.index, gpus=_gpus(), memory=SHARE)
+        folder = cache_dir() / "pools" / "logs" / f"{pool_name(serve.name)}-ray-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Pool(serve, [place], folder, care=order.care, on_change=self._turned)
+
+    def _turned(self, url: str, up: bool) -> None:
+        self._tell("up" if up else "down", url)
+
+    def _tell(self, kind: Kind, text: str) -> None:
+        self._events.append((kind, text))
+        self._new.set()
+
+
+class _Said(logging.Handler):
+    """Hands on the pool's warnings, which would end in a file of the node."""
+
+    def __init__(self, tell: Callable[[Kind, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on one warning."""
+        self._tell("said", record.getMessage())
+
+
+def _gpus() -> tuple[int, ...]:
+    """Return the numbers of the cards that Ray gave to this actor."""
+    import ray
+
+    ids = [str(gpu) for gpu in ray.get_gpu_ids()]
+    if not all(gpu.isdigit() for gpu in ids):
+        raise UsageError("Ray knows the GPUs by names; start it there with numbers in CUDA_VISIBLE_DEVICES, or without")
+    return tuple(map(int, ids))
