@@ -55,6 +55,18 @@ def serving_options(default: str) -> Callable[[Callable[..., Any]], Callable[...
                 f"--{role}-replicas", type=click.IntRange(1), metavar="N", help="Default: what the GPUs give; else 1."
             ),
         ]
+    options += [
+        click.option(
+            "--ray",
+            is_flag=False,
+            flag_value="local",
+            metavar="[ADDRESS]",
+            help="Replicas as Ray actors, on the cluster at ADDRESS (auto: the one here) or one of this run's own.",
+        ),
+        click.option(
+            "--ray-cores", type=click.IntRange(1), metavar="N", help="Cores a replica on nodes without a GPU."
+        ),
+    ]
     options.append(
         click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; repeatable.")
     )
