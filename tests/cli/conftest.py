@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,3 +48,11 @@ def serve() -> Iterator[Callable[[Stub], Stub]]:
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         yield lambda stub: stack.enter_context(portal.wrap_async_context_manager(stub))
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let children hear Ctrl-C: tests that run in the background ignore it, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

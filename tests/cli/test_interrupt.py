@@ -8,21 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import Cli, dataset, script
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGINT to another process")
-
-
-@pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
-    """Let children hear Ctrl-C: tests that run in the background ignore it, and children inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="signals to another process"),
+    pytest.mark.usefixtures("heard"),
+]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

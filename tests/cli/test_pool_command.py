@@ -107,13 +107,14 @@ def test_a_model_that_does_not_start_says_why(cli: Cli, model: Fake, tmp_path: P
     assert log.is_file() and status(cli) == []
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_while_it_starts_leaves_nothing(model: Fake) -> None:
     model.behave(hang=True, children=[{"own": True}])
     argv = [sys.executable, "-m", "tandem", "pool", "up", str(model.folder)]
     starter = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     until(model.children)
     starter.send_signal(signal.SIGINT)
-    _, err = starter.communicate()
+    _, err = starter.communicate(timeout=60)
     assert starter.returncode == 130 and err.splitlines()[-1] == "tandem: interrupted"
     assert alive(model.processes()) == []
 
