@@ -280,7 +280,7 @@ async def test_nothing_is_lost_in_a_storm_of_faults(
     ledgers = {question: Ledger() for question in questions}
     lost: dict[str, EndpointError] = {}
     async with Stub(respond=chaos) as stub:
-        model = OpenAIModel(spec, base_url=stub.url, max_in_flight=48, timeout=0.4)
+        model = OpenAIModel(spec, base_url=stub.url, max_in_flight=48, timeout=2.0)
 
         async def one(question: str) -> None:
             made = Call(model, ask(question), "mentor", ledgers[question])
@@ -322,7 +322,7 @@ def agree(entry: Entry, seen: Seen, *, prompt_is_reported: bool) -> None:
     usage, billed = entry.usage, (seen.billed_prompt, seen.billed_completion)
     if seen.ended == "refused":
         assert usage == Usage()
-    elif seen.ended == "whole":
+    elif seen.ended == "whole" and "sent nothing" not in (entry.error or ""):  # else it was whole, and too late
         assert (usage.prompt, usage.completion, usage.source) == (*billed, "reported")
         assert (usage.worst_prompt, usage.worst) == billed
     else:

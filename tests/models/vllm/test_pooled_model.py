@@ -107,8 +107,9 @@ def agree(entries: list[Entry], chats: list[Seen]) -> None:
     """Hold the entries of one question against its requests, each against each."""
     sent = [e for e in entries if "cannot reach" not in (e.error or "")]
     for entry, seen in zip(sent, chats, strict=True):
-        assert bool(entry.error) == (seen.ended != "whole")
-        if seen.ended == "whole":
+        late = "sent nothing" in (entry.error or "")  # on a machine that has much to do a good answer may come too late
+        assert late or bool(entry.error) == (seen.ended != "whole")
+        if seen.ended == "whole" and not late:
             assert (entry.usage.prompt, entry.usage.completion) == (seen.billed_prompt, seen.billed_completion)
         else:
             assert entry.usage.completion <= seen.billed_completion <= entry.usage.worst
@@ -466,7 +467,7 @@ async def test_nothing_is_lost_in_a_storm_of_faults(
     questions = [f"Question {i}: what are the words of number {i}?" for i in range(150)]
     ledgers = {question: Ledger() for question in questions}
     lost: dict[str, EndpointError] = {}
-    async with pool_of(stubs, spec, max_in_flight=24, timeout=1.0) as model:
+    async with pool_of(stubs, spec, max_in_flight=24, timeout=3.0) as model:
 
         async def one(question: str) -> None:
             try:
