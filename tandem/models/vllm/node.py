@@ -12,8 +12,7 @@ from typing import Literal
 from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.placement import SHARE, Place
-from tandem.models.vllm.pool import Care, Pool, pool_name
-from tandem.paths import cache_dir
+from tandem.models.vllm.pool import Care, Pool, log_folder, pool_name
 
 # A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
 Kind = Literal["note", "up", "down", "said", "failed"]
@@ -91,8 +90,7 @@ class Node:
             place = Place(order.index)
         else:
             place = Place(order.index, gpus=_gpus(), memory=SHARE)
-        folder = cache_dir() / "pools" / "logs" / f"{pool_name(serve.name)}-ray-{os.getpid()}"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = log_folder(f"{pool_name(serve.name)}-ray-{os.getpid()}")
         return Pool(serve, [place], folder, care=order.care, on_change=self._turned)
 
     def _turned(self, url: str, up: bool) -> None:

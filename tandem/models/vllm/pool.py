@@ -270,6 +270,13 @@ def pool_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", model.rpartition("/")[2]).strip(".-_")[:60] or "pool"
 
 
+def log_folder(name: str) -> Path:
+    """Return the folder, made if need be, for the logs of a run's own replicas."""
+    folder = state.pools_dir() / "logs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _free_port(host: str, taken: set[int]) -> int:
     """Return a port that is free now and not in `taken`, and add it there."""
     while True:

@@ -18,10 +18,9 @@ from tandem.models.vllm.command import Serve, need_vllm
 from tandem.models.vllm.machine import GIB, find_machine
 from tandem.models.vllm.model import PooledModel
 from tandem.models.vllm.placement import Place, Wish, place, place_pair
-from tandem.models.vllm.pool import Pool, pool_name
+from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of
-from tandem.paths import cache_dir
 from tandem.spec import ModelSpec
 
 
@@ -157,27 +156,21 @@ class ServedModel:
 
     async def _started(self) -> PooledModel:
         async with self._guard:
-            if self._inner is None and self.serving.ray is not None:
-                await self._start_on_ray(self.serving.ray)
             if self._inner is None:
-                serve, places = await self._site.placed(self._role)
-                folder = cache_dir() / "pools" / "logs" / f"{pool_name(serve.name)}-{os.getpid()}"
-                folder.mkdir(parents=True, exist_ok=True)
-                self._pool = pool = Pool(serve, places, folder)
-                async with self._site.turn():
-                    await pool.start()
-                self._inner = inner = PooledModel(
-                    self.spec,
-                    pool.urls,
-                    address=self.address,
-                    served_name=serve.name,
-                    tokenizer_path=_tokenizer(serve.model),
-                    **self._options,
-                )
-                pool.on_change = inner.set_up
+                cluster = self.serving.ray
+                self._inner = await (self._on_site() if cluster is None else self._on_ray(cluster))
             return self._inner
 
-    async def _start_on_ray(self, cluster: str) -> None:
+    async def _on_site(self) -> PooledModel:
+        serve, places = await self._site.placed(self._role)
+        self._pool = pool = Pool(serve, places, log_folder(f"{pool_name(serve.name)}-{os.getpid()}"))
+        async with self._site.turn():
+            await pool.start()
+        inner = self._over(pool, serve)
+        pool.on_change = inner.set_up
+        return inner
+
+    async def _on_ray(self, cluster: str) -> PooledModel:
         serve, serving = await asyncio.to_thread(self.serve), self.serving
         size = size_of(serve, cpu=True, parameters=self.spec.parameters)
         self._pool = pool = RayPool(
@@ -188,15 +181,20 @@ class ServedModel:
         )
         await pool.start()
         # No await from here to the last line: a change meanwhile would be missed.
-        self._inner = inner = PooledModel(
+        inner = self._over(pool, serve, api_key_env=pool.api_key_env)
+        pool.on_change, pool.on_move = inner.set_up, inner.replace_url
+        return inner
+
+    def _over(self, pool: Pool | RayPool, serve: Serve, **own: Any) -> PooledModel:
+        """Return the model over replicas that run."""
+        return PooledModel(
             self.spec,
             pool.urls,
             address=self.address,
             served_name=serve.name,
             tokenizer_path=_tokenizer(serve.model),
-            **{**self._options, "api_key_env": pool.api_key_env},
+            **(self._options | own),
         )
-        pool.on_change, pool.on_move = inner.set_up, inner.replace_url
 
 
 def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:
