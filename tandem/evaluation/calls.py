@@ -18,7 +18,18 @@ from pydantic import ValidationError
 
 from tandem.errors import TandemError
 from tandem.evaluation.budget import Budget
-from tandem.evaluation.jsonl import BROKEN, EDITED, Damage, JsonlWriter, decode, is_intact, scan, set_aside
+from tandem.evaluation.jsonl import (
+    BROKEN,
+    EDITED,
+    Damage,
+    JsonlWriter,
+    decode,
+    is_intact,
+    name_damages,
+    scan,
+    set_aside,
+)
+from tandem.evaluation.store import CALLS
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import Model, Request
 from tandem.models.call import Recorder
@@ -26,8 +37,6 @@ from tandem.models.recorded import Recorded, digest, restored
 
 _log = logging.getLogger(__name__)
 
-CALLS = "calls.jsonl"
-_WARNINGS = 5  # damaged lines that are named
 _HEAD = re.compile(rb'\{"call":"(\d+)","event":"(\w+)","problem":("(?:[^"\\]|\\.)*")')
 _SPENT = re.compile(rb'"spent":([0-9.e+-]+)')
 LOST = "in flight when the run was killed: possibly paid for"
@@ -155,16 +164,11 @@ class Journal:
             if head[2] == b"end" and problem not in done:
                 self._index.setdefault(problem, []).append(line.offset)
         self.budget.spent = float(spent)
-        self._report(damages)
+        set_aside(damages)
+        for said in name_damages(damages):
+            _log.warning("%s", said)
         for number, (problem, raw) in begun.items():
             self._lose(number, problem, raw)
-
-    def _report(self, damages: list[Damage]) -> None:
-        set_aside(damages)
-        for damage in damages[:_WARNINGS]:
-            _log.warning("%s", damage)
-        if len(damages) > _WARNINGS:
-            _log.warning("%s: %d more lines are damaged like that", self.path, len(damages) - _WARNINGS)
 
     def _lose(self, number: str, problem: str, raw: bytes) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.engine import Tandem
 from tandem.insight import answer_messages, mentor_messages
-from tandem.ledger import Entry, Ledger, Usage
+from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import TEMPLATE
 from tandem.strategies.base import Planned
 from tandem.sufficiency.classifier import Card
@@ -25,14 +25,17 @@ def estimate(tandem: Tandem, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return tokens, US$ and TFLOPs at most, and likely ones of the mentor (None where nothing is known)."""
     ledger = Ledger()
     shares = _reach(tandem, tandem.card)
-    tokens, usd = 0.0, 0.0
+    tokens, usd, calls = 0.0, 0.0, tandem.calls
     for problem in problems:
-        for call in tandem.calls:
-            entry = _entry(tandem, problem, call, call.max_tokens)
-            ledger.entries.append(entry)
+        prompts: dict[tuple[Role, bool], int] = {}
+        for call in calls:
+            key = call.role, call.purpose == "insight"
+            if key not in prompts:
+                prompts[key] = _prompt(tandem, problem, *key)
+            ledger.entries.append(_entry(tandem, call, prompts[key], call.max_tokens))
             if shares is not None and call.role == "mentor":
                 written = _usual(tandem, call)
-                likely = _entry(tandem, problem, call, written)
+                likely = _entry(tandem, call, prompts[key], written)
                 tokens += shares.get(call.level, 1.0) * written
                 usd += shares.get(call.level, 1.0) * (likely.usd or 0.0)
     return {
@@ -71,12 +74,15 @@ def _usd(amount: float | None) -> str:
     return "no price (--prices FILE)" if amount is None else f"{amount:.2f}"
 
 
-def _entry(tandem: Tandem, problem: Problem, call: Planned, written: int) -> Entry:
-    model = tandem.model(call.role)
-    insight = call.purpose == "insight"
+def _prompt(tandem: Tandem, problem: Problem, role: Role, insight: bool) -> int:
+    model = tandem.model(role)
     messages = mentor_messages(problem, model.spec.insight_mode) if insight else answer_messages(problem)
-    prompt = sum(model.count(m.content) for m in messages) + TEMPLATE + call.read_tokens
-    usage = Usage(prompt=prompt, completion=written, source="bound")
+    return sum(model.count(m.content) for m in messages) + TEMPLATE
+
+
+def _entry(tandem: Tandem, call: Planned, prompt: int, written: int) -> Entry:
+    model = tandem.model(call.role)
+    usage = Usage(prompt=prompt + call.read_tokens, completion=written, source="bound")
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
 
 

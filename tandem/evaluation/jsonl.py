@@ -21,6 +21,7 @@ from tandem.evaluation.files import file_error
 _MARK = b'"crc32":"'
 _TAIL = len(_MARK) + 8 + len(b'"}')
 _BLOCK = 1 << 16
+_NAMED = 5  # damaged lines
 
 EDITED = "its checksum does not match"
 BROKEN = "it is not a JSON object"
@@ -226,6 +227,14 @@ def _last_piece(fd: int, size: int) -> tuple[int, bytes]:
             start += newline + 1
             break
     return start, os.pread(fd, size - start, start) if start < size else b""
+
+
+def name_damages(damages: Sequence[Damage]) -> list[str]:
+    """Return the sentences for the user: the first few damaged lines of one file, and how many more there are."""
+    said = [str(damage) for damage in damages[:_NAMED]]
+    if more := len(damages) - len(said):
+        said.append(f"{damages[0].path}: {more} more lines are damaged like that")
+    return said
 
 
 def set_aside(damages: Sequence[Damage]) -> None:

@@ -10,14 +10,13 @@ from typing import Any, Self
 
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.files import file_error, write_whole
-from tandem.evaluation.jsonl import Damage, JsonlWriter, decode, is_intact, scan, set_aside
+from tandem.evaluation.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, scan, set_aside
 from tandem.evaluation.lock import FolderLock, locked
 from tandem.evaluation.manifest import differences, name_differences
 from tandem.evaluation.statistics import Summary
 
 RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
 Record = dict[str, Any]
-_WARNINGS = 5  # lines that are named
 _NEEDED = {"problem", "correct", "error", "ledger"}
 
 
@@ -169,11 +168,7 @@ class RunStore:
                 damages.append(Damage.of(self.folder / RECORDS, line, str(error)))
         if self._lock:
             set_aside(damages)
-        self.warnings += map(str, damages[:_WARNINGS])
-        if len(damages) > _WARNINGS:
-            self.warnings.append(
-                f"{self.folder / RECORDS}: {len(damages) - _WARNINGS} more lines are damaged like that"
-            )
+        self.warnings += name_damages(damages)
         self._offsets = offsets
         return offsets
 
