@@ -205,7 +205,8 @@ class Collector:
             WHOLE: draft_signals(stats, ended=True)
         }
         rounded = {n: {k: round(v, 5) for k, v in s.items()} for n, s in signals.items()}
-        row = {"insight_tokens": tokens, "insight": insight, "signals": rounded}
+        kept = [[round(value, 4) for value in stat] for stat in stats]  # signals thought of later are made from them
+        row = {"insight_tokens": tokens, "insight": insight, "signals": rounded, "stats": kept}
         await self._keep(problem, level, (prefix or "") + call.text, counts | row | extra)
 
     async def _keep(self, problem: Problem, level: str, text: str, fields: Row) -> None:
@@ -225,7 +226,7 @@ class Collector:
         self.rows.append(row)
 
 
-_PRIVATE = ("text", "insight")  # holds problem text, or answers to it
+_PRIVATE = ("text", "insight", "stats")  # hold problem text, or answers to it, or are large
 
 
 def export(rows: Iterable[Row], path: Path) -> int:
