@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -74,8 +75,16 @@ def cli() -> None:
         raise UsageError(f".env: not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
 
+class _Said(logging.Handler):
+    """Prints what the package logs as this command's own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"tandem: {self.format(record)}", err=True)
+
+
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line: exit code 2 and one line for bad usage, 1 and one line for a failure, 130 for Ctrl-C."""
+    logging.getLogger("tandem").handlers[:] = [_Said()]
     try:
         code = cli.main(args=argv, prog_name="tandem", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

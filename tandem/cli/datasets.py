@@ -57,7 +57,8 @@ def list_datasets(as_json: bool) -> None:
     for row in rows:
         splits = ", ".join(row["splits"]) or "made on demand"
         here = ", ".join(split for split, found in row["splits"].items() if found["file"]) or _here(row)
-        table.add_row(*(Text(cell) for cell in (row["name"], row["task"], splits, here, row["title"])))
+        title = row["title"].partition(",")[0]  # `show` has all of it
+        table.add_row(*(Text(cell) for cell in (row["name"], row["task"], splits, here, title)))
     Console().print(table)
 
 
