@@ -59,6 +59,8 @@ class ModelSpec(BaseModel):
     logprobs: bool = True
     logprobs_mode: str = "raw"  # raw: before temperature; processed: after it
     continuation: Continuation | None = None  # None = not probed yet
+    # The endpoint takes and gives token ids, so that text is continued by them; the answers of a run do not turn on it.
+    token_ids: bool = Field(default=False, exclude=True)
     reasoning: bool = False  # hidden reasoning, max_completion_tokens, no temperature
     synthetic: bool = False  # the fake model
     revision: str | None = None

@@ -53,7 +53,9 @@ def pool() -> None:
 def up(model: str, **options: Any) -> None:
     """Start replicas of MODEL (a catalog name, a folder, a GGUF file, a hub id), which stay until `tandem pool down`.
 
-    The base URLs go to standard output. A replica that crashes is restarted.
+    The base URLs go to standard output. A replica that crashes, or does not answer its health check for 2 minutes, is
+    restarted; one that needs that more than 5 times in 30 minutes is given up, as `tandem pool status` then says, with
+    the path of its log.
     """
     from tandem.models.vllm import state
 

@@ -32,6 +32,11 @@ class Request:
     affinity: str = ""
 
     @property
+    def may_be_cut(self) -> bool:
+        """Whether its reader may leave before the end: an insight, or a draft, of which the log-probabilities tell."""
+        return self.purpose != "answer" or self.top_logprobs is not None
+
+    @property
     def prompt_bound(self) -> int:
         """Prompt tokens at most, whatever the tokenizer: none is shorter than a byte."""
         prefix = self.prefix or ""
@@ -74,6 +79,24 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     stats: Sequence[TokenStat] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model makes of a text that it only reads: its tokens as text, and statistics of all but the first."""
+
+    pieces: Sequence[str]
+    stats: Sequence[TokenStat]
+    usage: Usage
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """What a backend may add to Model: log-probabilities of a given text, at the price of one uncached prefill."""
+
+    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+        """Read `text` as it is, without a chat template, its first `max_tokens` tokens if given."""
+        ...
 
 
 @runtime_checkable
@@ -131,4 +154,15 @@ async def gather(stream: AsyncIterator[Delta]) -> Completion:
     )
 
 
-__all__ = ["TEMPLATE", "Attempt", "Completion", "Delta", "FinishReason", "Model", "Request", "gather"]
+__all__ = [
+    "TEMPLATE",
+    "Attempt",
+    "Completion",
+    "Delta",
+    "FinishReason",
+    "Model",
+    "Reading",
+    "Reads",
+    "Request",
+    "gather",
+]

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tandem.errors import EndpointError, UsageError
+from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ledger import Usage
-from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.spec import Architecture, Continuation, ModelSpec
 
@@ -127,6 +127,16 @@ class FakeModel:
         finally:
             if not ended:
                 self.aborted.append(request)
+
+    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+        """Return made-up statistics of a given text: the same words in the same place always get the same ones."""
+        if not self.script.logprobs:
+            raise CapabilityError(f"{self.spec.name} tells no log-probabilities of a prompt")
+        pieces = _TOKEN.findall(text)[:max_tokens]
+        reading = Rule(text="reading")
+        asked = Request(messages=(), purpose="probe", max_tokens=1, top_logprobs=top_logprobs)
+        stats = [stat for k, piece in enumerate(pieces[1:]) for stat in self._stats(asked, reading, k, piece)]
+        return Reading(pieces, stats, Usage(prompt=len(pieces), completion=1))
 
     def _stats(self, request: Request, rule: Rule, index: int, token: str) -> tuple[TokenStat, ...]:
         if not request.top_logprobs or not self.script.logprobs:

@@ -174,14 +174,28 @@ async def test_stats_are_those_of_each_tokens_log_probabilities(stub: Stub) -> N
 
 async def test_tokens_are_usage_differences_where_usage_is_continuous(stub: Stub) -> None:
     stub.script(Reply(tokens=("abc", "def"), weight=3))
-    deltas, _ = await read(model_at(stub), ask())
+    deltas, _ = await read(model_at(stub), ask(purpose="insight"))
     assert [d.tokens for d in deltas] == [3, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "continuous"),
+    [({}, False), ({"purpose": "insight"}, True), ({"top_logprobs": 5}, True)],
+    ids=["whole answer", "insight", "draft"],
+)
+async def test_usage_is_asked_for_as_it_goes_where_a_call_may_be_cut(
+    stub: Stub, changes: dict[str, Any], continuous: bool
+) -> None:
+    done = await model_at(stub).complete(ask(**changes))
+    options = stub.chats[0].body["stream_options"]
+    assert options == {"include_usage": True} | ({"continuous_usage_stats": True} if continuous else {})
+    assert (done.tokens, done.usage) == (4, Usage(prompt=12, completion=4))
 
 
 async def test_tokens_are_chunks_where_nothing_else_is_known(stub: Stub) -> None:
     stub.script(Reply(tokens=("abc", "", "def"), weight=3, refuses=("stream_options.continuous_usage_stats",)))
     stub.script(Reply(tokens=("abc", "", "def"), weight=3))
-    deltas, _ = await read(model_at(stub), ask())
+    deltas, _ = await read(model_at(stub), ask(purpose="insight"))
     assert [d.tokens for d in deltas] == [1, 1, 0]
     assert deltas[-1].usage is not None
     assert deltas[-1].usage.completion == 9
@@ -189,7 +203,7 @@ async def test_tokens_are_chunks_where_nothing_else_is_known(stub: Stub) -> None
 
 async def test_the_first_delta_of_continuous_usage_knows_the_prompt(stub: Stub) -> None:
     stub.default = SLOW
-    async with aclosing(model_at(stub).stream(ask())) as stream:
+    async with aclosing(model_at(stub).stream(ask(purpose="insight"))) as stream:
         first = await anext(stream)
     assert first.usage is not None
     assert first.usage.prompt == 12
@@ -207,8 +221,8 @@ async def test_usage_options_are_dropped_once_for_all(
 ) -> None:
     stub.default = Reply(refuses=refuses)
     model = model_at(stub, retries=0)
-    done = await model.complete(ask())
-    await model.complete(ask())
+    done = await model.complete(ask(purpose="insight"))
+    await model.complete(ask(purpose="insight"))
     assert done.usage.source == source
     assert done.usage.completion == 4
     assert done.usage.prompt > 0
@@ -627,7 +641,7 @@ async def test_probe_is_remembered(stub: Stub, tmp_path: Path, monkeypatch: pyte
     first = model_at(stub)
     await first.probe()
     await first.probe()
-    assert len(stub.seen) == 2  # the list and the chat; nothing for the second call
+    assert len(stub.seen) == 3  # the list, the chat, and whether it tells token ids; nothing for the second call
     assert (await model_at(stub).probe()) == first.spec
     assert len(stub.chats) == 1
     await model_at(stub, served_name="stub").probe()

@@ -44,7 +44,7 @@ async def stub() -> AsyncIterator[Stub]:
 
 
 def ask(question: str = QUESTION, **changes: Any) -> Request:
-    fields: dict[str, Any] = {"messages": (Message(role="user", content=question),), "purpose": "answer"}
+    fields: dict[str, Any] = {"messages": (Message(role="user", content=question),), "purpose": "insight"}
     return Request(**({"max_tokens": 64} | fields | changes))
 
 

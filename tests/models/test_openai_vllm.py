@@ -99,7 +99,9 @@ async def test_streaming_is_what_complete_returns(model: OpenAIModel) -> None:
 
 
 async def test_tokens_are_exact_without_log_probabilities(model: OpenAIModel) -> None:
-    done = await model.complete(ask("Write a line with an emoji \U0001f30d and a name like Zoë.", max_tokens=24))
+    done = await model.complete(
+        ask("Write a line with an emoji \U0001f30d and a name like Zoë.", purpose="insight", max_tokens=24)
+    )
     assert done.tokens == done.usage.completion
 
 

@@ -18,12 +18,14 @@ class Reply:
     `fault` strikes after `fault_after` tokens: "reset" (TCP reset), "cut" (end without a finish reason), "stall"
     (nothing more, connection open), "half-json", "error-event", "comments" (SSE comments for ever); by then `unsent`
     more tokens were written, which are billed and never arrive.
+    `pieces` is what the tokens' ids read as, where that is not their text: ids run ahead of text that is held back.
     `refuses` names request fields (`stream_options.continuous_usage_stats`, …) or `field=value` answered with 400.
     """
 
     tokens: tuple[str, ...] = ("Hello", ",", " world", "!")
     thinking: tuple[str, ...] = ()
     thinking_field: str = "reasoning_content"
+    pieces: tuple[str, ...] = ()
     top: tuple[tuple[float, ...], ...] | None = None
     logprobs: bool = True  # whether log-probabilities are given when asked for
     first_delay: float = 0.0

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from stub import sse
 from stub.reply import Reply
+from stub.tokens import Tokenizer
 
 _TICK = 0.01  # seconds between two looks at whether the client is still there
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
@@ -33,6 +34,7 @@ class Seen:
     status: int = 200
     billed_prompt: int = 0
     billed_completion: int = 0
+    prompt: str = ""  # what the model reads, where the server has a tokenizer
 
     @property
     def ended(self) -> Literal["whole", "cut", "refused"]:
@@ -51,6 +53,7 @@ class Stub:
     default: Reply = field(default_factory=Reply)
     replies: deque[Reply] = field(default_factory=deque)
     respond: Callable[[dict[str, Any]], Reply] | None = None
+    tokenizer: Tokenizer | None = None  # with one, there are /tokenize and /v1/completions too
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "stub", "object": "model"}])
     models_reply: Reply = field(default_factory=Reply)  # status, headers and error of /v1/models
     key: str | None = None  # the only key that is let in
@@ -72,6 +75,11 @@ class Stub:
     def chats(self) -> list[Seen]:
         """The chat requests, in order of arrival."""
         return [s for s in self.seen if s.path.endswith("/chat/completions")]
+
+    @property
+    def completions(self) -> list[Seen]:
+        """The completions of token ids, in order of arrival."""
+        return [s for s in self.seen if s.path == "/v1/completions"]
 
     def script(self, *replies: Reply) -> None:
         """Append replies for the next requests."""
@@ -130,7 +138,9 @@ class Stub:
             return await _send_json(
                 writer, reply.status, listed if reply.status == 200 else _error(reply), reply.headers
             )
-        if not path.endswith("/chat/completions"):
+        if self.tokenizer and path in ("/tokenize", "/detokenize"):
+            return await _send_json(writer, 200, self.tokenizer.serve(path, seen.body))
+        if not path.endswith("/chat/completions") and not (self.tokenizer and path == "/v1/completions"):
             return await _send_json(writer, 404, {"detail": "Not Found"})
         if self.allows is not None and self.in_flight >= self.allows:
             seen.status = self.beyond.status
@@ -149,8 +159,15 @@ class Stub:
             if _asks(body, name):
                 seen.status = 400
                 return await _send_json(writer, 400, {"error": {"message": f"Unsupported parameter: '{name}'"}})
-        if reply.continuation is not None and body.get("continue_final_message"):
+        if reply.continuation is not None and (body.get("continue_final_message") or "prompt" in body):
             reply = replace(reply, tokens=reply.continuation)
+        if self.tokenizer:
+            continued = bool(body.get("continue_final_message"))
+            seen.prompt = (
+                self.tokenizer.text(body["prompt"])
+                if "prompt" in body
+                else self.tokenizer.template(body["messages"], continued=continued)
+            )
         seen.status = reply.status
         if reply.status != 200:
             return await _send_json(writer, reply.status, _error(reply), reply.headers)
@@ -167,6 +184,8 @@ class Stub:
             await asyncio.sleep(reply.first_delay + reply.token_delay * len(reply.tokens))
             seen.sent, seen.finished = len(reply.tokens), True
             seen.billed_completion = len(reply.tokens) + reply.reasoning_tokens
+            if "prompt" in body:
+                return await _send_json(writer, 200, sse.whole_text(reply, self._ids(reply, seen)))
             return await _send_json(writer, 200, sse.whole(reply, body.get("model", ""), _wanted(reply, body)))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
@@ -183,7 +202,10 @@ class Stub:
         usage = "" if not (reply.usage and options.get("include_usage")) else "end"
         if usage and options.get("continuous_usage_stats") and reply.continuous:
             usage = "all"
-        frames, tail = sse.frames(reply, body.get("model", ""), _wanted(reply, body), usage)
+        ids = self._ids(reply, seen) if self.tokenizer and body.get("return_token_ids") else None
+        frames, tail = sse.frames(
+            reply, body.get("model", ""), _wanted(reply, body), usage, ids, chat="prompt" not in body
+        )
         clock = asyncio.get_running_loop().time
         due = clock() + reply.first_delay
         for index, frame in enumerate(frames):
@@ -205,6 +227,11 @@ class Stub:
         seen.finished, seen.billed_completion = True, sse.completion(reply)
         await writer.drain()
         return True
+
+    def _ids(self, reply: Reply, seen: Seen) -> sse.Ids:
+        assert self.tokenizer is not None
+        pieces = reply.pieces or (*reply.thinking, *reply.tokens)
+        return sse.Ids(tuple(self.tokenizer.ids(seen.prompt)), tuple(map(self.tokenizer.of, pieces)))
 
     async def _strike(self, reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         match reply.fault:
@@ -247,7 +274,8 @@ def _asks(body: dict[str, Any], name: str) -> bool:
 
 
 def _wanted(reply: Reply, body: dict[str, Any]) -> int | None:
-    return body.get("top_logprobs") if body.get("logprobs") and reply.logprobs else None
+    wanted = body.get("logprobs") if "prompt" in body else body.get("top_logprobs")
+    return wanted if body.get("logprobs") and reply.logprobs else None
 
 
 def _error(reply: Reply) -> dict[str, Any]:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from stub.reply import Reply
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The token ids of a prompt and of its answer's tokens, the thinking first."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
 
 
 def frame(text: str) -> bytes:
@@ -29,6 +38,16 @@ def _logprobs(reply: Reply, index: int, wanted: int) -> dict[str, Any]:
     return {"content": [{"token": token, "logprob": top[0], "bytes": None, "top_logprobs": tops}]}
 
 
+def _named_by_id(entry: dict[str, Any], token: int) -> dict[str, Any]:
+    """Return a token's log-probabilities as a completion has them: by name, and the drawn one beside the likeliest."""
+    tops = {f"token_id:{rank}": top["logprob"] for rank, top in enumerate(entry["top_logprobs"], start=100_000)}
+    return {
+        "tokens": [f"token_id:{token}"],
+        "token_logprobs": [entry["logprob"]],
+        "top_logprobs": [tops | {f"token_id:{token}": min(entry["logprob"], *tops.values())}],
+    }
+
+
 def _usage(reply: Reply, written: int, *, last: bool) -> dict[str, Any]:
     usage: dict[str, Any] = {
         "prompt_tokens": reply.prompt_tokens,
@@ -39,6 +58,12 @@ def _usage(reply: Reply, written: int, *, last: bool) -> dict[str, Any]:
         usage["prompt_tokens_details"] = {"cached_tokens": reply.cached_tokens}
         usage["completion_tokens_details"] = {"reasoning_tokens": reply.reasoning_tokens}
     return usage
+
+
+def whole_text(reply: Reply, ids: Ids) -> dict[str, Any]:
+    """Return a completion that is not streamed."""
+    choice = {"index": 0, "text": "".join(reply.tokens), "finish_reason": reply.finish, "token_ids": list(ids.answer)}
+    return {"object": "text_completion", "choices": [choice], "usage": _usage(reply, len(reply.tokens), last=True)}
 
 
 def whole(reply: Reply, model: str, wanted: int | None) -> dict[str, Any]:
@@ -60,20 +85,34 @@ def whole(reply: Reply, model: str, wanted: int | None) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def frames(reply: Reply, model: str, wanted: int | None, usage: str) -> tuple[tuple[bytes, ...], bytes]:
+def frames(
+    reply: Reply, model: str, wanted: int | None, usage: str, ids: Ids | None = None, *, chat: bool = True
+) -> tuple[tuple[bytes, ...], bytes]:
     """Return the HTTP chunks of a stream, one per token, and what ends it; built once for equal requests."""
 
-    def event(delta: dict[str, Any], count: int, finish: str | None = None, logprobs: Any = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    def event(
+        delta: dict[str, Any], count: int, finish: str | None = None, logprobs: Any = None, at: int | None = None
+    ) -> str:
+        choice: dict[str, Any] = {"index": 0, "logprobs": logprobs, "finish_reason": finish}
+        choice |= {"delta": delta} if chat else {"text": delta.get("content", "")}
         chunk = {"id": "stub", "object": "chat.completion.chunk", "created": 0, "model": model, "choices": [choice]}
+        if ids and at is not None:
+            choice["token_ids"] = [ids.answer[at]]
+        if ids and "role" in delta:
+            (chunk if chat else choice)["prompt_token_ids"] = list(ids.prompt)
         if usage == "all":
             chunk["usage"] = _usage(reply, count, last=False)
         return f"data: {json.dumps(chunk)}\n\n"
 
-    events = [event({reply.thinking_field: text}, (i + 1) * reply.weight) for i, text in enumerate(reply.thinking)]
+    events = [
+        event({reply.thinking_field: text}, (i + 1) * reply.weight, at=i) for i, text in enumerate(reply.thinking)
+    ]
     for index, text in enumerate(reply.tokens):
         logprobs = _logprobs(reply, index, wanted) if wanted else None
-        events.append(event({"content": text}, (len(reply.thinking) + index + 1) * reply.weight, logprobs=logprobs))
+        if logprobs and ids and not chat:
+            logprobs = _named_by_id(logprobs["content"][0], ids.answer[index])
+        at = len(reply.thinking) + index
+        events.append(event({"content": text}, (at + 1) * reply.weight, logprobs=logprobs, at=at))
     role = event({"role": "assistant", "content": ""}, 0)
     frames = [frame(e) for e in events]
     total = completion(reply)

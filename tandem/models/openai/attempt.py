@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tandem.ledger import Usage
@@ -17,16 +18,24 @@ from tandem.spec import Continuation, ModelSpec
 class Attempt:
     """One try: the request as it is sent, the reader of what comes back, and the usage that this makes.
 
-    `known` is the beginning of the answer that was handed out before and comes once more.
+    `known` is the beginning of the answer that was handed out before and comes once more. `prefix` are the ids of the
+    request's prefix, as far as they are known.
     """
 
     def __init__(self, request: Request, known: str, reader: StreamReader, count: Callable[[str], int]) -> None:
         self.request = request
         self.known = known
         self.reader = reader
+        self.prefix: Sequence[int] | None = None if request.prefix else ()
         self.began = time.monotonic()  # set anew when it is sent
         self._count = count
         self._prompt: int | None = None
+
+    @property
+    def ids(self) -> array[int] | None:
+        """The ids of the prefix and of all that came behind it; None where they are not known."""
+        came = self.reader.ids
+        return None if self.prefix is None or came is None else array("i", self.prefix) + came
 
     def ended(self) -> Usage:
         """Return the usage of a try that came to its end: as reported, else counted."""
@@ -68,8 +77,8 @@ class Attempt:
     def _counted(self) -> int:
         if self._prompt is None:
             prefix = self.request.prefix
-            texts = [*(m.content for m in self.request.messages), prefix if isinstance(prefix, str) else ""]
-            self._prompt = sum(self._count(text) for text in texts)
+            written = self._count(prefix) if isinstance(prefix, str) else len(prefix or ())
+            self._prompt = written + sum(self._count(m.content) for m in self.request.messages)
         return self._prompt
 
 
@@ -78,13 +87,15 @@ class Handed:
 
     A broken stream is taken up where it stopped by a model that continues text (`native`). Another one writes the
     answer once more, and the beginning that is known is left out; that is of no use where tokens are drawn by chance
-    (`repeats` is False).
+    (`repeats` is False). `ids` are the ids of the next try's prefix, where they are known.
     """
 
     def __init__(self, request: Request, *, native: bool, repeats: bool) -> None:
         self.tokens = 0
         self.inside = False  # the next try goes on within a thinking block
-        self._request = request
+        self.ids: array[int] | None = None
+        self.by_ids = True  # a prefix goes by its ids where the endpoint takes them
+        self.request = request
         self._native = native
         self._repeats = repeats
         self._texts: list[str] = []
@@ -94,7 +105,9 @@ class Handed:
         """Return the beginning of a call to a model."""
         sampling = request.sampling
         repeats = not spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
-        return cls(request, native=spec.continuation is Continuation.NATIVE, repeats=repeats)
+        # What is written behind a prefix of ids has no text that another try could be held against.
+        native = spec.continuation is Continuation.NATIVE and not isinstance(request.prefix, tuple)
+        return cls(request, native=native, repeats=repeats)
 
     def take(self, delta: Delta) -> None:
         """Note what is handed out."""
@@ -103,9 +116,14 @@ class Handed:
             self._texts.append(delta.text)
 
     @property
+    def text(self) -> str:
+        """What was handed out."""
+        return "".join(self._texts)
+
+    @property
     def full(self) -> bool:
         """Whether all tokens that were asked for are there."""
-        return self.tokens >= self._request.max_tokens
+        return self.tokens >= self.request.max_tokens
 
     @property
     def lost(self) -> bool:
@@ -114,7 +132,7 @@ class Handed:
 
     def next(self) -> tuple[Request, str]:
         """Return the next try's request, and the text with which its answer will begin once more."""
-        text, request = "".join(self._texts), self._request
+        text, request = self.text, self.request
         if not text or not self._native:
             return request, text
         prefix = request.prefix if isinstance(request.prefix, str) else ""
@@ -122,10 +140,12 @@ class Handed:
 
     def pause(self, failure: Failure, attempt: Attempt, backoff: Backoff) -> float:
         """Return the seconds to wait before the next try; raises `failure` where there is none."""
-        if attempt.request is not self._request and failure.status in (400, 422):
+        if attempt.request is not self.request and failure.status in (400, 422):
             self._native = False  # this text it does not continue (a template may drop its thinking)
             failure.retryable = True
         self.inside = self._native and attempt.reader.inside
+        if attempt.reader.started:
+            self.ids = attempt.ids
         if self.lost:
             raise failure
         return backoff.pause(failure)

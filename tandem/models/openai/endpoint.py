@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -67,6 +69,20 @@ class Endpoint:
         fields: Any = {"model": body["model"], "messages": [], "stream": body["stream"], "extra_body": body}
         return self._answer(turn, lambda c: c.chat.completions.with_streaming_response.create(**fields))
 
+    def completion(self, body: dict[str, Any], turn: Slot) -> Pieces:
+        """Send a completion of token ids: the context yields the bytes of the answer; leaving it ends the request."""
+        fields: Any = {"model": body["model"], "prompt": "", "stream": body["stream"], "extra_body": body}
+        return self._answer(turn, lambda c: c.completions.with_streaming_response.create(**fields))
+
+    async def beside(self, path: str, body: dict[str, Any]) -> Any:
+        """Send to a path beside `/v1` (vLLM has its tokenizer there), and return the JSON that comes back."""
+        async with self._answer(None, lambda c: _posted(c, self.base_url.removesuffix("/v1") + path, body)) as pieces:
+            answer = b"".join([piece async for piece in pieces])
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise Failure(f"{self.origin.where} answers {path} without JSON", status=501) from None
+
     def models(self, turn: Slot) -> Pieces:
         """Ask for the list of models: the context yields the bytes of the answer."""
         return self._answer(turn, lambda c: c.models.with_streaming_response.list())
@@ -85,20 +101,21 @@ class Endpoint:
 
     @asynccontextmanager
     async def _answer(
-        self, turn: Slot, send: Callable[[openai.AsyncOpenAI], Any]
+        self, turn: Slot | None, send: Callable[[openai.AsyncOpenAI], Any]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         self._connected()
         self._sent += 1
         client = self._clients[self._sent % len(self._clients)]
         try:
             async with send(client) as response, aclosing(response.http_response.aiter_bytes()) as pieces:
-                turn.let_in()
+                if turn:
+                    turn.let_in()
                 yield pieces
         except Exception as error:
             failure = from_exception(self.origin, error, self.timeout)
             if failure is None:
                 raise
-            if failure.status in _BUSY and failure.retryable:
+            if turn and failure.status in _BUSY and failure.retryable:
                 # A very long wait (a daily quota) is for each call to report, not for all to sit out.
                 turn.refused(failure.after if (failure.after or 0) <= LONGEST_WAIT else None)
             raise (self._gone() if self._closed else failure) from None
@@ -136,3 +153,11 @@ class Endpoint:
         if not (key := self.keys.key) and self.keys.own:
             raise MissingKeyError(f"{self.keys.advice} in the environment or in .env to use {self.origin.where}")
         return key or "none"  # most servers of one's own ask for no key
+
+
+@asynccontextmanager
+async def _posted(client: openai.AsyncOpenAI, url: str, body: dict[str, Any]) -> AsyncIterator[Any]:
+    """Send what the client has no method for; yield the answer as its streamed ones do."""
+    import httpx
+
+    yield SimpleNamespace(http_response=await client.post(url, cast_to=httpx.Response, body=body))

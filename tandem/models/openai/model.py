@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from tandem.errors import EndpointError
 from tandem.ledger import Role
-from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.openai.attempt import Attempt, Handed
-from tandem.models.openai.endpoint import Endpoint
+from tandem.models.openai.endpoint import Endpoint, Pieces
 from tandem.models.openai.errors import Backoff, Failure, stalled
-from tandem.models.openai.probe import probe, served_context
-from tandem.models.openai.request import Dialect, chat_body
+from tandem.models.openai.ids import REFUSED, Written, prompt_ids
+from tandem.models.openai.limiter import Slot
+from tandem.models.openai.probe import probe, served_context, served_weights
+from tandem.models.openai.reading import read_text
+from tandem.models.openai.request import Dialect, chat_body, completion_body
 from tandem.models.openai.stream import StreamReader
 from tandem.models.skip import skip
 from tandem.models.tokens import TokenCounter
 from tandem.spec import ModelSpec
+
+Send: TypeAlias = Callable[[Attempt, Slot], Awaitable[Pieces]]
 
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
@@ -71,6 +76,7 @@ class OpenAIModel:
         self._dialect = Dialect(usage="plain" if self._endpoint.keys.own else "continuous")
         self._retries = retries
         self._tokens = TokenCounter(self._served, tokenizer_path)
+        self._written = Written()
         self._probed = False
 
     async def complete(self, request: Request) -> Completion:
@@ -88,11 +94,12 @@ class OpenAIModel:
         """
         while True:
             dialect, (part, known) = self._dialect, handed.next()
-            body = chat_body(self.spec, self._served, part, dialect)
-            attempt = Attempt(part, known, self._reader(part, inside=handed.inside), self.count)
+            by_ids = part.prefix is not None and self.spec.token_ids and dialect.ids and handed.by_ids
+            send = self._by_ids(dialect, handed.ids) if by_ids else self._by_chat(part, dialect)
+            attempt = Attempt(part, known, self._reader(part, inside=handed.inside and not by_ids), self.count)
             broken: Failure | None = None
             try:
-                deltas = self._deltas(body, attempt)
+                deltas = self._deltas(send, attempt)
                 async with aclosing(skip(deltas, known) if known else deltas) as new:
                     async for delta in new:
                         handed.take(delta)
@@ -110,6 +117,12 @@ class OpenAIModel:
                 if narrower and not attempt.reader.started:
                     self._dialect = narrower  # found once, for all later calls; nothing was paid
                     continue
+                to_chat = by_ids and isinstance(part.prefix, str) and not attempt.reader.started
+                if to_chat and failure.status in REFUSED:
+                    handed.by_ids = False
+                    if failure.status not in (400, 422):
+                        self._dialect = replace(dialect, ids=False)
+                    continue
                 if not (handed.full and failure.retryable):
                     failed = attempt.failed(failure)
                     pause = handed.pause(failed, attempt, backoff)
@@ -117,8 +130,15 @@ class OpenAIModel:
                     await asyncio.sleep(pause)
                     continue
                 finish, usage = "length", attempt.cut()  # all is there, only its end was lost
+            if finish == "length":
+                self._written.keep(handed.request, handed.text, attempt.ids)
             yield Delta(finish_reason=finish, usage=usage)
             return
+
+    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+        """Read `text` without answering it, see `Reads`. Raises CapabilityError where the endpoint cannot."""
+        kept = text if max_tokens is None else self.cut(text, max_tokens)
+        return await read_text(self._endpoint, self.spec, self._served, kept, top_logprobs, Backoff(self._retries))
 
     def cut(self, text: str, tokens: int) -> str:
         """Return the longest beginning of `text` with at most `tokens` tokens, as well as they are known here."""
@@ -142,6 +162,10 @@ class OpenAIModel:
         """
         return await served_context(self._endpoint)
 
+    async def weights(self) -> str | None:
+        """Return what the endpoint calls the weights that it serves, None where it does not; raises as `check` does."""
+        return await served_weights(self._endpoint)
+
     async def disconnect(self) -> None:
         """Break the connections: calls in flight fail as if the endpoint had done it, and later ones connect anew."""
         await self._endpoint.disconnect()
@@ -154,17 +178,39 @@ class OpenAIModel:
         return StreamReader(
             self._endpoint.origin,
             vocabulary=self.spec.vocabulary,
-            logprobs=bool(request.top_logprobs),
+            logprobs=request.top_logprobs or 0,
             prefix=request.prefix if isinstance(request.prefix, str) else "",
             inside=inside,
         )
 
-    async def _deltas(self, body: dict[str, Any], attempt: Attempt) -> AsyncGenerator[Delta, None]:
+    def _by_chat(self, request: Request, dialect: Dialect) -> Send:
+        """Return what sends a try as a chat; raises CapabilityError as `chat_body` does."""
+        body = chat_body(self.spec, self._served, request, dialect)
+
+        async def send(attempt: Attempt, turn: Slot) -> Pieces:
+            return self._endpoint.chat(body, turn)
+
+        return send
+
+    def _by_ids(self, dialect: Dialect, known: Sequence[int] | None) -> Send:
+        """Return what sends a try as the ids of its messages and of its prefix; `known` may be those of the prefix."""
+
+        async def send(attempt: Attempt, turn: Slot) -> Pieces:
+            request = attempt.request
+            template, attempt.prefix = await prompt_ids(
+                self._endpoint, request, known if known is not None else self._written.find(request)
+            )
+            prompt = [*template, *attempt.prefix]
+            return self._endpoint.completion(completion_body(self.spec, self._served, request, dialect, prompt), turn)
+
+        return send
+
+    async def _deltas(self, send: Send, attempt: Attempt) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of one try."""
         endpoint, reader, timeout = self._endpoint, attempt.reader, self._endpoint.timeout
         async with endpoint.turn() as turn:
             attempt.began = heard = time.monotonic()
-            async with endpoint.chat(body, turn) as pieces:
+            async with await send(attempt, turn) as pieces:
                 async for data in pieces:
                     for delta in reader.feed(data):
                         # What is written once more is not handed out: the usage tells of it.

@@ -15,11 +15,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tandem.errors import EndpointError
+from tandem.models.base import Request
 from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Backoff, Failure
+from tandem.models.openai.ids import REFUSED, joins, prompt_ids
 from tandem.models.openai.request import CONTINUE
 from tandem.paths import cache_dir
 from tandem.spec import Continuation, ModelSpec
+from tandem.types import Message
 
 _KEPT = 7 * 24 * 3600  # seconds
 _SHOWN = 8  # names of served models in an error message
@@ -32,7 +35,10 @@ _MARK = ","
 
 
 class Findings(BaseModel):
-    """The result of the chat. `logprobs` is None where it was not asked. Never holds an address or a key."""
+    """What was found. `logprobs` is None where it was not asked. Never holds an address or a key.
+
+    A file of another version has other fields: it counts as none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +46,7 @@ class Findings(BaseModel):
     time: float
     continuation: Continuation
     logprobs: bool | None
+    token_ids: bool
 
 
 async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
@@ -55,7 +62,7 @@ async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
         path = _file(endpoint)
         findings = _load(path) or await _ask(endpoint, spec)
         _store(path, findings)
-        update["continuation"] = findings.continuation
+        update |= {"continuation": findings.continuation, "token_ids": findings.token_ids}
         if findings.logprobs is not None:
             update["logprobs"] = findings.logprobs
     if spec.reasoning:
@@ -71,6 +78,21 @@ async def served_context(endpoint: Endpoint, retries: int = 0) -> int | None:
     card = await _served_card(endpoint, retries)
     # What the server allows, not what the model could: vLLM is often started with less.
     return card.get("max_model_len") or card.get("context_length")
+
+
+async def served_weights(endpoint: Endpoint) -> str | None:
+    """Return what the list of models says of the weights behind the name (vLLM: a path or hub id), where it does.
+
+    The last part of it only, of a hub's folder the model's name, in lower case: machines keep weights in different
+    places. Raises as `served_context` does.
+    """
+    card = await _served_card(endpoint, _RETRIES)
+    root = str(card.get("root") or "").rstrip("/")
+    if root in ("", endpoint.origin.model):  # some servers have no more to say than the name
+        return None
+    parts = root.split("/")
+    hub = next((part.rpartition("--")[2] for part in parts if part.startswith("models--")), None)
+    return (hub or parts[-1]).lower()
 
 
 async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
@@ -139,12 +161,40 @@ async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
     reply = (message.get("reasoning_content") or message.get("reasoning") or "") + (message.get("content") or "")
     native = "continue_final_message" in body and reply.lstrip().startswith(_MARK)
     tokens = (choice.get("logprobs") or {}).get("content") or []
+    ids = not (spec.reasoning or endpoint.keys.own) and await _takes_ids(endpoint)
     return Findings(
         model=endpoint.origin.model,
         time=time.time(),
-        continuation=Continuation.NATIVE if native else Continuation.SECTIONS,
+        continuation=Continuation.NATIVE if native or ids else Continuation.SECTIONS,
         logprobs=None if spec.reasoning else bool(tokens and tokens[0].get("top_logprobs")),
+        token_ids=ids,
     )
+
+
+async def _takes_ids(endpoint: Endpoint) -> bool:
+    """Return whether the server has a tokenizer whose ids it takes as a prompt, and gives those of the answer."""
+    question = Request((Message(role="user", content=_QUESTION),), "answer", 4, prefix=_PARTIAL)
+    backoff = Backoff(_RETRIES)
+    while True:
+        try:
+            if not await joins(endpoint, question.messages, _PARTIAL):
+                return False
+            template, written = await prompt_ids(endpoint, question)
+            body: dict[str, Any] = {
+                "model": endpoint.origin.model,
+                "prompt": [*template, *written],
+                "max_tokens": question.max_tokens,
+                "temperature": 0.0,
+                "stream": False,
+                "return_token_ids": True,
+            }
+            async with endpoint.turn() as turn, endpoint.completion(body, turn) as pieces:
+                answer = b"".join([piece async for piece in pieces])
+            return bool(_choice(endpoint, answer).get("token_ids"))
+        except Failure as failure:
+            if failure.status in REFUSED:
+                return False
+            await backoff.wait(failure)
 
 
 def _choice(endpoint: Endpoint, answer: bytes) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""From a Request to the JSON of a chat completion, in the dialect that the endpoint was found to understand."""
+"""From a Request to the JSON of a chat or of a completion, in the dialect that the endpoint is found to understand."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,12 +19,13 @@ _NARROWER_USAGE: dict[str, Literal["plain", "none"]] = {"continuous": "plain", "
 class Dialect:
     """Options that servers differ in; each is dropped for good when the server answers 400 because of it.
 
-    `usage`: the report comes with every chunk (vLLM, SGLang), with the last one, or not at all. `effort` is the
-    lowest `reasoning_effort` of a model with hidden reasoning.
+    `usage`: the report comes with every chunk where that is of use (vLLM, SGLang), with the last one, or not at all.
+    `effort` is the lowest `reasoning_effort` of a model with hidden reasoning. `ids`: token ids are taken and given.
     """
 
     usage: Literal["continuous", "plain", "none"] = "continuous"
     effort: Literal["minimal", "low"] | None = "minimal"
+    ids: bool = True
 
     def narrower(self, complaint: str) -> Dialect | None:
         """Return the dialect without what the server complains of; None if it complains of something else."""
@@ -42,14 +44,50 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     Raises CapabilityError where the model cannot do what is asked: log-probabilities it does not give, a prefix it
     cannot continue, or a prefix of token ids.
     """
-    body: dict[str, Any] = {
+    body = _body(spec, served, request, dialect)
+    body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+    if request.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.prefix is not None:
+        _continue(body, spec, request.prefix)
+    return body
+
+
+def completion_body(
+    spec: ModelSpec, served: str, request: Request, dialect: Dialect, prompt: Sequence[int]
+) -> dict[str, Any]:
+    """Return the JSON of a streamed completion of token ids. Raises CapabilityError as `chat_body` does."""
+    body = _body(spec, served, request, dialect)
+    body["prompt"] = list(prompt)
+    if request.top_logprobs:
+        # By name, tokens that look alike (each the half of a character) would be one.
+        body |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+    return body
+
+
+def reading_body(served: str, text: str, top_logprobs: int) -> dict[str, Any]:
+    """Return the JSON of a completion of which only the prompt's log-probabilities matter (vLLM's extension)."""
+    return {
         "model": served,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-        "stream": True,
+        "prompt": text,
+        "stream": False,
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "prompt_logprobs": top_logprobs,
+        "return_token_ids": True,
     }
+
+
+def _body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:
+    """Return what both ways have in common."""
+    body: dict[str, Any] = {"model": served, "stream": True}
+    ids = spec.token_ids and dialect.ids and request.may_be_cut  # they cost the server a little at each token
+    if ids:
+        body["return_token_ids"] = True
     if dialect.usage != "none":
         body["stream_options"] = {"include_usage": True}
-        if dialect.usage == "continuous":
+        # It costs as much as ids do, and those tell the same.
+        if dialect.usage == "continuous" and request.may_be_cut and not ids:
             body["stream_options"]["continuous_usage_stats"] = True
     sampling = request.sampling
     if spec.reasoning:
@@ -65,19 +103,14 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
         body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = list(sampling.stop)
-    if request.top_logprobs:
-        if spec.reasoning or not spec.logprobs:
-            raise CapabilityError(f"'{spec.name}' gives no log-probabilities: choose another model to write drafts")
-        body["logprobs"] = True
-        body["top_logprobs"] = request.top_logprobs
-    if request.prefix is not None:
-        _continue(body, spec, request.prefix)
+    if request.top_logprobs and (spec.reasoning or not spec.logprobs):
+        raise CapabilityError(f"'{spec.name}' gives no log-probabilities: choose another model to write drafts")
     return body
 
 
 def _continue(body: dict[str, Any], spec: ModelSpec, prefix: str | tuple[int, ...]) -> None:
     if not isinstance(prefix, str):
-        raise CapabilityError(f"'{spec.name}': an endpoint continues text, not token ids")
+        raise CapabilityError(f"'{spec.name}': this endpoint continues text, not token ids")
     if spec.continuation is not Continuation.NATIVE:
         why = "was not probed for it" if spec.continuation is None else "cannot do it"
         raise CapabilityError(f"'{spec.name}' is to continue a partial answer and {why}")

@@ -1,8 +1,9 @@
-"""From the bytes of a streamed chat completion to deltas. Lines are parsed with `json` alone: no object per chunk."""
+"""From the bytes of a streamed chat, or completion, to deltas. Lines are parsed with `json`: no object per chunk."""
 
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,13 +21,15 @@ _BROKEN = {"error", "abort"}
 class StreamReader:
     """The state of one stream. `feed` it bytes as they come, then ask for `usage` and `finish` at its end.
 
+    `logprobs` is how many were asked for at each token.
+
     The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
     block that the answer's prefix has left open is not opened again. `inside`: that block came apart too, and the
     stream goes on within it.
     """
 
     def __init__(
-        self, origin: Origin, *, vocabulary: int | None, logprobs: bool, prefix: str = "", inside: bool = False
+        self, origin: Origin, *, vocabulary: int | None, logprobs: int, prefix: str = "", inside: bool = False
     ) -> None:
         self.tokens = 0
         self.started = False  # a delta has been handed out
@@ -37,6 +40,8 @@ class StreamReader:
         self._vocabulary = vocabulary
         self._logprobs = logprobs
         self._rest = b""
+        self._ids: array[int] | None = array("i")
+        self._prompt: int | None = None  # tokens, where the server gave their ids
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
         self._continuous = False
@@ -70,8 +75,15 @@ class StreamReader:
 
     @property
     def usage(self) -> Usage | None:
-        """The usage as the server last reported it."""
-        return None if self._usage is None else reported_usage(self._usage)
+        """The usage as the server last reported it, or as its token ids tell."""
+        if self._usage is not None:
+            return reported_usage(self._usage)
+        return None if self._prompt is None else Usage(prompt=self._prompt, completion=self.tokens, source="counted")
+
+    @property
+    def ids(self) -> array[int] | None:
+        """The ids of all tokens that came; None where the server does not give them."""
+        return self._ids
 
     def _event(self, payload: bytes) -> Delta | None:
         try:
@@ -96,40 +108,51 @@ class StreamReader:
             return None
         choice = choices[0]
         delta = choice.get("delta") or {}
+        given = chunk.get("prompt_token_ids") or choice.get("prompt_token_ids")
+        if given:
+            self._prompt = len(given)
         finish = choice.get("finish_reason")
         if delta.get("refusal") or (finish and self._finish not in _REFUSED):
             self._finish = finish if finish in _REFUSED else "refusal" if delta.get("refusal") else finish
-        content = delta.get("content") or ""
+        content = delta.get("content") or choice.get("text") or ""
         text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or "", content)
-        logprobs = (choice.get("logprobs") or {}).get("content")
-        tokens, stats = self._count(text, logprobs, usage, finish)
+        ids = choice.get("token_ids")
+        if ids and self._ids is not None:
+            self._ids.extend(ids)
+        elif text and not ids:
+            self._ids = None
+        logprobs = choice.get("logprobs")
+        stats = self._stats(logprobs) if logprobs and self._logprobs else []
+        counted = self._count(text, ids, usage, finish)
+        tokens = len(stats) or counted
         if not text and not tokens:
             return None
-        if self._logprobs and content and not logprobs:
+        if self._logprobs and content and not stats:
             raise CapabilityError(f"'{self._origin.model}' at {self._origin.where} sends no log-probabilities")
         self.tokens += tokens
         # A cut stream never sees the last report: the prompt's size goes out with the first delta.
-        early = reported_usage(usage) if self._continuous and not self.started and usage else None
+        early = self.usage if not self.started and (self._continuous or self._prompt is not None) else None
         return Delta(text, tokens, stats, None, early)
 
-    def _count(
-        self, text: str, logprobs: list[dict[str, Any]] | None, usage: dict[str, Any] | None, finish: str | None
-    ) -> tuple[int, list[TokenStat]]:
-        """Return the chunk's number of tokens and their statistics: by log-probabilities, usage, or one a chunk."""
+    def _count(self, text: str, ids: list[int] | None, usage: dict[str, Any] | None, finish: str | None) -> int:
+        """Return the chunk's number of tokens: by their ids, by the usage, or one a chunk."""
         if usage and (self._continuous or not finish):
             self._continuous = True
             total = usage.get("completion_tokens") or 0
             new, self._reported = total - self._reported, total
         else:
             new = 1 if text else 0
-        if not logprobs:
-            return max(new, 0), []
-        if not self._logprobs:
-            return len(logprobs), []
-        vocabulary = self._vocabulary
-        return len(logprobs), [
-            token_stat(t["logprob"], [top["logprob"] for top in t["top_logprobs"]], vocabulary) for t in logprobs
-        ]
+        return max(new, 0) if ids is None else len(ids)
+
+    def _stats(self, logprobs: dict[str, Any]) -> list[TokenStat]:
+        """Return the statistics of a chunk's tokens from the log-probabilities of a chat or of a completion."""
+        vocabulary, chat = self._vocabulary, logprobs.get("content")
+        if chat is not None:
+            return [token_stat(t["logprob"], [top["logprob"] for top in t["top_logprobs"]], vocabulary) for t in chat]
+        tokens = zip(logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
+        # The token drawn comes along where it is not among the k likeliest: it is not one of them.
+        tops = [(own, sorted(top.values(), reverse=True)[: self._logprobs]) for own, top in tokens]
+        return [token_stat(own, top, vocabulary) for own, top in tops]
 
     def _join(self, thinking: str, content: str) -> str:
         if thinking:

@@ -13,10 +13,11 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from tandem.errors import EndpointError, UsageError
-from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.tokens import TokenCounter
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
+from tandem.models.transformers.reading import read_text
 from tandem.models.transformers.worker import Job, Worker
 from tandem.spec import ModelSpec
 
@@ -97,6 +98,11 @@ class TransformersModel:
                     return
         finally:
             job.closed = True
+
+    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+        """Read `text` without answering it, see `Reads`. Raises UsageError for one that does not fit the context."""
+        worker, _ = await self._ready()
+        return await asyncio.to_thread(worker.aside, lambda loaded: read_text(loaded, text, top_logprobs, max_tokens))
 
     def cut(self, text: str, tokens: int) -> str:
         """Return the longest beginning of `text` with at most `tokens` of this model's tokens."""

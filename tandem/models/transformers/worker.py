@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tandem.errors import EndpointError, TandemError
 from tandem.ledger import Usage
@@ -22,6 +23,8 @@ _CPU = threading.Lock()  # mentor and intern in one process take turns: each pas
 _PORTION = {"cpu": 512}  # prompt tokens read in one pass
 _PORTION_ELSEWHERE = 2048
 _EXIT_SECONDS = 5.0  # a thread inside torch must not meet the interpreter's end
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,6 +98,19 @@ class Worker:
                 raise self._closed()
             self._waiting.append(job)
             self._changed.notify()
+
+    def aside(self, work: Callable[[Loaded], T]) -> T:
+        """Do something else with the loaded model, in the caller's thread, between two passes of the batch.
+
+        Raises EndpointError where it fails.
+        """
+        with self._turn:
+            try:
+                return work(self.loaded.result())
+            except TandemError:
+                raise
+            except Exception as error:
+                raise failure(error, self._name, 1) from error
 
     def stop(self, seconds: float | None = None) -> None:
         """End the thread after the current pass and wait for it; requests in flight get an error.

@@ -15,6 +15,7 @@ from tandem.models.vllm.machine import Machine
 from tandem.models.vllm.placement import Place
 
 CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, where nobody says otherwise
+CPU_BLOCK = 32  # tokens in a block of that cache; of vLLM's 128 a level finds too few again (benchmarks/probe.py)
 
 # What the pool relies on; given once more by the user it would lead requests astray.
 _OURS = {
@@ -98,15 +99,19 @@ def command(serve: Serve, place: Place, port: int) -> list[str]:
         arguments += ["--max-model-len", str(serve.context)]
     if serve.tensor_parallel > 1:
         arguments += ["--tensor-parallel-size", str(serve.tensor_parallel)]
-    if place.gpus and place.memory is not None:
-        arguments += ["--gpu-memory-utilization", f"{place.memory:g}"]
-    if serve.eager or not place.gpus:  # compiling takes minutes on a CPU
-        arguments.append("--enforce-eager")
+    arguments += _device(serve, place)
     model = str(path or serve.model)
     script = _script()
     if script is not None:
         return [str(script), "serve", model, *arguments, *serve.extra]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *arguments, *serve.extra]
+
+
+def _device(serve: Serve, place: Place) -> list[str]:
+    if not place.gpus:
+        return ["--enforce-eager", "--block-size", str(CPU_BLOCK)]  # compiling takes minutes on a CPU
+    share = [] if place.memory is None else ["--gpu-memory-utilization", f"{place.memory:g}"]
+    return [*share, *(["--enforce-eager"] if serve.eager else [])]
 
 
 def environment(serve: Serve, place: Place) -> dict[str, str]:

@@ -1,12 +1,21 @@
-"""What a server's log says: how far its start is, and why it failed."""
+"""What a server's log says: how far its start is, and why it failed; and how logs stay small and few."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+
+from tandem.models.vllm import state
 
 _TAIL = 256 * 1024  # bytes of a log that are read for a reason
 _LONGEST = 300  # characters of a reason
+_LARGEST = 32 << 20  # bytes of a log, and of what it had before, in FILE.old
+_RUNS, _DAYS = 30, 14  # a run's logs are removed when it is not among the last so many, or ended so long ago
 _DRESS = re.compile(r"^(?:\([^)]*\)\s*)?(?:(?:ERROR|CRITICAL|WARNING|INFO)\s+[\d-]+\s+[\d:.]+\s+\[[^\]]*\]\s*)?")
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt)\b(?::\s*\S.*)?$")
 _USAGE = re.compile(r"^\S+: error: .+")
@@ -58,3 +67,37 @@ def reason(log: Path, start: int = 0) -> str:
 
 def _short(line: str) -> str:
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def shorten(log: Path) -> bool:
+    """Move what a log holds to `FILE.old` if it is too large; return whether it was. Its writer must append.
+
+    A line that is written at that moment may be lost.
+    """
+    try:
+        if log.stat().st_size <= _LARGEST:
+            return False
+        old = os.open(log.with_name(f"{log.name}.old"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with log.open("rb") as file, os.fdopen(old, "wb") as before:
+            shutil.copyfileobj(file, before)
+        os.truncate(log, 0)
+    except OSError:  # a disk that is full, say; the next look may find it better
+        return False
+    return True
+
+
+def remove_old(folder: Path, keep: Collection[Path]) -> None:
+    """Remove the folders of logs in `folder` that are old or beyond the last ones, except `keep`.
+
+    A folder's name ends in the id of its process; while there is such a process, it stays too.
+    """
+    written: list[tuple[float, Path]] = []
+    for one in folder.iterdir():
+        with suppress(OSError):  # another run removes it too
+            written.append((max(file.stat().st_mtime for file in (one, *one.iterdir())), one))
+    oldest = time.time() - _DAYS * 24 * 3600
+    for place, (at, one) in enumerate(sorted(written, reverse=True)):
+        last = one.name.rpartition("-")[2]
+        runs = one in keep or (last.isdecimal() and state.identity(int(last)) is not None)
+        if not runs and (place >= _RUNS or at < oldest):
+            shutil.rmtree(one, ignore_errors=True)

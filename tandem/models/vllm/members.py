@@ -23,12 +23,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One replica. `restarting`: whoever started it said that it is down, and will say when it is back."""
+    """One replica. `restarting`: whoever started it said that it is down, and will say when it is back.
+
+    `gone`: they said that it will not be.
+    """
 
     url: str
     model: OpenAIModel
     up: bool = True
     restarting: bool = False
+    gone: bool = False
     load: int = 0  # open requests
     strikes: int = 0  # how often it went down since it last answered a request to its end
     why: str = ""  # it is down
@@ -85,9 +89,7 @@ class Members:
 
     def set_up(self, url: str, up: bool) -> None:
         """Take the word of whoever started the replicas. Raises UsageError for a URL that is not one of them."""
-        member = next((m for m in self.all if m.url == url.rstrip("/")), None)
-        if member is None:
-            raise UsageError(f"{url} is no replica of this pool")
+        member = self._named(url)
         member.restarting = not up
         if up:
             member.strikes = 0
@@ -97,14 +99,23 @@ class Members:
             self._down(member, "it is being restarted")
             self._break(member.model)
 
+    def give_up(self, url: str, why: str) -> None:
+        """Take the word of whoever started the replicas that one will not come back.
+
+        Nothing is waited for once that is said of all. Raises UsageError for a URL that is not one of them.
+        """
+        member = self._named(url)
+        member.gone, member.restarting = True, False
+        self._leave(member)
+        self._down(member, why)
+        self._break(member.model)
+
     def move(self, url: str, new: str, model: OpenAIModel) -> OpenAIModel:
         """Put `model` at `new` in the place of a replica that is down, whose model is returned.
 
         Raises UsageError for a URL that is not one of them.
         """
-        member = next((m for m in self.all if m.url == url.rstrip("/")), None)
-        if member is None:
-            raise UsageError(f"{url} is no replica of this pool")
+        member = self._named(url)
         self._leave(member)
         self._break(member.model)  # what still waits there goes elsewhere
         old, member.url, member.model = member.model, new.rstrip("/"), model
@@ -119,6 +130,12 @@ class Members:
         self._changed()
         with contextlib.suppress(RuntimeError):  # of a loop that is gone
             await asyncio.gather(*checks, return_exceptions=True)
+
+    def _named(self, url: str) -> Member:
+        member = next((m for m in self.all if m.url == url.rstrip("/")), None)
+        if member is None:
+            raise UsageError(f"{url} is no replica of this pool")
+        return member
 
     def _break(self, model: OpenAIModel) -> None:
         breaking = asyncio.get_running_loop().create_task(model.disconnect())
@@ -152,6 +169,8 @@ class Members:
             self._ask(loop)
             if up := [member for member in self.all if member.up]:
                 return up
+            if all(member.gone for member in self.all):
+                raise EndpointError(self._described(), usage=Usage())
             limit = self._patience if any(member.restarting for member in self.all) else min(GRACE, self._patience)
             left = began + limit - loop.time()
             if left <= 0:
@@ -172,7 +191,9 @@ class Members:
         """See to it that every replica that is down is asked, unless somebody will say when it is back."""
         for member in self.all:
             check = member.check
-            if not (member.up or member.restarting) and (check is None or check.done() or check.get_loop() is not loop):
+            if not (member.up or member.restarting or member.gone) and (
+                check is None or check.done() or check.get_loop() is not loop
+            ):
                 member.check = loop.create_task(self._checks(member))
 
     async def _checks(self, member: Member) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tandem.errors import EndpointError, TandemError, UsageError
 from tandem.ledger import Usage
-from tandem.models.base import Attempt, Completion, Delta, Request, gather
+from tandem.models.base import Attempt, Completion, Delta, Reading, Request, gather
 from tandem.models.openai import OpenAIModel
 from tandem.models.openai.attempt import Handed
 from tandem.models.openai.errors import Backoff, Failure
@@ -113,6 +113,12 @@ class PooledModel:
                 tried.clear()
                 await asyncio.sleep(pause)
 
+    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+        """Read `text` without answering it, on the least busy replica; see `Reads`."""
+        member = await self._members.choose(text, set())
+        with self._members.use(member):
+            return await member.model.read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
+
     def cut(self, text: str, tokens: int) -> str:
         """Return the longest beginning of `text` with at most `tokens` tokens, as well as they are known here."""
         return self._first.cut(text, tokens)
@@ -150,9 +156,24 @@ class PooledModel:
                     said = f"{first.url} serves '{spec.name}' with {name} {getattr(spec, name)}"
                     said += f", {other.url} with {getattr(its, name)}"
                     raise EndpointError(f"replicas of different models in one pool: {said}")
+        await self._same_weights([member for member, _ in specs])
+        spec = spec.model_copy(update={"token_ids": all(its.token_ids for _, its in specs)})
         self.spec = spec
         self._members.context = spec.context
         return spec
+
+    async def _same_weights(self, members: Sequence[Member]) -> None:
+        """Raise EndpointError where endpoints have different weights behind one name, as far as they say."""
+        if len(members) < 2:
+            return
+        weights = await asyncio.gather(*(member.model.weights() for member in members))
+        named = {name: member.url for member, name in zip(members, weights, strict=True) if name}
+        if len(named) > 1:
+            (its, first), (other, second) = list(named.items())[:2]
+            raise EndpointError(
+                f"replicas of different models in one pool: behind '{self._spec.name}', {first} has the weights {its}, "
+                f"{second} has {other}; if they are the same, serve them from folders of one name"
+            )
 
     def set_up(self, url: str, up: bool) -> None:
         """Take the word of whoever started the replicas that one is down and being restarted, or is back.
@@ -161,6 +182,14 @@ class PooledModel:
         for a URL that is not one of them.
         """
         self._members.set_up(url, up)
+
+    def give_up(self, url: str, why: str) -> None:
+        """Take the word of whoever started the replicas that one will not come back.
+
+        When that is said of all, calls raise EndpointError with the reasons, without waiting. Raises UsageError for a
+        URL that is not one of them.
+        """
+        self._members.give_up(url, why)
 
     def replace_url(self, url: str, new: str) -> None:
         """Take the word of whoever started the replicas that one which is down will be back at another URL.

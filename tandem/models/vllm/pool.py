@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import re
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,21 +16,29 @@ from pathlib import Path
 from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.command import Serve, command, environment
+from tandem.models.vllm.log import remove_old
 from tandem.models.vllm.placement import Place
+from tandem.models.vllm.ports import Port, check_free
 from tandem.models.vllm.replica import READY_SECONDS, Replica, ReplicaError
+from tandem.models.vllm.turns import Turns
 
 _PORT_TRIES = 3
 _NUMBERS = itertools.count(1)
 
 Progress = Callable[[int, str], None]  # a replica's index, and what it is at
 Change = Callable[[str, bool], None]  # a replica's URL, and whether it is up
+Lost = Callable[[str, str], None]  # a replica's URL, and why it is given up
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How a pool looks after its replicas; all times in seconds."""
+    """How a pool looks after its replicas; all times in seconds.
+
+    The defaults are judgements, not measurements: a server that answers nothing for two minutes has outlasted the
+    longest step of a large batch, and one that crashed six times in half an hour has a reason that stays.
+    """
 
     ready: float = READY_SECONDS  # for a start
     look: float = 5.0  # between two looks at a server's health
@@ -47,6 +54,7 @@ class _Member:
     place: Place
     host: str
     port: int
+    held: Port | None
     log: Path
     replica: Replica | None = None
     up: bool = False
@@ -62,8 +70,10 @@ class _Member:
 class Pool:
     """N replicas on this machine. Their URLs stay the same over restarts.
 
-    `on_change(url, up)` is called when a replica comes up or goes down. The pool is listed under `name` (see
-    `tandem.models.vllm.state`) from its start to its end.
+    A replica that crashes, or whose health page is silent for `care.patience`, is restarted after a pause that doubles
+    each time; with more than `care.crashes` of these within `care.within` it is given up, the others go on.
+    `on_change(url, up)` is called when a replica comes up or goes down, `on_lost(url, why)` when it is given up. The
+    pool is listed under `name` (see `tandem.models.vllm.state`) from its start to its end.
     """
 
     def __init__(
@@ -77,6 +87,7 @@ class Pool:
         standing: bool = False,
         care: Care | None = None,
         on_change: Change | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Plan the pool; nothing runs before `start`.
 
@@ -84,6 +95,7 @@ class Pool:
         name: what it is listed under. Default: the model's name with our process id.
         ports: one for each place; free ones if there are none.
         standing: whether it is there for other processes than this one.
+        turns: shared with other pools on the same cards, whose replicas then start one after the other.
 
         Raises UsageError for a number of ports that is not that of the places.
         """
@@ -92,13 +104,15 @@ class Pool:
         self.serve = serve
         self.name = state.check_name(name) if name else f"{pool_name(serve.name)}-{os.getpid()}-{next(_NUMBERS)}"
         self.on_change = on_change
+        self.on_lost: Lost | None = None
         self._care = care or Care()
         self._fixed = bool(ports)
-        taken: set[int] = set()
+        held = [None if ports else Port(serve.host) for _ in places]
         self._members = [
-            _Member(at, serve.host, port or _free_port(serve.host, taken), folder / f"replica-{at.index}.log")
-            for at, port in zip(places, ports or (0,) * len(places), strict=True)
+            _Member(at, serve.host, port.number if port else ports[i], port, folder / f"replica-{at.index}.log")
+            for i, (at, port) in enumerate(zip(places, held, strict=True))
         ]
+        self._turns = turns or Turns()
         self._kind: state.Kind = "standing" if standing else "run"
         self._since = time.time()
         self._listable = True
@@ -124,7 +138,7 @@ class Pool:
         self._progress = progress
         if self._fixed:
             for member in self._members:
-                _check_free(member.host, member.port)
+                check_free(member.host, member.port)
         starts = [asyncio.create_task(self._launch(member)) for member in self._members]
         try:
             await asyncio.gather(*starts)
@@ -146,29 +160,37 @@ class Pool:
         await asyncio.gather(*(replica.stop() for replica in self.replicas))
         for member in self._members:
             member.replica = None
+            if member.held:
+                member.held.release()
         if self._listable:
             state.remove(self.name)
 
     async def _launch(self, member: _Member) -> None:
         """Start one replica and wait for it; a free port that somebody else took meanwhile is changed for another."""
-        for last in (*[False] * (_PORT_TRIES - 1), True):
-            argv = command(self.serve, member.place, member.port)
-            replica = Replica(argv, environment(self.serve, member.place), member.port, member.log, member.host)
-            member.replica = replica
-            try:
-                await replica.start()
-                await replica.wait_ready(self._care.ready, lambda what: self._note(member, what), self.serve.name)
-            except BaseException as error:
-                await replica.stop()
-                if not isinstance(error, ReplicaError):
-                    raise
-                if not error.port_taken or self._fixed or member.restarts or last:
-                    where = f"replica {member.place.index} of {self.serve.name}"
-                    raise EndpointError(f"{where} did not start: {error}") from None
-                member.port = _free_port(member.host, {other.port for other in self._members})
-                continue
-            self._turn(member, up=True, note="ready")
-            return
+        async with self._turns.on(member.place.gpus):
+            for last in (*[False] * (_PORT_TRIES - 1), True):
+                try:
+                    await self._try(member)
+                    break
+                except ReplicaError as error:
+                    if not error.port_taken or not member.held or member.restarts or last:
+                        where = f"replica {member.place.index} of {self.serve.name}"
+                        raise EndpointError(f"{where} did not start: {error}") from None
+                    member.held.release()
+                    member.held = Port(member.host)
+                    member.port = member.held.number
+        self._turn(member, up=True, note="ready")
+
+    async def _try(self, member: _Member) -> None:
+        argv = command(self.serve, member.place, member.port)
+        replica = Replica(argv, environment(self.serve, member.place), member.port, member.log, member.host)
+        member.replica = replica
+        try:
+            await replica.start()
+            await replica.wait_ready(self._care.ready, lambda what: self._note(member, what), self.serve.name)
+        except BaseException:
+            await replica.stop()
+            raise
 
     async def _keep(self, member: _Member) -> None:
         """Watch one replica and restart it, until it is given up."""
@@ -190,6 +212,8 @@ class Pool:
             else:
                 _log.error("%s is given up after %d crashes: %s", member.url, len(member.crashes), why)
                 self._note(member, f"given up after {len(member.crashes)} crashes: {why}")
+                if self.on_lost:
+                    self.on_lost(member.url, f"given up after {len(member.crashes)} crashes: {why}")
                 return
 
     async def _watch(self, replica: Replica) -> str:
@@ -203,6 +227,7 @@ class Pool:
                 elif time.monotonic() - well >= self._care.patience and not ended.done():
                     return f"not healthy for {self._care.patience:g} s; its log: {replica.log}"
                 await asyncio.wait([ended], timeout=self._care.look)
+                replica.shorten_log()
             return ended.result()
         finally:
             ended.cancel()
@@ -271,27 +296,9 @@ def pool_name(model: str) -> str:
 
 
 def log_folder(name: str) -> Path:
-    """Return the folder, made if need be, for the logs of a run's own replicas."""
-    folder = state.pools_dir() / "logs" / name
+    """Return the folder, made if need be, for the logs of a run's own replicas; those of old runs are removed."""
+    logs = state.pools_dir() / "logs"
+    folder = logs / name
     folder.mkdir(parents=True, exist_ok=True)
+    remove_old(logs, keep=state.log_folders() | {folder})
     return folder
-
-
-def _free_port(host: str, taken: set[int]) -> int:
-    """Return a port that is free now and not in `taken`, and add it there."""
-    while True:
-        with socket.socket() as free:
-            free.bind((host, 0))
-            port: int = free.getsockname()[1]
-        if port not in taken:
-            taken.add(port)
-            return port
-
-
-def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UsageError(f"port {port} cannot be used ({error.strerror}); take another --port") from None

@@ -7,23 +7,23 @@ import itertools
 import logging
 import os
 import secrets
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from tandem.errors import EndpointError, MissingPackageError, UsageError
+from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import guard
+from tandem.models.vllm.cluster import ANSWER, SESSION, import_ray, last_line, silence
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.node import Node, Order
-from tandem.models.vllm.pool import Care, Change, Progress, pause_after
+from tandem.models.vllm.pool import Care, Change, Lost, Progress, pause_after
 
-_STORE = 100 << 20  # bytes for Ray's objects where we start it: nothing but short messages goes through it
 _STOP = guard.GRACE + 10.0  # seconds for a node to end its replica
 _TELL = 10.0  # seconds without room before that is said
 _AGAIN = 1.0  # seconds between two calls of an actor that is being restarted
+_HEAD = 3  # silent looks at the head, `ANSWER` apart, before it is given up: Ray ends our process a minute after
 _NUMBERS = itertools.count(1)
 
 Move = Callable[[str, str], None]  # a replica's URL, and the one at which it is from now on
@@ -47,10 +47,12 @@ class RayPool:
     """N replicas on the nodes of a Ray cluster, each in an actor; every node has Tandem, vLLM and the model.
 
     `on_change(url, up)` is called when a replica comes up or goes down, `on_move(old, new)` before it comes up at
-    another URL, on another node perhaps. The servers listen at their nodes' addresses and ask for a random key, which
-    this process has in the environment variable `api_key_env` between start and end. vLLM asks for it where it
-    answers prompts as OpenAI does, and not on every page, so the cluster's network must be trusted, as Ray itself
-    demands.
+    another URL, on another node perhaps, `on_lost(url, why)` when it is given up. The servers listen at their nodes'
+    addresses and ask for a random key, which this process has in the environment variable `api_key_env` between start
+    and end. vLLM asks for it under /v1 only: whoever reaches a node may read /metrics and use /tokenize, so the
+    cluster's network must be trusted, as Ray itself demands.
+
+    Without its head a cluster ends: then every replica is given up, and this process leaves it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RayPool:
         self.api_key_env = f"TANDEM_RAY_{next(_NUMBERS)}_API_KEY"
         self.on_change = on_change
         self.on_move = on_move
+        self.on_lost: Lost | None = None
         self._replicas = replicas
         self._kind, self._width = ("CPU", cores) if cores else ("GPU", serve.tensor_parallel)
         self._order = Order(self.serve, 0, cores, path is not None, dict(env or {}), care or Care())
@@ -88,6 +91,7 @@ class RayPool:
         self._keepers: list[asyncio.Task[None]] = []
         self._progress: Progress | None = None
         self._joined = False
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def urls(self) -> list[str]:
@@ -105,16 +109,17 @@ class RayPool:
         Raises MissingPackageError without Ray, UsageError if there is no cluster at the address or it has not what
         the replicas take, and EndpointError, with the server's own reason, if one does not start; then none is left.
         """
-        ray = _ray()
+        ray = import_ray()
         self._progress = progress
         try:
-            await asyncio.to_thread(_SESSION.join, ray, self._address)
+            await asyncio.to_thread(SESSION.join, ray, self._address)
             self._joined = True
             os.environ[self.api_key_env] = self.serve.key
             count = await asyncio.to_thread(self._count, ray)
             loop = asyncio.get_running_loop()
             self._members = [_Member(replace(self._order, index=i), loop.create_future()) for i in range(count)]
             self._keepers = [loop.create_task(self._keep(ray, member)) for member in self._members]
+            self._watch = loop.create_task(self._watch_head(ray.get_runtime_context().gcs_address))
             await asyncio.gather(*(member.first for member in self._members))
         except BaseException:
             await self.aclose()
@@ -123,6 +128,14 @@ class RayPool:
 
     async def aclose(self) -> None:
         """End every replica; nothing of them is left afterwards. A cluster that was there stays."""
+        watch, self._watch = self._watch, None
+        if watch:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        await self._release()
+        os.environ.pop(self.api_key_env, None)
+
+    async def _release(self) -> None:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -130,8 +143,25 @@ class RayPool:
         if self._joined:
             self._joined = False
             await asyncio.gather(*(self._end(member) for member in self._members))
-            await asyncio.to_thread(_SESSION.leave)
-        os.environ.pop(self.api_key_env, None)
+            await asyncio.to_thread(SESSION.leave)
+
+    async def _watch_head(self, address: str) -> None:
+        silent = 0
+        while silent < _HEAD:
+            await asyncio.sleep(ANSWER)
+            silent = 0 if await asyncio.to_thread(silence, address) is None else silent + 1
+        why = f"the head of the Ray cluster, {address}, no longer answers"
+        _log.error("%s; all replicas of %s are given up", why, self.serve.name)
+        for member in self._members:
+            member.up = False
+            if not member.first.done():
+                member.first.set_exception(EndpointError(f"replica {member.order.index} did not start: {why}"))
+            elif self.on_lost:
+                self.on_lost(member.url, why)
+        await asyncio.gather(*(self._stop(member) for member in self._members))  # what still runs hears us without it
+        for member in self._members:
+            member.actor = None  # it ends with the cluster
+        await self._release()
 
     def _count(self, ray: ModuleType) -> int:
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -165,13 +195,17 @@ class RayPool:
                     _log.error("%s is given up after %d crashes%s: %s", name, len(member.crashes), where, why)
                     if member.actor is not None:
                         ray.kill(member.actor, no_restart=True)  # its room is for others
+                    if self.on_lost:
+                        self.on_lost(member.url, f"given up after {len(member.crashes)} crashes: {why}")
                     return
                 _log.warning("%s went down%s and is restarted: %s", name, where, why)
                 await asyncio.sleep(pause)
         except ray.exceptions.RayError as error:
-            why = _last_line(error)
+            why = last_line(error)
             if member.first.done():
                 _log.error("%s is given up: %s", name, why)
+                if self.on_lost:
+                    self.on_lost(member.url, f"given up: {why}")
             else:
                 member.first.set_exception(EndpointError(f"{name} did not start: {why}"))
 
@@ -192,7 +226,9 @@ class RayPool:
         except TimeoutError:
             return f"no room in the Ray cluster within {member.order.care.ready:g} s"
         except ray.exceptions.RayActorError as error:
-            why = _last_line(error)
+            why = last_line(error)
+            if isinstance(error, ray.exceptions.ActorUnavailableError):  # says all that may be behind it, at length
+                why = "its worker or its node is gone (out of memory, perhaps)"
             if not settled:  # it is dead for good
                 member.actor = None
         return why
@@ -246,78 +282,21 @@ class RayPool:
             member.first.set_result(None)
 
     async def _end(self, member: _Member) -> None:
-        ray = _ray()
-        if member.actor is None:
-            return
+        await self._stop(member)
+        if member.actor is not None:
+            import_ray().kill(member.actor, no_restart=True)
+
+    async def _stop(self, member: _Member) -> None:
+        ray = import_ray()
         try:
-            if member.node:
+            if member.actor is not None and member.node:
                 async with asyncio.timeout(_STOP):
                     await member.actor.stop.remote()
         except (TimeoutError, ray.exceptions.RayActorError):  # its node is gone or silent
             pass
-        ray.kill(member.actor, no_restart=True)
-
-
-class _Session:
-    """This process's membership in a cluster, which it can have in one at a time; the last pool to leave ends it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pools = 0
-        self._ours = False
-        self._address: str | None = None
-
-    def join(self, ray: ModuleType, address: str | None) -> None:
-        """Join, or start a cluster on this machine. A membership that the caller's program has is used and kept."""
-        with self._lock:
-            if self._pools and address != self._address:
-                raise UsageError("two Ray clusters in one process are not possible; give both roles the same address")
-            if not ray.is_initialized():
-                self._init(ray, address)
-                self._ours = True
-            self._pools, self._address = self._pools + 1, address
-
-    def leave(self) -> None:
-        """Undo one `join`."""
-        with self._lock:
-            self._pools -= 1
-            if self._ours and not self._pools:
-                self._ours = False
-                _ray().shutdown()
-
-    def _init(self, ray: ModuleType, address: str | None) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if address is None:
-                ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
-            else:
-                ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"no Ray cluster at '{address}' can be joined" if address else "Ray cannot be started here"
-            raise UsageError(f"{where}: {_last_line(error)}") from None
-
-
-_SESSION = _Session()
-
-
-def _ray() -> ModuleType:
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise MissingPackageError("serving on several machines", "ray") from None
-    module: ModuleType = ray
-    return module
 
 
 def _listed(nodes: list[dict[str, Any]]) -> str:
     """Return the nodes with what each has in all."""
     has = ((node["NodeManagerAddress"], node["Resources"]) for node in nodes)
     return ", ".join(f"{at} ({of.get('CPU', 0):g} CPU, {of.get('GPU', 0):g} GPU)" for at, of in has) or "no node"
-
-
-def _last_line(error: Exception) -> str:
-    """Return the last line of Ray's long errors, which says most."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -16,7 +16,7 @@ import httpx
 
 from tandem.errors import EndpointError
 from tandem.models.vllm import guard
-from tandem.models.vllm.log import reason, stage
+from tandem.models.vllm.log import reason, shorten, stage
 
 READY_SECONDS = 600.0
 _LOOK = 0.25  # seconds between two looks at a process
@@ -110,6 +110,11 @@ class Replica:
         except httpx.HTTPError:
             return False
         return answer.status_code == httpx.codes.OK
+
+    def shorten_log(self) -> None:
+        """Begin the log anew if it has grown large, see `log.shorten`."""
+        if shorten(self.log):
+            self._begin = 0
 
     async def stop(self) -> None:
         """End the server and all that it started. Afterwards nothing of it is left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tandem.models.vllm.placement import Place, Wish, place, place_pair
 from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of
+from tandem.models.vllm.turns import Turns
 from tandem.spec import ModelSpec
 
 
@@ -32,7 +33,7 @@ class Site:
         self._models: dict[Role, ServedModel] = {}
         self._placed: dict[Role, tuple[Serve, list[Place]]] | None = None
         self._placing = asyncio.Lock()
-        self._starting = asyncio.Lock()
+        self.turns = Turns()  # mentor and intern may have the same cards
 
     def join(self, model: ServedModel, role: Role) -> None:
         """Take in a model."""
@@ -44,12 +45,6 @@ class Site:
             if self._placed is None:
                 self._placed = await asyncio.to_thread(self._place)
         return self._placed[role]
-
-    def turn(self) -> Any:
-        """Return the lock to start under: on a shared card vLLM takes what the other allocates for its own."""
-        assert self._placed is not None
-        cards = [gpu for _, places in self._placed.values() for at in places for gpu in at.gpus]
-        return self._starting if len(set(cards)) < len(cards) else nullcontext()
 
     def _place(self) -> dict[Role, tuple[Serve, list[Place]]]:
         machine = find_machine()
@@ -118,6 +113,16 @@ class ServedModel:
             extra=serving.vllm_args,
         )
 
+    @property
+    def urls(self) -> list[str]:
+        """Where the replicas serve, for other processes that share them; none before the first `probe`."""
+        return self._pool.urls if self._pool else []
+
+    @property
+    def api_key_env(self) -> str | None:
+        """The environment variable with the replicas' key, if they ask for one."""
+        return self._pool.api_key_env if isinstance(self._pool, RayPool) else None
+
     async def complete(self, request: Request) -> Completion:
         """Return the whole answer."""
         return await gather(self.stream(request))
@@ -163,11 +168,11 @@ class ServedModel:
 
     async def _on_site(self) -> PooledModel:
         serve, places = await self._site.placed(self._role)
-        self._pool = pool = Pool(serve, places, log_folder(f"{pool_name(serve.name)}-{os.getpid()}"))
-        async with self._site.turn():
-            await pool.start()
+        folder = log_folder(f"{pool_name(serve.name)}-{os.getpid()}")
+        self._pool = pool = Pool(serve, places, folder, turns=self._site.turns)
+        await pool.start()
         inner = self._over(pool, serve)
-        pool.on_change = inner.set_up
+        pool.on_change, pool.on_lost = inner.set_up, inner.give_up
         return inner
 
     async def _on_ray(self, cluster: str) -> PooledModel:
@@ -182,7 +187,7 @@ class ServedModel:
         await pool.start()
         # No await from here to the last line: a change meanwhile would be missed.
         inner = self._over(pool, serve, api_key_env=pool.api_key_env)
-        pool.on_change, pool.on_move = inner.set_up, inner.replace_url
+        pool.on_change, pool.on_move, pool.on_lost = inner.set_up, inner.replace_url, inner.give_up
         return inner
 
     def _over(self, pool: Pool | RayPool, serve: Serve, **own: Any) -> PooledModel:

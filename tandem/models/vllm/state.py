@@ -142,6 +142,19 @@ def load_all() -> tuple[list[PoolState], list[str]]:
     return found, said
 
 
+def log_folders() -> set[Path]:
+    """Return where pools that run have their logs; those of other machines with the same cache too."""
+    found: set[Path] = set()
+    for path in pools_dir().glob("*.json"):
+        try:
+            pool = PoolState.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            continue
+        if pool.host != host() or (pool.started and identity(pool.pid) == pool.started):
+            found.update(Path(replica.log).parent for replica in pool.replicas)
+    return found
+
+
 def end(pool: PoolState) -> None:
     """End a standing pool, and wait until nothing is left of it. Raises UsageError for the pool of a run."""
     if pool.kind != "standing":

@@ -159,7 +159,7 @@ def test_on_a_cpu_the_server_module_is_started_on_the_cores(installed: Callable[
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
         *("--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", "8001", "--max-logprobs", "20"),
         *("--enable-prompt-tokens-details", "--enable-prefix-caching", "--disable-uvicorn-access-log"),
-        *("--dtype", "auto", "--max-model-len", "2048", "--enforce-eager"),
+        *("--dtype", "auto", "--max-model-len", "2048", "--enforce-eager", "--block-size", "32"),
     ]
     common = {"VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": "", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}
     assert environment(serve, first[0]) == common | {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}

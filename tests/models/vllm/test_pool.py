@@ -18,6 +18,7 @@ from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.pool import Care, Pool
+from tandem.models.vllm.turns import Turns
 
 MakeFake = Callable[..., Fake]
 QUICK = Care(look=0.1, patience=0.6, first_pause=0.1, longest_pause=0.4, crashes=3, within=600.0)
@@ -137,17 +138,62 @@ async def test_one_that_crashes_again_and_again_is_given_up_and_the_other_goes_o
 ) -> None:
     served, changes = fake(), Changes()
     pool = Pool(served.serve, PLACES, tmp_path, care=QUICK, on_change=changes)
+    lost: list[tuple[str, str]] = []
+    pool.on_lost = lambda url, why: lost.append((url, why))
     await pool.start()
     served.behave(fail="RuntimeError: the card fell off the bus")
     assert pool.replicas[0].pid
     os.kill(pool.replicas[0].pid, signal.SIGKILL)
     note = await note_of(pool, 0, "given up")
     assert "given up after 4 crashes" in note and "RuntimeError: the card fell off the bus; its log" in note
-    assert "given up after 4 crashes" in caplog.text
+    assert "given up after 4 crashes" in caplog.text and lost == [(pool.urls[0], note)]
     assert len(served.servers()) == 2 + 3
     assert await health(pool.urls[1]) == 200
     assert changes.seen[2:] == [(pool.urls[0], False)]
     await pool.aclose()
+
+
+async def test_on_one_card_replicas_of_two_pools_start_one_after_the_other_then_too(
+    fake: MakeFake, tmp_path: Path
+) -> None:
+    served, turns, card = fake(slow=0.5), Turns(), Place(0, gpus=(0,), memory=0.45)
+    starts: list[int] = []  # when one came up
+    pools = [
+        Pool(served.serve, [card], tmp_path / name, care=QUICK, turns=turns, on_change=lambda _, up: up and come())
+        for name in ("mentor", "intern")
+    ]
+
+    def come() -> None:
+        starts.append(len(served.servers()))
+
+    await asyncio.gather(*(pool.start() for pool in pools))
+    assert starts == [1, 2]  # the second one began after the first one was up
+    for pool in pools:
+        assert pool.replicas[0].pid
+        os.kill(pool.replicas[0].pid, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while len(starts) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert starts == [1, 2, 3, 4]
+    await asyncio.gather(*(pool.aclose() for pool in pools))
+
+
+async def test_nobody_waits_for_a_start_on_another_card(fake: MakeFake, tmp_path: Path) -> None:
+    slow, quick, turns = fake(hang=True), fake(), Turns()
+    hanging = Pool(slow.serve, [Place(0, gpus=(0, 1))], tmp_path / "slow", care=QUICK, turns=turns)
+    starting = asyncio.create_task(hanging.start())
+    async with asyncio.timeout(20):
+        while not slow.servers():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    pools = [Pool(quick.serve, [Place(0, gpus=(card,))], tmp_path, care=QUICK, turns=turns) for card in (2, 1)]
+    await pools[0].start()
+    waiting = asyncio.create_task(pools[1].start())
+    await asyncio.sleep(0.3)
+    assert len(quick.servers()) == 1  # card 1 is the hanging one's
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await waiting
+    await asyncio.gather(*(pool.aclose() for pool in pools))
 
 
 async def test_a_free_port_that_somebody_took_is_changed_for_another(fake: MakeFake, tmp_path: Path) -> None:

@@ -374,6 +374,30 @@ async def test_a_replica_that_comes_back_at_another_url(stubs: list[Mortal]) -> 
     assert [len(stub.chats) for stub in stubs] == [1, 2, 0]
 
 
+async def test_when_all_replicas_are_given_up_nobody_waits(stubs: list[Mortal]) -> None:
+    for stub in stubs:
+        stub.default = Reply(tokens=WORDS, fault="stall", fault_after=4)
+    async with pool_of(stubs, patience=600.0, timeout=60.0) as model, asyncio.timeout(20):
+        open_calls = [asyncio.create_task(call(model, ask(f"q{i}"))) for i in range(6)]
+        while sum(len(stub.chats) for stub in stubs) < len(open_calls):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for stub in stubs[1:]:
+            model.give_up(stub.url, "given up after 6 crashes: the card fell off the bus")
+        # Theirs go on at the one that is left.
+        while len(stubs[0].chats) < len(open_calls):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        stubs[0].default = Reply(tokens=WORDS)
+        assert (await model.complete(ask("another"))).text == "".join(WORDS)
+        model.set_up(stubs[0].url, False)
+        model.give_up(stubs[0].url, "given up after 6 crashes: the card melted")
+        for made in [*open_calls, asyncio.create_task(call(model, ask("late")))]:
+            with pytest.raises(EndpointError, match=r"none of the 3 replicas is up: .*melted.*fell off") as caught:
+                await made
+            assert not caught.value.retryable
+        with pytest.raises(UsageError, match="no replica of this pool"):
+            model.give_up("http://elsewhere/v1", "")
+
+
 async def test_closing_the_pool_ends_the_wait(stubs: list[Mortal]) -> None:
     async with pool_of(stubs[:1]) as model:
         model.set_up(stubs[0].url, False)
@@ -387,8 +411,8 @@ async def test_closing_the_pool_ends_the_wait(stubs: list[Mortal]) -> None:
 # The probe
 
 
-def card(context: int, name: str = "stub") -> list[dict[str, Any]]:
-    return [{"id": name, "object": "model", "max_model_len": context}]
+def card(context: int, name: str = "stub", **more: Any) -> list[dict[str, Any]]:
+    return [{"id": name, "object": "model", "max_model_len": context, **more}]
 
 
 async def test_the_probe_completes_the_spec_for_all(stubs: list[Mortal]) -> None:
@@ -418,6 +442,33 @@ async def test_replicas_that_differ_are_refused(stubs: list[Mortal], models: lis
             await model.probe()
         assert str(stubs[1].port) in str(caught.value)
         assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("roots", "differ"),
+    [
+        (("/a/qwen-0.5b", "/b/qwen-0.5b/", "/c/qwen-0.5b"), False),
+        (("org/Qwen-0.5B", "/hub/models--org--Qwen-0.5B/snapshots/12ab", "/w/qwen-0.5b"), False),
+        (("/a/qwen-0.5b", "stub", None), False),  # two that do not say
+        (("/a/qwen-0.5b", "/a/qwen-0.5b", "/a/qwen-1.5b"), True),
+        (("org/base", "org/base-instruct", None), True),
+    ],
+)
+async def test_different_weights_behind_one_name_are_refused(
+    stubs: list[Mortal], roots: tuple[str | None, ...], differ: bool
+) -> None:
+    for stub, root in zip(stubs, roots, strict=True):
+        stub.models = card(2048, root=root) if root else card(2048)
+    async with pool_of(stubs) as model:
+        if not differ:
+            await model.probe()
+            return
+        with pytest.raises(
+            EndpointError, match=r"one pool: behind 'stub', http://\S+ has the weights .*, http"
+        ) as caught:
+            await model.probe()
+        names = [root.rpartition("/")[2] for root in roots if root]
+        assert all(f" {name}" in str(caught.value) for name in names) and not caught.value.retryable
 
 
 async def test_a_replica_that_is_down_at_the_start_may_come_later_if_it_is_the_same(stubs: list[Mortal]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,10 +116,11 @@ async def test_a_replica_on_each_node_with_a_key_and_nothing_is_left(fake: MakeF
 async def test_a_dead_node_and_room_that_comes_back(
     fake: MakeFake, cluster: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tandem.models.vllm.ray._TELL", 1.0)
     served, said = fake(), Said()
     pool = pool_of(served, cluster, 2, said)
     await pool.start()
+    monkeypatch.setattr("tandem.models.vllm.ray._TELL", 1.0)
+    caplog.clear()
     key, mortal = os.environ[pool.api_key_env], cluster.list_all_nodes()[1]
     lost = pool.nodes.index(mortal.node_id)
     gone, other = pool.urls[lost], pool.urls[1 - lost]
@@ -142,7 +144,7 @@ async def test_a_dead_node_and_room_that_comes_back(
 
 @pytest.mark.slow
 async def test_a_killed_worker_takes_its_server_along_and_a_killed_server_comes_back(
-    fake: MakeFake, cluster: Any, caplog: pytest.LogCaptureFixture
+    fake: MakeFake, cluster: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     served, said = fake(children=[{"own": True}]), Said()
     pool = pool_of(served, cluster, 1, said)
@@ -159,6 +161,7 @@ async def test_a_killed_worker_takes_its_server_along_and_a_killed_server_comes_
         await said.reach(5)
     assert said.seen[3:] == [(again, False), (again, True)] and "is restarted in 0.2 s" in caplog.text
     await pool.aclose()
+    assert capfd.readouterr().out == ""  # what a command prints there may be JSON
     assert alive(served.processes()) == []
 
 
@@ -206,10 +209,37 @@ async def test_what_the_cluster_has_not_and_what_does_not_start(fake: MakeFake, 
 
 
 @pytest.mark.slow
-async def test_no_cluster_at_the_address(fake: MakeFake) -> None:
+async def test_no_cluster_at_the_address(fake: MakeFake, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(UsageError, match="no Ray cluster at 'auto' can be joined"):
         await RayPool(fake().serve, 1, cores=1, address="auto").start()
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        dead = f"127.0.0.1:{gone.getsockname()[1]}"
+    async with asyncio.timeout(60):  # Ray itself would try for a quarter of an hour
+        with pytest.raises(UsageError, match=f"no Ray cluster at '{dead}' .* nothing answers at .*refused"):
+            await RayPool(fake().serve, 1, cores=1, address=dead).start()
+
+
+@pytest.mark.slow
+async def test_a_cluster_whose_head_dies_is_left_and_its_replicas_are_given_up(
+    fake: MakeFake, cluster: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    import ray
+
+    served, said = fake(), Said()
+    pool = pool_of(served, cluster, 2, said)
+    lost: list[tuple[str, str]] = []
+    pool.on_lost = lambda url, why: lost.append((url, why))
+    await pool.start()
+    os.kill(cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while ray.is_initialized():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert sorted(url for url, _ in lost) == sorted(pool.urls)
+    assert all("the head of the Ray cluster" in why and "no longer answers" in why for _, why in lost)
+    assert caplog.text.count("no longer answers; all replicas of m are given up") == 1
+    await pool.aclose()
+    until(lambda: alive(served.processes()) == [])
 
 
 @pytest.mark.slow

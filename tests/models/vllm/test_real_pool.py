@@ -23,13 +23,14 @@ from tandem.ledger import Ledger
 from tandem.models.base import Request
 from tandem.models.call import Call
 from tandem.models.fake import FakeModel
+from tandem.models.vllm.command import CPU_BLOCK
 from tandem.models.vllm.served import ServedModel
 from tandem.spec import Continuation, ModelSpec
 from tandem.types import Message, Problem
 
 pytestmark = [pytest.mark.vllm, pytest.mark.weights, pytest.mark.timeout(900)]
 
-BLOCK = 128  # tokens of vLLM's cache blocks on the CPU
+BLOCK = CPU_BLOCK
 LEVELS = [level for level in parse_ladder("none,low=60,medium=140,high=300") if level.tokens is not None]
 INSIGHT = (
     "Goal: find the total.\nPlanning: add what is bought in each of the three shops, then take off what is returned.\n"
@@ -99,6 +100,23 @@ async def test_generation_log_probabilities_and_continuation(pool: ServedModel) 
     begun = call.text[: len(call.text) // 2]
     rest = await read(pool, ask("Name three colours.", prefix=begun))
     assert rest.text and not rest.text.startswith(begun)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_text_is_continued_by_ids_as_if_it_had_never_been_cut(pool: ServedModel) -> None:
+    assert pool.spec.token_ids
+    request = ask(
+        "Name three animals and say where each of them lives.", purpose="insight", max_tokens=48, affinity="x"
+    )
+    whole = await read(pool, request)
+    cuts = [await read(pool, replace(request, max_tokens=n)) for n in (7, 20, 33)]
+    same = 0
+    for cut in cuts:
+        rest = await read(pool, replace(request, prefix=cut.text, max_tokens=48 - cut.tokens))
+        same += (cut.text + rest.text, cut.tokens + rest.tokens) == (whole.text, 48)
+        assert cut._usage is not None and rest._usage is not None
+        assert rest._usage.prompt == cut._usage.prompt + cut.tokens  # not a token more or less than was written
+    assert same  # not each: a prompt that is read is rounded otherwise than tokens that are written
 
 
 @pytest.mark.asyncio(loop_scope="module")

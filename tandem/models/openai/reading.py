@@ -1,0 +1,61 @@
+"""Log-probabilities of a given text from a server that tells those of the prompt (vLLM, its `prompt_logprobs`).
+
+Such a pass goes round vLLM's prefix cache and needs memory for the scores of every position: few at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tandem.errors import CapabilityError
+from tandem.ledger import Usage
+from tandem.models.base import Reading
+from tandem.models.logprobs import token_stat
+from tandem.models.openai.endpoint import Endpoint
+from tandem.models.openai.errors import Backoff, Failure
+from tandem.models.openai.request import reading_body
+from tandem.spec import ModelSpec
+
+
+async def read_text(
+    endpoint: Endpoint, spec: ModelSpec, served: str, text: str, top_logprobs: int, backoff: Backoff
+) -> Reading:
+    """Return what the model makes of `text`.
+
+    Raises CapabilityError if the endpoint tells no log-probabilities of prompts, the last Failure if it fails.
+    """
+    body = reading_body(served, text, top_logprobs)
+    while True:
+        try:
+            async with endpoint.turn() as turn, endpoint.completion(body, turn) as pieces:
+                answer = json.loads(b"".join([piece async for piece in pieces]))
+            return _reading(text, answer, top_logprobs, spec.vocabulary)
+        except Failure as failure:
+            if failure.status in (400, 404, 405, 422, 501):
+                raise _none(endpoint, failure) from None
+            await asyncio.sleep(backoff.pause(failure))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            raise _none(endpoint, "no `prompt_logprobs` in its answer") from None
+
+
+def _none(endpoint: Endpoint, why: object) -> CapabilityError:
+    return CapabilityError(
+        f"{endpoint.origin.where} tells no log-probabilities of a prompt ({why}); "
+        "the published signals and the insight's own surprise need them, as vLLM gives them"
+    )
+
+
+def _reading(text: str, answer: dict[str, Any], top: int, vocabulary: int | None) -> Reading:
+    choice = answer["choices"][0]
+    ids, given = choice["prompt_token_ids"], choice["prompt_logprobs"]
+    pieces, stats = [], []
+    for token, entries in zip(ids[1:], given[1:], strict=True):
+        own = entries[str(token)]
+        best = [entry["logprob"] for entry in entries.values() if entry["rank"] <= top]
+        pieces.append(own["decoded_token"] or "")
+        stats.append(token_stat(own["logprob"], best, vocabulary))
+    first = text[: max(len(text) - sum(map(len, pieces)), 0)]  # of this one the server tells nothing
+    usage = answer["usage"]
+    return Reading([first, *pieces], stats, Usage(prompt=usage["prompt_tokens"], completion=usage["completion_tokens"]))
