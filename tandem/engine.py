@@ -144,7 +144,9 @@ class Tandem:
                 loading = asyncio.to_thread(load_classifier, self._folder)
                 classifier, _ = await asyncio.gather(loading, asyncio.gather(*probes))
                 specs = self.mentor.spec, self.intern.spec
-                self.mismatch = classifier.differences(*specs, self.settings.sampling, self.ladder)
+                self.mismatch = classifier.differences(
+                    *specs, self.settings.sampling, self.ladder, self.settings.top_logprobs
+                )
                 if self.draft_tokens != self.card.draft_tokens:
                     self.mismatch.append("draft length")
                 self._policy = Policy(classifier, self.card.policy, calibrated=not self.mismatch)

@@ -21,7 +21,11 @@ _COMMANDS = {
     "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
     "models": ("tandem.cli.models:models", "List, show and pull models."),
     "pool": ("tandem.cli.pool:pool", "Keep vLLM replicas up between runs, and see how busy they are."),
+    "collect": ("tandem.cli.collect:collect", "Collect the table that a classifier is trained from."),
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
+    "calibrate": ("tandem.cli.calibrate:calibrate", "Choose the operating point of a pair for an aim."),
+    "classifiers": ("tandem.cli.classifiers:classifiers", "List and show classifiers."),
+    "signals": ("tandem.cli.signals:signals", "Judge every signal of a collected table."),
     "doctor": ("tandem.cli.doctor:doctor", "Say what this machine can run and what to install."),
 }
 

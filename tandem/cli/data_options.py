@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 DATA_KEYS = ("dataset", "split", "limit", "subject", "level", "field", "sample_seed")
 
 
-def dataset_options(required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds every option that `load_problems` reads (DATA_KEYS)."""
+def dataset_options(
+    required: bool = True, *, several: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds every option that `load_problems` reads (DATA_KEYS).
+
+    With `several`, --dataset may be repeated, and each of its names is to be loaded with the other options.
+    """
     options = [
         click.option(
             "--dataset",
             required=required,
+            multiple=several,
             metavar="D",
-            help="A name (see: tandem datasets list), reasoning-gym:<task>, or a .jsonl, .csv or .parquet file.",
+            help="A name (see: tandem datasets list), reasoning-gym:<task>, or a .jsonl, .csv or .parquet file."
+            + (" May be repeated." if several else ""),
         ),
         click.option("--split", metavar="S", help="train, test, … as the data set has them."),
         click.option(

@@ -93,6 +93,13 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name the two models and their prices."""
+    for option in reversed(_PAIR):
+        command = option(command)
+    return command
+
+
 def make_engine(options: dict[str, Any]) -> Tandem:
     """Take the engine's options out of a command's and return the engine."""
     from tandem.cli.serving_options import take_serving

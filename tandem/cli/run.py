@@ -84,7 +84,7 @@ def run(
     if estimate:
         _estimate(engine, problems, as_json)
         return
-    _check_prices(engine, max_usd)
+    check_prices(engine, max_usd)
     how = {
         "concurrency": concurrency,
         "limits": Limits(max_usd, max_minutes * 60 if max_minutes else None),
@@ -99,7 +99,9 @@ def run(
         click.echo(f"tandem: {warning}", err=True)
     Job(engine, problems, store, how, as_json=as_json).carry_out()
     if engine.mismatch and not as_json:
-        click.echo(_calibration_hint(engine, str(data["name"])), err=True)
+        from tandem.evaluation.calibrate import calibration_hint
+
+        click.echo(calibration_hint(engine, str(data["name"])), err=True)
 
 
 def _check_folders(out: Path | None, resume: Path | None) -> None:
@@ -125,7 +127,7 @@ def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:
         Console().print(estimate_table(found, engine))
 
 
-def _check_prices(engine: Tandem, max_usd: float | None) -> None:
+def check_prices(engine: Tandem, max_usd: float | None) -> None:
     """Raise UsageError where a limit in US$ could not be kept."""
     from tandem.errors import UsageError
 
@@ -164,12 +166,3 @@ def _default_folder(dataset: str, strategy: str) -> Path:
     while folder.exists():
         folder, number = Path("runs") / f"{stem}-{number}", number + 1
     return folder
-
-
-def _calibration_hint(engine: Tandem, dataset: str) -> str:
-    pair = f"--mentor {engine.mentor.spec.name} --intern {engine.intern.spec.name}"
-    return (
-        f"The classifier was not fitted on this set-up ({', '.join(engine.mismatch)} differ), so sufficiency is "
-        f"uncalibrated. Collect and train your own: python scripts/collect_progressive.py {pair} --dataset {dataset} "
-        "--limit 150 --out collected && tandem train collected"
-    )

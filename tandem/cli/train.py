@@ -1,4 +1,4 @@
-"""`tandem train`: a sufficiency classifier from a collected table."""
+"""`tandem train`: a sufficiency classifier from a collected table, and its judgement on another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,34 @@ import click
 @click.argument("collection", type=click.Path(path_type=Path))
 @click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: classifiers/<id>.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by problem.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds by problem.")
 @click.option("--hand-over", is_flag=True, help="Let the policy hand over to the mentor's own answer (`answer`).")
+@click.option("--sets", metavar="SET,SET", default="", help="Train on these data sets of the table only.")
+@click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as a server with a prefix cache does.")
+@click.option(
+    "--evaluate",
+    "tests",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="TEST",
+    help="Write no classifier: choose everything on COLLECTION, judge it on TEST, a collection of other problems.",
+)
+@click.option("--test-sets", metavar="SET,SET", default="", help="Judge on these data sets of TEST only.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the judgement as Markdown too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
-def train(collection: Path, name: str | None, out: Path | None, seed: int, hand_over: bool, as_json: bool) -> None:
+def train(
+    collection: Path,
+    name: str | None,
+    out: Path | None,
+    seed: int,
+    hand_over: bool,
+    sets: str,
+    prefix_cache: bool,
+    tests: tuple[Path, ...],
+    test_sets: str,
+    report: Path | None,
+    as_json: bool,
+) -> None:
     """Train a classifier from COLLECTION (a folder with collection.json and table.jsonl.gz).
 
     \b
@@ -25,35 +49,83 @@ def train(collection: Path, name: str | None, out: Path | None, seed: int, hand_
       python scripts/collect_progressive.py --mentor M --intern I --dataset gsm8k --limit 150 --out collected
       tandem train collected --out classifiers/my-pair
       tandem run --mentor M --intern I --dataset math500 --classifier classifiers/my-pair
+      tandem train collected --evaluate collected-test --report frontier.md
     """
-    from tandem.errors import UsageError
-    from tandem.evaluation.train import read_collection
+    from tandem.evaluation.tables import only, pair_of, read_collection
     from tandem.evaluation.train import train as fit
-    from tandem.models.catalog import lookup, spec_of
 
     rows, manifest = read_collection(collection)
-    entries = [lookup(manifest[role]) for role in ("mentor", "intern")]
-    missing = [manifest[role] for role, entry in zip(("mentor", "intern"), entries, strict=True) if entry is None]
-    if missing:
-        raise UsageError(f"the catalog knows no size of {', '.join(missing)}, which the cost needs")
-    mentor, intern = (spec_of(entry) for entry in entries if entry)
-    identity = name or f"{mentor.name}+{intern.name}"
-    command = "tandem " + shlex.join(sys.argv[1:])
-    classifier = fit(
+    rows = only(rows, _listed(sets))
+    specs = pair_of(manifest)
+    if tests:
+        from tandem.errors import UsageError
+
+        if out or name or hand_over:
+            raise UsageError("--evaluate writes no classifier: leave out --out, --name and --hand-over")
+        _judge((rows, manifest), tests, _listed(test_sets), seed, prefix_cache, report, as_json)
+        return
+    identity = name or f"{specs[0].name}+{specs[1].name}"
+    trained = fit(
         rows,
         manifest,
-        (mentor, intern),
+        specs,
         name=identity,
-        command=command,
+        command="tandem " + shlex.join(sys.argv[1:]),
         seed=seed,
         hand_over=hand_over,
+        prefix_cache=prefix_cache,
         say=lambda line: click.echo(line, err=True),
     )
+    assert trained.classifier is not None  # only a regret can fail to be certified
     folder = out or Path("classifiers") / identity
-    classifier.save(folder)
-    card = classifier.card.model_dump(mode="json")
+    trained.classifier.save(folder)
+    card = trained.classifier.card.model_dump(mode="json")
     if as_json:
         click.echo(json.dumps(card))
         return
-    click.echo(json.dumps({k: card[k] for k in ("id", "ladder", "draft_tokens", "figures", "notes")}, indent=2))
+    from rich.console import Console
+
+    from tandem.cli.classifiers import print_card
+
+    print_card(Console(), trained.classifier.card)
     click.echo(f"written to {folder}", err=True)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _judge(
+    training: tuple[list[dict[str, object]], dict[str, object]],
+    tests: tuple[Path, ...],
+    test_sets: list[str],
+    seed: int,
+    prefix_cache: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    from tandem.evaluation.frontier import evaluate
+    from tandem.evaluation.frontier_report import markdown
+    from tandem.evaluation.rivals import PublishedRival
+    from tandem.evaluation.tables import check_same, only, pair_of, read_collection
+
+    parts = [read_collection(path) for path in tests]
+    for path, (_, manifest) in zip(tests, parts, strict=True):
+        check_same(training[1], manifest, f"the table in {path}")
+    rows = only([row for part, _ in parts for row in part], test_sets)
+    found = evaluate(
+        training,
+        (rows, parts[0][1]),
+        pair_of(training[1]),
+        rivals=[PublishedRival()],
+        prefix_cache=prefix_cache,
+        seed=seed,
+        say=lambda line: click.echo(line, err=True),
+    )
+    text = markdown(found)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(text, encoding="utf-8")
+        report.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        click.echo(f"written: {report}, {report.with_suffix('.json')}", err=True)
+    click.echo(json.dumps(found) if as_json else text)

@@ -100,6 +100,6 @@ def _reach(tandem: Tandem, card: Card | None) -> dict[str, float] | None:
 def _usual(tandem: Tandem, call: Planned) -> int:
     """Return how much the mentor usually writes: its mean answer when the classifier was trained, at most its cap."""
     if call.purpose == "answer" and tandem.card:
-        mean = tandem.card.figures.get("anchors_on_threshold_part", {}).get("mentor-only", {}).get("mentor_tokens")
+        mean = tandem.card.figures.get("anchors", {}).get("mentor-only", {}).get("mentor_tokens")
         return min(round(mean), call.max_tokens) if mean else call.max_tokens
     return call.max_tokens

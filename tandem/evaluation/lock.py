@@ -38,6 +38,10 @@ class FolderLock:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, me.encode(), 0)
 
+    def fileno(self) -> int:
+        """Return the file descriptor; a process that is given it holds the lock too, to its end."""
+        return self._fd
+
     def release(self) -> None:
         """Let the next one in."""
         if self._fd >= 0:

@@ -1,43 +1,57 @@
-"""From a collected table to a classifier in a folder: the work behind `tandem train`."""
+"""From a collected table to a classifier in a folder: the work behind `tandem train` and `tandem calibrate`."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Callable
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from tandem.errors import TandemError, UsageError
+import numpy as np
+
+from tandem.errors import UsageError
+from tandem.evaluation.intervals import Bootstrap, gain_of, interval
+from tandem.evaluation.tables import read_collection
 from tandem.ladder import ANSWER, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
-from tandem.sufficiency import training as fit
-from tandem.sufficiency.classifier import Card, Classifier
-from tandem.sufficiency.replay import Pair, chord, fixed, mean_of, oracle
-from tandem.sufficiency.thresholds import DEGENERATE, Point, card_of, choose, search
+from tandem.sufficiency import certify
+from tandem.sufficiency import selection as s
+from tandem.sufficiency import training as t
+from tandem.sufficiency.aims import Aim, choose
+from tandem.sufficiency.arrays import Ends, fixed_ends
+from tandem.sufficiency.classifier import FORMAT, Card, Classifier
+from tandem.sufficiency.estimators import KINDS
+from tandem.sufficiency.reliability import figures, reliability
+from tandem.sufficiency.replay import Pair, oracle
+from tandem.sufficiency.thresholds import DEGENERATE, Point
 
-Say = Callable[[str], None]
+__all__ = ["Trained", "plan_of", "read_collection", "seen", "train"]
 
 
-def read_collection(source: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the rows and the manifest of a collection folder, or of a folder with a committed table.
+@dataclass(frozen=True)
+class Trained:
+    """A classifier for an aim, and what else the table tells: `classifier` is None where nothing could be certified."""
 
-    Raises UsageError if the folder holds neither, TandemError for a damaged table or manifest.
-    """
-    if not source.exists():
-        raise UsageError(f"there is no collection at {source}")
-    folder = source if source.is_dir() else source.parent
-    manifest_path = folder / "collection.json"
-    table = source if source.is_file() else folder / "table.jsonl.gz"
-    if not manifest_path.is_file() or not table.is_file():
-        raise UsageError(f"{folder} holds no collection (collection.json and table.jsonl.gz); collect one first")
-    try:
-        lines = gzip.decompress(table.read_bytes()).decode().splitlines()
-        return [json.loads(line) for line in lines], json.loads(manifest_path.read_text())
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise TandemError(f"the collection in {folder} is damaged: {error}") from None
+    classifier: Classifier | None
+    report: dict[str, Any]
+
+
+def plan_of(
+    manifest: Mapping[str, Any],
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    hand_over: bool = False,
+    kinds: Sequence[str] = KINDS,
+    prefix_cache: bool = False,
+    seed: int = 0,
+    **more: Any,
+) -> s.Plan:
+    """Return the plan for a table: its ladder, its draft lengths, and the pair's prices; `more`: fields of `Plan`."""
+    ladder = parse_ladder(manifest["ladder"])
+    drafts: dict[int | None, str] = {int(n): str(n) for n in manifest["draft_lengths"]} | {None: "all"}
+    pair = Pair(*specs, prefix_cache)
+    return s.Plan(ladder, drafts, pair, hand_over, tuple(kinds), seed=seed, **more)
 
 
 def train(
@@ -47,49 +61,58 @@ def train(
     *,
     name: str,
     command: str,
+    aim: Aim | None = None,
     seed: int = 0,
     hand_over: bool = False,
-    say: Say = lambda line: None,
-) -> Classifier:
-    """Fit, calibrate, choose the operating point on held-out problems, and write the card.
+    kinds: Sequence[str] = KINDS,
+    prefix_cache: bool = False,
+    say: s.Say = lambda line: None,
+    **more: Any,
+) -> Trained:
+    """Fit, calibrate, choose the operating point for an aim out of fold, judge that choice by nested folds.
 
     `specs` are mentor and intern; both need a size and an architecture. `hand_over` lets the policy end at the mentor's
-    own answer; else the intern always writes it. Raises UsageError for a table too small.
+    own answer; else the intern always writes it. An aim of regret fits on one half of the problems and certifies on the
+    other, and always may hand over. `more` are fields of the plan. Raises UsageError for a table too small.
     """
-    ladder, pair = parse_ladder(manifest["ladder"]), Pair(*specs)
-    problems = fit.by_problem(rows, ladder)
-    parts = fit.split(list(problems), seed)
-    say(
-        f"{len(problems)} problems: {len(parts.fit)} fit, {len(parts.calibration)} calibrate, "
-        f"{len(parts.threshold)} choose the thresholds"
-    )
-    drafts: dict[int | None, str] = {n: str(n) for n in manifest["draft_lengths"]} | {None: "all"}
-    estimators, by_draft, tried = {}, {}, {}
-    for draft, column in drafts.items():
-        own = fit.intern_rows(problems, parts.fit)
-        strength = fit.choose_strength(own, column)
-        estimator = fit.calibrate(
-            fit.fit_estimator(own, column, strength), fit.intern_rows(problems, parts.calibration), column
-        )
-        seen = fit.sufficiencies(estimator, problems, parts.calibration, column)
-        gains = fit.fit_gains(problems, seen, ladder, pair, draft)
-        estimators[draft] = (estimator, strength, gains)
-        by_draft[draft] = (fit.sufficiencies(estimator, problems, parts.threshold, column), gains)
-        tried[column] = fit.figures(*fit.out_of_fold(problems, column, strength))
-        say(f"draft {column:>3}: out-of-fold AUROC {tried[column]['pooled']['auroc']}, C {strength}")
-    points = search(problems, by_draft, ladder, pair)
-    anchors = _anchors(problems, parts.threshold, ladder, pair)
-    goal = _anchor_name(ladder[-1])
-    allowed = points if hand_over else [point for point in points if not point.ladder[-1].is_answer]
-    if not allowed:
-        raise UsageError(
-            f"of the levels {format_ladder(ladder)} only the mentor can end a ladder: train with --hand-over"
-        )
-    point, passed_over = choose(allowed, anchors[goal]["accuracy"])
-    estimator, strength, gains = estimators[point.draft]
-    card_policy = card_of(point.ladder, point.threshold, point.price, gains)
-    policy = card_policy.model_copy(update={"stop_shares": _stop_shares(point)})
+    aim = aim or Aim()
+    regret = aim.kind == "regret"
+    how: dict[str, Any] = {"kinds": kinds, "prefix_cache": prefix_cache, "seed": seed} | more
+    plan = plan_of(manifest, specs, hand_over=hand_over or regret, **how)
+    problems = t.by_problem(rows, plan.ladder)
+    ids, certified = t.halves(list(problems), seed) if regret else (list(problems), [])
+    if regret:
+        _enough(plan.ladder, aim, len(certified))
+    say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
+    fits = s.fit_all(problems, ids, plan, say)
+    chosen = s.search(problems, fits, plan)
+    report: dict[str, Any] = {"aim": str(aim), "problems": len(problems)}
+    if regret:
+        point, certificate = _certify(problems, fits, chosen, plan, aim, certified)
+        report["certificate"] = certificate
+        if point is None:
+            return Trained(None, report | {"alternatives": [_mentor_serves(certificate)]})
+        passed_over = None
+        choice = s.by_aim(Aim())
+    else:
+        point, passed_over = choose(chosen.points, aim, chosen.dear[1], chosen.dear[0])
+        choice = s.by_aim(aim)
+    choices = {"aim": choice} | ({"cascade": s.cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
+    if certified:
+        points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
+        judging = {name: s.held_by(problems, fits, p, plan, certified) for name, p in points.items()}
+    else:
+        judging = s.nested(problems, plan, choices, say)
+    held = judging["aim"]
+    recipe, judged = fits.recipes[point.draft], fits.judged[point.draft]
+    estimator = s.estimator_of(problems, fits, point.draft, plan)
+    anchors = _anchors(problems, held.ids, plan)
+    if "cascade" in judging:
+        anchors["cascade"] = judging["cascade"].ends
+    found = _held_figures(held, anchors, plan)
+    alternatives = _alternatives(aim, found, anchors, plan)
     card = Card(
+        format=FORMAT,
         id=name,
         created=datetime.now(UTC).date().isoformat(),
         command=command,
@@ -99,101 +122,187 @@ def train(
         collected_ladder=manifest["ladder"],
         draft_tokens=point.draft,
         signal_version=manifest["signal_version"],
+        features=recipe.features,
         estimator=manifest["estimator"],
         logprobs_mode=manifest["logprobs_mode"],
         top_logprobs=manifest["top_logprobs"],
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
-        aim=f"cheapest point at least as accurate as {goal}, else the best accuracy"
-        + ("" if hand_over else "; the intern always writes the answer"),
-        policy=policy,
+        aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
+        policy=point.card(judged.gains),
         data={
-            "problems": fit.counts(problems),
+            "problems": t.counts(problems),
             "rows": len(rows),
             "max_tokens": manifest["max_tokens"],
-            "split": {
-                "seed": seed,
-                "fit": len(parts.fit),
-                "calibration": len(parts.calibration),
-                "threshold": len(parts.threshold),
-            },
-            "id_sha256": parts.hashes(),
+            "split": {"seed": seed, "folds": t.FOLDS, "fit": len(ids), "certify": len(certified)},
+            "id_sha256": _hashes(ids, certified, plan),
+            "seen": seen(ids),
         },
         figures={
-            "model": {"kind": "logistic regression, Platt-calibrated", "C": strength},
-            "out_of_fold": tried[drafts[point.draft]],
-            "auroc_by_draft": {column: f["pooled"]["auroc"] for column, f in tried.items()},
-            "chosen_on_threshold_part": point.describe() | _gain(point, anchors),
-            "anchors_on_threshold_part": {
-                anchor: {k: round(v, 4) for k, v in found.items()} for anchor, found in anchors.items()
+            "model": recipe.describe(),
+            "cost_model": {
+                "prefix_cache": prefix_cache,
+                "insight": "one generation, cut at the level reached",
             },
+            "out_of_fold": figures(problems, judged.p),
+            "reliability": reliability(problems, judged.p),
+            "auroc_by_draft": {
+                plan.drafts[draft]: figures(problems, other.p)["pooled"]["auroc"]
+                for draft, other in fits.judged.items()
+            },
+            "chosen": point.describe() | {"gain_over_chord": round(chosen.gain(point), 4)},
+            "held_out": found,
+            "anchors": {name: _described(ends) for name, ends in anchors.items()},
+            **({"certificate": report["certificate"]} if regret else {}),
         },
-        notes=_notes(point, passed_over, ladder) + _alternatives(point, points, anchors),
+        notes=_notes(point, passed_over, plan) + alternatives,
     )
-    return Classifier(estimator, card)
+    figures_of_card = {key: card.figures[key] for key in ("chosen", "held_out", "anchors")}
+    return Trained(
+        Classifier(estimator, card), report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card
+    )
 
 
-def _anchors(problems: fit.Problems, ids: list[str], ladder: Ladder, pair: Pair) -> dict[str, dict[str, float]]:
-    found = {_anchor_name(level): mean_of([fixed(problems[i], level.name, pair) for i in ids]) for level in ladder}
-    found["oracle"] = mean_of([oracle(problems[i], [level.name for level in ladder], pair) for i in ids])
-    return found
+def seen(ids: Sequence[str]) -> list[str]:
+    """Return a short hash of each problem, by which a run knows the problems that a classifier was fitted on."""
+    return sorted(hashlib.sha256(i.encode()).hexdigest()[:12] for i in ids)
 
 
-def _alternatives(point: Point, points: list[Point], anchors: dict[str, dict[str, float]]) -> list[str]:
-    """Say what would serve better on the same held-out problems, where something does."""
-    notes = []
-    alone = anchors.get("mentor-only")
-    if alone and alone["accuracy"] >= point.accuracy and alone["tflops"] <= point.tflops:
-        notes.append(
-            f"On this pair the mentor alone serves better: accuracy {alone['accuracy']:.3f} at {alone['tflops']:.2f} "
-            f"TFLOPs, against {point.accuracy:.3f} at {point.tflops:.2f} here (--strategy mentor-only)."
+def _hashes(ids: Sequence[str], certified: Sequence[str], plan: s.Plan) -> dict[str, str]:
+    """Return the digests of what was fitted on, of each fold that was held out, and of what certified."""
+    parts = {f"fold_{k}": t.digest(held) for k, (_, held) in enumerate(t.folds(ids, plan.seed), start=1)}
+    return {"fit": t.digest(ids)} | parts | ({"certify": t.digest(certified)} if certified else {})
+
+
+def _enough(ladder: Ladder, aim: Aim, count: int) -> None:
+    if not ladder[-1].is_answer:
+        raise UsageError("a regret can be certified only against the mentor's own answers: collect the level 'answer'")
+    fewest = certify.fewest(aim.limit)
+    if count < fewest:
+        raise UsageError(
+            f"{count} problems are left to certify {aim} at {certify.CONFIDENCE:.0%} confidence; even without a single "
+            f"loss it takes {fewest}, so the table needs at least {2 * fewest} problems (half fit the classifier)"
         )
-    with_answer = [p for p in points if p.ladder[-1].is_answer and not p.degenerate and p.tflops <= point.tflops]
-    if with_answer and not point.ladder[-1].is_answer:
-        best = max(with_answer, key=lambda p: (p.accuracy, -p.tflops))
-        if best.accuracy > point.accuracy:
-            notes.append(
-                f"With the mentor's own answer on the ladder (tandem train --hand-over) the best point at no more cost "
-                f"is {format_ladder(best.ladder)}: accuracy {best.accuracy:.3f} at {best.tflops:.2f} TFLOPs."
-            )
-    return notes
 
 
-def _anchor_name(level: Effort) -> str:
+def _certify(
+    problems: t.Problems, fits: s.Fits, chosen: s.Chosen, plan: s.Plan, aim: Aim, held: list[str]
+) -> tuple[Point | None, dict[str, Any]]:
+    """Test points on problems that neither fitted nor ordered them; return the last that passed."""
+    points = s.sequence(chosen, aim.limit)
+    samples = []
+    for point in points:
+        ends, _ = s.applied(problems, fits, point, plan, held)
+        samples.append(s.losses(problems, held, ends, plan.ladder[-1].name))
+    passed = certify.fixed_sequence(samples, aim.limit)
+    # How many it would take is told by what ordered the points, which the test has not touched.
+    own = [s.losses(problems, fits.ids, chosen.space.ends(point), plan.ladder[-1].name) for point in points]
+    wanted = [n for n in (certify.needed(sample, aim.limit) for sample in own) if n]
+    certificate = {
+        "limit": aim.limit,
+        "confidence": certify.CONFIDENCE,
+        "problems": len(held),
+        "points": len(points),
+        "passed": passed.passed,
+        "tests": list(passed.tests),
+        "needed": None if not wanted else 2 * min(wanted),
+    }
+    return (points[passed.passed - 1] if passed.passed else None), certificate
+
+
+def _mentor_serves(certificate: Mapping[str, Any]) -> str:
+    limit, needed = certificate["limit"], certificate["needed"]
+    why = (
+        f"a table of about {needed} problems would be enough, if they go on like these"
+        if needed
+        else "no number of problems would change that: on the half that was searched, every cheaper point loses more"
+    )
+    return (
+        f"Nothing cheaper than mentor-only is certified to lose at most {limit:g} with "
+        f"{certificate['confidence']:.0%} confidence ({certificate['problems']} problems); {why}. "
+        "Until then: --strategy mentor-only."
+    )
+
+
+def _anchors(problems: t.Problems, ids: Sequence[str], plan: s.Plan) -> dict[str, Ends]:
+    found = {anchor_name(level): fixed_ends(problems, ids, level.name, plan.pair) for level in plan.ladder}
+    names = [level.name for level in plan.ladder]
+    return found | {"oracle": Ends.of([oracle(problems[i], names, plan.pair) for i in ids])}
+
+
+def anchor_name(level: Effort) -> str:
+    """Return the strategy that always uses one level."""
     return {"none": "intern-only", ANSWER: "mentor-only"}.get(level.name, f"fixed:{level.name}")
 
 
-def _gain(point: Point, anchors: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return the gain over a random mix of intern-only and mentor-only at the same cost, in accuracy."""
-    if not {"intern-only", "mentor-only"} <= anchors.keys():
-        return {}
-    ends = [(anchors[name]["tflops"], anchors[name]["accuracy"]) for name in ("intern-only", "mentor-only")]
-    return {"gain_over_chord": round(point.accuracy - chord(point.tflops, ends[0], ends[1]), 4)}
+def _described(ends: Ends) -> dict[str, float]:
+    return {
+        "accuracy": round(float(ends.correct.mean()), 4),
+        "tflops": round(float(ends.tflops.mean()), 4),
+        "mentor_tokens": round(float(ends.mentor_tokens.mean()), 1),
+    }
 
 
-def _stop_shares(point: Point) -> dict[str, float]:
-    """Return, of the problems that reach a level, the share that ends there."""
-    reach, shares = 1.0, {}
-    for level in point.ladder:
-        share = point.shares[level.name]
-        shares[level.name] = round(min(share / reach, 1.0), 4) if reach > 0 else 0.0
-        reach -= share
-    return shares
+def _held_figures(held: s.Held, anchors: Mapping[str, Ends], plan: s.Plan) -> dict[str, Any]:
+    """Return what the selection does on problems that it never saw, with paired 95 % intervals."""
+    boot = Bootstrap(len(held.ids), seed=plan.seed)
+    cheap, dear = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
+    ladder = [level.name for level in plan.ladder]
+    shares = np.bincount(held.ends.level, minlength=len(ladder)) / len(held.ids)
+    return _described(held.ends) | {
+        "problems": len(held.ids),
+        "level_shares": {name: round(float(share), 4) for name, share in zip(ladder, shares, strict=True)},
+        "gain_over_chord": interval(gain_of(boot, held.ends, cheap, dear)),
+        "loss_against_dearest": interval(boot.mean(dear.correct) - boot.mean(held.ends.correct)),
+    }
 
 
-def _notes(point: Point, passed_over: Point | None, ladder: Ladder) -> list[str]:
+def _alternatives(
+    aim: Aim,
+    ours: Mapping[str, Any],
+    anchors: Mapping[str, Ends],
+    plan: s.Plan,
+) -> list[str]:
+    """Say what would serve better on the same held-out problems, where something does."""
+    notes = []
+    if aim.kind != "regret":
+        for name, ends in anchors.items():
+            accuracy, cost = float(ends.correct.mean()), float(ends.tflops.mean())
+            if name != "oracle" and accuracy >= ours["accuracy"] and cost <= ours["tflops"]:
+                notes.append(
+                    f"{name} serves better on this pair: accuracy {accuracy:.3f} at {cost:.2f} TFLOPs, against "
+                    f"{ours['accuracy']:.3f} at {ours['tflops']:.2f} here ({_how(name)})."
+                )
+    gain = ours["gain_over_chord"]
+    if plan.ladder[-1].is_answer and not notes and gain["value"] is not None and gain["value"] <= 0:
+        notes.append(
+            f"A random mix of intern-only and mentor-only at the same cost serves better by {-gain['value']:.3f} in "
+            f"accuracy (95 % interval of the gain {gain['low']:.3f} to {gain['high']:.3f})."
+        )
+    return notes
+
+
+def _how(name: str) -> str:
+    """Return how a strategy is asked for; a cascade is a ladder of two levels, with the whole answer as the draft."""
+    return "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
+
+
+def _notes(point: Point, passed_over: Point | None, plan: s.Plan) -> list[str]:
+    cache = "with the intern's prefix cache" if plan.pair.prefix_cache else "without any prefix cache"
     notes = [
-        "The operating point was chosen on the threshold part, so its figures there are optimistic; the out-of-fold "
-        "figures are not.",
-        "Costs are replayed without any prefix cache.",
+        "`chosen` is the best of many points on the problems that chose it, so its figures are optimistic; those of "
+        "`held_out` judge the whole selection on problems that it never saw.",
+        f"Costs are replayed {cache}.",
     ]
     if point.degenerate:
-        notes.append(f"FAILURE: over {DEGENERATE:.0%} of the held-out problems end at one level: it does not adapt.")
+        notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end at one level: it does not adapt.")
     elif passed_over:
-        figures = f"accuracy {passed_over.accuracy:.3f}, {passed_over.tflops:.2f} TFLOPs"
-        best = f"{format_ladder(passed_over.ladder)} ({figures})"
-        notes.append(f"A point that hardly adapts would serve the aim better and was passed over: {best}.")
-    dropped = [level.name for level in ladder if level not in point.ladder]
+        best = f"accuracy {passed_over.accuracy:.3f}, {passed_over.tflops:.2f} TFLOPs"
+        notes.append(
+            "A point that hardly adapts would serve the aim better and was passed over: "
+            f"{format_ladder(passed_over.ladder)} ({best})."
+        )
+    dropped = [level.name for level in plan.ladder if level not in point.ladder]
     if dropped:
         notes.append(f"Levels collected but not used by the chosen ladder: {', '.join(dropped)}.")
     return notes

@@ -12,6 +12,7 @@ STRATEGIES = Registry(
     "strategies",
     {
         "tandem": "tandem.strategies.tandem:Tandem",
+        "published": "tandem.strategies.published:Published",
         "mentor-only": "tandem.strategies.anchors:MentorOnly",
         "intern-only": "tandem.strategies.anchors:InternOnly",
         "fixed": "tandem.strategies.anchors:Fixed",
@@ -20,7 +21,7 @@ STRATEGIES = Registry(
 
 
 def make_strategy(name: str, budgets: dict[str, int] | None = None) -> Strategy:
-    """Return the strategy behind ``tandem``, ``mentor-only``, ``intern-only``, ``fixed:medium``, ``fixed:medium=200``.
+    """Return the strategy behind ``tandem``, ``mentor-only``, ``intern-only``, ``fixed:medium``, ``published:FOLDER``.
 
     Raises UsageError for an unknown name (with the nearest) or a missing or needless level.
     """
@@ -31,8 +32,10 @@ def make_strategy(name: str, budgets: dict[str, int] | None = None) -> Strategy:
         if len(ladder) != 1:
             raise UsageError("strategy 'fixed' takes one level, as in fixed:medium or fixed:medium=200")
         return factory(ladder[0])  # type: ignore[no-any-return]
+    if base == "published":
+        return factory(level)  # type: ignore[no-any-return]
     if colon:
-        raise UsageError(f"strategy '{base}' takes no ':{level}'; only fixed:<level> does")
+        raise UsageError(f"strategy '{base}' takes no ':{level}'; only fixed:<level> and published:<folder> do")
     return factory()  # type: ignore[no-any-return]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,32 @@ from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
+from tandem.sufficiency.estimators import sound
 from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
 from tandem.types import Sampling
 
-FEATURES = (*NAMES, "log_question_tokens", "log_insight_tokens")
+# Signal versions whose signals mean what signals of the same names mean today: later ones only added some.
+_STILL_MEANT = frozenset({"1", SIGNAL_VERSION})
+_INSIGHT = "log_insight_tokens"
+FEATURES = (*NAMES, "log_question_tokens", _INSIGHT)
+FORMAT = 2  # of the card; one that is higher was written by a later Tandem
+# The features of cards that do not name theirs: those of the first signal version.
+_FIRST_FEATURES = (
+    *("log_perplexity", "entropy_mean", "entropy_std", "entropy_max", "entropy_trend", "entropy_gap"),
+    *("least_likely", "least_likely_5", "margin_mean", "margin_low", "length", "ended"),
+    *("log_question_tokens", "log_insight_tokens"),
+)
 _MODEL, _CARD, _NUMBERS = "classifier.skops", "card.json", "linear.json"
 # What `train` saves beyond skops' own list. Never "sklearn.*": some of its modules lead to subprocess and os.
-_TRUSTED = frozenset({"sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"})
+_TRUSTED = frozenset(
+    {
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    }
+)
 
 
 class Card(BaseModel):
@@ -33,6 +50,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: int = 1
     id: str
     created: str
     command: str
@@ -42,6 +60,7 @@ class Card(BaseModel):
     collected_ladder: str  # every level that was collected; it gives this pair's budgets
     draft_tokens: int | None  # None: the whole answer is the draft
     signal_version: str
+    features: tuple[str, ...] = _FIRST_FEATURES  # what the model takes of the signals, in its order
     estimator: str
     logprobs_mode: str
     top_logprobs: int
@@ -58,7 +77,7 @@ class Classifier:
     """A fitted classifier: `sufficiency` is what the policy asks, one draft at a time."""
 
     def __init__(self, estimator: Any, card: Card, linear: Linear | None = None) -> None:
-        """`estimator` has sklearn's `predict_proba` over FEATURES; where there is `linear`, it may be None."""
+        """`estimator` has sklearn's `predict_proba` over the card's features; with `linear` it may be None."""
         self.estimator = estimator
         self.card = card
         self.id = card.id
@@ -66,9 +85,10 @@ class Classifier:
 
     def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
         """Return the calibrated probability that the intern, given this insight, answers correctly."""
+        features = self.card.features
         if self._linear:
-            return self._linear.probability(_features(signals, insight_tokens))
-        return float(self.estimator.predict_proba(feature_matrix([(signals, insight_tokens)]))[0, 1])
+            return self._linear.probability(_row(features, signals, insight_tokens))
+        return float(self.estimator.predict_proba(feature_matrix([(signals, insight_tokens)], features))[0, 1])
 
     def save(self, folder: Path) -> None:
         """Write the model (skops) and its card."""
@@ -83,9 +103,17 @@ class Classifier:
         text = json.dumps(self.card.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (folder / _CARD).write_text(text + "\n", encoding="utf-8")
 
-    def differences(self, mentor: ModelSpec, intern: ModelSpec, sampling: Sampling, ladder: Ladder) -> list[str]:
-        """Return what differs between this run and the card (pair, temperature, ladder); empty: it is calibrated.
+    def differences(
+        self,
+        mentor: ModelSpec,
+        intern: ModelSpec,
+        sampling: Sampling,
+        ladder: Ladder,
+        top_logprobs: int | None = None,
+    ) -> list[str]:
+        """Return what differs between this run and the card; empty: it is calibrated.
 
+        Compared are the pair, temperature, ladder, insight mode and, where given, `top_logprobs`.
         Raises ClassifierMismatchError for another signal version, entropy estimator or log-probability mode.
         """
         card = self.card
@@ -95,7 +123,7 @@ class Classifier:
             "log-probability mode": (card.logprobs_mode, intern.logprobs_mode),
         }
         for what, (fitted, here) in hard.items():
-            if fitted != here:
+            if fitted != here and not (what == "signal version" and comparable(fitted)):
                 raise ClassifierMismatchError(
                     f"classifier '{self.id}' was fitted with {what} '{fitted}', this run has '{here}'; "
                     "train one for this set-up (tandem train) or name another with --classifier"
@@ -105,18 +133,31 @@ class Classifier:
             "mentor": card.mentor == mentor.name,
             "intern": card.intern == intern.name,
             "temperature": math.isclose(card.temperature, sampling.temperature),
+            "insight mode": card.insight_mode == mentor.insight_mode,
+            "number of log-probabilities": top_logprobs in {None, card.top_logprobs},
             "ladder": set(format_ladder(ladder).split(",")) <= budgets,
         }
         return [what for what, same in pairs.items() if not same]
 
 
-def feature_matrix(rows: Iterable[tuple[Mapping[str, float], int]]) -> np.ndarray:
-    """Return (n, len(FEATURES)) float64 from (signals with the question's, insight tokens)."""
-    return np.asarray([_features(signals, tokens) for signals, tokens in rows])
+def comparable(signal_version: str) -> bool:
+    """Whether signals of a version can be compared with today's by their names."""
+    return signal_version in _STILL_MEANT
 
 
-def _features(signals: Mapping[str, float], tokens: int) -> list[float]:
-    return [*(signals[name] for name in FEATURES[:-1]), math.log1p(tokens)]
+def feature_matrix(rows: Iterable[tuple[Mapping[str, float], int]], features: Sequence[str] = FEATURES) -> np.ndarray:
+    """Return (n, len(features)) float64 from (signals with the question's, insight tokens)."""
+    return np.asarray([_row(features, signals, tokens) for signals, tokens in rows])
+
+
+def _row(features: Sequence[str], signals: Mapping[str, float], tokens: int) -> list[float]:
+    try:
+        return [math.log1p(tokens) if name == _INSIGHT else signals[name] for name in features]
+    except KeyError as error:
+        raise ClassifierMismatchError(
+            f"the classifier needs the signal {error}, which is not among those of this table or run; "
+            "train one on the signals that there are (tandem train)"
+        ) from None
 
 
 def available() -> dict[str, Path]:
@@ -145,9 +186,16 @@ def nearest_classifier(mentor: str, intern: str) -> Path | None:
 
 
 def read_card(folder: Path) -> Card:
-    """Return a classifier's card without loading its model. Raises TandemError for a damaged one."""
+    """Return a classifier's card without loading its model. Raises TandemError for a damaged or a later one."""
     try:
-        return Card.model_validate_json((folder / _CARD).read_text(encoding="utf-8"))
+        content = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        written = content.get("format", 1) if isinstance(content, dict) else 1
+        if isinstance(written, int) and written > FORMAT:
+            raise TandemError(
+                f"{folder / _CARD} was written by a later version of Tandem (format {written}, this one reads up to "
+                f"{FORMAT}): upgrade Tandem"
+            )
+        return Card.model_validate(content)
     except (ValidationError, ValueError, OSError) as error:
         raise TandemError(f"{folder / _CARD} cannot be read: {str(error).splitlines()[0]}") from None
 
@@ -160,7 +208,7 @@ def load_classifier(name: str | Path, *, plain: bool = True) -> Classifier:
     """
     folder = find_classifier(str(name))
     card, file = read_card(folder), folder / _MODEL
-    if plain and (linear := _numbers(folder)):
+    if plain and (linear := _numbers(folder, len(card.features))):
         return Classifier(None, card, linear)
     import skops.io
 
@@ -172,16 +220,19 @@ def load_classifier(name: str | Path, *, plain: bool = True) -> Classifier:
         raise TandemError(f"classifier {file} is missing or corrupt ({type(error).__name__})") from None
     if foreign:
         raise TandemError(f"classifier {file} holds types that are not trusted: {', '.join(foreign)}")
-    if not hasattr(estimator, "predict_proba") or getattr(estimator, "n_features_in_", 0) != len(FEATURES):
-        raise TandemError(f"classifier {file} holds no classifier over the {len(FEATURES)} signals of this version")
+    width = len(card.features)
+    if not hasattr(estimator, "predict_proba") or getattr(estimator, "n_features_in_", 0) != width:
+        raise TandemError(f"classifier {file} holds no classifier over the {width} signals that its card names")
+    if not sound(estimator, width):
+        raise TandemError(f"classifier {file} is corrupt: its trees lead nowhere")
     return Classifier(estimator, card)
 
 
-def _numbers(folder: Path) -> Linear | None:
+def _numbers(folder: Path, width: int) -> Linear | None:
     """Return the plain numbers of the model in `folder`; None if there are none, or if they are another model's."""
     try:
         linear = Linear.model_validate_json((folder / _NUMBERS).read_bytes())
-        fits = len(linear.weights) == len(FEATURES) and linear.sha256 == _sha256(folder / _MODEL)
+        fits = len(linear.weights) == width and linear.sha256 == _sha256(folder / _MODEL)
     except (OSError, ValidationError):
         return None
     return linear if fits else None

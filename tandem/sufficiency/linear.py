@@ -32,7 +32,8 @@ class Linear(BaseModel):
         try:
             (calibrated,) = estimator.calibrated_classifiers_
             (sigmoid,) = calibrated.calibrators
-            scaler, regression = (step for _, step in calibrated.estimator.estimator.steps)
+            pipeline = getattr(calibrated.estimator, "estimator", calibrated.estimator)  # it may lie frozen in another
+            scaler, regression = (step for _, step in pipeline.steps)
             return cls(
                 sha256=sha256,
                 mean=scaler.mean_.tolist(),

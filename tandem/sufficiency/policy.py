@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from tandem.ladder import ANSWER, Effort
 from tandem.types import Action, Decision
 
+PLACES = 12  # decimals of a worth: what is nothing but rounding is worth nothing
+
 
 class Gain(BaseModel):
     """Chance of a right answer at a later level, given sufficiency p now: sigmoid(offset + slope * logit(p)).
@@ -91,7 +93,7 @@ class Policy:
         """Judge one draft; `later` are the levels that can still be bought (none: it stops)."""
         p = self.judge.sufficiency(level, signals, insight_tokens)
         threshold = self.threshold(level)
-        action, reason = self.verdict(level, p, later)
+        action, reason = self.verdict(level, p, later, threshold)
         self.recall(level.name, p)
         return Decision(
             level=level.name,
@@ -104,15 +106,17 @@ class Policy:
             signals=dict(signals),
         )
 
-    def verdict(self, level: Effort, p: float, later: Sequence[Effort]) -> tuple[Action, str]:
-        """Return the action at a level for sufficiency `p`, and why."""
+    def verdict(
+        self, level: Effort, p: float, later: Sequence[Effort], threshold: float | None = None
+    ) -> tuple[Action, str]:
+        """Return the action at a level for sufficiency `p`, and why; `threshold` where it is known already."""
         if not later:
             return "stop", "no later level"
-        if p >= self.threshold(level):
+        if p >= (self.threshold(level) if threshold is None else threshold):
             return "stop", "sufficient"
         gains = self.card.gains.get(level.name, {}) if self.calibrated else {}
-        known = [(g.chance(p) - p - self.card.price * g.cost, e.name) for e in later if (g := gains.get(e.name))]
-        if known:
+        found = [(g.chance(p) - p - self.card.price * g.cost, e.name) for e in later if (g := gains.get(e.name))]
+        if known := [(round(worth, PLACES), name) for worth, name in found]:
             worth, best = max(known)
             if worth <= 0:
                 return "stop", "no later level is worth its cost"

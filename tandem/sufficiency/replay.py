@@ -1,8 +1,9 @@
 """Replaying a collected table: what a policy would have answered and paid, without calling a model.
 
 A problem is a dict of level name to row (evaluation/collection.py writes them). Costs are honest TFLOPs by
-`ModelSpec.tflops` without any prefix cache: every draft pays its whole prompt. The insight is charged as one
-generation that ends at the level reached; a thrifty mentor without a cache re-reads more, an eager one overshoots.
+`ModelSpec.tflops`: without a prefix cache every draft pays its whole prompt; with one (`Pair.prefix_cache`) a draft
+pays what is new since the draft before it. The insight is charged as one generation that ends at the level reached: a
+thrifty mentor without a cache re-reads more, an eager one overshoots.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 
+BUDGET = "budget-"  # a mentor whose reasoning is cut at that many tokens
+BLOCK = 16  # tokens; what vLLM's prefix cache keeps or drops as one
 Row = Mapping[str, Any]
 Levels = Mapping[str, Row]
 
@@ -30,29 +33,45 @@ class Outcome:
     correct: bool
     tflops: float
     mentor_tokens: int
+    published: float = 0.0  # TFLOPs by the published formula: no prefill, no probes (see Ledger.tflops_published)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two specs that price a replay; both need their sizes."""
+    """The two specs that price a replay; both need their sizes. `prefix_cache`: the intern's server keeps prompts."""
 
     mentor: ModelSpec
     intern: ModelSpec
+    prefix_cache: bool = False
 
     def insight(self, row: Row) -> float:
         """TFLOPs of the mentor's one generation up to this level."""
         tokens = row["insight_tokens"]
         return _known(self.mentor.tflops(row["mentor_prompt_tokens"], 0, tokens)) if tokens else 0.0
 
-    def answer(self, row: Row) -> float:
-        """TFLOPs of the whole answer in this row, by whoever wrote it."""
-        spec = self.mentor if row["level"] == ANSWER else self.intern
-        return _known(spec.tflops(row["prompt_tokens"], 0, row["completion_tokens"]))
+    def answer(self, row: Row, before: Row | None = None) -> float:
+        """TFLOPs of the whole answer in this row, by whoever wrote it; `before` is the last level drafted."""
+        spec = self.mentor if is_mentors(row["level"]) else self.intern
+        return _known(spec.tflops(row["prompt_tokens"], self._cached(row, before), row["completion_tokens"]))
 
-    def draft(self, row: Row, tokens: int | None) -> float:
+    def draft(self, row: Row, tokens: int | None, before: Row | None = None) -> float:
         """TFLOPs of a discarded draft of `tokens` (None: the whole answer)."""
         written = row["completion_tokens"] if tokens is None else min(tokens, row["completion_tokens"])
-        return _known(self.intern.tflops(row["prompt_tokens"], 0, written))
+        return _known(self.intern.tflops(row["prompt_tokens"], self._cached(row, before), written))
+
+    def published(self, mentor_tokens: int, row: Row | None) -> float:
+        """TFLOPs by the published formula: all that the mentor wrote, and the intern's final answer in `row`."""
+        if not self.mentor.parameters or not self.intern.parameters:
+            raise UsageError("a replay is priced in TFLOPs and needs the sizes and architectures of both models")
+        intern = 0 if row is None else row["insight_tokens"] + row["completion_tokens"]
+        return 2e-12 * (self.mentor.parameters * mentor_tokens + self.intern.parameters * intern)
+
+    def _cached(self, row: Row, before: Row | None) -> int:
+        """Prompt tokens that the cache holds: the earlier, shorter prompt in whole blocks."""
+        if not self.prefix_cache or before is None or is_mentors(row["level"]):
+            return 0
+        shared: int = min(before["prompt_tokens"], row["prompt_tokens"] - 1)
+        return shared // BLOCK * BLOCK
 
 
 def _known(tflops: float | None) -> float:
@@ -61,12 +80,19 @@ def _known(tflops: float | None) -> float:
     return tflops
 
 
+def is_mentors(level: str) -> bool:
+    """Whether the mentor itself answers at a level: its own answer, or one whose reasoning was cut short."""
+    return level == ANSWER or level.startswith(BUDGET)
+
+
 def fixed(problem: Levels, level: str, pair: Pair) -> Outcome:
     """Return the outcome of always using one level."""
     row = problem[level]
-    mentor = row["completion_tokens"] if level == ANSWER else row["insight_tokens"]
-    insight = 0.0 if level == ANSWER else pair.insight(row)
-    return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor)
+    alone = is_mentors(level)
+    mentor = row["completion_tokens"] if alone else row["insight_tokens"]
+    insight = 0.0 if alone else pair.insight(row)
+    published = pair.published(mentor, None if alone else row)
+    return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor, published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +112,7 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
     """
     steps: list[Step] = []
     cost, bought, before = 0.0, -1, 0.0  # without an answer: TFLOPs so far, mentor tokens, and TFLOPs of those
+    drafted: Row | None = None
     for position, level in enumerate(ladder):
         row = problem[level.name]
         if level.is_answer:
@@ -97,8 +124,10 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
             continue
         insight = pair.insight(row)
         cost, bought, before = cost + insight - before, tokens, insight
-        stop = Outcome(level.name, bool(row["correct"]), cost + pair.answer(row), tokens)
-        cost += pair.draft(row, draft)
+        total = cost + pair.answer(row, drafted)
+        stop = Outcome(level.name, bool(row["correct"]), total, tokens, pair.published(tokens, row))
+        cost += pair.draft(row, draft, drafted)
+        drafted = row
         answered = _by_mentor(problem, pair, cost, tokens) if later and later[-1].is_answer else None
         steps.append(Step(level, later, stop, answered))
         if not later:
@@ -121,7 +150,8 @@ def replay(steps: Sequence[Step], policy: Policy, p: Mapping[str, float]) -> Out
 
 def _by_mentor(problem: Levels, pair: Pair, cost: float, bought: int) -> Outcome:
     row = problem[ANSWER]
-    return Outcome(ANSWER, bool(row["correct"]), cost + pair.answer(row), bought + row["completion_tokens"])
+    tokens = bought + row["completion_tokens"]
+    return Outcome(ANSWER, bool(row["correct"]), cost + pair.answer(row), tokens, pair.published(tokens, None))
 
 
 def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:
@@ -135,6 +165,7 @@ def mean_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return {
         "accuracy": float(np.mean([o.correct for o in outcomes])),
         "tflops": float(np.mean([o.tflops for o in outcomes])),
+        "published": float(np.mean([o.published for o in outcomes])),
         "mentor_tokens": float(np.mean([o.mentor_tokens for o in outcomes])),
     }
 

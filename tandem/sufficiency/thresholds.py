@@ -1,46 +1,78 @@
-"""Choosing the operating point: ladder, draft length, threshold and lambda, by replay on held-out problems.
-
-The default aim is the cheapest point whose accuracy is at least the mentor's alone, else the best accuracy. A point
-that sends over 90 % of the problems to one level does not adapt; such points are passed over and reported.
-"""
+"""The operating points: every ladder, draft length, threshold and lambda, replayed on sufficiencies out of fold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from tandem.ladder import Effort, Ladder
-from tandem.sufficiency.policy import Gain, Policy, PolicyCard
-from tandem.sufficiency.replay import Pair, level_shares, mean_of, replay, walk
-from tandem.sufficiency.training import Problems
+import numpy as np
+
+from tandem.ladder import Ladder
+from tandem.sufficiency.arrays import Ends, Walks
+from tandem.sufficiency.policy import Gain, PolicyCard
+from tandem.sufficiency.replay import Levels, Pair
 
 DEGENERATE = 0.9
+OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
 _THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-_PRICES = (0.0, 0.05, 0.1, 0.2, 0.4)
+_PRICES = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, whatever is to be gained
+Gains = Mapping[str, Mapping[str, Gain]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a draft length offers: sufficiency by problem and level, and the gains fitted on it."""
+
+    p: Mapping[str, Mapping[str, float]]
+    gains: Gains
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way to run the policy, and what it does on the held-out problems."""
+    """One way to run the policy, and what it does on the problems that it was replayed on."""
 
     ladder: Ladder
     draft: int | None
-    threshold: float
-    price: float
+    thresholds: Mapping[str, float]
+    price: float | None  # lambda; None: thresholds alone
     accuracy: float
     tflops: float
     mentor_tokens: float
-    shares: dict[str, float]
+    shares: Mapping[str, float]
+    lost: float = 0.0  # share of problems that the ladder's last level has right and this point wrong
+    won: float = 0.0  # and the other way round
 
     @property
     def degenerate(self) -> bool:
         """Whether over 90 % of the problems end at one level."""
         return max(self.shares.values()) > DEGENERATE
 
+    def card(self, gains: Gains) -> PolicyCard:
+        """Return the policy card of the point, with the shares that stop at each level."""
+        names = {level.name for level in self.ladder}
+        kept = {
+            here: {there: gain for there, gain in later.items() if there in names}
+            for here, later in ({} if self.price is None else gains).items()
+            if here in names
+        }
+        return PolicyCard(
+            thresholds=dict(self.thresholds), price=self.price or 0.0, gains=kept, stop_shares=self.stop_shares
+        )
+
+    @property
+    def stop_shares(self) -> dict[str, float]:
+        """Of the problems that reach a level, the share that ends there."""
+        reach, found = 1.0, {}
+        for level in self.ladder:
+            share = self.shares[level.name]
+            found[level.name] = round(min(share / reach, 1.0), 4) if reach > 1e-9 else 0.0
+            reach -= share
+        return found
+
     def describe(self) -> dict[str, Any]:
-        """Return the point for a card."""
+        """Return what the point does, for a card."""
         return {
             "accuracy": round(self.accuracy, 4),
             "tflops": round(self.tflops, 4),
@@ -49,67 +81,96 @@ class Point:
         }
 
 
-class FixedSufficiency:
-    """A judge for replays, whose sufficiencies are known beforehand."""
-
-    id = "replay"
-
-    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
-        """Raise: a replay passes the value itself."""
-        raise NotImplementedError
-
-
-def card_of(ladder: Ladder, threshold: float, price: float, gains: Mapping[str, Mapping[str, Gain]]) -> PolicyCard:
-    """Return the policy card of a point, without its stop shares."""
-    names = {level.name for level in ladder}
-    kept = {
-        here: {there: gain for there, gain in later.items() if there in names}
-        for here, later in gains.items()
-        if here in names
-    }
-    thresholds = {level.name: threshold for level in ladder if not level.is_answer}
-    return PolicyCard(thresholds=thresholds, price=price, gains=kept)
-
-
 def ladders(full: Ladder) -> list[Ladder]:
     """Return every sub-ladder of two levels or more that begins with the first, so that what is free is tried first."""
     return [(full[0], *rest) for size in range(1, len(full)) for rest in combinations(full[1:], size)]
 
 
-def search(
-    problems: Problems,
-    by_draft: Mapping[int | None, tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, Gain]]]],
-    full: Ladder,
-    pair: Pair,
-) -> list[Point]:
-    """Return every point of the grid; `by_draft` has sufficiencies and gains for each draft length."""
-    points = []
-    for draft, (p, gains) in by_draft.items():
-        for ladder in ladders(full):
-            walks = {i: walk(problems[i], ladder, pair, draft) for i in p}
-            for threshold in _THRESHOLDS:
+class Space:
+    """Every operating point of a table: made once, replayed often."""
+
+    def __init__(
+        self, problems: Mapping[str, Levels], by_draft: Mapping[int | None, Judged], full: Ladder, pair: Pair
+    ) -> None:
+        self._walks: dict[tuple[Ladder, int | None], Walks] = {}
+        self.problems, self.by_draft, self.full, self.pair = problems, by_draft, full, pair
+        self.ids = list(next(iter(by_draft.values())).p)
+        self._last = np.asarray([bool(problems[i][full[-1].name]["correct"]) for i in self.ids])
+
+    def walks(self, ladder: Ladder, draft: int | None) -> Walks:
+        """Return the walks of one ladder and draft length."""
+        key = (ladder, draft)
+        if key not in self._walks:
+            judged = self.by_draft[draft]
+            self._walks[key] = Walks(self.problems, judged.p, ladder, self.pair, draft, judged.gains)
+        return self._walks[key]
+
+    def ends(self, point: Point) -> Ends:
+        """Return how each problem ends at a point; levels are positions in the full ladder."""
+        many = self.walks(point.ladder, point.draft).many([point.thresholds], point.price)
+        places = np.asarray([self.full.index(level) for level in point.ladder])
+        return replace(many.first(), level=places[many.level[0]])
+
+    def many(
+        self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], price: float | None
+    ) -> list[Point]:
+        """Return the points of several sets of thresholds, with what they do."""
+        ends = self.walks(ladder, draft).many(thresholds, price)
+        right = ends.correct > 0
+        accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))
+        losses = [values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last)]
+        shares = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1).tolist()
+        return [
+            Point(
+                ladder,
+                draft,
+                own,
+                price,
+                accuracy[n],
+                tflops[n],
+                mentor[n],
+                shares={level.name: share for level, share in zip(ladder, shares[n], strict=True)},
+                lost=losses[0][n],
+                won=losses[1][n],
+            )
+            for n, own in enumerate(thresholds)
+        ]
+
+    def search(self, *, hand_over: bool = True) -> list[Point]:
+        """Return every point of the grid, and around the best of them points with thresholds of each level's own.
+
+        Without `hand_over` no ladder ends with the mentor's own answer.
+        """
+        points = []
+        for draft in self.by_draft:
+            for ladder in ladders(self.full):
+                if ladder[-1].is_answer and not hand_over:
+                    continue
+                insight = [level.name for level in ladder if not level.is_answer]
+                common = [dict.fromkeys(insight, threshold) for threshold in _THRESHOLDS]
                 for price in _PRICES:
-                    policy = Policy(FixedSufficiency(), card_of(ladder, threshold, price, gains))
-                    outcomes = [replay(steps, policy, p[i]) for i, steps in walks.items()]
-                    found, shares = mean_of(outcomes), level_shares(outcomes, ladder)
-                    points.append(Point(ladder, draft, threshold, price, shares=shares, **found))
-    return points
+                    points += self.many(ladder, draft, common, price)
+        return points + [finer for point in frontier(points) for finer in self._around(point)]
+
+    def _around(self, point: Point) -> list[Point]:
+        """Return the neighbours of a point: another threshold at one level, where enough problems come to it."""
+        reach, found = float(len(self.by_draft[point.draft].p)), []
+        for level in point.ladder[:-1]:
+            if reach >= OWN_THRESHOLD:
+                others = [
+                    {**point.thresholds, level.name: threshold}
+                    for threshold in _THRESHOLDS
+                    if threshold != point.thresholds[level.name]
+                ]
+                found += self.many(point.ladder, point.draft, others, point.price)
+            reach *= 1 - point.stop_shares[level.name]
+        return found
 
 
-def choose(points: Sequence[Point], goal: float) -> tuple[Point, Point | None]:
-    """Return the point for the default aim among those that adapt, and the degenerate one it was preferred to, if any.
-
-    `goal` is the mentor's own accuracy on the same problems, not rounded.
-    """
-
-    def best(candidates: Sequence[Point]) -> Point:
-        enough = [point for point in candidates if point.accuracy >= goal]
-        if enough:
-            return min(enough, key=lambda point: (point.tflops, -point.accuracy))
-        return max(candidates, key=lambda point: (point.accuracy, -point.tflops))
-
-    overall = best(points)
-    if not overall.degenerate:
-        return overall, None
-    adapting = [point for point in points if not point.degenerate]
-    return (best(adapting), overall) if adapting else (overall, overall)
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other one beats in both accuracy and cost, from the cheapest up."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.tflops, -point.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best

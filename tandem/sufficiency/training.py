@@ -1,157 +1,225 @@
-"""Training: a collected table goes in, a calibrated classifier with its policy and honest figures comes out.
+"""Training: a collected table goes in, calibrated sufficiencies without optimism come out.
 
-Everything is grouped by problem. Half of the problems fit the classifier, a fifth calibrates it (Platt) and fits the
-gains, the rest chooses ladder, draft length and thresholds; out-of-fold figures come from a second, five-fold pass.
+Everything is grouped by problem. A problem's sufficiency is always that of a fit, and of a calibration, without it
+(five folds); what is shipped is the same recipe on all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
-from tandem.sufficiency.classifier import feature_matrix
+from tandem.sufficiency.classifier import FEATURES, feature_matrix
+from tandem.sufficiency.estimators import Recipe, unfitted
 from tandem.sufficiency.policy import Gain, logit
 from tandem.sufficiency.replay import Levels, Pair, Row, fixed
 from tandem.sufficiency.signals import question_signals
 
 MIN_PROBLEMS = 40
-SHARES = (0.5, 0.2, 0.3)  # fit, calibration, threshold
+FOLDS = 5
+_INNER = 3  # folds of a calibration
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 Problems = dict[str, Levels]
+Sufficiencies = dict[str, dict[str, float]]  # by problem and level
 
 
 def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
-    """Group rows by problem, keeping problems that have every level of the ladder.
+    """Group rows (of the first sample) by problem, keeping problems that have every level of the ladder.
 
     Raises UsageError for a ladder of one level, too few problems or labels of one class only.
     """
     if len(ladder) < 2:
         raise UsageError("training needs a table of two levels or more, among them one where the intern answers")
-    grouped: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in rows:
-        grouped[row["problem"]][row["level"]] = row
-    names = {level.name for level in ladder}
-    whole: Problems = {key: levels for key, levels in sorted(grouped.items()) if names <= levels.keys()}
+    whole = complete(rows, ladder)
     if len(whole) < MIN_PROBLEMS:
         raise UsageError(
-            f"the table has {len(whole)} problems with all of the levels {', '.join(sorted(names))}; "
+            f"the table has {len(whole)} problems with all of the levels "
+            f"{', '.join(sorted(level.name for level in ladder))}; "
             f"training needs at least {MIN_PROBLEMS}: collect more"
         )
-    labels = {bool(row["correct"]) for levels in whole.values() for row in levels.values() if row["level"] != ANSWER}
+    labels = {bool(row["correct"]) for row in intern_rows(whole, list(whole), ladder)}
     if len(labels) < 2:
         raise UsageError(f"every answer of the intern is {'right' if labels.pop() else 'wrong'}: nothing to learn from")
     return whole
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Problem ids of the three disjoint parts."""
-
-    fit: list[str]
-    calibration: list[str]
-    threshold: list[str]
-
-    def hashes(self) -> dict[str, str]:
-        """Return the sha256 of each part's sorted ids."""
-        parts = {"fit": self.fit, "calibration": self.calibration, "threshold": self.threshold}
-        return {name: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest() for name, ids in parts.items()}
+def complete(rows: Sequence[Row], ladder: Ladder) -> Problems:
+    """Return the problems that have every level of the ladder, with all of their levels."""
+    grouped: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if not row.get("sample"):
+            grouped[row["problem"]][row["level"]] = row
+    names = {level.name for level in ladder}
+    return {key: levels for key, levels in sorted(grouped.items()) if names <= levels.keys()}
 
 
-def split(ids: Sequence[str], seed: int) -> Split:
-    """Divide problems by the hash of their id, so that a grown table keeps every problem in its part's order."""
-    ranked = sorted(ids, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).hexdigest())
-    first, second = round(len(ranked) * SHARES[0]), round(len(ranked) * (SHARES[0] + SHARES[1]))
-    return Split(ranked[:first], ranked[first:second], ranked[second:])
+def ranked(ids: Sequence[str], seed: int) -> list[str]:
+    """Order problems by the hash of their id, so that a grown table keeps every problem in its order."""
+    return sorted(ids, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).hexdigest())
 
 
-def intern_rows(problems: Problems, ids: Sequence[str]) -> list[Row]:
-    """Return the rows in which the intern answered."""
-    return [row for i in ids for level, row in sorted(problems[i].items()) if level != ANSWER]
+def folds(ids: Sequence[str], seed: int, count: int = FOLDS) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield (the others, held) for each of `count` disjoint parts that are equal to within one problem."""
+    order = ranked(ids, seed)
+    for part in range(count):
+        held = order[part::count]
+        out = set(held)
+        yield [i for i in order if i not in out], held
 
 
-def _matrix(rows: Sequence[Row], draft: str) -> tuple[np.ndarray, np.ndarray]:
-    x = feature_matrix(
-        [(row["signals"][draft] | question_signals(row["question_tokens"]), row["insight_tokens"]) for row in rows]
+def halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Return two disjoint halves: one to fit and to order operating points on, one to certify them on."""
+    order = ranked(ids, seed)
+    return order[0::2], order[1::2]
+
+
+def digest(ids: Sequence[str]) -> str:
+    """Return the sha256 of the sorted ids."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def intern_rows(problems: Problems, ids: Sequence[str], ladder: Ladder) -> list[Row]:
+    """Return the rows of the ladder in which the intern answered."""
+    return [problems[i][level.name] for i in ids for level in ladder if not level.is_answer]
+
+
+def signals_of(row: Row, draft: str) -> dict[str, float]:
+    """Return everything that a row tells about a draft: its signals, the question's and the insight's."""
+    shared: dict[str, dict[str, float]] = row["signals"]
+    return (
+        question_signals(row["question_tokens"])
+        | shared.get("question", {})
+        | shared.get("insight", {})
+        | shared[draft]
     )
-    return x, np.asarray([int(row["correct"]) for row in rows])
 
 
-def _labelled(rows: Sequence[Row], draft: str) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _matrix(rows, draft)
+def matrix(rows: Sequence[Row], draft: str, features: Sequence[str] = FEATURES) -> np.ndarray:
+    """Return the features of rows, shape (rows, features), float64."""
+    return feature_matrix([(signals_of(row, draft), row["insight_tokens"]) for row in rows], features)
+
+
+def labels(rows: Sequence[Row]) -> np.ndarray:
+    """Return 1 for each right answer, else 0, shape (rows,)."""
+    return np.asarray([int(row["correct"]) for row in rows])
+
+
+def fit(rows: Sequence[Row], draft: str, recipe: Recipe, *, calibrated: bool = True, seed: int = 0) -> Any:
+    """Fit a recipe on the drafts of one length; where `calibrated`, its sigmoid on held-out parts of the same rows.
+
+    Raises UsageError where a part has one class only.
+    """
+    from sklearn.calibration import CalibratedClassifierCV
+
+    x, y = matrix(rows, draft, recipe.features), labels(rows)
+    model = unfitted(recipe)
+    if not calibrated:
+        _two_classes(y)
+        return model.fit(x, y)
+    where = defaultdict(list)
+    for position, row in enumerate(rows):
+        where[row["problem"]].append(position)
+    splits = []
+    for others, held in folds(list(where), seed + 1, _INNER):
+        parts = [np.asarray([k for i in ids for k in where[i]]) for ids in (others, held)]
+        _two_classes(y[parts[0]])
+        splits.append((parts[0], parts[1]))
+    fitted = CalibratedClassifierCV(model, method=recipe.calibration, cv=splits, ensemble=False).fit(x, y)
+    fitted.cv = None  # or every row's place would be saved with the model
+    return fitted
+
+
+def _two_classes(y: np.ndarray) -> None:
     if len(set(y)) < 2:
         raise UsageError(
-            f"{len(rows)} answers that training sets apart are all {'right' if y[0] else 'wrong'}: "
+            f"{len(y)} answers that training sets apart are all {'right' if y[0] else 'wrong'}: "
             "too few of the other kind; collect more problems, or a set that suits the intern better"
         )
-    return x, y
 
 
-def fit_estimator(rows: Sequence[Row], draft: str, strength: float) -> Any:
-    """Fit standardised logistic regression (`strength` = C) on the drafts of one length; UsageError for one class."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    x, y = _labelled(rows, draft)
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(x, y)
-
-
-def calibrate(estimator: Any, rows: Sequence[Row], draft: str) -> Any:
-    """Calibrate a fitted estimator by Platt's sigmoid on rows that it has not seen."""
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.frozen import FrozenEstimator
-
-    x, y = _labelled(rows, draft)
-    return CalibratedClassifierCV(FrozenEstimator(estimator), method="sigmoid").fit(x, y)
-
-
-def predict(estimator: Any, rows: Sequence[Row], draft: str) -> np.ndarray:
+def predict(estimator: Any, rows: Sequence[Row], draft: str, features: Sequence[str] = FEATURES) -> np.ndarray:
     """Return the probability of a right answer for each row, shape (rows,)."""
-    x, _ = _matrix(rows, draft)
-    return np.asarray(estimator.predict_proba(x)[:, 1])
+    return np.asarray(estimator.predict_proba(matrix(rows, draft, features))[:, 1])
 
 
-def sufficiencies(estimator: Any, problems: Problems, ids: Sequence[str], draft: str) -> dict[str, dict[str, float]]:
+def sufficiencies(
+    estimator: Any, problems: Problems, ids: Sequence[str], ladder: Ladder, draft: str, features: Sequence[str]
+) -> Sufficiencies:
     """Return sufficiency by problem and level."""
-    rows = intern_rows(problems, ids)
-    found: dict[str, dict[str, float]] = {i: {} for i in ids}
-    for row, p in zip(rows, predict(estimator, rows, draft), strict=True):
-        found[row["problem"]][row["level"]] = float(p)
-    return found
+    rows = intern_rows(problems, ids, ladder)
+    return _by_problem(rows, predict(estimator, rows, draft, features))
 
 
-def out_of_fold(problems: Problems, draft: str, strength: float, folds: int = 5) -> tuple[list[Row], np.ndarray]:
-    """Return all intern rows and, for each, the probability from a fit without its problem."""
-    from sklearn.model_selection import GroupKFold
+def cross_fitted(
+    problems: Problems,
+    ids: Sequence[str],
+    ladder: Ladder,
+    draft: str,
+    recipe: Recipe,
+    *,
+    calibrated: bool = True,
+    seed: int = 0,
+) -> Sufficiencies:
+    """Return sufficiency by problem and level, each from a fit and a calibration without its problem."""
+    found: Sufficiencies = {}
+    for others, held in folds(ids, seed):
+        estimator = fit(intern_rows(problems, others, ladder), draft, recipe, calibrated=calibrated, seed=seed)
+        found |= sufficiencies(estimator, problems, held, ladder, draft, recipe.features)
+    return {i: found[i] for i in ids}
 
-    rows = intern_rows(problems, list(problems))
-    groups = [row["problem"] for row in rows]
-    p = np.zeros(len(rows))
-    for train, held in GroupKFold(folds).split(rows, groups=groups):
-        estimator = fit_estimator([rows[i] for i in train], draft, strength)
-        p[held] = predict(estimator, [rows[i] for i in held], draft)
-    return rows, p
+
+def _by_problem(rows: Sequence[Row], p: np.ndarray) -> Sufficiencies:
+    found: Sufficiencies = defaultdict(dict)
+    for row, value in zip(rows, p, strict=True):
+        found[row["problem"]][row["level"]] = float(value)
+    return dict(found)
 
 
-def choose_strength(rows: Sequence[Row], draft: str) -> float:
-    """Choose C by grouped cross-validated log-loss on the fit part alone."""
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import GroupKFold
+def log_losses(problems: Problems, p: Mapping[str, Mapping[str, float]]) -> np.ndarray:
+    """Return the mean log-loss of each problem's levels, shape (problems,)."""
+    losses = []
+    for i, by_level in p.items():
+        likely = [v if problems[i][level]["correct"] else 1 - v for level, v in by_level.items()]
+        losses.append(-float(np.mean(np.log(np.clip(likely, 1e-4, 1)))))
+    return np.asarray(losses)
 
-    groups = [row["problem"] for row in rows]
-    losses: dict[float, float] = {}
-    for strength in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
-        p = np.zeros(len(rows))
-        for train, held in GroupKFold(5).split(rows, groups=groups):
-            p[held] = predict(fit_estimator([rows[i] for i in train], draft, strength), [rows[i] for i in held], draft)
-        losses[strength] = float(log_loss([int(row["correct"]) for row in rows], p, labels=[0, 1]))
-    return min(losses, key=lambda s: losses[s])
+
+def choose_recipe(
+    problems: Problems,
+    ids: Sequence[str],
+    ladder: Ladder,
+    draft: str,
+    *,
+    kinds: Sequence[str],
+    features: Sequence[str] = FEATURES,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> tuple[Recipe, Sufficiencies]:
+    """Return the recipe with the least out-of-fold log-loss, and its out-of-fold sufficiencies.
+
+    A recipe that is less simple must beat the one before it by more than a standard error of the paired difference.
+    """
+    found: dict[float, float] = {}
+    for strength in strengths if len(strengths) > 1 else ():
+        recipe = Recipe("logistic", strength, tuple(features))
+        raw = cross_fitted(problems, ids, ladder, draft, recipe, calibrated=False, seed=seed)
+        found[strength] = float(np.mean(log_losses(problems, raw)))
+    best = Recipe("logistic", min(found, key=lambda s: found[s], default=strengths[0]), tuple(features))
+    p = cross_fitted(problems, ids, ladder, draft, best, seed=seed)
+    losses = log_losses(problems, p)
+    if "boosted" in kinds:
+        other = Recipe("boosted", 0.0, tuple(features))
+        q = cross_fitted(problems, ids, ladder, draft, other, seed=seed)
+        better = losses - log_losses(problems, q)
+        if better.mean() > better.std(ddof=1) / np.sqrt(len(better)):
+            best, p = other, q
+    return best, p
 
 
 def fit_gains(
@@ -160,8 +228,7 @@ def fit_gains(
     """Fit, for each level and each later one, the chance of a right answer there given sufficiency here."""
     from sklearn.linear_model import LogisticRegression
 
-    alone = float(np.mean([pair.answer(problems[i][ANSWER]) for i in p])) if ladder[-1].is_answer else None
-    scale = alone or float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in p]))
+    scale = dearest(problems, list(p), ladder, pair)
     gains: dict[str, dict[str, Gain]] = {}
     for position, level in enumerate(ladder[:-1]):
         here = np.asarray([[logit(p[i][level.name])] for i in p])
@@ -177,6 +244,11 @@ def fit_gains(
     return gains
 
 
+def dearest(problems: Problems, ids: Sequence[str], ladder: Ladder, pair: Pair) -> float:
+    """Return the mean TFLOPs of the ladder's last level alone (mentor-only, where it ends with `answer`)."""
+    return float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
+
+
 def _extra(problem: Levels, here: str, there: str, pair: Pair, draft: int | None) -> float:
     """TFLOPs that going on adds over answering here: the discarded draft and what is bought, less the answer here."""
     bought = 0.0 if there == ANSWER else pair.insight(problem[here])
@@ -184,31 +256,11 @@ def _extra(problem: Levels, here: str, there: str, pair: Pair, draft: int | None
     return wasted + fixed(problem, there, pair).tflops - bought - pair.answer(problem[here])
 
 
-def figures(rows: Sequence[Row], p: np.ndarray) -> dict[str, Any]:
-    """Return AUROC, Brier score and expected calibration error (10 equal bins), pooled and by level."""
-    by_level = defaultdict(list)
-    for row, value in zip(rows, p, strict=True):
-        by_level[row["level"]].append((int(row["correct"]), float(value)))
-    everything = [pair for pairs in by_level.values() for pair in pairs]
-    return {"pooled": _figure(everything)} | {level: _figure(pairs) for level, pairs in sorted(by_level.items())}
-
-
-def _figure(pairs: Sequence[tuple[int, float]]) -> dict[str, Any]:
-    from sklearn.metrics import roc_auc_score
-
-    y, p = np.asarray([a for a, _ in pairs]), np.asarray([b for _, b in pairs])
-    bins = np.minimum((p * 10).astype(int), 9)
-    error = sum(abs(y[bins == b].mean() - p[bins == b].mean()) * (bins == b).mean() for b in set(bins))
-    auroc = round(float(roc_auc_score(y, p)), 4) if len(set(y)) == 2 else None
-    return {
-        "n": len(pairs),
-        "right": round(float(y.mean()), 4),
-        "auroc": auroc,
-        "brier": round(float(np.mean((y - p) ** 2)), 4),
-        "calibration_error": round(float(error), 4),
-    }
-
-
 def counts(problems: Problems) -> dict[str, int]:
     """Return how many problems come from each data set (the id's part before the number)."""
-    return dict(sorted(Counter(i.rsplit("-", 1)[0] for i in problems).items()))
+    return dict(sorted(Counter(dataset_of(i) for i in problems).items()))
+
+
+def dataset_of(problem: str) -> str:
+    """Return the data set in a problem's id."""
+    return problem.rsplit("-", 1)[0]

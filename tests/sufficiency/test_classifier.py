@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from tandem.models.logprobs import ESTIMATOR
 from tandem.sufficiency import training as fit
 from tandem.sufficiency.classifier import (
     FEATURES,
+    FORMAT,
     Card,
     Classifier,
     available,
@@ -26,6 +28,7 @@ from tandem.sufficiency.classifier import (
     nearest_classifier,
     read_card,
 )
+from tandem.sufficiency.estimators import Recipe
 from tandem.sufficiency.policy import Gain, PolicyCard
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, question_signals
 from tandem.types import Sampling
@@ -42,6 +45,7 @@ def card(**fields: Any) -> Card:
         "ladder": format_ladder(LADDER),
         "collected_ladder": format_ladder(LADDER),
         "draft_tokens": 64,
+        "features": FEATURES,
         "temperature": 0.0,
         "aim": "none",
         "policy": PolicyCard(
@@ -57,9 +61,8 @@ def card(**fields: Any) -> Card:
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     problems = fit.by_problem(ROWS, LADDER)
-    parts = fit.split(list(problems), 0)
-    estimator = fit.fit_estimator(fit.intern_rows(problems, parts.fit), "64", 0.1)
-    return Classifier(fit.calibrate(estimator, fit.intern_rows(problems, parts.calibration), "64"), card())
+    rows = fit.intern_rows(problems, list(problems), LADDER)
+    return Classifier(fit.fit(rows, "64", Recipe("logistic", 0.1, FEATURES)), card())
 
 
 @pytest.fixture
@@ -236,6 +239,76 @@ def test_other_differences_are_listed(
         parse_ladder(ladder),
     )
     assert found == expected
+
+
+def test_another_insight_mode_or_number_of_log_probabilities_is_a_difference(classifier: Classifier) -> None:
+    thinking = MENTOR.model_copy(update={"insight_mode": "prefix"})
+    assert classifier.differences(thinking, INTERN, Sampling(), LADDER, 20) == ["insight mode"]
+    assert classifier.differences(MENTOR, INTERN, Sampling(), LADDER, 5) == ["number of log-probabilities"]
+    assert classifier.differences(MENTOR, INTERN, Sampling(), LADDER, 20) == []
+
+
+def test_a_classifier_of_the_first_signal_version_still_serves(classifier: Classifier) -> None:
+    old = Classifier(classifier.estimator, card(signal_version="1"))
+    assert old.differences(MENTOR, INTERN, Sampling(), LADDER) == []
+
+
+def test_signals_added_later_do_not_disturb_and_missing_ones_are_named(classifier: Classifier) -> None:
+    signals = dict.fromkeys(NAMES, 0.5) | question_signals(40)
+    p = classifier.sufficiency(LADDER[1], signals, 100)
+    assert classifier.sufficiency(LADDER[1], signals | {"invented_later": 9.0}, 100) == p
+    del signals["margin_low"]
+    with pytest.raises(ClassifierMismatchError, match="needs the signal 'margin_low'"):
+        classifier.sufficiency(LADDER[1], signals, 100)
+
+
+def test_a_card_of_a_later_version_says_so(folder: Path) -> None:
+    file = folder / "card.json"
+    later = json.loads(file.read_text(encoding="utf-8")) | {"format": FORMAT + 1, "new_field": 1}
+    file.write_text(json.dumps(later), encoding="utf-8")
+    with pytest.raises(TandemError, match=r"later version of Tandem \(format \d+, .*\): upgrade"):
+        load_classifier(str(folder))
+
+
+def test_a_card_without_its_features_has_those_of_the_first_version(folder: Path) -> None:
+    file = folder / "card.json"
+    old = json.loads(file.read_text(encoding="utf-8"))
+    del old["features"], old["format"]
+    file.write_text(json.dumps(old), encoding="utf-8")
+    assert read_card(folder).features[:2] == ("log_perplexity", "entropy_mean")
+    assert read_card(folder).features[-1] == "log_insight_tokens"
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Path:
+    problems = fit.by_problem(ROWS, LADDER)
+    rows = fit.intern_rows(problems, list(problems), LADDER)
+    made = Classifier(fit.fit(rows, "64", Recipe("boosted", 0.0, FEATURES)), card())
+    made.save(tmp_path / "trees")
+    return tmp_path / "trees"
+
+
+def test_trees_are_saved_and_loaded_alike(trees: Path) -> None:
+    again = load_classifier(trees)
+    problems = fit.by_problem(ROWS, LADDER)
+    rows = fit.intern_rows(problems, list(problems), LADDER)
+    own = fit.fit(rows, "64", Recipe("boosted", 0.0, FEATURES))
+    assert not (trees / "linear.json").exists()
+    assert probabilities(again) == probabilities(Classifier(own, card()))
+
+
+@pytest.mark.parametrize(("field", "value"), [("left", 10**6), ("right", 0), ("feature_idx", 999)])
+def test_trees_that_lead_out_of_their_arrays_are_refused(trees: Path, field: str, value: int) -> None:
+    """Compiled code follows the nodes of a tree without looking."""
+    import skops.io
+
+    estimator = load_classifier(trees).estimator
+    (calibrated,) = estimator.calibrated_classifiers_
+    nodes = calibrated.estimator._predictors[3][0].nodes
+    nodes[field][nodes["is_leaf"] == 0] = value
+    skops.io.dump(estimator, trees / "classifier.skops")
+    with pytest.raises(TandemError, match="its trees lead nowhere"):
+        load_classifier(trees)
 
 
 def test_shipped_classifiers_are_found_by_id(shelf: Path) -> None:

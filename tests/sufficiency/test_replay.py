@@ -17,12 +17,15 @@ from synthetic import INTERN, LADDER, MENTOR, table
 
 from tandem.config import Settings
 from tandem.errors import UsageError
-from tandem.evaluation.collection import Collector
+from tandem.evaluation.collection import Collector, Folder
+from tandem.evaluation.collection import Plan as Collected
 from tandem.ladder import Ladder, parse_ladder
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import ModelSpec
 from tandem.strategies import Context, make_strategy
+from tandem.sufficiency.aims import Aim, choose, parse_aim
+from tandem.sufficiency.arrays import Walks
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
 from tandem.sufficiency.replay import (
     Levels,
@@ -36,7 +39,8 @@ from tandem.sufficiency.replay import (
     replay,
     walk,
 )
-from tandem.sufficiency.thresholds import Point, choose, ladders
+from tandem.sufficiency.thresholds import Point, frontier, ladders
+from tandem.sufficiency.training import complete
 from tandem.types import Problem, Solution
 
 PAIR = Pair(MENTOR, INTERN)
@@ -90,9 +94,10 @@ def test_the_walk_is_that_of_the_real_strategy(
         events = [event async for event in make_strategy("tandem").run(problem, ctx)]
         assert isinstance(events[-1], Solution)
         with tempfile.TemporaryDirectory() as out:
-            collector = Collector(mentor, intern, FULL, Path(out))
-            assert await collector.collect([problem]) == 0
-        return events[-1], {row["level"]: row for row in collector.rows}, Pair(mentor.spec, intern.spec)
+            collector = Collector(mentor, intern, Collected(ladder=FULL), Path(out))
+            assert (await collector.collect([problem])).failed == 0
+            rows = {row["level"]: row for row in Folder(Path(out), write=False).rows()}
+        return events[-1], rows, Pair(mentor.spec, intern.spec)
 
     solution, rows, pair = asyncio.run(both())
     outcome = replay(walk(rows, ladder, pair, draft), Policy(Judge({}), card), p)
@@ -223,23 +228,102 @@ def test_every_sub_ladder_from_the_first_level_once() -> None:
     assert all(list(sub) == [level for level in LADDER if level in sub] for sub in found)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}), min_size=1, max_size=12),
+    cards(),
+    st.sampled_from([sub for size in (1, 2, 3, 5) for sub in combinations(LADDER, size)]),
+    st.sampled_from([16, None]),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_many_problems_at_once_end_as_they_do_one_by_one(
+    p: list[dict[str, float]], card: PolicyCard, ladder: Ladder, draft: int | None, seed: int, cache: bool
+) -> None:
+    pair = Pair(MENTOR, INTERN, cache)
+    problems = complete(table(len(p), seed=seed), LADDER)
+    by_problem = dict(zip(problems, p, strict=True))
+    ends = Walks(problems, by_problem, ladder, pair, draft, card.gains).ends(card)
+    for n, (i, by_level) in enumerate(by_problem.items()):
+        one = replay(walk(problems[i], ladder, pair, draft), Policy(Judge({}), card), by_level)
+        assert (ladder[ends.level[n]].name, bool(ends.correct[n])) == (one.level, one.correct)
+        assert ends.tflops[n] == pytest.approx(one.tflops) and ends.mentor_tokens[n] == one.mentor_tokens
+        assert ends.published[n] == pytest.approx(one.published)
+
+
+def test_a_prefix_cache_pays_for_what_is_new_and_changes_nothing_else() -> None:
+    problem, p = with_rows(medium={"correct": True}), {"none": 0.1, "low": 0.2, "medium": 0.9}
+    cached = Pair(MENTOR, INTERN, prefix_cache=True)
+    plain = replay(walk(problem, LADDER, PAIR, 64), Policy(Judge({}), MIDDLE), p)
+    found = replay(walk(problem, LADDER, cached, 64), Policy(Judge({}), MIDDLE), p)
+    # Whole blocks of 16: of 100 tokens 96 are kept, of 200 tokens 192.
+    saved = sum(
+        cost(INTERN, prompt, written) - (INTERN.tflops(prompt, kept, written) or 0)
+        for prompt, kept, written in ((200, 96, 64), (600, 192, 200))
+    )
+    assert plain.tflops - found.tflops == pytest.approx(saved)
+    assert (found.level, found.correct, found.published) == (plain.level, plain.correct, plain.published)
+    assert fixed(problem, "high", cached) == fixed(problem, "high", PAIR)  # one prompt a problem shares nothing
+
+
+def test_published_tflops_by_hand() -> None:
+    problem = with_rows()
+    assert fixed(problem, "medium", PAIR).published == pytest.approx(2e-3 * (32 * 500 + 1.5 * (500 + 200)))
+    assert fixed(problem, "answer", PAIR).published == pytest.approx(2e-3 * 32 * 400)
+    assert fixed(problem, "none", PAIR).published == pytest.approx(2e-3 * 1.5 * 200)
+
+
+def test_a_mentor_cut_short_is_priced_as_the_mentor() -> None:
+    problem = dict(with_rows()) | {"budget-100": {"level": "budget-100", "correct": True} | {"prompt_tokens": 100}}
+    problem["budget-100"] = dict(problem["budget-100"]) | {"completion_tokens": 150}
+    found = fixed(problem, "budget-100", PAIR)
+    assert (found.mentor_tokens, found.tflops) == (150, pytest.approx(cost(MENTOR, 100, 150)))
+
+
 def point(accuracy: float, tflops: float, top_share: float) -> Point:
     shares = {"none": top_share, "low": 1 - top_share}
-    return Point(LADDER[:2], 64, 0.5, 0.0, accuracy=accuracy, tflops=tflops, mentor_tokens=0.0, shares=shares)
+    return Point(LADDER[:2], 64, {"none": 0.5, "low": 0.5}, 0.0, accuracy, tflops, mentor_tokens=0.0, shares=shares)
 
 
 def test_the_cheapest_point_that_reaches_the_goal_else_the_most_accurate() -> None:
     points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5)]
-    assert choose(points, 0.7) == (points[2], None)
-    assert choose(points, 0.8) == (points[1], None)
-    assert choose(points, 0.95) == (points[1], None)
+    assert choose(points, Aim(), 0.7, 10) == (points[2], None)
+    assert choose(points, Aim(), 0.8, 10) == (points[1], None)
+    assert choose(points, Aim(), 0.95, 10) == (points[1], None)
+
+
+def test_the_most_accurate_point_within_the_budget_else_the_cheapest() -> None:
+    points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5)]
+    assert choose(points, Aim("cost", 0.5), 0.8, 10) == (points[2], None)
+    assert choose(points, Aim("cost", 0.9), 0.8, 10) == (points[1], None)
+    assert choose(points, Aim("cost", 0.01), 0.8, 10) == (points[3], None)
 
 
 def test_a_point_that_hardly_adapts_is_passed_over_or_flagged() -> None:
     stuck, adapting = point(0.9, 1, 0.95), point(0.8, 5, 0.9)
     assert stuck.degenerate and not adapting.degenerate
-    assert choose([stuck, adapting], 0.7) == (adapting, stuck)
-    assert choose([stuck], 0.7) == (stuck, stuck)
+    assert choose([stuck, adapting], Aim(), 0.7, 10) == (adapting, stuck)
+    assert choose([stuck], Aim(), 0.7, 10) == (stuck, stuck)
+
+
+def test_the_frontier_is_what_nothing_beats() -> None:
+    points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5), point(0.2, 2, 0.5)]
+    assert frontier(points) == [points[3], points[2], points[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "aim"), [("accuracy", Aim()), ("cost:0.6", Aim("cost", 0.6)), ("regret:0.02", Aim("regret", 0.02))]
+)
+def test_aims_are_read_and_written_alike(text: str, aim: Aim) -> None:
+    assert parse_aim(text) == aim and str(aim) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cheap", "cost", "cost:", "cost:0", "cost:-1", "cost:nan", "regret:2", "accuracy:1"]
+)
+def test_other_aims_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown aim .*cost:X .*regret:X"):
+        parse_aim(text)
 
 
 def test_shares_count_where_problems_end() -> None:

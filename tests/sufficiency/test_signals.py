@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.models.logprobs import FLOOR, TokenStat, token_stat
-from tandem.sufficiency.signals import NAMES, draft_signals
+from tandem.sufficiency.signals import CANDIDATES, NAMES, change_signals, draft_signals, question_candidates
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -123,3 +123,58 @@ def test_minus_infinity_is_clamped() -> None:
 def test_the_margin_is_between_the_two_best_in_any_order() -> None:
     top = [math.log(p) for p in (0.1, 0.6, 0.3)]
     assert token_stat(top[0], top, 1000).margin == pytest.approx(math.log(0.6 / 0.3))
+
+
+@quick
+@given(st.lists(STATS, min_size=1, max_size=60), st.booleans())
+def test_every_candidate_is_what_its_definition_says(stats: list[TokenStat], ended: bool) -> None:
+    logprobs, entropies = [s.logprob for s in stats], [s.entropy for s in stats]
+    margins, count = [s.margin for s in stats], len(stats)
+    third, quarter = max(count // 3, 1), max(count // 4, 1)
+    forks = sum(m < 0.5 for m in margins)
+    expected = {
+        "least_likely_3": statistics.fmean(sorted(logprobs)[:3]),
+        "least_likely_10": statistics.fmean(sorted(logprobs)[:10]),
+        "least_likely_at": logprobs.index(min(logprobs)) / count,
+        "total": math.fsum(logprobs),
+        "logprob_std": statistics.pstdev(logprobs),
+        "logprob_first_quarter": statistics.fmean(logprobs[:quarter]),
+        "logprob_last_quarter": statistics.fmean(logprobs[-quarter:]),
+        "settling": statistics.fmean(logprobs[-third:]) - statistics.fmean(logprobs[:third]),
+        "commitment": sum(m > 3 for m in margins) / count,
+        "forks": forks / count,
+        "forks_log_count": math.log(1 + forks),
+        "margin_least": min(margins),
+        "entropy_median": statistics.median(entropies),
+        "entropy_high": quantile(entropies, 0.9),
+        "entropy_top_5": statistics.fmean(sorted(entropies)[-5:]),
+        "entropy_first": entropies[0],
+        "entropy_first_quarter": statistics.fmean(entropies[:quarter]),
+        "entropy_last_quarter": statistics.fmean(entropies[-quarter:]),
+    }
+    others = [name for name in CANDIDATES if name not in NAMES]
+    found = draft_signals(stats, ended=ended, names=others)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
+    assert draft_signals(stats, ended=ended, names=CANDIDATES) == found | draft_signals(stats, ended=ended)
+
+
+def test_statistics_read_back_from_a_row_give_the_same_signals() -> None:
+    stats = [TokenStat(-0.25, 0.5, 0.01, 1.5), TokenStat(-2.0, 1.25, 0.0, 0.25)]
+    assert draft_signals([list(s) for s in stats], ended=True) == draft_signals(stats, ended=True)  # type: ignore[misc]
+
+
+def test_a_change_is_now_less_before_and_zero_at_the_first_level() -> None:
+    now, before = {"entropy_mean": 0.5, "least_likely": -2.0}, {"entropy_mean": 0.75, "least_likely": -3.0}
+    assert change_signals(now, before) == {"change_entropy_mean": -0.25, "change_least_likely": 1.0}
+    assert change_signals(now, None) == {"change_entropy_mean": 0.0, "change_least_likely": 0.0}
+
+
+def test_a_questions_numbers_sentences_and_symbols_are_counted() -> None:
+    found = question_candidates("Ann has 1,200 apples and 3.5 pears. What is 2 + 2?")
+    assert found == pytest.approx(
+        {
+            "question_numbers": math.log(5),  # 1,200 and 3.5 and 2 and 2
+            "question_sentences": math.log(3),
+            "question_symbols": math.log(2),
+        }
+    )

@@ -1,0 +1,187 @@
+"""`tandem collect`: training rows for a pair, in parallel where asked, resumable at every row."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.data_options import DATA_KEYS, dataset_options
+from tandem.cli.options import Number, code_options, open_code_sandbox, pair_options
+from tandem.cli.serving_options import Numbers, serving_options, take_serving
+
+if TYPE_CHECKING:
+    from tandem.engine import Tandem
+    from tandem.types import Problem
+
+_HINTS = "20,40,60"
+
+
+@click.command()
+@pair_options
+@click.option(
+    "--mentor-type",
+    type=click.Choice(["auto", "local", "api"]),
+    default="auto",
+    show_default=True,
+    help="local: weights on own hardware; api: somebody's endpoint. Checked against what --mentor is.",
+)
+@serving_options("auto")
+@dataset_options(several=True)
+@code_options
+@click.option(
+    "--effort", default="none,low,medium,high,answer", show_default=True, metavar="LADDER", help="Levels to collect."
+)
+@click.option(
+    "--hints",
+    type=Numbers(),
+    is_flag=False,
+    flag_value=_HINTS,
+    metavar="[LIST]",
+    help=f"Also let the intern go on from so many % of the mentor's answer (alone: {_HINTS}).",
+)
+@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Intern's answers a level.")
+@click.option("--temperature", type=Number(0, 2), default=0.0, show_default=True)
+@click.option("--top-p", type=Number(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--seed", type=int, help="Seed for sampling; problems are drawn by it too (0 if not given).")
+@click.option("--max-tokens", type=click.IntRange(1), default=768, show_default=True, help="Cap on every answer.")
+@click.option("--request-timeout", type=Number(0, min_open=True), metavar="S", help="See tandem run.")
+@click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Problems at once, in all.")
+@click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
+@click.option("--num-workers", type=click.IntRange(1), default=4, show_default=True, help="With --parallel.")
+@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--max-usd", type=Number(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--dry-run", "--estimate", is_flag=True, help="Say what is missing and may cost, and ask no model.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New, or to be gone on with."
+)
+@click.option(
+    "--table", type=click.Path(path_type=Path), metavar="FILE", help="The table. Default: OUT/table.jsonl.gz."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
+def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Collect the intern's signals and correctness at every level; the same command goes on where it stopped.
+
+    \b
+    Examples:
+      tandem collect --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --dataset gsm8k --dataset math \\
+                     --limit 100 --effort none,low=40,medium=100,high=300,answer --out collected
+      tandem collect --mentor deepseek-32b --mentor-type local --mentor-gpus 0,1,2,3 --intern deepseek-7b \\
+                     --intern-gpus 4,5,6,7 --dataset math --parallel --num-workers 4 --out collected
+      tandem collect --mentor gpt-4o --mentor-type api --intern deepseek-7b --intern-endpoint http://g1:8000/v1 \\
+                     --dataset math --limit 500 --max-usd 20 --hints --out collected
+      tandem train collected
+
+    The folder's rows and texts are private; table.jsonl.gz (and table.parquet, with pyarrow) hold ids, signals, labels
+    and counts only.
+    """
+    from tandem.cli.collecting import CollectionJob, Wishes
+    from tandem.cli.run import check_prices
+    from tandem.evaluation.collection.plan import Plan
+    from tandem.ladder import parse_ladder
+    from tandem.types import Sampling
+
+    out, table = options.pop("out"), options.pop("table")
+    plan = Plan(
+        ladder=parse_ladder(options.pop("effort")),
+        hints=options.pop("hints") or (),
+        samples=options.pop("samples"),
+        max_tokens=options.pop("max_tokens"),
+        sampling=Sampling(temperature=options.pop("temperature"), top_p=options.pop("top_p"), seed=options.get("seed")),
+    )
+    problems, datasets = _load(options)
+    sandbox = open_code_sandbox(options, problems, judged=not dry_run)
+    wishes = Wishes(
+        out=out,
+        table=table or out / "table.jsonl.gz",
+        concurrency=options.pop("concurrency"),
+        workers=_workers(options),
+        max_minutes=options.pop("max_minutes"),
+        max_usd=options.pop("max_usd"),
+        timeout=options["request_timeout"],
+        endpoints={"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
+        as_json=as_json,
+    )
+    kind = options.pop("mentor_type")
+    take_serving(options)
+    del options["seed"]
+    engine = _engine(options)
+    _check(engine, kind, wishes.workers)
+    if not dry_run:
+        check_prices(engine, wishes.max_usd)
+    job = CollectionJob(engine, plan, problems, datasets, sandbox, wishes)
+    if not dry_run:
+        job.carry_out()
+        return
+    found = job.estimate()
+    click.echo(json.dumps(found) if as_json else _told(found))
+
+
+def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]:
+    """Take the data options out of a command's; return problems of all data sets in turn, and how they were loaded."""
+    from tandem.cli.data_options import describe_data, load_problems
+    from tandem.evaluation.collection.manifest import describe_dataset
+
+    own = {key: options.pop(key) for key in DATA_KEYS}
+    seed = options["seed"] or 0
+    loaded, told = [], []
+    for name in dict.fromkeys(own["dataset"]):
+        one = {**own, "dataset": name, "seed": seed, "split": own["split"] or _training_split(name)}
+        data = describe_data(one)
+        loaded.append(load_problems(one))
+        told.append(describe_dataset(data, loaded[-1]))
+    turns = chain.from_iterable(zip_longest(*loaded))  # so that a collection that is stopped has of each
+    return list({p.id: p for p in turns if p is not None}.values()), told
+
+
+def _training_split(name: str) -> str | None:
+    from tandem.datasets.cards import cards
+
+    card = cards().get(name)
+    return "train" if card and "train" in card.splits else None
+
+
+def _workers(options: dict[str, Any]) -> int | None:
+    parallel, number = options.pop("parallel"), options.pop("num_workers")
+    return number if parallel else None
+
+
+def _engine(options: dict[str, Any]) -> Tandem:
+    from tandem.engine import Tandem
+
+    return Tandem(strategy="fixed:low", **options)  # any strategy that calls both
+
+
+def _check(engine: Tandem, kind: str, workers: int | None) -> None:
+    """Raise UsageError where the mentor is not of the kind that was said, or models cannot be shared."""
+    from tandem.errors import UsageError
+
+    spec = engine.mentor.spec
+    if kind == "api" and spec.backend != "openai":
+        raise UsageError(f"--mentor-type api: {spec.name} is served by nobody; give --mentor-endpoint URL")
+    if kind == "local" and not spec.local:
+        raise UsageError(f"--mentor-type local: {spec.name} is at somebody else's endpoint; that is api")
+    if workers:
+        for role in engine.roles:
+            if engine.model(role).spec.backend == "transformers":
+                raise UsageError(
+                    f"--parallel: the {role} would be loaded by every worker; take --backend vllm, or give "
+                    f"--{role}-endpoint"
+                )
+
+
+def _told(found: dict[str, Any]) -> str:
+    """Return an estimate in words."""
+    most, calls = found["at_most"], found["calls"]
+    rows = ", ".join(f"{level} {count}" for level, count in found["rows"].items()) or "none"
+    dollars = "unknown" if most["usd"] is None else f"{most['usd']:.2f}"
+    tflops = "unknown" if most["tflops"] is None else f"{most['tflops']:,.0f}"
+    return (
+        f"problems to do: {found['problems']:,}; rows missing: {rows}\n"
+        f"calls: mentor {calls['mentor']:,}, intern {calls['intern']:,}\n"
+        f"at most: mentor {most['mentor_tokens']:,} tokens, intern {most['intern_tokens']:,} tokens, "
+        f"US$ {dollars}, TFLOPs {tflops}"
+    )

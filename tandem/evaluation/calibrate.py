@@ -1,0 +1,36 @@
+"""What calibrating a pair costs and says: the price of a collection, and the command that makes one."""
+
+from __future__ import annotations
+
+from tandem.engine import Tandem
+from tandem.spec import ModelSpec
+
+PROBLEMS = 150
+_PROMPT = 300  # tokens of a usual question with its instructions
+
+
+def collection_price(mentor: ModelSpec, insight_tokens: int, answer_tokens: int, problems: int = PROBLEMS) -> str:
+    """Return, for people, what the mentor's two generations a problem cost at most."""
+    tokens = problems * (insight_tokens + answer_tokens)
+    if mentor.prices is not None:
+        usd = mentor.prices.usd(2 * problems * _PROMPT, 0, tokens)
+        return f"at most about US$ {usd:.2f} for the mentor's {tokens:,} tokens"
+    tflops = mentor.tflops(_PROMPT, 0, insight_tokens), mentor.tflops(_PROMPT, 0, answer_tokens)
+    known = [t for t in tflops if t is not None]
+    work = f", {problems * sum(known):,.0f} TFLOPs" if len(known) == 2 else ""
+    return f"at most {tokens:,} tokens of the mentor{work}" + (
+        "; it runs here" if mentor.local else "; no price is known"
+    )
+
+
+def calibration_hint(engine: Tandem, dataset: str) -> str:
+    """Return what to do where the classifier was not fitted on this set-up, with its estimated price."""
+    mentor, intern = engine.mentor.spec, engine.intern.spec
+    budget = max((level.tokens or 0 for level in engine.ladder), default=0)
+    price = collection_price(mentor, budget, engine.settings.mentor_max_tokens)
+    return (
+        f"The classifier was not fitted on this set-up ({', '.join(engine.mismatch)} differ), so sufficiency is "
+        f"uncalibrated. Calibrate one of your own: python scripts/collect_progressive.py --mentor {mentor.name} "
+        f"--intern {intern.name} --dataset {dataset} --limit {PROBLEMS} --out collected && tandem calibrate collected "
+        f"({price})"
+    )

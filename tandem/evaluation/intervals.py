@@ -1,0 +1,57 @@
+"""Paired intervals over problems: every figure of one bootstrap draw is made of the same problems."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tandem.sufficiency.arrays import Ends
+from tandem.sufficiency.reliability import auroc
+
+Means = tuple[np.ndarray, np.ndarray]  # cost and accuracy, one value for each draw
+DRAWS = 2000
+
+
+class Bootstrap:
+    """Draws of problems with replacement. The first draw is every problem once: the estimate itself."""
+
+    def __init__(self, problems: int, *, draws: int = DRAWS, seed: int = 0) -> None:
+        drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=draws)
+        self.weights = np.vstack([np.ones(problems), drawn])  # (draws + 1, problems)
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean of (problems,) values in each draw, shape (draws + 1,)."""
+        found: np.ndarray = self.weights @ values / self.weights.shape[1]
+        return found
+
+    def means(self, ends: Ends, cost: str = "tflops") -> Means:
+        """Return cost and accuracy of a strategy in each draw."""
+        return self.mean(getattr(ends, cost)), self.mean(ends.correct)
+
+    def auroc(self, groups: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """Return the AUROC of rows in each draw; `groups` are the rows' problems, by position."""
+        found = [auroc(y, p, weights[groups]) for weights in self.weights]
+        return np.asarray([np.nan if value is None else value for value in found])
+
+
+def chords(at: np.ndarray, cheap: Means, dear: Means) -> np.ndarray:
+    """`replay.chord` for each draw."""
+    (c0, a0), (c1, a1) = cheap, dear
+    span = np.where(c1 > c0, c1 - c0, 1.0)
+    mixed = a0 + (a1 - a0) * np.clip((at - c0) / span, 0.0, 1.0)
+    return np.where((at >= c1) | (c1 <= c0), a1, mixed)
+
+
+def interval(draws: np.ndarray) -> dict[str, float | None]:
+    """Return the estimate and its 95 % percentile interval; None where the estimate does not exist."""
+    rest = draws[1:][np.isfinite(draws[1:])]
+    if not np.isfinite(draws[0]) or len(rest) < len(draws) / 2:
+        return {"value": None, "low": None, "high": None}
+    low, high = np.percentile(rest, [2.5, 97.5])
+    return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def gain_of(boot: Bootstrap, ends: Ends, cheap: Ends, dear: Ends, cost: str = "tflops") -> np.ndarray:
+    """Return the gain over the chord in each draw, in accuracy."""
+    at, accuracy = boot.means(ends, cost)
+    gain: np.ndarray = accuracy - chords(at, boot.means(cheap, cost), boot.means(dear, cost))
+    return gain

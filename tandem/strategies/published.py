@@ -1,0 +1,110 @@
+"""The published method as it is published (arXiv 2604.23623), for comparison: `published:FOLDER`.
+
+At every level the intern reads question and hint once more, without a cache, and boosted trees judge by that pass;
+the first level that reaches its threshold answers, where none does the likeliest. The answer is written afresh.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from tandem.config import Settings
+from tandem.errors import CapabilityError, UsageError
+from tandem.insight import intern_view, trim
+from tandem.ladder import Ladder, parse_ladder
+from tandem.ledger import Entry, Role
+from tandem.models.base import Reads
+from tandem.models.logprobs import TokenStat
+from tandem.strategies.base import Context, Planned, require_end
+from tandem.strategies.source import Source
+from tandem.strategies.tandem import Tandem
+from tandem.sufficiency.published import Published as Classifier
+from tandem.sufficiency.reading import MAX_TOKENS, prompt_text, published_signals
+from tandem.types import AnswerDelta, Decision, Event, Problem
+
+
+class Published:
+    """The climb of the published method; its classifier comes from a folder, and the ladder with it."""
+
+    roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
+
+    def __init__(self, folder: str) -> None:
+        """`folder` has the published.json of a training; raises UsageError for none."""
+        if not folder:
+            raise UsageError("strategy 'published' takes its classifier's folder, as in published:classifiers/mine")
+        self.classifier = Classifier.load(Path(folder))
+        self.ladder = parse_ladder(self.classifier.ladder)
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the climb to the top; a pass over the prompt is a probe of one token at each level."""
+        planned = [
+            call
+            for call in Tandem().calls(self.ladder, settings, draft_tokens)
+            if call.purpose == "insight" or call.level == self.ladder[-1].name
+        ]
+        passes = [Planned("intern", "probe", level.name, 1, level.tokens or 0) for level in self.ladder]
+        return [*planned, *passes]
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Solve one problem. Raises CapabilityError for an intern that cannot read a text."""
+        source = Source.open(problem, ctx, self.ladder, "thrifty")
+        try:
+            async for event in self._climb(problem, ctx, source):
+                yield event
+        finally:
+            await source.close()
+
+    async def _climb(self, problem: Problem, ctx: Context, source: Source) -> AsyncGenerator[Event, None]:
+        p: list[float] = []
+        chosen = 0
+        for index, level in enumerate(self.ladder):
+            async for insight_delta in source.extend(level):
+                yield insight_delta
+            text, tokens = source.cut(level)
+            signals = published_signals(await self._read(problem, trim(text), tokens, ctx))
+            p.append(self.classifier.probability(signals, index, tokens))
+            last, bound = index == len(self.ladder) - 1, self.classifier.thresholds[index]
+            passes = p[-1] >= bound
+            chosen = index if passes or not last else self.classifier.choose(p)
+            reason = "sufficient" if passes else "no level is: the likeliest answers" if last else "insufficient"
+            decision = Decision(
+                level=level.name,
+                action="stop" if passes or last else "go_on",
+                sufficiency=p[-1],
+                threshold=bound,
+                reason=reason,
+                insight_tokens=tokens,
+                signals=signals,
+            )
+            ctx.trace.append(decision)
+            yield decision
+            if passes:
+                break
+        level = self.ladder[chosen]
+        text, tokens = source.cut(level)
+        messages, prefix = intern_view(problem, trim(text), ctx.mentor.spec.insight_mode)
+        async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=tokens) as call:
+            async for delta in call:
+                if delta.text:
+                    yield AnswerDelta(delta.text)
+        yield ctx.conclude(problem, require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
+
+    async def _read(self, problem: Problem, insight: str, tokens: int, ctx: Context) -> Sequence[TokenStat]:
+        """Return the statistics of one pass over question and insight; it is charged as a probe."""
+        intern = ctx.intern
+        if not isinstance(intern, Reads):
+            raise CapabilityError(
+                f"strategy 'published' needs log-probabilities of prompts, and {intern.spec.name} tells none here; "
+                "serve the intern with vLLM and name it with --intern-endpoint"
+            )
+        began = time.monotonic()
+        reading = await intern.read(
+            prompt_text(problem.question, insight), top_logprobs=ctx.settings.top_logprobs, max_tokens=MAX_TOKENS
+        )
+        seconds = time.monotonic() - began
+        entry = Entry.of(intern.spec, "intern", "probe", reading.usage, seconds=seconds, read_tokens=tokens)
+        ctx.ledger.entries.append(entry)
+        return reading.stats

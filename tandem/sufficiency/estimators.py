@@ -1,0 +1,81 @@
+"""The two kinds of model behind sufficiency: standardised logistic regression, and monotone boosted trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["logistic", "boosted"]
+KINDS: tuple[Kind, ...] = ("logistic", "boosted")
+# The direction in which a feature can only speak for, or only against, a right answer; the others are left free.
+_DIRECTION = {
+    "log_perplexity": -1,
+    "entropy_mean": -1,
+    "entropy_max": -1,
+    "least_likely": 1,
+    "least_likely_5": 1,
+    "margin_mean": 1,
+    "margin_low": 1,
+    "log_insight_tokens": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is fitted: the kind, its strength (C of the regression), the features and the calibration."""
+
+    kind: Kind
+    strength: float
+    features: tuple[str, ...]
+    calibration: Literal["sigmoid", "isotonic"] = "sigmoid"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the recipe for a card."""
+        name = {"logistic": "logistic regression", "boosted": "monotone boosted trees"}[self.kind]
+        calibration = {"sigmoid": "Platt-calibrated", "isotonic": "isotonic"}[self.calibration]
+        return {"kind": f"{name}, {calibration}"} | ({"C": self.strength} if self.kind == "logistic" else {})
+
+
+def unfitted(recipe: Recipe) -> Any:
+    """Return the estimator of a recipe, not fitted."""
+    if recipe.kind == "logistic":
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        return make_pipeline(StandardScaler(), LogisticRegression(C=recipe.strength, max_iter=2000))
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=60,
+        max_leaf_nodes=6,
+        learning_rate=0.08,
+        min_samples_leaf=20,
+        l2_regularization=1.0,
+        monotonic_cst=[_DIRECTION.get(name, 0) for name in recipe.features],
+        early_stopping=False,
+        random_state=0,
+    )
+
+
+def sound(estimator: Any, width: int) -> bool:
+    """Return whether every node of an estimator's trees leads to a node, by a feature that there is.
+
+    Compiled code follows them without looking, so a file from elsewhere must not lead it out of its arrays.
+    """
+    for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
+        for stage in getattr(calibrated.estimator, "_predictors", ()):
+            for tree in stage:
+                nodes, own = tree.nodes, range(len(tree.nodes))
+                inner = nodes[nodes["is_leaf"] == 0]
+                children = [*inner["left"], *inner["right"]]
+                forward = all(left > k and right > k for k, left, right in _inner(nodes))
+                if not forward or any(child not in own for child in children) or any(inner["feature_idx"] >= width):
+                    return False
+                if any(inner["is_categorical"]) or any(inner["feature_idx"] < 0) or not len(nodes):
+                    return False
+    return True
+
+
+def _inner(nodes: Any) -> list[tuple[int, int, int]]:
+    return [(k, int(n["left"]), int(n["right"])) for k, n in enumerate(nodes) if not n["is_leaf"]]

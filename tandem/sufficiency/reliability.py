@@ -1,0 +1,70 @@
+"""How good sufficiencies are: AUROC, Brier score, calibration error and the reliability table of a plot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tandem.sufficiency.replay import Levels
+
+_BINS = 10
+
+
+def figures(problems: Mapping[str, Levels], p: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return AUROC, Brier score and expected calibration error (10 equal bins), pooled and by level."""
+    by_level: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for i, levels in p.items():
+        for level, value in levels.items():
+            by_level[level].append((int(problems[i][level]["correct"]), value))
+    everything = [pair for pairs in by_level.values() for pair in pairs]
+    return {"pooled": figure(everything)} | {level: figure(pairs) for level, pairs in sorted(by_level.items())}
+
+
+def figure(pairs: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """Return the figures of (right, probability) pairs; `auroc` is None where one class is missing."""
+    y, p = np.asarray([a for a, _ in pairs], dtype=float), np.asarray([b for _, b in pairs])
+    error = sum(n * abs(right - said) for _, n, said, right in _bins(y, p)) / len(y)
+    found = auroc(y, p)
+    return {
+        "n": len(pairs),
+        "right": round(float(y.mean()), 4),
+        "auroc": None if found is None else round(found, 4),
+        "brier": round(float(np.mean((y - p) ** 2)), 4),
+        "calibration_error": round(float(error), 4),
+    }
+
+
+def reliability(problems: Mapping[str, Levels], p: Mapping[str, Mapping[str, float]]) -> list[dict[str, float]]:
+    """Return, for each tenth of the scale that occurs, the number of answers, the mean said and the share right."""
+    pairs = [(int(problems[i][level]["correct"]), v) for i, levels in p.items() for level, v in levels.items()]
+    y, values = np.asarray([a for a, _ in pairs], dtype=float), np.asarray([b for _, b in pairs])
+    return [
+        {"from": edge, "n": n, "said": round(said, 4), "right": round(right, 4)}
+        for edge, n, said, right in _bins(y, values)
+    ]
+
+
+def _bins(y: np.ndarray, p: np.ndarray) -> list[tuple[float, int, float, float]]:
+    where = np.minimum((p * _BINS).astype(int), _BINS - 1)
+    return [
+        (int(b) / _BINS, int((where == b).sum()), float(p[where == b].mean()), float(y[where == b].mean()))
+        for b in sorted(set(where))
+    ]
+
+
+def auroc(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> float | None:
+    """Return the weighted AUROC (ties count half); None where one class is missing.
+
+    `weights` (rows,) are how often each row was drawn, which makes a bootstrap quick.
+    """
+    w = np.ones(len(y)) if weights is None else weights
+    right, wrong = w * (y == 1), w * (y == 0)
+    if right.sum() == 0 or wrong.sum() == 0:
+        return None
+    _, group = np.unique(p, return_inverse=True)
+    wrong_by, right_by = np.bincount(group, wrong), np.bincount(group, right)
+    below = np.concatenate([[0.0], np.cumsum(wrong_by)[:-1]])
+    return float((right_by * (below + wrong_by / 2)).sum() / (right.sum() * wrong.sum()))

@@ -1,0 +1,121 @@
+"""`tandem train`, `calibrate` and `classifiers` on a made-up collection, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from synthetic import manifest, table
+
+from tandem.cli import cli
+from tandem.errors import TandemError
+from tandem.evaluation.collection import export
+from tandem.models.catalog import lookup
+
+PAIR = {"mentor": "qwen2.5-coder-1.5b", "intern": "qwen2.5-coder-0.5b"}
+
+
+def collection(folder: Path, problems: int, *, first: int = 0, **changes: object) -> Path:
+    rows = table(problems, seed=first)
+    for row in rows:
+        row["problem"] = f"made-{int(row['problem'][5:]) + first}"
+    export(rows, folder / "table.jsonl.gz")
+    (folder / "collection.json").write_text(json.dumps(manifest() | PAIR | {"draft_lengths": []} | changes))
+    return folder
+
+
+def call(*args: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(arg) for arg in args])
+
+
+def error(*args: str | Path) -> str:
+    result = call(*args)
+    assert isinstance(result.exception, TandemError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a collection and the classifier trained from it."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "collected").mkdir()
+    result = call("train", collection(folder / "collected", 60), "--out", folder / "mine", "--json")
+    assert result.exit_code == 0, result.output
+    (folder / "card.json").write_text(result.stdout)
+    return folder
+
+
+def test_the_pair_of_these_tests_is_in_the_catalog() -> None:
+    assert lookup(PAIR["mentor"]) and lookup(PAIR["intern"])
+
+
+def test_train_prints_the_card_that_it_wrote(home: Path) -> None:
+    assert json.loads((home / "card.json").read_text()) == json.loads((home / "mine" / "card.json").read_text())
+
+
+def test_show_prints_figures_and_reliability(home: Path) -> None:
+    text = call("classifiers", "show", home / "mine").output
+    for expected in ("mentor-only", "cascade", "Reliability", "held-out problems", "AUROC", "o"):
+        assert expected in text
+    assert json.loads(call("classifiers", "show", home / "mine", "--json").output)["id"]
+
+
+def test_list_finds_those_of_this_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "classifiers").mkdir()
+    (home / "mine").rename(tmp_path / "classifiers" / "mine")
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = json.loads(call("classifiers", "list", "--json").output)
+        assert "classifiers/mine" in [row["id"] for row in found]
+        table_of_all = call("classifiers", "list").output
+        assert "AUROC" in table_of_all and "accuracy" in table_of_all
+    finally:
+        (tmp_path / "classifiers" / "mine").rename(home / "mine")
+
+
+def test_calibrate_proposes_and_writes(home: Path, tmp_path: Path) -> None:
+    args = ("calibrate", home / "collected", "--aim", "cost:0.9", "--out", tmp_path / "new", "--json")
+    found = json.loads(call(*args).stdout)
+    assert found["aim"] == "cost:0.9" and found["written"] == str(tmp_path / "new")
+    card = json.loads((tmp_path / "new" / "card.json").read_text())
+    assert card["ladder"] == found["ladder"] and card["figures"]["held_out"] == found["held_out"]
+
+
+def test_calibrate_writes_nothing_where_nothing_is_certified(home: Path, tmp_path: Path) -> None:
+    message = error("calibrate", home / "collected", "--aim", "regret:0.02", "--out", tmp_path / "new")
+    assert "30 problems are left to certify regret:0.02" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
+    assert "unknown aim 'cheap'" in error("calibrate", home / "collected", "--aim", "cheap")
+    assert "name either a COLLECTION" in error("calibrate")
+    assert "no collection" in error("train", tmp_path)
+    other = collection(tmp_path, 45, first=1000, intern="qwen2.5-coder-1.5b")
+    message = error("train", home / "collected", "--evaluate", other)
+    assert "intern 'qwen2.5-coder-1.5b' (not 'qwen2.5-coder-0.5b')" in message
+    assert "60 problems are in both tables" in error("train", home / "collected", "--evaluate", home / "collected")
+    assert "--evaluate writes no classifier" in error(
+        "train", home / "collected", "--evaluate", home / "collected", "--hand-over"
+    )
+
+
+@pytest.mark.slow
+def test_everything_is_judged_on_another_table(home: Path, tmp_path: Path) -> None:
+    other = collection(tmp_path, 60, first=1000)
+    result = call("train", home / "collected", "--evaluate", other, "--report", tmp_path / "frontier.md", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found == json.loads((tmp_path / "frontier.json").read_text())
+    expected = {"intern-only", "fixed:low", "fixed:medium", "fixed:high", "mentor-only", "cascade", "ours", "oracle"}
+    assert expected <= found["strategies"].keys()
+    for name in ("intern-only", "mentor-only"):  # the ends of the chord
+        assert found["strategies"][name]["gain_over_chord"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    oracle = found["strategies"]["oracle"]
+    assert all(oracle["accuracy"] >= row["accuracy"] for row in found["strategies"].values())
+    assert set(found["left_out"]) == {"budget-forcing", "published"}
+    assert "not measured here" in found["published_pair"]["source"]
+    text = (tmp_path / "frontier.md").read_text()
+    assert "| ours |" in text and "What would have to change" in text
