@@ -19,7 +19,7 @@ import click
 from tandem.datasets import load_dataset
 from tandem.datasets.cards import cards
 from tandem.errors import TandemError
-from tandem.evaluation.jsonl import read_lines
+from tandem.evaluation.collection import Folder
 from tandem.evaluation.prompt_signals import FILE, add_prompt_signals
 from tandem.models.load import load_model
 
@@ -51,7 +51,7 @@ async def _add(options: dict[str, Any]) -> None:
     try:
         await intern.probe()
         failed = await add_prompt_signals(
-            read_lines(folder / "rows.jsonl"),
+            Folder(folder, write=False).rows(),
             questions,
             intern,
             options["out"] or folder / FILE,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @dataset_options()
 @code_options
 @click.option("--no-grade", is_flag=True, help="Judge nothing; `tandem grade DIR` does it later.")
+@click.option("--allow-seen", is_flag=True, help="Also solve problems that the classifier was fitted on.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Problems at once.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>."
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
 def run(
     no_grade: bool,
+    allow_seen: bool,
     concurrency: int,
     out: Path | None,
     resume: Path | None,
@@ -81,6 +83,8 @@ def run(
     problems = load_problems(options)
     sandbox = open_code_sandbox(options, problems, judged=not (no_grade or estimate))
     engine = make_engine(options)
+    if not allow_seen:
+        _check_unseen(engine, problems)
     if estimate:
         _estimate(engine, problems, as_json)
         return
@@ -113,6 +117,19 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
     for name, given in (("--out", out), ("--resume", resume)):
         if given == Path():
             raise UsageError(f"{name} needs a folder of its own")
+
+
+def _check_unseen(engine: Tandem, problems: list[Problem]) -> None:
+    """Raise UsageError for problems that the classifier was fitted on: on those it is better than it is."""
+    from tandem.errors import UsageError
+
+    card = engine.card
+    seen = [problem.id for problem in problems if card and card.saw(problem.id)]
+    if card and seen:
+        raise UsageError(
+            f"classifier '{card.id}' was fitted on {len(seen)} of these {len(problems)} problems (such as {seen[0]}): "
+            "what it does there tells little; take another split, or --allow-seen"
+        )
 
 
 def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:

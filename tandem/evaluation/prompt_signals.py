@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import CapabilityError, TandemError
+from tandem.evaluation.collection.folder import Folder, files
 from tandem.evaluation.jsonl import JsonlWriter, read_lines
 from tandem.insight import trim
 from tandem.models.base import Model, Reads
@@ -44,14 +45,14 @@ def read_raw(source: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None
 
     None if the folder has no raw rows. Raises TandemError for a damaged manifest.
     """
-    rows, manifest = source / "rows.jsonl", source / "collection.json"
-    if not rows.is_file() or not manifest.is_file():
+    manifest = source / "collection.json"
+    if not files(source, "rows") or not manifest.is_file():
         return None
     try:
         found = json.loads(manifest.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TandemError(f"{manifest} is damaged: {error}") from None
-    return join_prompt_signals(read_lines(rows), source / FILE), found
+    return join_prompt_signals(Folder(source, write=False).rows(), source / FILE), found
 
 
 def _done(path: Path) -> set[Key]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.jsonl import read_lines
+from tandem.evaluation.collection.folder import Folder, files
 from tandem.models.catalog import lookup, spec_of
 from tandem.models.logprobs import ESTIMATOR, TokenStat
 from tandem.spec import ModelSpec
@@ -39,17 +39,15 @@ def read_collection(source: Path) -> Table:
     folder = source if source.is_dir() else source.parent
     manifest_path = folder / "collection.json"
     table = source if source.is_file() else folder / "table.jsonl.gz"
-    raw = folder / "rows.jsonl"
-    if source.is_dir() and not table.is_file() and raw.is_file():
-        table = raw
-    if not manifest_path.is_file() or not table.is_file():
+    raw = source.is_dir() and not table.is_file() and bool(files(folder, "rows"))
+    if not manifest_path.is_file() or not (raw or table.is_file()):
         raise UsageError(f"{folder} holds no collection (collection.json and table.jsonl.gz); collect one first")
     try:
         manifest = json.loads(manifest_path.read_text())
-        if table.suffix == ".gz":
-            rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).decode().splitlines()]
+        if raw:
+            rows = list(Folder(folder, write=False).rows())
         else:
-            rows = list(read_lines(table))
+            rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).decode().splitlines()]
         rows, manifest = _renewed(rows, manifest)
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
         raise TandemError(f"the collection in {folder} is damaged: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,13 +19,13 @@ from tandem.sufficiency import selection as s
 from tandem.sufficiency import training as t
 from tandem.sufficiency.aims import Aim, choose
 from tandem.sufficiency.arrays import Ends, fixed_ends
-from tandem.sufficiency.classifier import FORMAT, Card, Classifier
+from tandem.sufficiency.classifier import FORMAT, Card, Classifier, short_hash
 from tandem.sufficiency.estimators import KINDS
 from tandem.sufficiency.reliability import figures, reliability
 from tandem.sufficiency.replay import Pair, oracle
 from tandem.sufficiency.thresholds import DEGENERATE, Point
 
-__all__ = ["Trained", "plan_of", "read_collection", "seen", "train"]
+__all__ = ["Trained", "plan_of", "read_collection", "train"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def train(
             "max_tokens": manifest["max_tokens"],
             "split": {"seed": seed, "folds": t.FOLDS, "fit": len(ids), "certify": len(certified)},
             "id_sha256": _hashes(ids, certified, plan),
-            "seen": seen(ids),
+            "seen": sorted(map(short_hash, ids)),
         },
         figures={
             "model": recipe.describe(),
@@ -161,11 +160,6 @@ def train(
     return Trained(
         Classifier(estimator, card), report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card
     )
-
-
-def seen(ids: Sequence[str]) -> list[str]:
-    """Return a short hash of each problem, by which a run knows the problems that a classifier was fitted on."""
-    return sorted(hashlib.sha256(i.encode()).hexdigest()[:12] for i in ids)
 
 
 def _hashes(ids: Sequence[str], certified: Sequence[str], plan: s.Plan) -> dict[str, str]:

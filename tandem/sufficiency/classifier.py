@@ -72,6 +72,15 @@ class Card(BaseModel):
     figures: dict[str, Any]
     notes: list[str] = []
 
+    def saw(self, problem: str) -> bool:
+        """Return whether the classifier was fitted on the problem of this id."""
+        return short_hash(problem) in self.data.get("seen", ())
+
+
+def short_hash(problem: str) -> str:
+    """Return the digest by which a card knows a problem's id."""
+    return hashlib.sha256(problem.encode()).hexdigest()[:12]
+
 
 class Classifier:
     """A fitted classifier: `sufficiency` is what the policy asks, one draft at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from commands import FAKES, Cli, dataset
 import tandem
 from tandem.datasets import load_dataset
 from tandem.evaluation.manifest import problems_digest
+from tandem.sufficiency.classifier import available
 
 QUESTION = "What is 17*23?"
 
@@ -73,6 +75,20 @@ def test_run_on_another_pair_says_that_it_is_uncalibrated_and_what_to_do(cli: Cl
     outcome = cli("run", *FAKES, "--dataset", dataset(tmp_path / "own.jsonl", 1), "--out", "out")
     assert "uncalibrated: another mentor, intern" in " ".join(outcome.out.replace("│", " ").split())
     assert "Calibrate one of your own" in outcome.err and "tandem calibrate collected" in outcome.err
+
+
+def test_run_refuses_problems_that_the_classifier_was_fitted_on(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "fitted"
+    shutil.copytree(next(iter(available().values())), folder)
+    card = json.loads((folder / "card.json").read_text())
+    card["data"]["seen"] = [hashlib.sha256(b"starter-02").hexdigest()[:12]]
+    (folder / "card.json").write_text(json.dumps(card))
+    asked = ("run", *FAKES, "--dataset", "starter", "--limit", "40", "--classifier", str(folder), "--out", "out")
+    outcome = cli(*asked)
+    assert outcome.code == 2 and "1 of these 40 problems (such as starter-02)" in outcome.err
+    assert not (tmp_path / "out").exists()
+    assert cli(*asked, "--strategy", "fixed:low").code == 0  # it asks no classifier
+    assert cli(*asked[:-1], "again", "--allow-seen").code == 0
 
 
 def test_options_come_from_the_environment_too(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
