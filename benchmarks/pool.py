@@ -1,6 +1,7 @@
 """What a run costs the replica that it keeps busy: tokens/s of a run over a bare client with the same prompts.
 
-python benchmarks/pool.py [--model smollm2-135m] [--problems 96] [--concurrency 16] [--tokens 128] [--rounds 3] [--json]
+python benchmarks/pool.py [--model smollm2-135m] [--problems 96] [--concurrency 16] [--tokens 128] [--rounds 3]
+    [--no-grade] [--json]
 
 One vLLM replica is started (without a GPU: on the last core). In turns, each with questions of its own so that neither
 finds the other's in the cache:
@@ -8,7 +9,8 @@ finds the other's in the cache:
 - `run`: `tandem.evaluation.runner.run` with strategy intern-only: journal, records, grading and all;
 - `bare`: the openai client, streaming, at the same concurrency; chunks are counted by the server's usage report.
 
-Printed is tokens/s of both and their ratio (aim: at least 0.97).
+Printed is tokens/s of both and their ratio (aim: at least 0.97). Without a GPU the replica alone keeps two cores busy,
+and whatever else computes there, such as judging the answers, takes from it.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ async def ours(url: str, model: str, problems: list[Problem], given: argparse.Na
         await tandem.prepare()
         with RunStore.create(folder, {"run": {}}) as store:
             started = time.perf_counter()
-            summary = await run(tandem, problems, store, concurrency=given.concurrency)
+            summary = await run(tandem, problems, store, concurrency=given.concurrency, grading=not given.no_grade)
             seconds = time.perf_counter() - started
     assert summary["errors"] == 0
     return float(summary["intern_tokens"]) / seconds
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-grade", action="store_true", help="what is left where the answers are judged later")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found = asyncio.run(measure(given))

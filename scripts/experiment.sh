@@ -50,5 +50,5 @@ collect() { # folder, data set, split, limit
 
 collect "$OUT/train" "$TRAIN" "${TRAIN_SPLIT:-}" "$LIMIT"
 collect "$OUT/test-$NAME" "$TEST" "${TEST_SPLIT:-}" "${TEST_LIMIT:-}"
-"${tandem[@]}" train "$OUT/train" --hand-over --out "$OUT/classifier"
+"${tandem[@]}" train "$OUT/train" --out "$OUT/classifier"
 "${tandem[@]}" train "$OUT/train" --evaluate "$OUT/test-$NAME" --report "$OUT/$NAME.md"

@@ -15,7 +15,7 @@ import click
 @click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: classifiers/<id>.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds by problem.")
-@click.option("--hand-over", is_flag=True, help="Let the policy hand over to the mentor's own answer (`answer`).")
+@click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's own answer may be the last level.")
 @click.option("--sets", metavar="SET,SET", default="", help="Train on these data sets of the table only.")
 @click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as a server with a prefix cache does.")
 @click.option(
@@ -60,8 +60,8 @@ def train(
     if tests:
         from tandem.errors import UsageError
 
-        if out or name or hand_over:
-            raise UsageError("--evaluate writes no classifier: leave out --out, --name and --hand-over")
+        if out or name or not hand_over:
+            raise UsageError("--evaluate writes no classifier: leave out --out, --name and --no-hand-over")
         _judge((rows, manifest), tests, _listed(test_sets), seed, prefix_cache, report, as_json)
         return
     identity = name or f"{specs[0].name}+{specs[1].name}"

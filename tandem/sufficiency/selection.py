@@ -91,7 +91,7 @@ def search(problems: t.Problems, fits: Fits, plan: Plan) -> Chosen:
     points = space.search(hand_over=plan.hand_over)
     if not points:
         raise UsageError(
-            f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train with --hand-over"
+            f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
         )
     ends = [fixed_ends(problems, fits.ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
     cheap, dear = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)

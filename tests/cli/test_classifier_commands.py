@@ -98,7 +98,7 @@ def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
     assert "intern 'qwen2.5-coder-1.5b' (not 'qwen2.5-coder-0.5b')" in message
     assert "60 problems are in both tables" in error("train", home / "collected", "--evaluate", home / "collected")
     assert "--evaluate writes no classifier" in error(
-        "train", home / "collected", "--evaluate", home / "collected", "--hand-over"
+        "train", home / "collected", "--evaluate", home / "collected", "--no-hand-over"
     )
 
 

@@ -229,7 +229,7 @@ def test_nothing_is_gained_where_there_is_nothing_to_see() -> None:
     rows = table(100, ease=even, informative=False)
     for row in rows:
         row["correct"] = random.Random(row["problem"] + row["level"]).random() < 0.5
-    card = trained(rows, how={"hand_over": True}).card
+    card = trained(rows, how={}).card
     assert card.figures["chosen"]["gain_over_chord"] > 0.03
     held = card.figures["held_out"]["gain_over_chord"]
     assert held["low"] <= 0 <= held["high"] and held["value"] < card.figures["chosen"]["gain_over_chord"]
@@ -420,8 +420,8 @@ def test_one_level_is_refused() -> None:
 
 def test_a_ladder_that_can_only_hand_over_needs_to_be_allowed_to() -> None:
     rows = [row for row in table(120) if row["level"] in ("none", "answer")]
-    with pytest.raises(UsageError, match="train with --hand-over"):
-        trained(rows, ladder="none,answer")
+    with pytest.raises(UsageError, match="train without --no-hand-over"):
+        trained(rows, ladder="none,answer", how={"hand_over": False})
 
 
 def test_models_without_a_size_are_refused() -> None:
