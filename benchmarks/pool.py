@@ -1,16 +1,15 @@
 """What a run costs the replica that it keeps busy: tokens/s of a run over a bare client with the same prompts.
 
 python benchmarks/pool.py [--model smollm2-135m] [--problems 96] [--concurrency 16] [--tokens 128] [--rounds 3]
-    [--no-grade] [--json]
+    [--json]
 
-One vLLM replica is started (without a GPU: on the last core). In turns, each with questions of its own so that neither
-finds the other's in the cache:
+One vLLM replica is started (without a GPU: on the last core). In turns, with the same questions, whose prompts are in
+the cache for both:
 
 - `run`: `tandem.evaluation.runner.run` with strategy intern-only: journal, records, grading and all;
 - `bare`: the openai client, streaming, at the same concurrency; chunks are counted by the server's usage report.
 
-Printed is tokens/s of both and their ratio (aim: at least 0.97). Without a GPU the replica alone keeps two cores busy,
-and whatever else computes there, such as judging the answers, takes from it.
+Printed is tokens/s of both and their ratio (aim: at least 0.97).
 """
 
 from __future__ import annotations
@@ -41,12 +40,9 @@ from tandem.models.weights import pull
 from tandem.types import Problem
 
 
-def questions(n: int, mark: str) -> list[Problem]:
-    text = "Case {mark}{i}. A shop sells {i} apples, then {j} pears, and half as many plums. How many fruits is that?"
-    return [
-        Problem.from_text(text.format(mark=mark, i=i, j=2 * i + 3), id=f"{mark}{i}", task="math", reference="1")
-        for i in range(n)
-    ]
+def questions(n: int) -> list[Problem]:
+    text = "Case {i}. A shop sells {i} apples, then {j} pears, and half as many plums. How many fruits is that?"
+    return [Problem.from_text(text.format(i=i, j=2 * i + 3), id=f"q{i}", task="math", reference="1") for i in range(n)]
 
 
 async def bare(url: str, model: str, problems: list[Problem], given: argparse.Namespace) -> float:
@@ -82,7 +78,7 @@ async def ours(url: str, model: str, problems: list[Problem], given: argparse.Na
         await tandem.prepare()
         with RunStore.create(folder, {"run": {}}) as store:
             started = time.perf_counter()
-            summary = await run(tandem, problems, store, concurrency=given.concurrency, grading=not given.no_grade)
+            summary = await run(tandem, problems, store, concurrency=given.concurrency)
             seconds = time.perf_counter() - started
     assert summary["errors"] == 0
     return float(summary["intern_tokens"]) / seconds
@@ -99,12 +95,11 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
         await pool.start()
         try:
             url, runs, bares = pool.urls[0], [], []
-            await bare(url, given.model, questions(8, "warm"), given)
+            asked = questions(given.problems)
+            await bare(url, given.model, asked, given)  # every prompt is in the cache for both
             for i in range(given.rounds):
-                runs.append(
-                    await ours(url, given.model, questions(given.problems, f"r{i}x"), given, folder / f"run{i}")
-                )
-                bares.append(await bare(url, given.model, questions(given.problems, f"b{i}x"), given))
+                runs.append(await ours(url, given.model, asked, given, folder / f"run{i}"))
+                bares.append(await bare(url, given.model, asked, given))
         finally:
             await pool.aclose()
     ratio = statistics.median(a / b for a, b in zip(runs, bares, strict=True))
@@ -118,7 +113,6 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-grade", action="store_true", help="what is left where the answers are judged later")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found = asyncio.run(measure(given))
