@@ -21,6 +21,7 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.sufficiency.arrays import Walks, fixed_ends
+from tandem.sufficiency.estimators import one_thread
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.reading import INSIGHT, PUBLISHED, pass_tflops
 from tandem.sufficiency.replay import Pair, Row, is_mentors
@@ -268,7 +269,8 @@ def out_of_fold(x: np.ndarray, y: np.ndarray, held: Sequence[np.ndarray]) -> np.
             p[mask] = y[~mask].mean()
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=2000))
-        p[mask] = model.fit(x[~mask], y[~mask]).predict_proba(x[mask])[:, 1]
+        with one_thread():
+            p[mask] = model.fit(x[~mask], y[~mask]).predict_proba(x[mask])[:, 1]
     return p
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,6 +58,19 @@ def unfitted(recipe: Recipe) -> Any:
         early_stopping=False,
         random_state=0,
     )
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Let numpy and scikit-learn compute in one thread: on tables this small, threads wait for each other only."""
+    return _controller().limit(limits=1)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _controller() -> Any:
+    import sklearn.ensemble  # noqa: F401  # its OpenMP must be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def sound(estimator: Any, width: int) -> bool:

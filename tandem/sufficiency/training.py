@@ -16,7 +16,7 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.sufficiency.classifier import FEATURES, feature_matrix
-from tandem.sufficiency.estimators import Recipe, unfitted
+from tandem.sufficiency.estimators import Recipe, one_thread, unfitted
 from tandem.sufficiency.policy import Gain, logit
 from tandem.sufficiency.replay import Levels, Pair, Row, fixed
 from tandem.sufficiency.signals import question_signals
@@ -121,7 +121,8 @@ def fit(rows: Sequence[Row], draft: str, recipe: Recipe, *, calibrated: bool = T
     model = unfitted(recipe)
     if not calibrated:
         _two_classes(y)
-        return model.fit(x, y)
+        with one_thread():
+            return model.fit(x, y)
     where = defaultdict(list)
     for position, row in enumerate(rows):
         where[row["problem"]].append(position)
@@ -130,7 +131,8 @@ def fit(rows: Sequence[Row], draft: str, recipe: Recipe, *, calibrated: bool = T
         parts = [np.asarray([k for i in ids for k in where[i]]) for ids in (others, held)]
         _two_classes(y[parts[0]])
         splits.append((parts[0], parts[1]))
-    fitted = CalibratedClassifierCV(model, method=recipe.calibration, cv=splits, ensemble=False).fit(x, y)
+    with one_thread():
+        fitted = CalibratedClassifierCV(model, method=recipe.calibration, cv=splits, ensemble=False).fit(x, y)
     fitted.cv = None  # or every row's place would be saved with the model
     return fitted
 
@@ -145,7 +147,9 @@ def _two_classes(y: np.ndarray) -> None:
 
 def predict(estimator: Any, rows: Sequence[Row], draft: str, features: Sequence[str] = FEATURES) -> np.ndarray:
     """Return the probability of a right answer for each row, shape (rows,)."""
-    return np.asarray(estimator.predict_proba(matrix(rows, draft, features))[:, 1])
+    x = matrix(rows, draft, features)
+    with one_thread():
+        return np.asarray(estimator.predict_proba(x)[:, 1])
 
 
 def sufficiencies(

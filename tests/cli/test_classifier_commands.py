@@ -75,6 +75,7 @@ def test_list_finds_those_of_this_folder(home: Path, tmp_path: Path, monkeypatch
         (tmp_path / "classifiers" / "mine").rename(home / "mine")
 
 
+@pytest.mark.slow
 def test_calibrate_proposes_and_writes(home: Path, tmp_path: Path) -> None:
     args = ("calibrate", home / "collected", "--aim", "cost:0.9", "--out", tmp_path / "new", "--json")
     found = json.loads(call(*args).stdout)

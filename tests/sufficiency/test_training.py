@@ -366,6 +366,7 @@ def test_going_on_costs_the_draft_that_is_thrown_away() -> None:
     assert whole["none"]["answer"].cost == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_training_twice_gives_the_same_card(tmp_path: Path) -> None:
     rows = table(60)
     export(random.Random(0).sample(rows, len(rows)), tmp_path / "table.jsonl.gz")
