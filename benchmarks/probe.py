@@ -40,6 +40,7 @@ from tandem.ledger import Entry
 from tandem.models.base import Model, Request
 from tandem.models.cache import ResponseCache
 from tandem.models.recorded import Recorded
+from tandem.models.vllm.command import CPU_BLOCK
 from tandem.types import Problem, Solution
 
 Tokens = tuple[int, ...]
@@ -270,7 +271,7 @@ def main() -> None:
     parser.add_argument("--effort", help="the ladder, if not the classifier's own")
     parser.add_argument("--tokens", type=int, default=512, help="cap on each answer")
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--block", type=int, default=128, help="tokens in a block of the intern's prefix cache")
+    parser.add_argument("--block", type=int, default=CPU_BLOCK, help="tokens in a block of the intern's prefix cache")
     parser.add_argument("--cache", help="a folder for the mentor's texts (default: one for this run only)")
     parser.add_argument("--progress", action="store_true", help="print each draft length's figures as they are there")
     parser.add_argument("--json", action="store_true")
