@@ -219,10 +219,10 @@ async def test_a_replica_goes_on_by_the_ids_that_another_one_gave() -> None:
     tokenizer = Tokenizer()
     rest = Reply(tokens=("lo",))
     async with Stub(rest, tokenizer=tokenizer) as one, Stub(rest, tokenizer=tokenizer) as other:
-        home, spare = (one, other) if ranked("", [one.url, other.url])[0] == one.url else (other, one)
+        home, spare = (one, other) if ranked("a", [one.url, other.url])[0] == one.url else (other, one)
         home.script(Reply(tokens=("Hel", "lo"), fault="cut", fault_after=1))
         model = PooledModel(SPEC, [one.url, other.url], timeout=2.0)
-        assert (await model.complete(ask())).text == "Hello"
+        assert (await model.complete(ask(affinity="a"))).text == "Hello"
         await model.aclose()
         assert spare.completions[0].body["prompt"] == [*tokenizer.ids(PROMPT), tokenizer.of("Hel")]
 
