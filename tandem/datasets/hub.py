@@ -85,6 +85,8 @@ def _reason(error: Exception) -> str:
             return f"the hub answered {error.response.status_code}"
         case LocalEntryNotFoundError() | httpx.TransportError():
             return "it cannot be reached: no network, or HF_HUB_OFFLINE is set"
+        case TandemError():
+            return str(error)
     line = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {line[:160]}"
 
