@@ -48,14 +48,17 @@ class Insight:
         return "".join(text for text, _ in self._pieces)
 
     def cut(self, budget: int) -> tuple[str, int]:
-        """Return the text within `budget` mentor tokens and how many it has; a piece is never split."""
+        """Return the text within `budget` mentor tokens and how many it has; a piece is never split.
+
+        Without any token there is no text: words that were put into the mentor's mouth are no insight.
+        """
         text, used = [], 0
         for piece, tokens in self._pieces:
             if used + tokens > budget:
                 break
             text.append(piece)
             used += tokens
-        return "".join(text), used
+        return ("".join(text), used) if used else ("", 0)
 
     def read(self, budget: int) -> str:
         """Return what has come within `budget` since the last call."""

@@ -41,7 +41,7 @@ class Source:
 
     def cut(self, level: Effort) -> tuple[str, int]:
         """Return the insight at a level's boundary, and its mentor tokens."""
-        return self.insight.cut(level.tokens) if level.tokens else ("", 0)  # not even the opening words
+        return self.insight.cut(level.tokens or 0)
 
     def exhausted(self, level: Effort) -> bool:
         """Whether no later level can add anything to this one."""

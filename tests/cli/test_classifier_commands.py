@@ -14,6 +14,8 @@ from tandem.errors import TandemError
 from tandem.evaluation.collection import export
 from tandem.models.catalog import lookup
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 PAIR = {"mentor": "qwen2.5-coder-1.5b", "intern": "qwen2.5-coder-0.5b"}
 
 
@@ -75,7 +77,6 @@ def test_list_finds_those_of_this_folder(home: Path, tmp_path: Path, monkeypatch
         (tmp_path / "classifiers" / "mine").rename(home / "mine")
 
 
-@pytest.mark.slow
 def test_calibrate_proposes_and_writes(home: Path, tmp_path: Path) -> None:
     args = ("calibrate", home / "collected", "--aim", "cost:0.9", "--out", tmp_path / "new", "--json")
     found = json.loads(call(*args).stdout)
@@ -103,7 +104,6 @@ def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_everything_is_judged_on_another_table(home: Path, tmp_path: Path) -> None:
     other = collection(tmp_path, 60, first=1000)
     result = call("train", home / "collected", "--evaluate", other, "--report", tmp_path / "frontier.md", "--json")

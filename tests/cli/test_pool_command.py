@@ -18,6 +18,8 @@ from fake_vllm import PATH, Fake, alive, until
 
 from tandem.models.vllm import state
 
+pytestmark = pytest.mark.slow  # processes that start, die and come back
+
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
@@ -37,7 +39,6 @@ def status(cli: Cli) -> list[dict[str, Any]]:
     return pools
 
 
-@pytest.mark.slow
 def test_a_pool_is_brought_up_looked_at_and_brought_down(cli: Cli, model: Fake) -> None:
     up = cli("pool", "up", str(model.folder), "--name", "mine", "--replicas", "2")
     urls = up.out.split()
@@ -61,7 +62,6 @@ def test_a_pool_is_brought_up_looked_at_and_brought_down(cli: Cli, model: Fake) 
     assert "No pool is up" in cli("pool", "status").out
 
 
-@pytest.mark.slow
 def test_a_standing_pool_outlives_its_starter_and_restarts_what_crashes(cli: Cli, model: Fake) -> None:
     argv = [sys.executable, "-m", "tandem", "pool", "up", str(model.folder)]
     # In a session of its own, all of which is killed the moment the pool is up.
@@ -86,7 +86,6 @@ def test_a_standing_pool_outlives_its_starter_and_restarts_what_crashes(cli: Cli
     until(back)
 
 
-@pytest.mark.slow
 def test_a_killed_keeper_leaves_neither_processes_nor_a_state(cli: Cli, model: Fake) -> None:
     assert cli("pool", "up", str(model.folder)).code == 0
     (pool,) = status(cli)

@@ -13,6 +13,8 @@ from tandem.datasets import load_dataset
 from tandem.errors import MissingPackageError, UsageError
 from tandem.grading import grade
 
+pytestmark = pytest.mark.slow  # a library that takes seconds to import
+
 
 def test_without_a_task_some_are_named() -> None:
     with pytest.raises(UsageError, match="reasoning-gym needs a task, as in reasoning-gym:gsm_symbolic"):
@@ -25,7 +27,6 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         load_dataset("reasoning-gym:chain_sum")
 
 
-@pytest.mark.slow
 def test_the_same_problems_in_every_process() -> None:
     """The task draws from a set of letters, so that a process's own hash seed would show."""
     script = "from tandem.datasets import load_dataset as l; print(l('reasoning-gym:isomorphic_strings', limit=4))"
@@ -35,7 +36,6 @@ def test_the_same_problems_in_every_process() -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.slow
 def test_size_and_seed() -> None:
     four = load_dataset("reasoning-gym:chain_sum", limit=4)
     assert [p.id for p in four] == [f"chain_sum-0-{i:05d}" for i in range(4)]
@@ -88,7 +88,6 @@ async def test_a_hostile_answer_is_wrong_and_does_nothing(task: str, tmp_path: P
     assert await grade(problem, f"<answer>{problem.reference}</answer>") is True
 
 
-@pytest.mark.slow
 async def test_an_endless_answer_costs_its_deadline() -> None:
     first, second = load_dataset("reasoning-gym:countdown", limit=2)
     assert await grade(first, "<answer>9**9**9**9</answer>", deadline=1) is False

@@ -22,6 +22,8 @@ from tandem.models.catalog import CatalogEntry, Gguf, find
 from tandem.models.weights import MANIFEST, folder_of, pull, pulled
 from tandem.models.weights.sources import fetch
 
+pytestmark = pytest.mark.slow  # fetches that are killed
+
 DATA = random.Random(0).randbytes(30_000)
 
 
@@ -296,7 +298,6 @@ PULL = """if True:
 """
 
 
-@pytest.mark.slow
 def test_of_two_processes_one_pulls_and_a_killed_one_leaves_nothing_half_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ from tandem.sufficiency.reliability import auroc, figures, reliability
 from tandem.sufficiency.replay import Pair, chord, fixed, mean_of, replay, walk
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 Rows = list[dict[str, Any]]
 INTERN_LEVELS = ("none", "low", "medium", "high")
 QUICK: dict[str, Any] = {"kinds": ("logistic",), "strengths": (0.1,), "outer": 2}
@@ -366,7 +368,6 @@ def test_going_on_costs_the_draft_that_is_thrown_away() -> None:
     assert whole["none"]["answer"].cost == pytest.approx(1.0)
 
 
-@pytest.mark.slow
 def test_training_twice_gives_the_same_card(tmp_path: Path) -> None:
     rows = table(60)
     export(random.Random(0).sample(rows, len(rows)), tmp_path / "table.jsonl.gz")

@@ -20,6 +20,8 @@ from tandem.models.vllm.placement import Place
 from tandem.models.vllm.pool import Care, Pool
 from tandem.models.vllm.turns import Turns
 
+pytestmark = pytest.mark.slow  # processes that start, die and come back
+
 MakeFake = Callable[..., Fake]
 QUICK = Care(look=0.1, patience=0.6, first_pause=0.1, longest_pause=0.4, crashes=3, within=600.0)
 PLACES = [Place(0), Place(1)]
@@ -120,7 +122,6 @@ async def test_a_server_that_is_not_well_is_restarted(fake: MakeFake, tmp_path: 
     await pool.aclose()
 
 
-@pytest.mark.slow
 async def test_a_server_that_hangs_is_restarted(fake: MakeFake, tmp_path: Path) -> None:
     changes = Changes()
     pool = Pool(fake().serve, PLACES[:1], tmp_path, care=QUICK, on_change=changes)
@@ -132,7 +133,6 @@ async def test_a_server_that_hangs_is_restarted(fake: MakeFake, tmp_path: Path) 
     await pool.aclose()
 
 
-@pytest.mark.slow
 async def test_one_that_crashes_again_and_again_is_given_up_and_the_other_goes_on(
     fake: MakeFake, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

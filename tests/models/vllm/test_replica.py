@@ -19,6 +19,8 @@ from tandem.models.vllm.command import command, environment
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.replica import Replica, ReplicaError
 
+pytestmark = pytest.mark.slow  # processes that start, die and come back
+
 MakeFake = Callable[..., Fake]
 FAMILY = [{"own": False}, {"own": True}]  # a child in the server's session, one that left it
 
@@ -49,7 +51,6 @@ async def test_a_server_is_ready_tells_its_stages_and_is_ended_with_its_children
     assert not server.alive and alive(served.processes()) == []
 
 
-@pytest.mark.slow
 async def test_a_server_and_children_that_ignore_sigterm_are_killed(fake: MakeFake, tmp_path: Path) -> None:
     served = fake(children=FAMILY, stubborn=True)
     server = replica(served, tmp_path)
