@@ -36,11 +36,8 @@ class Insight:
 
         Servers under load send several tokens at once, and a level's boundary may lie within.
         """
-        for _ in range(tokens - 1):
-            first = cut(text, 1)
-            self.feed(first, 1)
-            text = text[len(first) :]
-        self.feed(text, min(tokens, 1))
+        for piece, count in token_by_token(text, tokens, cut):
+            self.feed(piece, count)
 
     @property
     def text(self) -> str:
@@ -73,6 +70,16 @@ class Insight:
     def exhausted(self, budget: int) -> bool:
         """Whether the mentor is known to have ended below `budget`, so that a higher level adds nothing."""
         return self.finished and self.tokens < budget
+
+
+def token_by_token(text: str, tokens: int, cut: Callable[[str, int], str]) -> Iterator[tuple[str, int]]:
+    """Yield a piece of several tokens one by one, as well as the model's `cut` knows them; nothing for nothing."""
+    for _ in range(tokens - 1):
+        first = cut(text, 1)
+        yield first, 1
+        text = text[len(first) :]
+    if text or tokens:
+        yield text, min(tokens, 1)
 
 
 # A header is a line that begins with a section's name, however it is dressed: "**Goal:** …", "## Plan", "3. Action -".

@@ -44,9 +44,8 @@ def signals(
     """
     from tandem.errors import UsageError
     from tandem.evaluation.prompt_signals import read_raw
-    from tandem.evaluation.train import read_collection
+    from tandem.evaluation.tables import pair_of, read_collection
     from tandem.ladder import parse_ladder
-    from tandem.models.catalog import lookup, spec_of
     from tandem.sufficiency.ablation import ablate
     from tandem.sufficiency.replay import Pair
 
@@ -54,15 +53,10 @@ def signals(
     if wrong := [length for length in lengths if length != "all" and not length.isdigit()]:
         raise UsageError(f"--draft takes token counts and 'all', not '{wrong[0]}'")
     rows, manifest = read_raw(collection) or read_collection(collection)
-    entries = [lookup(manifest[role]) for role in ("mentor", "intern")]
-    missing = [manifest[role] for role, entry in zip(("mentor", "intern"), entries, strict=True) if entry is None]
-    if missing:
-        raise UsageError(f"the catalog knows no size of {', '.join(missing)}, which the cost needs")
-    mentor, intern = (spec_of(entry) for entry in entries if entry)
     lines = ablate(
         rows,
         parse_ladder(manifest["ladder"]),
-        Pair(mentor, intern),
+        Pair(*pair_of(manifest)),
         lengths,
         seed=seed,
         resamples=resamples,

@@ -30,7 +30,7 @@ from tandem.evaluation.jsonl import (
     set_aside,
 )
 from tandem.evaluation.store import CALLS
-from tandem.ledger import Entry, Ledger, Role, Usage
+from tandem.ledger import Entry, Ledger, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Recorder
 from tandem.models.recorded import Recorded, digest, restored
@@ -82,7 +82,7 @@ class Journal:
 
     async def open(self, model: Model, request: Request, role: Role) -> str:
         """Note that a call begins, and return its number. Raises LimitReached if the money may not reach."""
-        worst = Entry.of(model.spec, role, request.purpose, _worst(request), seconds=0.0)
+        worst = Entry.of(model.spec, role, request.purpose, request.worst, seconds=0.0)
         await self.budget.reserve(worst.usd_bound or 0.0)
         self._last += 1
         number = str(self._last)
@@ -195,10 +195,6 @@ class Journal:
                         continue  # damaged: that call is made again
             self._known[problem] = calls
         return self._known[problem]
-
-
-def _worst(request: Request) -> Usage:
-    return Usage(source="bound", prompt_bound=request.prompt_bound, completion_bound=request.max_tokens)
 
 
 def _dump(entry: Entry) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tandem.sufficiency.arrays import Ends
-from tandem.sufficiency.reliability import auroc
+from tandem.sufficiency.reliability import aurocs
 
 Means = tuple[np.ndarray, np.ndarray]  # cost and accuracy, one value for each draw
 DRAWS = 2000
@@ -29,8 +29,7 @@ class Bootstrap:
 
     def auroc(self, groups: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
         """Return the AUROC of rows in each draw; `groups` are the rows' problems, by position."""
-        found = [auroc(y, p, weights[groups]) for weights in self.weights]
-        return np.asarray([np.nan if value is None else value for value in found])
+        return aurocs(y, p, self.weights[:, groups])
 
 
 def chords(at: np.ndarray, cheap: Means, dear: Means) -> np.ndarray:

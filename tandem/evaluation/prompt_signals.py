@@ -7,13 +7,15 @@ are read; running it again reads only what is missing.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tandem.errors import CapabilityError, TandemError
-from tandem.evaluation.collection.folder import Folder, files
+from tandem.evaluation.collection.folder import Folder, files, key_of
+from tandem.evaluation.collection.manifest import read_manifest
+from tandem.evaluation.collection.plan import Key
+from tandem.evaluation.collection.table import rounded
 from tandem.evaluation.jsonl import JsonlWriter, read_lines
 from tandem.insight import trim
 from tandem.models.base import Model, Reads
@@ -21,13 +23,6 @@ from tandem.sufficiency.reading import MAX_TOKENS, insight_signals, prompt_text,
 from tandem.sufficiency.signals import question_candidates
 
 FILE = "prompt_signals.jsonl"
-Key = tuple[str, str, int]
-_PLACES = 5
-
-
-def key_of(row: Mapping[str, Any]) -> Key:
-    """Return what a row is known by."""
-    return row["problem"], row["level"], row.get("sample", 0)
 
 
 def join_prompt_signals(rows: Iterable[Mapping[str, Any]], path: Path) -> list[dict[str, Any]]:
@@ -45,14 +40,10 @@ def read_raw(source: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None
 
     None if the folder has no raw rows. Raises TandemError for a damaged manifest.
     """
-    manifest = source / "collection.json"
-    if not files(source, "rows") or not manifest.is_file():
+    manifest = read_manifest(source)
+    if manifest is None or not files(source, "rows"):
         return None
-    try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TandemError(f"{manifest} is damaged: {error}") from None
-    return join_prompt_signals(Folder(source, write=False).rows(), source / FILE), found
+    return join_prompt_signals(Folder(source, write=False).rows(), source / FILE), manifest
 
 
 def _done(path: Path) -> set[Key]:
@@ -99,10 +90,8 @@ async def add_prompt_signals(
                 "insight": insight_signals(reading, question, insight),
                 "question": question_candidates(question),
             }
-            rounded = {part: {k: round(v, _PLACES) for k, v in found.items()} for part, found in signals.items()}
-            problem, level, sample = key_of(row)
-            line = {"problem": problem, "level": level, "sample": sample, "read_tokens": reading.usage.prompt}
-            writer.write({**line, "signals": rounded})
+            kept = {part: rounded(found) for part, found in signals.items()}
+            writer.write({**key_of(row)._asdict(), "read_tokens": reading.usage.prompt, "signals": kept})
             ended += 1
             if progress:
                 progress(ended, len(missing))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from tandem.errors import UsageError
-from tandem.ladder import Ladder
 from tandem.sufficiency.arrays import Ends
-from tandem.sufficiency.published import fit_published
-from tandem.sufficiency.replay import Levels, Outcome, Pair, fixed
+from tandem.sufficiency.published import fit_published, replay_published
 from tandem.sufficiency.selection import Plan
 from tandem.sufficiency.training import Problems, Sufficiencies, intern_rows
 
-_WINDOW = 1024  # tokens at most that the published pass reads
 _MISSING = "rows without the published signals (scripts/add_prompt_signals.py adds them)"
 
 
@@ -45,34 +43,8 @@ class PublishedRival:
         except UsageError as error:
             return str(error)
         p = {i: model.probabilities(problem, levels) for i, problem in fresh.items()}
-        places = [model.choose(values) for values in p.values()]
-        outcomes = [
-            published_outcome(problem, levels, place, values[place] >= model.thresholds[place], pair)
-            for (problem, place, values) in zip(fresh.values(), places, p.values(), strict=True)
-        ]
-        positions = np.asarray([plan.ladder.index(levels[place]) for place in places])
-        ends = Ends.of(outcomes)
+        outcomes = [replay_published(model, problem, levels, pair, p[i]) for i, problem in fresh.items()]
+        place = {level.name: position for position, level in enumerate(plan.ladder)}
+        ends = replace(Ends.of(outcomes), level=np.asarray([place[outcome.level] for outcome in outcomes]))
         by_level = {i: dict(zip((level.name for level in levels), v, strict=True)) for i, v in p.items()}
-        return Ends(positions, ends.correct, ends.tflops, ends.published, ends.mentor_tokens), by_level
-
-
-def published_outcome(problem: Levels, levels: Ladder, place: int, passed: bool, pair: Pair) -> Outcome:
-    """Return what answering at `levels[place]` costs; where no level passed, all of them were visited first."""
-    visited = levels[: place + 1] if passed else levels
-    row, last = problem[levels[place].name], problem[visited[-1].name]
-    cost, seen = 0.0, -1
-    for level in visited:
-        here = problem[level.name]
-        if here["insight_tokens"] != seen:
-            read = min(here["question_tokens"] + here["insight_tokens"], _WINDOW)
-            cost += pair.intern.tflops(read, 0, 0) or 0.0
-            seen = here["insight_tokens"]
-    bought = int(last["insight_tokens"])
-    published = pair.published(bought, row)
-    return Outcome(
-        levels[place].name,
-        fixed(problem, levels[place].name, pair).correct,
-        cost + pair.insight(last) + pair.answer(row),
-        bought,
-        published,
-    )
+        return ends, by_level

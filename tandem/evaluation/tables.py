@@ -11,11 +11,13 @@ from typing import Any
 
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.collection.folder import Folder, files
+from tandem.evaluation.collection.table import signals_of
 from tandem.models.catalog import lookup, spec_of
-from tandem.models.logprobs import ESTIMATOR, TokenStat
+from tandem.models.logprobs import ESTIMATOR
 from tandem.spec import ModelSpec
 from tandem.sufficiency.classifier import comparable
-from tandem.sufficiency.signals import SIGNAL_VERSION, draft_signals
+from tandem.sufficiency.signals import SIGNAL_VERSION
+from tandem.sufficiency.training import dataset_of
 
 Table = tuple[list[dict[str, Any]], dict[str, Any]]
 _ALIKE = {
@@ -63,10 +65,7 @@ def _renewed(rows: list[dict[str, Any]], manifest: dict[str, Any]) -> Table:
     if not own or any("stats" not in row for row in own):
         return rows, manifest
     for row in own:
-        stats = [TokenStat(*values) for values in row["stats"]]
-        row["signals"] |= {
-            str(n): draft_signals(stats[:n], ended=len(stats) <= n) for n in manifest["draft_lengths"]
-        } | {"all": draft_signals(stats, ended=True)}
+        row["signals"] |= signals_of(row["stats"], manifest["draft_lengths"])
     return rows, manifest | {"signal_version": SIGNAL_VERSION}
 
 
@@ -113,8 +112,8 @@ def only(rows: Sequence[dict[str, Any]], sets: Sequence[str]) -> list[dict[str, 
     """Return the rows of some data sets (the part of the problem id before its number); UsageError if unknown."""
     if not sets:
         return list(rows)
-    known = sorted({row["problem"].rsplit("-", 1)[0] for row in rows})
+    known = sorted({dataset_of(row["problem"]) for row in rows})
     unknown = sorted(set(sets) - set(known))
     if unknown:
         raise UsageError(f"the table has no problems of {', '.join(unknown)}; it has {', '.join(known)}")
-    return [row for row in rows if row["problem"].rsplit("-", 1)[0] in sets]
+    return [row for row in rows if dataset_of(row["problem"]) in sets]

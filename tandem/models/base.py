@@ -43,6 +43,11 @@ class Request:
         written = len(prefix.encode()) if isinstance(prefix, str) else len(prefix)
         return sum(len(m.content.encode()) + TEMPLATE for m in self.messages) + written
 
+    @property
+    def worst(self) -> Usage:
+        """The usage of which only the most that it can be is known."""
+        return Usage(source="bound", prompt_bound=self.prompt_bound, completion_bound=self.max_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

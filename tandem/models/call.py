@@ -194,8 +194,7 @@ class Call:
         if not received and reported is None:
             if isinstance(error, TandemError) and not isinstance(error, EndpointError):
                 return Usage()  # it never left: no key, or more than the model can do
-            bound = {"prompt_bound": request.prompt_bound, "completion_bound": request.max_tokens}
-            return Usage(source="bound", **bound)
+            return request.worst
         # Cut: the prompt as the server said it if it did, else counted; the completion as received.
         return Usage(
             prompt=reported.prompt if reported else self._prompt(),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from tandem.config import Settings
-from tandem.insight import intern_view, trim
+from tandem.insight import trim
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, Planned, answer_alone, require_end
+from tandem.strategies.base import Context, Planned, answer_alone, answer_under
 from tandem.strategies.source import Source
-from tandem.types import AnswerDelta, Event, Problem
+from tandem.types import Event, Problem
 
 
 class MentorOnly:
@@ -73,9 +73,5 @@ class Fixed:
         finally:
             await source.close()
         text, tokens = source.cut(self.level)
-        messages, prefix = intern_view(problem, trim(text), ctx.mentor.spec.insight_mode)
-        async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=tokens) as call:
-            async for delta in call:
-                if delta.text:
-                    yield AnswerDelta(delta.text)
-        yield ctx.conclude(problem, require_end(call), level=self.level.name, insight=trim(text), prefix=prefix or "")
+        async for event in answer_under(trim(text), tokens, problem, ctx, self.level.name):
+            yield event

@@ -11,7 +11,7 @@ from typing import Protocol
 from tandem.config import Settings
 from tandem.errors import CapabilityError, TandemError, UsageError
 from tandem.grading import answer_of
-from tandem.insight import answer_messages, split_sections
+from tandem.insight import answer_messages, intern_view, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import TEMPLATE, Model, Request
@@ -169,6 +169,18 @@ async def answer_alone(role: Role, problem: Problem, ctx: Context, level: str) -
             if delta.text:
                 yield AnswerDelta(delta.text)
     yield ctx.conclude(problem, require_end(call), level=level)
+
+
+async def answer_under(
+    insight: str, tokens: int, problem: Problem, ctx: Context, level: str
+) -> AsyncGenerator[Event, None]:
+    """Let the intern answer under an insight of so many mentor tokens."""
+    messages, prefix = intern_view(problem, insight, ctx.mentor.spec.insight_mode)
+    async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=tokens) as call:
+        async for delta in call:
+            if delta.text:
+                yield AnswerDelta(delta.text)
+    yield ctx.conclude(problem, require_end(call), level=level, insight=insight, prefix=prefix or "")
 
 
 def require_end(call: Call) -> Call:

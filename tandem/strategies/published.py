@@ -12,17 +12,17 @@ from pathlib import Path
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
-from tandem.insight import intern_view, trim
+from tandem.insight import trim
 from tandem.ladder import Ladder, parse_ladder
 from tandem.ledger import Entry, Role
 from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
-from tandem.strategies.base import Context, Planned, require_end
+from tandem.strategies.base import Context, Planned, answer_under
 from tandem.strategies.source import Source
 from tandem.strategies.tandem import Tandem
 from tandem.sufficiency.published import Published as Classifier
 from tandem.sufficiency.reading import MAX_TOKENS, prompt_text, published_signals
-from tandem.types import AnswerDelta, Decision, Event, Problem
+from tandem.types import Decision, Event, Problem
 
 
 class Published:
@@ -85,12 +85,8 @@ class Published:
                 break
         level = self.ladder[chosen]
         text, tokens = source.cut(level)
-        messages, prefix = intern_view(problem, trim(text), ctx.mentor.spec.insight_mode)
-        async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=tokens) as call:
-            async for delta in call:
-                if delta.text:
-                    yield AnswerDelta(delta.text)
-        yield ctx.conclude(problem, require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
+        async for event in answer_under(trim(text), tokens, problem, ctx, level.name):
+            yield event
 
     async def _read(self, problem: Problem, insight: str, tokens: int, ctx: Context) -> Sequence[TokenStat]:
         """Return the statistics of one pass over question and insight; it is charged as a probe."""

@@ -24,6 +24,7 @@ from tandem.sufficiency.arrays import Walks, fixed_ends
 from tandem.sufficiency.estimators import one_thread
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.reading import INSIGHT, PUBLISHED, pass_tflops
+from tandem.sufficiency.reliability import aurocs, calibration_error
 from tandem.sufficiency.replay import Pair, Row, is_mentors
 from tandem.sufficiency.signals import (
     CANDIDATES,
@@ -35,7 +36,7 @@ from tandem.sufficiency.signals import (
     question_signals,
 )
 from tandem.sufficiency.thresholds import ladders
-from tandem.sufficiency.training import Problems, complete, folds
+from tandem.sufficiency.training import Problems, complete, dataset_of, folds
 
 WHOLE = "all"
 PUBLISHED_NAMES = tuple(f"published_{name}" for name in PUBLISHED)
@@ -212,7 +213,7 @@ def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: 
             labels.append(int(row["correct"]))
             owner.append(place)
             level.append(effort.name)
-            dataset.append(i.rsplit("-", 1)[0])
+            dataset.append(dataset_of(i))
             before = row
     shared = set.intersection(*(set(f) for f in features))
     names = tuple(name for name in features[-1] if name in shared)
@@ -272,25 +273,6 @@ def out_of_fold(x: np.ndarray, y: np.ndarray, held: Sequence[np.ndarray]) -> np.
         with one_thread():
             p[mask] = model.fit(x[~mask], y[~mask]).predict_proba(x[mask])[:, 1]
     return p
-
-
-def aurocs(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve for each line of weights (lines, rows); nan where a class is missing."""
-    order = np.argsort(p, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])
-    positive = np.add.reduceat(weights[:, order] * y[order], starts, axis=1)
-    negative = np.add.reduceat(weights[:, order] * (1 - y[order]), starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    total = positive.sum(axis=1) * negative.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = (positive * below).sum(axis=1) / total
-    return found
-
-
-def calibration_error(y: np.ndarray, p: np.ndarray) -> float:
-    """Return the expected calibration error over ten bins of equal width."""
-    bins = np.minimum((p * 10).astype(int), 9)
-    return float(sum(abs(y[bins == b].mean() - p[bins == b].mean()) * (bins == b).mean() for b in set(bins)))
 
 
 class _Replay:

@@ -124,12 +124,14 @@ class Published(BaseModel):
         return None
 
 
-def replay_published(found: Published, problem: Levels, ladder: Ladder, pair: Pair) -> Outcome:
-    """Return what the published method makes of a collected problem; `ladder` is its own.
+def replay_published(
+    found: Published, problem: Levels, ladder: Ladder, pair: Pair, p: Sequence[float] | None = None
+) -> Outcome:
+    """Return what the published method makes of a collected problem; `ladder` is its own, `p` its probabilities there.
 
     It pays a prompt pass at every level that it comes to, the mentor up to the highest of them, and one answer.
     """
-    p = found.probabilities(problem, ladder)
+    p = found.probabilities(problem, ladder) if p is None else p
     chosen = found.choose(p)
     seen = chosen if p[chosen] >= found.thresholds[chosen] else len(ladder) - 1
     row, highest = problem[ladder[chosen].name], problem[ladder[seen].name]

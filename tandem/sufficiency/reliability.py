@@ -26,15 +26,19 @@ def figures(problems: Mapping[str, Levels], p: Mapping[str, Mapping[str, float]]
 def figure(pairs: Sequence[tuple[int, float]]) -> dict[str, Any]:
     """Return the figures of (right, probability) pairs; `auroc` is None where one class is missing."""
     y, p = np.asarray([a for a, _ in pairs], dtype=float), np.asarray([b for _, b in pairs])
-    error = sum(n * abs(right - said) for _, n, said, right in _bins(y, p)) / len(y)
     found = auroc(y, p)
     return {
         "n": len(pairs),
         "right": round(float(y.mean()), 4),
         "auroc": None if found is None else round(found, 4),
         "brier": round(float(np.mean((y - p) ** 2)), 4),
-        "calibration_error": round(float(error), 4),
+        "calibration_error": round(calibration_error(y, p), 4),
     }
+
+
+def calibration_error(y: np.ndarray, p: np.ndarray) -> float:
+    """Return the expected calibration error over ten bins of equal width."""
+    return float(sum(n * abs(right - said) for _, n, said, right in _bins(y, p)) / len(y))
 
 
 def reliability(problems: Mapping[str, Levels], p: Mapping[str, Mapping[str, float]]) -> list[dict[str, float]]:
@@ -60,11 +64,19 @@ def auroc(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> fl
 
     `weights` (rows,) are how often each row was drawn, which makes a bootstrap quick.
     """
-    w = np.ones(len(y)) if weights is None else weights
-    right, wrong = w * (y == 1), w * (y == 0)
-    if right.sum() == 0 or wrong.sum() == 0:
-        return None
-    _, group = np.unique(p, return_inverse=True)
-    wrong_by, right_by = np.bincount(group, wrong), np.bincount(group, right)
-    below = np.concatenate([[0.0], np.cumsum(wrong_by)[:-1]])
-    return float((right_by * (below + wrong_by / 2)).sum() / (right.sum() * wrong.sum()))
+    lines = np.ones((1, len(y))) if weights is None else weights[None, :]
+    found = float(aurocs(y, p, lines)[0])
+    return None if np.isnan(found) else found
+
+
+def aurocs(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the area under the ROC curve for each line of weights (lines, rows); nan where a class is missing."""
+    order = np.argsort(p, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])
+    positive = np.add.reduceat(weights[:, order] * y[order], starts, axis=1)
+    negative = np.add.reduceat(weights[:, order] * (1 - y[order]), starts, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    total = positive.sum(axis=1) * negative.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = (positive * below).sum(axis=1) / total
+    return found

@@ -9,8 +9,9 @@ from synthetic import INTERN, LADDER, MENTOR, table
 
 from tandem.errors import UsageError
 from tandem.models.logprobs import TokenStat
-from tandem.sufficiency.ablation import ReadingPair, ablate, aurocs, calibration_error, row_features
+from tandem.sufficiency.ablation import ReadingPair, ablate, row_features
 from tandem.sufficiency.reading import INSIGHT, PUBLISHED
+from tandem.sufficiency.reliability import aurocs, calibration_error
 from tandem.sufficiency.replay import Pair
 from tandem.sufficiency.signals import CANDIDATES, draft_signals
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tandem.evaluation.collection.plan import Key
 from tandem.evaluation.collection.table import Row
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 _NAME = re.compile(r"(rows|texts|calls)(-\d+)?\.jsonl")
 
 
-def key_of(row: Row) -> Key:
+def key_of(row: Mapping[str, Any]) -> Key:
     """Return what a row is of."""
     return Key(row["problem"], row["level"], row.get("sample", 0))
 

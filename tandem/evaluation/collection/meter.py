@@ -11,7 +11,7 @@ from typing import Any
 from tandem.evaluation.budget import Budget
 from tandem.evaluation.collection.folder import files, shard_file
 from tandem.evaluation.jsonl import JsonlWriter, read_lines
-from tandem.ledger import Entry, Role, Usage
+from tandem.ledger import Entry, Role
 from tandem.models.base import Model, Request
 from tandem.models.recorded import Recorded
 
@@ -35,8 +35,7 @@ class Meter:
 
     async def open(self, model: Model, request: Request, role: Role) -> str:
         """Note that a call begins, and return its number. Raises LimitReached if the money may not reach."""
-        usage = Usage(source="bound", prompt_bound=request.prompt_bound, completion_bound=request.max_tokens)
-        worst = Entry.of(model.spec, role, request.purpose, usage, seconds=0.0)
+        worst = Entry.of(model.spec, role, request.purpose, request.worst, seconds=0.0)
         await self.budget.reserve(worst.usd_bound or 0.0)
         self._last += 1
         number = str(self._last)

@@ -14,7 +14,7 @@ from tandem.evaluation.collection.plan import Key, Plan, Source, hint_name
 from tandem.evaluation.collection.table import STAT_PLACES, Row, rounded, signals_of
 from tandem.evaluation.collection.texts import CHECKPOINT, MentorText, Texts
 from tandem.grading import Sandbox, answer_of, grade
-from tandem.insight import answer_messages, intern_view, mentor_messages, opening, trim
+from tandem.insight import answer_messages, intern_view, mentor_messages, opening, token_by_token, trim
 from tandem.ladder import ANSWER
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model, Request
@@ -215,7 +215,7 @@ class ProblemWork:
         try:
             async with self._call(tools.mentor, request, "mentor", ledger) as call:
                 async for delta in call:
-                    for piece, tokens in _single(delta.text, delta.tokens, tools.mentor):
+                    for piece, tokens in token_by_token(delta.text, delta.tokens, tools.mentor.cut):
                         feed(piece, tokens)
         finally:
             if self._continues:
@@ -283,16 +283,6 @@ _COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "truncated")
 
 def _head(key: Key) -> Row:
     return {"problem": key.problem, "level": key.level} | ({"sample": key.sample} if key.sample else {})
-
-
-def _single(text: str, tokens: int, mentor: Model) -> list[tuple[str, int]]:
-    """Return a piece of several tokens token by token, as well as they are known (see Insight.feed_exact)."""
-    found = []
-    for _ in range(tokens - 1):
-        first = mentor.cut(text, 1)
-        found.append((first, 1))
-        text = text[len(first) :]
-    return [*found, (text, min(tokens, 1))] if text or tokens else found
 
 
 def _counts(call: Call, ledger: Ledger) -> Row:

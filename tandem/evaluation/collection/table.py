@@ -22,10 +22,10 @@ _PRIVATE = ("text", "insight", "stats")  # hold problem text, or answers to it, 
 Row = dict[str, Any]
 
 
-def signals_of(stats: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
+def signals_of(stats: Sequence[Sequence[float]], lengths: Iterable[int] = DRAFT_LENGTHS) -> dict[str, dict[str, float]]:
     """Return the signals of the drafts of every length, from each token's [logprob, entropy, gap, margin]."""
     tokens = [TokenStat(*stat) for stat in stats]
-    found = {str(n): draft_signals(tokens[:n], ended=len(tokens) <= n) for n in DRAFT_LENGTHS}
+    found = {str(n): draft_signals(tokens[:n], ended=len(tokens) <= n) for n in lengths}
     found[WHOLE] = draft_signals(tokens, ended=True)
     return {n: rounded(own) for n, own in found.items()}
 

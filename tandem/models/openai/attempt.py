@@ -60,13 +60,13 @@ class Attempt:
 
     def failed(self, failure: Failure) -> Failure:
         """Return the failure with what this try cost; where nothing came back, only the worst case is known."""
-        reader, request = self.reader, self.request
+        reader = self.reader
         if failure.free:
             usage = Usage()
         elif reader.started or reader.usage:
             usage = self.cut()
         else:
-            usage = Usage(source="bound", completion_bound=request.max_tokens, prompt_bound=request.prompt_bound)
+            usage = self.request.worst
         cut = reader.started and not failure.refused
         return failure.within(f"the stream was cut after {reader.tokens} tokens" if cut else "", usage)
 
