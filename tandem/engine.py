@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -14,19 +16,18 @@ from pydantic import ValidationError
 from tandem.background import drain, wait
 from tandem.config import Backend, Pace, Serving, Settings
 from tandem.errors import TandemError, UsageError
-from tandem.ladder import format_ladder, parse_ladder
+from tandem.ladder import Ladder, format_ladder
 from tandem.ledger import Role
+from tandem.method import Method, Shelf
 from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
-from tandem.strategies import Context, make_strategy
+from tandem.strategies import Context
 from tandem.strategies.base import Planned, need_logprobs
-from tandem.sufficiency.classifier import Card, find_classifier, load_classifier, nearest_classifier, read_card
-from tandem.sufficiency.policy import Policy
-from tandem.types import Event, Problem, Sampling, Solution, TaskKind
+from tandem.sufficiency.classifier import Card
+from tandem.types import Event, Problem, Solution, TaskKind
 
-GENERAL_LADDER = "none,low,medium,high"
 Question = str | Problem
 
 
@@ -76,20 +77,15 @@ class Tandem:
         process (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) as
         `mentor_serving` and `intern_serving` say.
         """
-        try:
-            self.settings = Settings(
-                effort=effort,
-                pace=pace,
-                draft_tokens=draft_tokens,
-                sampling=Sampling(temperature=temperature, top_p=top_p, seed=seed),
-                mentor_max_tokens=mentor_max_tokens,
-                intern_max_tokens=intern_max_tokens,
-                classifier=classifier,
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from None
-        self.strategy_name = strategy
+        self.settings = _settings(
+            effort=effort,
+            pace=pace,
+            draft_tokens=draft_tokens,
+            sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
+            mentor_max_tokens=mentor_max_tokens,
+            intern_max_tokens=intern_max_tokens,
+            classifier=classifier,
+        )
         site = None
         if backend != "transformers":
             from tandem.models.vllm.served import Site
@@ -105,67 +101,73 @@ class Tandem:
                 names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
         self.recorder: Recorder | None = None  # writes every call down; a run sets its journal
-        self.card: Card | None = None  # the classifier's
-        self.mismatch: list[str] = []  # what differs from it
-        self._folder = Path()
-        self._policy: Policy | None = None
-        self._preparing = asyncio.Lock()
-        self._prepared = False
-        self._used_from_sync = False
-        self._configure()
+        self._method = Method(strategy, self.settings, self.mentor, self.intern, Shelf())
+        self._shared = _Shared()
+        self._prepared = self._used_from_sync = False
         if site:
-            site.wanted = self._strategy.roles
+            site.wanted = self._method.strategy.roles
 
-    def _configure(self) -> None:
-        """Settle what needs no model: the strategy, the classifier's card, the ladder and the draft."""
-        name, pair = self.settings.classifier, (self.mentor.spec.name, self.intern.spec.name)
-        own, budgets = parse_ladder(GENERAL_LADDER), {}
-        folder = find_classifier(name) if name else nearest_classifier(*pair)
-        card = read_card(folder) if folder else None
-        if card and (card.mentor, card.intern) == pair:
-            own = parse_ladder(card.ladder)
-            budgets = {level.name: level.tokens for level in parse_ladder(card.collected_ladder) if level.tokens}
-        self._strategy = make_strategy(self.strategy_name, budgets)
-        if self._strategy.judges:
-            if folder is None:
-                raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
-            self._folder, self.card = folder, card
-        self.ladder = parse_ladder(self.settings.effort, budgets) if self.settings.effort is not None else own
-        self.draft_tokens = self.settings.draft_tokens or (self.card.draft_tokens if self.card else None)
+    def variant(self, *, strategy: str | None = None, **changes: Any) -> Tandem:
+        """Return an engine over the same models, with another strategy or other fields of `Settings`.
+
+        Both keep their own settings, so that requests with different wishes run side by side; what is known of the
+        models and of classifiers is shared, and closing one closes the models of both. Raises UsageError as the
+        constructor does.
+        """
+        other = copy(self)
+        other.settings = _settings(**{**self.settings.model_dump(), **changes})
+        other._method = self._method.variant(strategy or self.strategy_name, other.settings)
+        other._prepared = other._used_from_sync = False
+        return other
 
     async def prepare(self) -> None:
         """Load or reach both models and match the classifier. Raises TandemError if one of them cannot serve."""
-        async with self._preparing:
-            if self._prepared:
-                return
-            probes = [self.model(role).probe() for role in self._strategy.roles]
-            if self.card and self._policy is None:
-                # In a thread: scikit-learn is slow to import, and the models are being loaded meanwhile.
-                loading = asyncio.to_thread(load_classifier, self._folder)
-                classifier, _ = await asyncio.gather(loading, asyncio.gather(*probes))
-                specs = self.mentor.spec, self.intern.spec
-                self.mismatch = classifier.differences(
-                    *specs, self.settings.sampling, self.ladder, self.settings.top_logprobs
-                )
-                if self.draft_tokens != self.card.draft_tokens:
-                    self.mismatch.append("draft length")
-                self._policy = Policy(classifier, self.card.policy, calibrated=not self.mismatch)
-            else:
-                await asyncio.gather(*probes)
-            if self._strategy.judges:
-                need_logprobs(self.intern, self.strategy_name)  # here, so that a run fails once and not per problem
-            self._prepared = True
+        if self._prepared:
+            return
+        method, shared = self._method, self._shared
+        async with shared.preparing:
+            missing = [role for role in self.roles if role not in shared.probed]
+            probes = [self.model(role).probe() for role in missing]
+            await asyncio.gather(method.load(), asyncio.gather(*probes))
+            shared.probed.update(missing)
+        await method.match()
+        if method.strategy.judges:
+            need_logprobs(self.intern, self.strategy_name)  # here, so that a run fails once and not per problem
+        self._prepared = True
 
     def recall(self, decisions: Iterable[Mapping[str, Any]]) -> None:
-        """Take up the decisions of an earlier part of the same run; call it after `prepare`.
+        """Take up the decisions of an earlier part of the same run; call it after `prepare`."""
+        self._method.recall(decisions)
 
-        They are read only where they matter: for a policy whose thresholds come from the run itself.
-        """
-        if self._policy is None or self._policy.calibrated:
-            return
-        for decision in decisions:
-            if decision["sufficiency"] is not None:
-                self._policy.recall(decision["level"], decision["sufficiency"])
+    @property
+    def strategy_name(self) -> str:
+        """The strategy as it was named."""
+        return self._method.name
+
+    @property
+    def card(self) -> Card | None:
+        """The classifier's card, where the strategy needs a classifier."""
+        return self._method.card
+
+    @property
+    def mismatch(self) -> list[str]:
+        """What differs between the classifier's card and this use of it; known after `prepare`."""
+        return self._method.mismatch
+
+    @property
+    def ladder(self) -> Ladder:
+        """The levels that a problem may visit."""
+        return self._method.ladder
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """Mentor tokens of this pair's levels, where they are not the usual ones."""
+        return self._method.budgets
+
+    @property
+    def draft_tokens(self) -> int | None:
+        """Tokens of a draft; None: the whole answer, or no classifier that says."""
+        return self._method.draft_tokens
 
     def describe(self) -> dict[str, Any]:
         """Return everything that decides what this engine answers, for a run's manifest; no secrets."""
@@ -190,12 +192,12 @@ class Tandem:
     @property
     def roles(self) -> tuple[Role, ...]:
         """The models that the strategy calls; the others are not even loaded."""
-        return self._strategy.roles
+        return self._method.strategy.roles
 
     @property
     def calls(self) -> list[Planned]:
         """The calls of a problem that takes the dearest way."""
-        return self._strategy.calls(self.ladder, self.settings, self.draft_tokens)
+        return self._method.strategy.calls(self.ladder, self.settings, self.draft_tokens)
 
     def model(self, role: Role) -> Model:
         """Return the model in `role`."""
@@ -211,12 +213,12 @@ class Tandem:
             intern=self.intern,
             settings=self.settings,
             ladder=self.ladder,
-            policy=self._policy,
+            policy=self._method.policy,
             draft_tokens=self.draft_tokens,
             recorder=self.recorder,
         )
         try:
-            async with aclosing(self._strategy.run(problem, ctx)) as events:
+            async with aclosing(self._method.strategy.run(problem, ctx)) as events:
                 async for event in events:
                     yield event
         except TandemError as error:
@@ -288,6 +290,7 @@ class Tandem:
     async def aclose(self) -> None:
         """Release both models."""
         await asyncio.gather(self.mentor.aclose(), self.intern.aclose())
+        self._shared.probed.clear()
         self._prepared = False
 
     def close(self) -> None:
@@ -307,6 +310,22 @@ class Tandem:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What engines over the same models share: who was probed, and the lock for doing so."""
+
+    preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    probed: set[Role] = field(default_factory=set)
+
+
+def _settings(**fields: Any) -> Settings:
+    try:
+        return Settings(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][-1]}: {first['msg']}, not {first['input']!r}") from None
 
 
 def _model(model: str | Model, role: Role, endpoint: str | None, parameters: float | None, **options: Any) -> Model:

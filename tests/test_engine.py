@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
 
-from tandem import Effort, Solution, Tandem, solve
+from tandem import Effort, Solution, Tandem, method, solve
 from tandem.errors import CapabilityError, EndpointError, TandemError, UsageError
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem
@@ -218,3 +220,52 @@ def test_a_program_that_closes_nothing_ends(rest: str) -> None:
     program = f"from tandem import Tandem; t = Tandem('fake', 'fake'); print(t.solve('What is 17*23?').answer){rest}"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "23\n", "")
+
+
+async def test_variants_share_models_and_keep_their_own_settings() -> None:
+    mentor, intern = FakeModel(name="m"), FakeModel(name="i")
+    engine = Tandem(mentor, intern, effort=LADDER)
+    other = engine.variant(strategy="mentor-only", mentor_max_tokens=3)
+    wide = engine.variant(effort="none,low=5,high=20")
+    first, second = await engine.asolve("What is 17*23?"), await other.asolve("What is 17*23?")
+    assert first.strategy == "tandem" and second.strategy == "mentor-only"
+    assert second.ledger.entries[0].usage.completion == 3 and engine.settings.mentor_max_tokens == 4096
+    assert [level.tokens for level in wide.ladder] == [0, 5, 20] and other.mentor is engine.mentor is mentor
+    with pytest.raises(UsageError, match="unknown effort level 'lwo'"):
+        engine.variant(effort="none,lwo")
+    with pytest.raises(UsageError, match=r"mentor_max_tokens: .*not 0"):
+        engine.variant(mentor_max_tokens=0)
+
+
+async def test_variants_probe_each_model_once_and_read_the_classifier_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[str] = []
+    mentor, intern = FakeModel(name="m"), FakeModel(name="i")
+    for model in (mentor, intern):
+        own = model.probe
+
+        async def probe(model: FakeModel = model, own: Any = own) -> Any:
+            probed.append(model.spec.name)
+            return await own()
+
+        monkeypatch.setattr(model, "probe", probe)
+    read: list[Path] = []
+    load = method.load_classifier
+
+    def reading(folder: Path) -> Any:
+        read.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(method, "load_classifier", reading)
+    engine = Tandem(mentor, intern, effort=LADDER)
+    variants = [engine, *(engine.variant(intern_max_tokens=n) for n in range(5, 9))]
+    await asyncio.gather(*(variant.asolve("What is 17*23?") for variant in variants))
+    assert sorted(probed) == ["i", "m"] and len(read) == 1
+
+
+async def test_variants_used_alike_share_what_an_uncalibrated_policy_saw() -> None:
+    engine = Tandem(FakeModel(), FakeModel(), effort=LADDER)
+    for n in range(3):
+        await engine.variant(intern_max_tokens=50 + n).asolve("What is 17*23?")
+    await engine.prepare()
+    policy = engine._method.policy
+    assert policy is not None and not policy.calibrated and len(policy._seen["none"]) == 3

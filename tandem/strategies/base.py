@@ -63,7 +63,7 @@ class Context:
             messages=messages,
             purpose=purpose,
             max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role)),
-            sampling=self.sampling(problem),
+            sampling=self.sampling(problem, purpose),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=problem.id,
@@ -99,9 +99,10 @@ class Context:
             )
         return min(wanted, left)
 
-    def sampling(self, problem: Problem) -> Sampling:
-        """Return the problem's own sampling, else the run's."""
-        return problem.sampling or self.settings.sampling
+    def sampling(self, problem: Problem, purpose: Purpose = "answer") -> Sampling:
+        """Return the problem's own sampling, else the run's; what ends an answer does not end an insight."""
+        own = problem.sampling or self.settings.sampling
+        return own.model_copy(update={"stop": ()}) if own.stop and purpose == "insight" else own
 
     def conclude(
         self,
