@@ -17,7 +17,7 @@ from tandem.background import drain, wait
 from tandem.config import Backend, Pace, Serving, Settings
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import Ladder, format_ladder
-from tandem.ledger import Role
+from tandem.ledger import Ledger, Role
 from tandem.method import Method, Shelf
 from tandem.models.base import Model
 from tandem.models.call import Recorder
@@ -203,8 +203,13 @@ class Tandem:
         """Return the model in `role`."""
         return self.mentor if role == "mentor" else self.intern
 
-    async def astream(self, question: Question, *, task: TaskKind | None = None) -> AsyncGenerator[Event, None]:
-        """Yield the events of one problem as they happen; the last one is the Solution."""
+    async def astream(
+        self, question: Question, *, task: TaskKind | None = None, ledger: Ledger | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the events of one problem as they happen; the last one is the Solution.
+
+        `ledger`, where given, takes up what is paid, and has it all even where the iteration is broken off.
+        """
         problem = self._problem(question, task)
         await self.prepare()
         ctx = Context(
@@ -216,6 +221,7 @@ class Tandem:
             policy=self._method.policy,
             draft_tokens=self.draft_tokens,
             recorder=self.recorder,
+            ledger=Ledger() if ledger is None else ledger,
         )
         try:
             async with aclosing(self._method.strategy.run(problem, ctx)) as events:

@@ -20,6 +20,8 @@ _COMMANDS = {
     "report": ("tandem.cli.report:report", "Print a run's figures and write them as Markdown and CSV."),
     "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
     "models": ("tandem.cli.models:models", "List, show and pull models."),
+    "serve": ("tandem.cli.serve:serve", "Serve a pair as an OpenAI-compatible endpoint, with a page."),
+    "keys": ("tandem.cli.keys:keys", "Add and list the API keys of a server."),
     "pool": ("tandem.cli.pool:pool", "Keep vLLM replicas up between runs, and see how busy they are."),
     "collect": ("tandem.cli.collect:collect", "Collect the table that a classifier is trained from."),
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),

@@ -106,6 +106,8 @@ class FakeModel:
         rule = self._rule(request)
         prefix = request.prefix if isinstance(request.prefix, str) else ""
         text = rule.text[len(prefix) :] if rule.text.startswith(prefix) else rule.text
+        for stop in request.sampling.stop:
+            text = text.partition(stop)[0]
         tokens = _TOKEN.findall(text)
         written = tokens[: request.max_tokens]
         prompt = sum(self.count(m.content) for m in request.messages) + self.count(prefix)

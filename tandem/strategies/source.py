@@ -33,10 +33,13 @@ class Source:
 
     @staticmethod
     def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> Source:
-        """Return the source for a pace; an eager one starts the mentor at once."""
+        """Return the source for a pace; an eager one starts the mentor at once, where there is something to work out.
+
+        A greeting or small talk (`general`) is drafted first: most of it needs no mentor at all.
+        """
         budget = max((level.tokens or 0 for level in ladder), default=0)
         if pace == "eager" and budget:
-            return _Eager(problem, ctx, budget)
+            return _Eager(problem, ctx, budget, at_once=problem.task != "general")
         return _Thrifty(problem, ctx)
 
     def cut(self, level: Effort) -> tuple[str, int]:
@@ -75,18 +78,24 @@ class Source:
 class _Eager(Source):
     """One stream, read by a task of its own."""
 
-    def __init__(self, problem: Problem, ctx: Context, budget: int) -> None:
+    def __init__(self, problem: Problem, ctx: Context, budget: int, *, at_once: bool) -> None:
         super().__init__(problem, ctx)
+        self._budget = budget
         self._grown = asyncio.Event()
         self._wanted = 0
         self._more_wanted = asyncio.Event()
         self._error: BaseException | None = None
         self._done = False
-        self._task = asyncio.create_task(self._read(budget))
+        self._task: asyncio.Task[None] | None = None
+        if at_once:
+            self._start()
 
-    async def _read(self, budget: int) -> None:
+    def _start(self) -> None:
+        self._task = self._task or asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
         try:
-            async with self._call(budget) as call:
+            async with self._call(self._budget) as call:
                 async for delta in call:
                     self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
                     self._grown.set()
@@ -102,6 +111,7 @@ class _Eager(Source):
             self._grown.set()
 
     async def _buy(self, budget: int) -> AsyncIterator[None]:
+        self._start()
         self._wanted = budget
         self._more_wanted.set()
         while True:
@@ -115,8 +125,9 @@ class _Eager(Source):
             await self._grown.wait()
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 class _Thrifty(Source):

@@ -80,6 +80,11 @@ class PooledModel:
         """The open requests of each replica, by URL."""
         return {member.url: member.load for member in self._members.all}
 
+    @property
+    def states(self) -> dict[str, tuple[bool, int]]:
+        """Whether each replica is up, and its open requests, by URL."""
+        return {member.url: (member.up, member.load) for member in self._members.all}
+
     async def complete(self, request: Request) -> Completion:
         """Return the whole answer."""
         return await gather(self.stream(request))

@@ -119,6 +119,11 @@ class ServedModel:
         return self._pool.urls if self._pool else []
 
     @property
+    def states(self) -> dict[str, tuple[bool, int]]:
+        """Whether each replica is up, and its open requests, by URL; none before the first `probe`."""
+        return self._inner.states if self._inner else {}
+
+    @property
     def api_key_env(self) -> str | None:
         """The environment variable with the replicas' key, if they ask for one."""
         return self._pool.api_key_env if isinstance(self._pool, RayPool) else None

@@ -1,0 +1,117 @@
+"""`tandem serve`: a pair behind an OpenAI-compatible endpoint, with a page to look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tandem.cli.options import Number, engine_options, make_engine
+from tandem.cli.serving_options import serving_options
+
+
+@click.command()
+@engine_options
+@serving_options("auto")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is every one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="API keys with their limits, made by `tandem keys add`. Without it everybody may ask.",
+)
+@click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without keys.")
+@click.option(
+    "--aim",
+    "aims",
+    multiple=True,
+    metavar="AIM=CLASSIFIER",
+    help="A classifier that requests may ask for by its aim, as cost:0.6=classifiers/cheap; repeatable.",
+)
+@click.option("--concurrency", type=click.IntRange(1), default=64, show_default=True, help="Requests solved at once.")
+@click.option(
+    "--queue", type=click.IntRange(0), default=256, show_default=True, help="Requests that may wait; then 429."
+)
+@click.option(
+    "--deadline", type=Number(0, min_open=True), default=600.0, show_default=True, metavar="S", help="Seconds."
+)
+@click.option(
+    "--drain", type=Number(0), default=60.0, show_default=True, metavar="S", help="Seconds to end on SIGTERM."
+)
+@click.option(
+    "--max-body", type=click.IntRange(1024), default=4 << 20, show_default=True, metavar="BYTES", help="Then 413."
+)
+def serve(
+    host: str,
+    port: int,
+    keys: Path | None,
+    allow_anyone: bool,
+    aims: tuple[str, ...],
+    concurrency: int,
+    queue: int,
+    deadline: float,
+    drain: float,
+    max_body: int,
+    **options: Any,
+) -> None:
+    """Serve a pair as an OpenAI-compatible endpoint (chat completions, completions, models), with a page.
+
+    \b
+    Examples:
+      tandem serve --mentor fake --intern fake                       # a first look: http://127.0.0.1:8080
+      tandem serve --mentor gpt-4o --intern deepseek-7b --intern-endpoint http://gpu1:8000/v1
+      tandem keys add keys.yaml --name alice --requests-per-minute 60 --usd 5
+      tandem serve --mentor gpt-4o --intern deepseek-7b --host 0.0.0.0 --keys keys.yaml
+      OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=... your-program
+
+    Every strategy is a model: tandem, tandem:low, intern, mentor, fixed:high, and so on. A request may change more for
+    itself with `extra_body={"tandem": {"effort": "none,low", "pace": "eager", "budget_usd": 0.01, "aim": "cost:0.6"}}`.
+    """
+    try:
+        from tandem.server.app import create_app
+    except ImportError:
+        from tandem.errors import MissingPackageError
+
+        raise MissingPackageError("the server", "serve") from None
+    from tandem.errors import UsageError
+    from tandem.server.asking import Menu
+    from tandem.server.gate import Gate
+    from tandem.server.keys import Keys
+    from tandem.server.running import listen, own_machine, run
+    from tandem.server.service import Service
+
+    if keys is None and not own_machine(host) and not allow_anyone:
+        raise UsageError(
+            f"at {host} everybody on the network may spend your money: give --keys FILE, or --allow-anyone"
+        )
+    accounts = Keys(keys)
+    engine = make_engine(options)
+    menu = Menu(engine, _aims(aims))
+    for classifier in menu.aims.values():
+        engine.variant(classifier=classifier)  # a wrong one is said now
+    service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
+    listening = listen(host, port)
+    where = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{listening.getsockname()[1]}"
+
+    def started() -> None:
+        click.echo(
+            f"{engine.mentor.spec.name} and {engine.intern.spec.name} at {where}/v1, the page at {where}", err=True
+        )
+
+    run(create_app(service, max_body=max_body), service.gate, listening, drain_seconds=drain, started=started)
+
+
+def _aims(given: tuple[str, ...]) -> dict[str, str]:
+    from tandem.errors import UsageError
+    from tandem.sufficiency.aims import parse_aim
+
+    found = {}
+    for text in given:
+        aim, equals, classifier = text.partition("=")
+        if not equals or not classifier:
+            raise UsageError(f"--aim takes AIM=CLASSIFIER, as cost:0.6=classifiers/cheap, not '{text}'")
+        parse_aim(aim)
+        found[aim] = classifier
+    return found

@@ -1,0 +1,223 @@
+"""The application: routes, who may use them, and what happens when a client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from tandem import __version__
+from tandem.errors import TandemError
+from tandem.server import chat, completions, errors
+from tandem.server.asking import Asked
+from tandem.server.files import install_page
+from tandem.server.guard import Guard
+from tandem.server.keys import Account
+from tandem.server.schema import ChatRequest, CompletionRequest
+from tandem.server.service import Bill, Service
+
+T = TypeVar("T")
+Body = TypeVar("Body", ChatRequest, CompletionRequest)
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    for status, text in {
+        400: "The body is not what it must be; `param` names the field",
+        401: "No key, or one that is not known",
+        404: "No such model",
+        413: "The body is too large",
+        429: "Too many requests, too many that wait, or a budget that is spent",
+        500: "A fault of this server",
+        502: "A model behind this server failed",
+        503: "The server is starting, shutting down, or a model behind it is down",
+        504: "The deadline is over",
+    }.items()
+}
+
+
+def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
+    """Return the application over a service; `max_body` is in bytes."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncGenerator[None, None]:
+        preparing = asyncio.create_task(_prepare(service))
+        try:
+            yield
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+            await service.engine.aclose()
+            service.keys.save()
+
+    app = FastAPI(title="Tandem", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, service=service, most=max_body)
+    errors.install(app)
+    install_page(app)
+    _health(app, service)
+    _about(app, service)
+
+    @app.post("/v1/chat/completions", responses=_ERRORS)
+    async def chat_completions(request: Request, body: ChatRequest) -> Response:
+        """Answer a conversation, OpenAI's way; `tandem` has what only this server knows of."""
+        asked = service.menu.ask(body)
+        return await _respond(service, request, body, asked, chat.answer, chat.stream)
+
+    @app.post("/v1/completions", responses=_ERRORS)
+    async def text_completions(request: Request, body: CompletionRequest) -> Response:
+        """Answer one text or several, OpenAI's older way."""
+        asked = [one for prompt in body.prompts for one in service.menu.ask(body, prompt)]
+        return await _respond(service, request, body, asked, completions.answer, completions.stream)
+
+    _describe(app)
+    return app
+
+
+def _health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Say that the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"description": "Not ready"}})
+    async def readyz() -> JSONResponse:
+        """Say whether requests can be answered."""
+        if service.gate.draining:
+            return JSONResponse({"status": "draining"}, 503)
+        if service.ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "failed" if service.failure else "starting", "reason": service.failure}, 503)
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Tell Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _about(app: FastAPI, service: Service) -> None:
+    own: dict[int | str, dict[str, Any]] = {401: _ERRORS[401], 404: _ERRORS[404]}
+
+    @app.get("/v1/models", responses={401: own[401]})
+    async def models() -> dict[str, Any]:
+        """List the models: every strategy is one."""
+        menu = service.menu
+        return {"object": "list", "data": [menu.describe(name) for name in menu.names()]}
+
+    @app.get("/v1/models/{model:path}", responses=own)
+    async def one_model(model: str) -> dict[str, Any]:
+        """Describe one model."""
+        return service.menu.describe(model)
+
+    @app.get("/v1/tandem", responses={401: own[401]})
+    async def about() -> dict[str, Any]:
+        """Describe the pair, its ladder and its classifier."""
+        engine = service.engine
+        return {
+            "mentor": {"name": engine.mentor.spec.name},
+            "intern": {"name": engine.intern.spec.name},
+            "strategy": engine.strategy_name,
+            "ladder": [{"name": level.name, "tokens": level.tokens} for level in engine.ladder],
+            "classifier": engine.classifier_match,
+            "aims": list(service.menu.aims),
+            "version": __version__,
+            "synthetic": engine.mentor.spec.synthetic or engine.intern.spec.synthetic,
+        }
+
+
+async def _prepare(service: Service) -> None:
+    """Reach the models, again and again until they are there: the server may be up before them."""
+    pause = 1.0
+    while True:
+        try:
+            await service.prepare()
+            return
+        except TandemError:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 30.0)
+
+
+async def _respond(
+    service: Service,
+    request: Request,
+    body: Body,
+    asked: Sequence[Asked],
+    answer: Callable[[Service, Body, Sequence[Asked], Bill], Coroutine[Any, Any, dict[str, Any]]],
+    stream: Callable[[Service, Body, Sequence[Asked], Bill], AsyncGenerator[bytes, None]],
+) -> Response:
+    """Let a request in and answer it; both models are stopped when its client goes away."""
+    request.state.model = service.menu.label(body.model)
+    account: Account = request.state.account
+    stack = AsyncExitStack()
+    try:
+        bill = await _unless_gone(request, stack.enter_async_context(service.admit(account, asked)))
+        if body.stream:
+            return _Streamed(stream(service, body, asked, bill), stack.pop_all(), request, bill)
+        return JSONResponse(await _unless_gone(request, answer(service, body, asked, bill)))
+    except _Gone:
+        return Response(status_code=499)  # nobody reads it
+    finally:
+        await stack.aclose()
+
+
+class _Gone(Exception):
+    """The client has closed the connection."""
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work gives; raises _Gone, with the work cancelled, when the client goes first."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise _Gone
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Streamed(StreamingResponse):
+    """A stream that gives its room back however it ends; Starlette cancels it when the client goes."""
+
+    def __init__(self, source: AsyncGenerator[bytes, None], held: AsyncExitStack, request: Request, bill: Bill) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(source, media_type="text/event-stream", headers=headers)
+        self._source, self._held, self._request, self._bill = source, held, request, bill
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()
+            await self._held.aclose()
+            if self._bill.failed:
+                self._request.state.status = self._bill.failed
+
+
+def _describe(app: FastAPI) -> None:
+    """Put the error's shape into the description, and take out the one that FastAPI would answer with."""
+    text: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    fields = {"message": {"type": "string"}, "type": {"type": "string"}, "param": text, "code": text}
+    error = {"type": "object", "required": list(fields), "properties": fields}
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        found = original()
+        schemas = found.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Error"] = {"type": "object", "required": ["error"], "properties": {"error": error}}
+        for path in found["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        return found
+
+    app.openapi = openapi  # type: ignore[method-assign]

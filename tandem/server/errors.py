@@ -1,0 +1,106 @@
+"""Errors in OpenAI's shape: every one has a status, a sentence that says what to do, and the field that is at fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from tandem.errors import EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
+
+_NAMED = re.compile(r"'([a-z_]+)'")
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class ApiError(Exception):
+    """An answer that is an error. `param` names the field; `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the answer."""
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to it."""
+        found = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
+        return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+
+def api_error(error: TandemError) -> ApiError:
+    """Return what a client is told of a failure: its own fault, a model that is down, or ours."""
+    if isinstance(error, UsageError):
+        return ApiError(400, str(error))
+    if isinstance(error, LimitReached):
+        return ApiError(429, str(error), code="insufficient_quota")
+    if isinstance(error, MissingKeyError):
+        return ApiError(502, "a model behind this server refuses it: its key is missing or wrong", code="upstream")
+    if isinstance(error, EndpointError):
+        status = 503 if error.retryable else 502
+        return ApiError(status, f"a model behind this server failed: {error}", code="upstream")
+    return ApiError(500, str(error))
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of an app one in OpenAI's shape."""
+
+    @app.exception_handler(ApiError)
+    async def known(request: Request, error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(TandemError)
+    async def failed(request: Request, error: TandemError) -> JSONResponse:
+        return await known(request, api_error(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return await known(request, invalid(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        message = {
+            404: f"there is no {request.url.path}",
+            405: f"{request.url.path} does not take {request.method}",
+            400: "the body is not valid JSON in UTF-8",
+        }.get(error.status_code, str(error.detail))
+        found = await known(request, ApiError(error.status_code, message))
+        found.headers.update(error.headers or {})
+        return found
+
+
+def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """Return the error for a body that is not of the shape, from what pydantic says of it."""
+    first = errors[0]
+    where = [part for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    if first["type"] == "json_invalid":
+        return ApiError(400, "the body is not valid JSON")
+    param = field(where)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if param is None and (named := _NAMED.search(message)):  # a rule about several fields names one itself
+        return ApiError(400, message, param=named[1])
+    return ApiError(400, f"{param}: {message}" if param else f"the body: {message}", param=param)
+
+
+def field(path: Sequence[str | int]) -> str | None:
+    """Return a place in the body as OpenAI writes it: ``messages[0].content``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or None

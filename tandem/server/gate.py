@@ -1,0 +1,60 @@
+"""Room for requests: so many are solved at once, so many wait, and the next is told when to come again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from tandem.server.errors import ApiError
+
+_RECENT = 64  # requests whose length says how long a wait may be
+
+
+class Gate:
+    """Lets requests in. `running` and `waiting` tell how many there are; after `drain` nobody new comes in."""
+
+    def __init__(self, concurrency: int, queue: int) -> None:
+        self.running = self.waiting = 0
+        self.draining = False
+        self._concurrency, self._queue = concurrency, queue
+        self._room = asyncio.Semaphore(concurrency)
+        self._seconds: deque[float] = deque(maxlen=_RECENT)
+
+    @asynccontextmanager
+    async def enter(self) -> AsyncGenerator[None, None]:
+        """Wait for room and hold it. Raises ApiError 429 where too many wait, 503 while the server shuts down."""
+        self.check()
+        self.waiting += 1
+        try:
+            await self._room.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._seconds.append(time.monotonic() - began)
+            self._room.release()
+
+    def check(self) -> None:
+        """Raise what `enter` would raise at once."""
+        if self.draining:
+            raise ApiError(503, "this server is shutting down; ask another one", retry_after=5)
+        if self._room.locked() and self.waiting >= self._queue:
+            usual = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
+            wait = usual * (self.waiting + 1) / self._concurrency
+            raise ApiError(
+                429,
+                f"{self.running} requests are being solved and {self.waiting} wait; try again later",
+                code="overloaded",
+                retry_after=min(max(wait, 1.0), 300.0),
+            )
+
+    def drain(self) -> None:
+        """Let nobody new in."""
+        self.draining = True

@@ -1,0 +1,95 @@
+"""Before anything is read: who asks, and how much they send. And behind everything: how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tandem.server.errors import ApiError
+from tandem.server.service import Service
+
+COUNTED = ("/v1/chat/completions", "/v1/completions")
+
+
+class Guard:
+    """Refuses requests to /v1 without a key (401) and bodies of more than `most` bytes (413); counts how requests end.
+
+    The account is left in the request's state, where routes put `model`, and `status` where a stream breaks off.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, most: int) -> None:
+        self._app, self._service, self._most = app, service, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, if it may pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        status, ended = 499, False  # nothing was answered: the client had gone
+
+        async def noted(message: Message) -> None:
+            nonlocal status, ended
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                ended = ended or not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, noted)
+        finally:
+            if scope["path"] in COUNTED and scope["method"] == "POST":
+                final = state.get("status", status if ended else 499)
+                self._service.metrics.ended(state.get("model", "unknown"), final)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        try:
+            if scope["path"].startswith("/v1/"):
+                given = headers.get(b"authorization")
+                scope["state"]["account"] = self._service.keys.account(given and given.decode("latin-1"))
+            said = headers.get(b"content-length", b"0")
+            if said.isdigit() and int(said) > self._most:
+                raise self._too_large
+        except ApiError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        await self._measured(scope, receive, send)
+
+    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on as long as its body is not too large; not every client says how large it is."""
+        taken, over, begun = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal taken, over
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._most:
+                    over = True
+                    raise self._too_large
+            return message
+
+        async def held(message: Message) -> None:
+            nonlocal begun
+            if over and not begun:
+                return  # what the application makes of a broken body is not the answer
+            begun = True
+            await send(message)
+
+        with contextlib.suppress(ApiError):
+            await self._app(scope, counted, held)
+        if over and not begun:
+            await _refuse(self._too_large, scope, receive, send)
+
+    @property
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"the body is larger than {self._most:,} bytes", code="body_too_large")
+
+
+async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = error.headers | {"Connection": "close"}  # what else the client sends is not read
+    await JSONResponse(error.body, error.status, headers)(scope, receive, send)

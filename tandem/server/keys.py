@@ -1,0 +1,201 @@
+"""API keys: kept as hashes, compared in constant time, each with its own rate and its own budget.
+
+A key file is YAML, made by ``tandem keys add``::
+
+    keys:
+      - {name: alice, sha256: 5e88..., requests_per_minute: 60, usd: 5.0}
+
+What a key has spent is kept beside it (``<file>.spent.json``), so that a restart gives nobody a new budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tandem.errors import UsageError
+from tandem.server.errors import ApiError
+
+_log = logging.getLogger(__name__)
+_MINUTE = 60.0
+
+
+class KeyEntry(BaseModel):
+    """One line of a key file; without a limit there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    requests_per_minute: int | None = Field(None, ge=1)
+    usd: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[KeyEntry] = []
+
+
+class Account:
+    """Who a request belongs to: what is left of their rate and their budget."""
+
+    def __init__(self, entry: KeyEntry, clock: Callable[[], float] = time.monotonic) -> None:
+        self.entry = entry
+        self.spent = 0.0  # US$, in the worst case
+        self._reserved = 0.0
+        self._clock = clock
+        self._recent: deque[float] = deque()
+
+    def enter(self) -> None:
+        """Count a request. Raises ApiError 429 where it comes too soon."""
+        limit = self.entry.requests_per_minute
+        if limit is None:
+            return
+        now = self._clock()
+        while self._recent and now - self._recent[0] >= _MINUTE:
+            self._recent.popleft()
+        if len(self._recent) >= limit:
+            wait = _MINUTE - (now - self._recent[0])
+            raise ApiError(
+                429,
+                f"this key may ask {limit} times a minute; the next request fits in {wait:.0f} s",
+                code="rate_limit_exceeded",
+                retry_after=wait,
+            )
+        self._recent.append(now)
+
+    def reserve(self, usd: float) -> None:
+        """Set aside what a request may cost at most. Raises ApiError 429 where the budget does not hold that."""
+        limit = self.entry.usd
+        if limit is not None and self.spent + self._reserved + usd > limit + 1e-12:
+            raise ApiError(
+                429,
+                f"this key's budget of US$ {limit:g} is spent: ${self.spent:.4f} so far, ${self._reserved:.4f} in "
+                f"flight, and this request may cost ${usd:.4f}",
+                code="insufficient_quota",
+            )
+        self._reserved += usd
+
+    def settle(self, reserved: float, usd: float) -> None:
+        """Give back what was set aside, and charge what the request did cost."""
+        self._reserved = max(0.0, self._reserved - reserved)
+        self.spent += usd
+
+
+ANYONE = KeyEntry(name="anyone", sha256="0" * 64)
+
+
+class Keys:
+    """The accounts of a server; without a key file everybody is one account without limits."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Read a key file. Raises UsageError for one that is missing, damaged or empty."""
+        self._path = path
+        self.accounts = [Account(entry) for entry in read_keys(path)] if path else []
+        if path and not self.accounts:
+            raise UsageError(f"{path} has no keys; add one with `tandem keys add {path} --name NAME`")
+        self._open = Account(ANYONE)
+        self._load_spent()
+
+    @property
+    def required(self) -> bool:
+        """Whether a request needs a key."""
+        return self._path is not None
+
+    def account(self, authorization: str | None) -> Account:
+        """Return whose request this is, by its Authorization header. Raises ApiError 401."""
+        if not self.required:
+            return self._open
+        scheme, _, given = (authorization or "").partition(" ")
+        digest = digest_of(given.strip() if scheme.lower() == "bearer" else "")
+        found: Account | None = None
+        for account in self.accounts:  # all of them, so that the time tells nothing
+            if hmac.compare_digest(account.entry.sha256, digest):
+                found = account
+        if found is None:
+            said = "this API key is not known here" if given else "an API key is needed: Authorization: Bearer KEY"
+            raise ApiError(401, said, code="invalid_api_key")
+        return found
+
+    def save(self) -> None:
+        """Keep what each key has spent; a disk that takes nothing is reported, and the requests go on."""
+        if self._path is None:
+            return
+        spent = {account.entry.name: round(account.spent, 8) for account in self.accounts if account.entry.usd}
+        target = _spent_file(self._path)
+        partial = target.with_suffix(".partial")
+        try:
+            partial.write_text(json.dumps(spent) + "\n")
+            partial.replace(target)
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", target, error.strerror)
+
+    def _load_spent(self) -> None:
+        if self._path is None or not _spent_file(self._path).is_file():
+            return
+        try:
+            spent = json.loads(_spent_file(self._path).read_text())
+            for account in self.accounts:
+                account.spent = float(spent.get(account.entry.name, 0.0))
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UsageError(f"{_spent_file(self._path)} is damaged ({error}); mend or remove it") from None
+
+
+def _spent_file(path: Path) -> Path:
+    return path.with_name(path.name + ".spent.json")
+
+
+def digest_of(key: str) -> str:
+    """Return the sha256 of a key; keys are random and long, so that a plain hash cannot be guessed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def read_keys(path: Path) -> list[KeyEntry]:
+    """Return the entries of a key file. Raises UsageError for one that is missing or damaged, or a name given twice."""
+    try:
+        found = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except FileNotFoundError:
+        raise UsageError(f"there is no key file {path}; make one with `tandem keys add {path} --name NAME`") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        reason = "it is not what `tandem keys add` writes"
+        if isinstance(error, ValidationError):
+            first = error.errors(include_input=False)[0]  # a hash, or a key put there by mistake, is not shown
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UsageError(f"the key file {path} cannot be used: {reason}") from None
+    for what in ("name", "sha256"):
+        given = [getattr(entry, what) for entry in found.keys]
+        if len(set(given)) < len(given):
+            raise UsageError(f"the key file {path} has one {what} twice")
+    return found.keys
+
+
+def add_key(path: Path, name: str, requests_per_minute: int | None, usd: float | None) -> str:
+    """Add a new key to a file, made where there is none; return the key, which is written nowhere else.
+
+    Raises UsageError for a name that is there already or a damaged file.
+    """
+    entries = read_keys(path) if path.exists() else []
+    if name in {entry.name for entry in entries}:
+        raise UsageError(f"{path} has a key named {name} already")
+    key = f"tdm-{secrets.token_urlsafe(32)}"
+    entries.append(KeyEntry(name=name, sha256=digest_of(key), requests_per_minute=requests_per_minute, usd=usd))
+    text = yaml.safe_dump({"keys": [entry.model_dump(exclude_none=True) for entry in entries]}, sort_keys=False)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.touch(mode=0o600)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    return key

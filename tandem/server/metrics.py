@@ -1,0 +1,92 @@
+"""What Prometheus is told: requests, levels, sufficiency, tokens by role, US$, latencies, and the replicas' state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from tandem.ledger import Ledger, Role
+from tandem.models.base import Model
+from tandem.server.gate import Gate
+from tandem.types import Decision, Solution
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_SHARES = tuple(n / 20 for n in range(1, 21))
+
+
+class Metrics:
+    """The figures of one server, in a registry of its own."""
+
+    def __init__(self, gate: Gate, models: Mapping[Role, Model]) -> None:
+        self._gate, self._models = gate, models
+        self._registry = own = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"tandem_{name}", text, labels, registry=own)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"tandem_{name}", text, labels, registry=own)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"tandem_{name}", text, labels, buckets=buckets, registry=own)
+
+        self._requests = counter("requests", "Requests that ended, by model and status.", "model", "status")
+        self._levels = counter("levels", "Answers by the level that they were given at.", "level")
+        self._decisions = counter("decisions", "Decisions by level and action.", "level", "action")
+        self._sufficiency = histogram("sufficiency", "Sufficiency by level.", _SHARES, "level")
+        self._tokens = counter("tokens", "Tokens written.", "role", "purpose")
+        self._prompts = counter("prompt_tokens", "Prompt tokens, the cached ones among them.", "role")
+        self._cached = counter("cached_tokens", "Prompt tokens that a cache held.", "role")
+        self._usd = counter("usd", "US$ by catalog or own prices.", "role")
+        self._latency = {
+            name: histogram(f"{name}_seconds", f"Seconds to the {name.replace('_', ' ')}.", _SECONDS)
+            for name in ("first_insight", "first_token", "end")
+        }
+        self._running = gauge("requests_running", "Requests that are being solved.")
+        self._waiting = gauge("requests_waiting", "Requests that wait for room.")
+        self._open = gauge("replica_requests", "Open requests at a replica.", "role", "replica")
+        self._up = gauge("replica_up", "Whether a replica answers (1) or is down (0).", "role", "replica")
+
+    def ended(self, model: str, status: int) -> None:
+        """Note how a request ended; 499 is a client that went away."""
+        self._requests.labels(model, str(status)).inc()
+
+    def latency(self, what: str, seconds: float) -> None:
+        """Note a time: `first_insight`, `first_token` or `end`."""
+        self._latency[what].observe(seconds)
+
+    def decided(self, decision: Decision) -> None:
+        """Note a decision."""
+        self._decisions.labels(decision.level, decision.action).inc()
+        if decision.sufficiency is not None:
+            self._sufficiency.labels(decision.level).observe(decision.sufficiency)
+
+    def solved(self, solution: Solution) -> None:
+        """Note where an answer came from."""
+        self._levels.labels(solution.level or "none").inc()
+
+    def paid(self, ledger: Ledger) -> None:
+        """Note what was written and paid, be it for nothing."""
+        for entry in ledger:
+            self._tokens.labels(entry.role, entry.purpose).inc(entry.usage.completion)
+            self._prompts.labels(entry.role).inc(entry.usage.prompt)
+            self._cached.labels(entry.role).inc(entry.usage.cached)
+            if entry.usd is not None:
+                self._usd.labels(entry.role).inc(entry.usd)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' format."""
+        self._running.set(self._gate.running)
+        self._waiting.set(self._gate.waiting)
+        for role, model in self._models.items():
+            for url, (up, load) in replicas(model).items():
+                self._up.labels(role, url).set(up)
+                self._open.labels(role, url).set(load)
+        return generate_latest(self._registry)
+
+
+def replicas(model: Model) -> dict[str, tuple[bool, int]]:
+    """Return whether each replica of a model is up and its open requests, by URL; empty for a model that has none."""
+    found: dict[str, tuple[bool, int]] = getattr(model, "states", {})
+    return found

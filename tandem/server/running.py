@@ -1,0 +1,88 @@
+"""Serving until a signal: then nobody new comes in, whoever is inside gets an answer, and the models are released."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from tandem.errors import UsageError
+from tandem.server.gate import Gate
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which first turns newcomers away for a moment, so that a balancer sees it in /readyz."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, notice: float, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._gate, self._notice, self._on_start = gate, notice, started
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say when requests are taken."""
+        await super().startup(sockets)
+        self._on_start()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at the first signal; a second one ends it at once."""
+        if self._leaving is not None or (sig == signal.SIGINT and not self._gate.running):
+            super().handle_exit(sig, frame)
+            return
+        self._gate.drain()
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(sig, frame))
+
+    async def _leave(self, sig: int, frame: FrameType | None) -> None:
+        await asyncio.sleep(self._notice if self._gate.running else 0.0)
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises UsageError for an address that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot listen at {host}:{port}: {reason}; take another --host or --port") from None
+    return found
+
+
+def own_machine(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def run(
+    app: FastAPI,
+    gate: Gate,
+    listening: socket.socket,
+    *,
+    drain_seconds: float,
+    notice: float = 2.0,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; then give what is being answered up to `drain_seconds` to end."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=int(drain_seconds),
+        timeout_keep_alive=30,
+        server_header=False,
+    )
+    server = _Server(config, gate, notice, started)
+
+    asyncio.run(server.serve(sockets=[listening]))

@@ -1,0 +1,150 @@
+"""The bodies of requests, as strict as OpenAI's: what a strategy cannot honour is refused by name, never dropped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from tandem.config import Pace
+
+MOST_CHOICES = 8
+# What is refused, with the values that ask for nothing.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+}
+
+
+def _text(content: Any) -> Any:
+    """Join the parts of a content; images and sound are refused, each by its place."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for place, part in enumerate(content):
+        if not isinstance(part, dict) or part.get("type") != "text":
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"part {place} is of type {kind!r}; only text can be read here")
+        if not isinstance(part.get("text"), str):
+            raise ValueError(f"part {place} has no text")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class ChatMessage(_Strict):
+    """One message; `content` may be a text or a list of text parts."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_text, json_schema_input_type=str | list[dict[str, Any]])]
+
+
+class StreamOptions(_Strict):
+    """How a stream ends."""
+
+    include_usage: bool = False
+
+
+class TandemOptions(BaseModel):
+    """What only Tandem knows of, per request: `extra_body={"tandem": {...}}` of the openai client."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    effort: str | None = Field(None, max_length=200, description="Ladder, as none,low=40,high,answer")
+    pace: Pace | None = None
+    draft_tokens: int | None = Field(None, ge=1, le=100_000)
+    budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="Never pay more for this request")
+    aim: str | None = Field(None, max_length=100, description="One of the aims in /v1/tandem")
+    events: bool = Field(False, description="Tell decisions and sections in the stream")
+
+
+class _Sampled(_Strict):
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    model: str = Field(max_length=200)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    tandem: TandemOptions | None = None
+
+    @model_validator(mode="after")
+    def _honoured(self) -> Self:
+        for name, nothing in _UNSUPPORTED.items():
+            value = (self.model_extra or {}).get(name)
+            if value is not None and value not in nothing:
+                raise ValueError(f"'{name}' cannot be honoured here; leave it out")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("'stream_options' goes with stream: true")
+        if self.n is not None and self.n > 1 and not self.temperature:
+            raise ValueError("'n' choices at temperature 0 are all the same: give a temperature, or n 1")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts that end an answer."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(text for text in given if text)
+
+
+class ChatRequest(_Sampled):
+    """The body of /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
+    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if self.messages[-1].role != "user":
+            raise ValueError("the last of 'messages' must be the user's")
+        if not self.messages[-1].content.strip():
+            raise ValueError("the last of 'messages' is empty")
+        return self
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The cap on an answer."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(_Sampled):
+    """The body of /v1/completions: `prompt` is asked as one message of a user."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if not all(text.strip() for text in self.prompts):
+            raise ValueError("'prompt' is empty")
+        if self.stream and len(self.prompts) > 1:
+            raise ValueError("'prompt' must be one text where the answer is streamed")
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        """The texts to be answered."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt

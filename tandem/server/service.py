@@ -1,0 +1,138 @@
+"""One server's work: a request that was let in is solved within its deadline, and every figure of it is noted once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from tandem.engine import Tandem
+from tandem.errors import TandemError
+from tandem.ledger import Ledger, Role
+from tandem.models.base import Model
+from tandem.server.asking import Asked, Menu
+from tandem.server.errors import ApiError, api_error
+from tandem.server.gate import Gate
+from tandem.server.keys import Account, Keys
+from tandem.server.metrics import Metrics
+from tandem.server.tracing import span
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """What all requests share: models on offer, accounts, room and figures. Nothing of a request is kept here."""
+
+    def __init__(self, menu: Menu, keys: Keys, gate: Gate, *, deadline: float | None = None) -> None:
+        """`deadline`: seconds that a request may take from when it is let in; None: as long as it needs."""
+        self.menu, self.keys, self.gate = menu, keys, gate
+        self.deadline = deadline
+        self.metrics = Metrics(gate, self.models)
+        self.ready = False
+        self.failure: str | None = None  # why the models could not be reached
+
+    @property
+    def engine(self) -> Tandem:
+        """The engine with the server's own settings."""
+        return self.menu.engine
+
+    @property
+    def models(self) -> dict[Role, Model]:
+        """Both models."""
+        return {"mentor": self.engine.mentor, "intern": self.engine.intern}
+
+    async def prepare(self) -> None:
+        """Reach both models; what fails is kept in `failure`, and raised."""
+        try:
+            await self.engine.prepare()
+        except TandemError as error:
+            self.failure = str(error)
+            raise
+        self.ready = True
+
+    @asynccontextmanager
+    async def admit(self, account: Account, asked: Sequence[Asked]) -> AsyncGenerator[Bill, None]:
+        """Hold what a request needs: its share of the rate and of the budget, and room to be solved in.
+
+        Raises ApiError where there is none. Whatever happens, what was paid is charged and noted.
+        """
+        if not self.ready:
+            raise ApiError(503, self.failure or "the models are being made ready; try again soon", retry_after=5)
+        self.gate.check()  # before anything is counted: a full server takes nobody's turn
+        account.enter()
+        reserved = sum(one.at_most for one in asked)
+        account.reserve(reserved)
+        bill = Bill()
+        try:
+            async with self.gate.enter():
+                bill.began = time.monotonic()
+                yield bill
+        finally:
+            self.metrics.paid(bill.ledger)
+            account.settle(reserved, bill.ledger.usd_bound or 0.0)
+            if reserved:
+                self.keys.save()
+
+    async def solve(self, asked: Asked, bill: Bill) -> AsyncGenerator[Event, None]:
+        """Yield the events of one choice; closing the generator aborts both models' requests.
+
+        Raises ApiError for a failure or when the deadline is over.
+        """
+        name, ledger = asked.engine.strategy_name, Ledger()
+        left = None if self.deadline is None else bill.began + self.deadline - time.monotonic()
+        try:
+            with span("tandem.solve", strategy=name, model=asked.model) as trace:
+                async with aclosing(asked.engine.astream(asked.problem, ledger=ledger)) as events:
+                    async for event in _timed(events, left):
+                        self._note(event, bill)
+                        if isinstance(event, Solution):
+                            trace.set("level", event.level or "")
+                            trace.set("mentor_tokens", event.ledger.mentor_tokens)
+                        yield event
+        except TimeoutError:
+            raise ApiError(
+                504, f"the answer took longer than this server's {self.deadline:g} s", code="timeout"
+            ) from None
+        except TandemError as error:
+            raise api_error(error) from None
+        finally:  # also where the client has gone
+            bill.ledger += ledger
+
+    def _note(self, event: Event, bill: Bill) -> None:
+        now = time.monotonic() - bill.began
+        if isinstance(event, InsightDelta) and not bill.insight_seen:
+            bill.insight_seen = True
+            self.metrics.latency("first_insight", now)
+        elif isinstance(event, AnswerDelta) and not bill.answer_seen:
+            bill.answer_seen = True
+            self.metrics.latency("first_token", now)
+        elif isinstance(event, Decision):
+            self.metrics.decided(event)
+        elif isinstance(event, Solution):
+            self.metrics.solved(event)
+            self.metrics.latency("end", now)
+
+
+class Bill:
+    """What one request has cost so far, and what of it was seen."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.began = time.monotonic()
+        self.insight_seen = self.answer_seen = False
+        self.failed: int | None = None  # the status of an error in the midst of a stream
+
+
+async def _timed(events: AsyncGenerator[Event, None], seconds: float | None) -> AsyncGenerator[Event, None]:
+    """Yield events until so many seconds are over. Raises TimeoutError then; the time a reader takes counts too."""
+    deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                event = await anext(events)
+        except StopAsyncIteration:
+            return
+        yield event

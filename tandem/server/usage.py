@@ -1,0 +1,73 @@
+"""What a solution cost, as OpenAI's `usage`, with everything by role in a field of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tandem.ledger import Ledger, Role
+from tandem.models.base import TEMPLATE, Model
+from tandem.types import Problem, Solution
+
+
+def usage_of(solutions: Sequence[Solution], problem: Problem, mentor: Model, intern: Model) -> dict[str, Any]:
+    """Return the usage of one request, which may have several choices.
+
+    Prompt: the user's messages, once. Completion: the answers, and the insights as reasoning tokens. What else was
+    paid (probes, prompts read again, an insight for an answer that the mentor then gave itself) is under `tandem`.
+    """
+    ledger = sum((s.ledger for s in solutions), Ledger())
+    prompt = sum(intern.count(message.content) for message in problem.messages)
+    answer = ledger.tokens(purpose="answer")
+    insight = ledger.tokens("mentor", "insight")
+    alone = [_alone(solution, problem, mentor) for solution in solutions]
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer + insight,
+        "total_tokens": prompt + answer + insight,
+        "completion_tokens_details": {"reasoning_tokens": insight},
+        "tandem": {
+            "mentor": _role(ledger, "mentor", "insight"),
+            "intern": _role(ledger, "intern", "probe"),
+            "usd": ledger.usd,
+            "tflops": ledger.tflops,
+            "tflops_published": ledger.tflops_published,
+            "seconds": round(sum(s.seconds for s in solutions), 3),
+            "mentor_alone": {
+                "tokens": sum(a["tokens"] for a in alone),
+                "usd": _sum([a["usd"] for a in alone]),
+                "tflops": _sum([a["tflops"] for a in alone]),
+                "estimate": True,
+            },
+        },
+    }
+
+
+def _role(ledger: Ledger, role: Role, other: Any) -> dict[str, Any]:
+    own = Ledger(entries=ledger.select(role))
+    return {
+        "prompt": sum(e.usage.prompt for e in own),
+        "cached": sum(e.usage.cached for e in own),
+        "completion": own.tokens(),
+        other: own.tokens(purpose=other),
+        "answer": own.tokens(purpose="answer"),
+        "usd": own.usd,
+        "tflops": own.tflops,
+    }
+
+
+def _alone(solution: Solution, problem: Problem, mentor: Model) -> dict[str, Any]:
+    """Return what an answer of the same length would have cost if the mentor had written it; it may write more."""
+    spec = mentor.spec
+    prompt = sum(mentor.count(message.content) for message in problem.messages) + TEMPLATE
+    tokens = mentor.count(solution.text)
+    return {
+        "tokens": tokens,
+        "usd": spec.prices.usd(prompt, 0, tokens) if spec.prices else None,
+        "tflops": spec.tflops(prompt, 0, tokens),
+    }
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
