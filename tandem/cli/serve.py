@@ -81,6 +81,7 @@ def serve(
     from tandem.server.keys import Keys
     from tandem.server.running import listen, own_machine, run
     from tandem.server.service import Service
+    from tandem.server.tracing import set_up
 
     if keys is None and not own_machine(host) and not allow_anyone:
         raise UsageError(
@@ -92,6 +93,7 @@ def serve(
     for classifier in menu.aims.values():
         engine.variant(classifier=classifier)  # a wrong one is said now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
+    set_up()
     listening = listen(host, port)
     where = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{listening.getsockname()[1]}"
 

@@ -17,7 +17,7 @@ from tandem.server.errors import ApiError, api_error
 from tandem.server.gate import Gate
 from tandem.server.keys import Account, Keys
 from tandem.server.metrics import Metrics
-from tandem.server.tracing import span
+from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 
 _log = logging.getLogger(__name__)
@@ -88,9 +88,7 @@ class Service:
                 async with aclosing(asked.engine.astream(asked.problem, ledger=ledger)) as events:
                     async for event in _timed(events, left):
                         self._note(event, bill)
-                        if isinstance(event, Solution):
-                            trace.set("level", event.level or "")
-                            trace.set("mentor_tokens", event.ledger.mentor_tokens)
+                        _trace(event, trace)
                         yield event
         except TimeoutError:
             raise ApiError(
@@ -124,6 +122,16 @@ class Bill:
         self.began = time.monotonic()
         self.insight_seen = self.answer_seen = False
         self.failed: int | None = None  # the status of an error in the midst of a stream
+
+
+def _trace(event: Event, trace: Trace) -> None:
+    if isinstance(event, Decision):
+        names = ("level", "action", "sufficiency", "threshold", "insight_tokens")
+        trace.event("decision", {name: getattr(event, name) for name in names})
+    elif isinstance(event, Solution):
+        trace.set("level", event.level or "")
+        trace.set("mentor_tokens", event.ledger.mentor_tokens)
+        trace.set("intern_tokens", event.ledger.intern_tokens)
 
 
 async def _timed(events: AsyncGenerator[Event, None], seconds: float | None) -> AsyncGenerator[Event, None]:

@@ -1,10 +1,39 @@
-"""OpenTelemetry spans, where its SDK is installed and set up; else nothing, at no cost."""
+"""OpenTelemetry spans, where its SDK is installed and an exporter is named; else nothing, at no cost.
+
+``OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 tandem serve ...`` is enough with the extra `trace`. A span is one
+choice of one request; its events are the decisions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+_log = logging.getLogger(__name__)
+_WISHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+Value = str | int | float | bool
+
+
+def set_up() -> bool:
+    """Send spans to where the environment says; return whether it says so and the packages are there."""
+    if not any(os.environ.get(name) for name in _WISHES):
+        return False
+    try:
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        _log.warning("no traces without an extra: pip install 'tandem-reasoning[trace]'")
+        return False
+    provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "tandem")}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return True
 
 
 class Trace:
@@ -13,15 +42,20 @@ class Trace:
     def __init__(self, span: Any = None) -> None:
         self._span = span
 
-    def set(self, name: str, value: str | int | float) -> None:
+    def set(self, name: str, value: Value) -> None:
         """Set an attribute."""
         if self._span is not None:
             self._span.set_attribute(f"tandem.{name}", value)
 
+    def event(self, name: str, attributes: Mapping[str, Value | None]) -> None:
+        """Add an event; attributes that are None are left out."""
+        if self._span is not None:
+            self._span.add_event(name, {f"tandem.{key}": v for key, v in attributes.items() if v is not None})
+
 
 @contextmanager
 def span(name: str, **attributes: str) -> Iterator[Trace]:
-    """Open a span of the tracer that the process was set up with."""
+    """Open a span of the tracer that the process was set up with. An error within is recorded, no text of anybody's."""
     try:
         from opentelemetry import trace
     except ImportError:
@@ -33,7 +67,7 @@ def span(name: str, **attributes: str) -> Iterator[Trace]:
     try:
         yield Trace(opened)
     except BaseException as error:
-        opened.record_exception(error)
+        opened.set_status(trace.StatusCode.ERROR, type(error).__name__)
         raise
     finally:
         opened.end()
