@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, field
@@ -13,7 +13,6 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from tandem.background import drain, wait
 from tandem.config import Backend, Pace, Serving, Settings
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import Ladder, format_ladder
@@ -26,12 +25,11 @@ from tandem.models.prices import load_prices, set_prices
 from tandem.strategies import Context
 from tandem.strategies.base import Planned, need_logprobs
 from tandem.sufficiency.classifier import Card
+from tandem.sync_face import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind
 
-Question = str | Problem
 
-
-class Tandem:
+class Tandem(SyncFace):
     """A mentor, an intern and a strategy, ready to solve problems.
 
     Nothing is loaded and no key is read before the first problem (or `prepare`). Close it, or use it as a (sync or
@@ -103,7 +101,7 @@ class Tandem:
         self.recorder: Recorder | None = None  # writes every call down; a run sets its journal
         self._method = Method(strategy, self.settings, self.mentor, self.intern, Shelf())
         self._shared = _Shared()
-        self._prepared = self._used_from_sync = False
+        self._prepared = False
         if site:
             site.wanted = self._method.strategy.roles
 
@@ -272,24 +270,6 @@ class Tandem:
         finally:
             await _cancel(running)
 
-    def solve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
-        """Solve one problem; the sync face of `asolve`."""
-        self._used_from_sync = True
-        return wait(self.asolve(question, task=task))
-
-    def stream(self, question: Question, *, task: TaskKind | None = None) -> Iterator[Event]:
-        """Yield the events of one problem; the sync face of `astream`."""
-        self._used_from_sync = True
-        return drain(self.astream(question, task=task))
-
-    def solve_many(
-        self, questions: Sequence[Question], *, concurrency: int = 16, task: TaskKind | None = None
-    ) -> list[Solution | TandemError]:
-        """Solve many problems at once; return solutions, or the error of each that failed, in the given order."""
-        self._used_from_sync = True
-        pairs = list(drain(self.asolve_many(questions, concurrency=concurrency, task=task)))
-        return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
-
     def _problem(self, question: Question, task: TaskKind | None) -> Problem:
         return question if isinstance(question, Problem) else Problem.from_text(question, task=task)
 
@@ -298,18 +278,6 @@ class Tandem:
         await asyncio.gather(self.mentor.aclose(), self.intern.aclose())
         self._shared.probed.clear()
         self._prepared = False
-
-    def close(self) -> None:
-        """Release both models, if they were used from sync code."""
-        if self._used_from_sync:
-            wait(self.aclose())
-            self._used_from_sync = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     async def __aenter__(self) -> Self:
         return self
