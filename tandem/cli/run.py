@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option, from_file
 from tandem.cli.data_options import dataset_options
 from tandem.cli.options import Number, code_options, engine_options, make_engine, open_code_sandbox
 from tandem.cli.serving_options import serving_options
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     metavar="[DIR]",
     help="Keep whole answers and give them again for the same request (default DIR: ~/.cache/tandem/responses).",
 )
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
 def run(
     no_grade: bool,
@@ -70,6 +72,7 @@ def run(
                  --intern deepseek-7b --intern-gpus 2,3 --dataset math500     # vLLM replicas of its own
       tandem run ... --dataset humaneval --allow-code-execution
       tandem run ... --dataset questions.jsonl --out answers     # without references: accuracy is null
+      tandem run --config pair.yaml --limit 10                   # flags win over the file
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
     from tandem.cli.data_options import describe_data, load_problems
@@ -77,6 +80,8 @@ def run(
     from tandem.evaluation.manifest import describe_run
     from tandem.evaluation.runner import Limits
 
+    if out and resume and from_file("out") != from_file("resume"):  # what was typed wins over the file
+        out, resume = (None, resume) if from_file("out") else (out, None)
     _check_folders(out, resume)
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
     data = describe_data(options)

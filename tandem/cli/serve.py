@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tandem.cli.config_option import config_option
 from tandem.cli.options import Number, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
 
@@ -43,6 +44,7 @@ from tandem.cli.serving_options import serving_options
 @click.option(
     "--max-body", type=click.IntRange(1024), default=4 << 20, show_default=True, metavar="BYTES", help="Then 413."
 )
+@config_option
 def serve(
     host: str,
     port: int,
@@ -64,6 +66,7 @@ def serve(
       tandem serve --mentor gpt-4o --intern deepseek-7b --intern-endpoint http://gpu1:8000/v1
       tandem keys add keys.yaml --name alice --requests-per-minute 60 --usd 5
       tandem serve --mentor gpt-4o --intern deepseek-7b --host 0.0.0.0 --keys keys.yaml
+      tandem serve --config pair.yaml --port 9000                    # flags win over the file
       OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=... your-program
 
     Every strategy is a model: tandem, tandem:low, intern, mentor, fixed:high, and so on. A request may change more for
