@@ -7,7 +7,7 @@ DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-fast lint system clean
+.PHONY: run test test-fast lint docs system clean
 
 run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own problems
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
@@ -20,10 +20,13 @@ test-fast: system $(VENV)/test.stamp  ## what needs no weights and little time
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not weights and not vllm and not slow"
 
 lint: $(VENV)/test.stamp
-	$(BIN)/ruff check tandem scripts tests benchmarks
-	$(BIN)/ruff format --check tandem scripts tests benchmarks
+	$(BIN)/ruff check tandem scripts tests benchmarks docs
+	$(BIN)/ruff format --check tandem scripts tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/test.stamp  ## the site, into build/docs
+	$(BIN)/mkdocs build --strict
 
 # The code sandbox needs bubblewrap. Package lists are fetched only where the first try shows that they are missing.
 system:  ## what comes from the system's packages; without it the sandbox's tests fail

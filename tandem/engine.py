@@ -102,8 +102,13 @@ class Tandem(SyncFace):
         self._method = Method(strategy, self.settings, self.mentor, self.intern, Shelf())
         self._shared = _Shared()
         self._prepared = False
-        if site:
-            site.wanted = self._method.strategy.roles
+        self._site = site
+        self.want()
+
+    def want(self, *roles: Role) -> None:
+        """Make room, where vLLM replicas are started, for models that only variants will call; before `prepare`."""
+        if self._site:
+            self._site.wanted = {*self.roles, *roles}
 
     def variant(self, *, strategy: str | None = None, **changes: Any) -> Tandem:
         """Return an engine over the same models, with another strategy or other fields of `Settings`.

@@ -92,6 +92,7 @@ def serve(
         )
     accounts = Keys(keys)
     engine = make_engine(options)
+    engine.want("mentor", "intern")  # whatever the server's own strategy calls, a request may name another
     menu = Menu(engine, _aims(aims))
     for classifier in menu.aims.values():
         engine.variant(classifier=classifier)  # a wrong one is said now
