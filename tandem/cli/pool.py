@@ -143,7 +143,7 @@ def _job(model: str, options: dict[str, Any]) -> Job:
     from tandem.models.vllm.machine import find_machine
     from tandem.models.vllm.placement import Wish, place
     from tandem.models.vllm.pool import pool_name
-    from tandem.models.vllm.size import size_of
+    from tandem.models.vllm.size import size_of, suited
     from tandem.models.vllm.state import check_name, pools_dir
 
     machine = find_machine()
@@ -154,7 +154,7 @@ def _job(model: str, options: dict[str, Any]) -> Job:
         if lacking := sorted(set(cores) - set(machine.cores)):
             raise UsageError(f"this process may not use core {lacking[0]}; it may use {_list(machine.cores)}")
         machine = replace(machine, cores=tuple(dict.fromkeys(cores)))
-    serve = _serve(model, options)
+    serve = suited(_serve(model, options), machine, room=1 / (options["replicas"] or 1))
     size = size_of(serve, cpu=not machine.cards)
     wish = Wish("pool", options["gpus"], options["tensor_parallel"], options["replicas"], size)
     places = place(wish, machine)

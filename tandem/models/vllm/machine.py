@@ -27,19 +27,23 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """GPUs and cores that may be used, free memory in bytes. `no_gpu` says why there is no card, or not another."""
+    """GPUs and cores that may be used, free memory in bytes. `no_gpu` says why there is no card, or not another.
+
+    `bfloat16`: the cores compute it natively; others take three times as long for it as for float32.
+    """
 
     cards: tuple[Card, ...] = ()
     cores: tuple[int, ...] = ()
     ram: int | None = None
     no_gpu: str = "nvidia-smi lists none"
+    bfloat16: bool = True
 
 
 def find_machine() -> Machine:
     """Look at this machine; where vLLM's CPU build is installed, its GPUs do not count."""
     cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else _all_cores()
     cards, reason = ((), "the vLLM that is installed is the CPU build") if _cpu_build() else find_cards()
-    return Machine(cards, cores, _free_ram(), reason)
+    return Machine(cards, cores, _free_ram(), reason, computes_bfloat16(_cpuinfo()))
 
 
 def find_cards() -> tuple[tuple[Card, ...], str]:
@@ -97,6 +101,19 @@ def _cpu_build() -> bool:
         except metadata.PackageNotFoundError:
             continue
     return False
+
+
+def computes_bfloat16(cpuinfo: str) -> bool:
+    """Return whether a CPU has instructions for bfloat16, by its /proc/cpuinfo; assumed where that says nothing."""
+    flags = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    return not flags or bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags[0].split()))
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
 
 
 def _all_cores() -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from tandem.models.vllm.model import PooledModel
 from tandem.models.vllm.placement import Place, Wish, place, place_pair
 from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
-from tandem.models.vllm.size import size_of
+from tandem.models.vllm.size import size_of, suited
 from tandem.models.vllm.turns import Turns
 from tandem.spec import ModelSpec
 
@@ -55,7 +55,8 @@ class Site:
         wishes: list[Wish] = []
         for role in roles:
             model, serving = self._models[role], self._models[role].serving
-            serve = model.serve()
+            share = 1 / (len(roles) * (serving.replicas or 1))
+            serve = suited(model.serve(), machine, parameters=model.spec.parameters, room=share)
             need_vllm(machine, serve.model)
             size = size_of(serve, cpu=not machine.cards, parameters=model.spec.parameters)
             serves[role] = serve if machine.cards else replace(serve, kv_cache_gib=size.cache / GIB)

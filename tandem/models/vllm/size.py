@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tandem.models.vllm.command import CPU_CACHE_GIB, Serve, option_names
-from tandem.models.vllm.machine import GIB
+from tandem.models.vllm.machine import GIB, Machine
 from tandem.models.vllm.placement import Size
 
 _BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
@@ -30,6 +31,18 @@ def size_of(serve: Serve, *, cpu: bool, parameters: float | None = None) -> Size
     else:
         cache = max((CPU_CACHE_GIB if cpu else 1) * GIB, _one_context(config, serve) if known else 0)
     return Size(_weights(serve, config, parameters) if known else 0, cache)
+
+
+def suited(serve: Serve, machine: Machine, *, parameters: float | None = None, room: float = 1.0) -> Serve:
+    """Return how a model is best served on a machine: in float32 where the CPU is slow at bfloat16 and has the memory.
+
+    Only where nobody chose a type. `room` is the share of the free memory that this model may take.
+    """
+    if machine.cards or machine.bfloat16 or serve.dtype != "auto" or serve.quantization is not None:
+        return serve
+    wide = replace(serve, dtype="float32")
+    need = size_of(wide, cpu=True, parameters=parameters).need(1)
+    return serve if machine.ram is not None and need > room * machine.ram else wide
 
 
 def _config(path: Path | None) -> dict[str, Any]:
