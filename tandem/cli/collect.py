@@ -43,6 +43,12 @@ _HINTS = "20,40,60"
     metavar="[LIST]",
     help=f"Also let the intern go on from so many % of the mentor's answer (alone: {_HINTS}).",
 )
+@click.option(
+    "--budgets",
+    type=Numbers(),
+    metavar="LIST",
+    help="Also make the mentor end its answer after so many tokens, as 150,400 (the rival budget-forcing).",
+)
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Intern's answers a level.")
 @click.option("--temperature", type=Number(0, 2), default=0.0, show_default=True)
 @click.option("--top-p", type=Number(0, 1, min_open=True), default=1.0, show_default=True)
@@ -88,6 +94,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     plan = Plan(
         ladder=parse_ladder(options.pop("effort")),
         hints=options.pop("hints") or (),
+        budgets=options.pop("budgets") or (),
         samples=options.pop("samples"),
         max_tokens=options.pop("max_tokens"),
         sampling=Sampling(temperature=options.pop("temperature"), top_p=options.pop("top_p"), seed=options.get("seed")),

@@ -46,7 +46,7 @@ _METHOD = [
         default="tandem",
         show_default=True,
         metavar="S",
-        help="tandem, mentor-only, intern-only or fixed:<level>, as in fixed:medium=200.",
+        help="tandem, mentor-only, intern-only, fixed:<level> as in fixed:medium=200, or budget-forcing:<tokens>.",
     ),
     click.option(
         "--effort",

@@ -16,12 +16,14 @@ STRATEGIES = Registry(
         "mentor-only": "tandem.strategies.anchors:MentorOnly",
         "intern-only": "tandem.strategies.anchors:InternOnly",
         "fixed": "tandem.strategies.anchors:Fixed",
+        "budget-forcing": "tandem.strategies.budget_forcing:BudgetForcing",
     },
 )
 
 
 def make_strategy(name: str, budgets: dict[str, int] | None = None) -> Strategy:
-    """Return the strategy behind ``tandem``, ``mentor-only``, ``intern-only``, ``fixed:medium``, ``published:FOLDER``.
+    """Return the strategy behind ``tandem``, ``mentor-only``, ``intern-only``, ``fixed:medium``, ``published:FOLDER``,
+    ``budget-forcing:300``.
 
     Raises UsageError for an unknown name (with the nearest) or a missing or needless level.
     """
@@ -34,8 +36,15 @@ def make_strategy(name: str, budgets: dict[str, int] | None = None) -> Strategy:
         return factory(ladder[0])  # type: ignore[no-any-return]
     if base == "published":
         return factory(level)  # type: ignore[no-any-return]
+    if base == "budget-forcing" and colon:
+        if not level.isdecimal():
+            raise UsageError(f"budget-forcing takes a number of tokens, as in budget-forcing:300, not '{level}'")
+        return factory(int(level))  # type: ignore[no-any-return]
     if colon:
-        raise UsageError(f"strategy '{base}' takes no ':{level}'; only fixed:<level> and published:<folder> do")
+        raise UsageError(
+            f"strategy '{base}' takes no ':{level}'; only fixed:<level>, published:<folder> and "
+            "budget-forcing:<tokens> do"
+        )
     return factory()  # type: ignore[no-any-return]
 
 

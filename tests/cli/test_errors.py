@@ -45,7 +45,10 @@ def line(outcome: Outcome) -> str:
         ([*SOLVE, "--mentor-endpoint", "http://127.0.0.1:9/v1", "q"], "the fake model has no endpoint"),
         ([*SOLVE, "--strategy", "tandm", "q"], "unknown strategy 'tandm'. Did you mean tandem?"),
         ([*SOLVE, "--strategy", "fixed", "q"], "'fixed' takes one level, as in fixed:medium"),
-        ([*SOLVE, "--strategy", "mentor-only:low", "q"], "only fixed:<level> and published:<folder> do"),
+        (
+            [*SOLVE, "--strategy", "mentor-only:low", "q"],
+            "only fixed:<level>, published:<folder> and budget-forcing:<tokens> do",
+        ),
         ([*SOLVE, "--classifier", "nobody", "q"], "unknown classifier 'nobody'"),
         ([*SOLVE, "--effort", "none,lo", "q"], "unknown effort level 'lo'. Did you mean low?"),
         ([*SOLVE, "--effort", "", "q"], "unknown effort level ''. Known: answer, high, low, medium, none"),

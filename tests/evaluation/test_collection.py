@@ -347,3 +347,36 @@ async def test_collecting_can_be_cancelled(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(mentor.aborted) == len(mentor.calls)  # nothing writes on
+
+
+async def test_a_budget_is_the_answer_where_that_is_short_and_one_more_call_where_it_is_not(tmp_path: Path) -> None:
+    mentor = FakeModel(Script(rules=(Rule(text=LONG, purpose="answer"),)))
+    progress = await collector(tmp_path, mentor=mentor, of=plan("none,answer", budgets=(4, 50))).collect(problems(1))
+    assert (progress.failed, len(mentor.calls)) == (0, 2)
+    found = {r["level"]: r for r in rows(tmp_path)}
+    assert (found["budget-50"]["same"], found["budget-4"]["same"]) == (True, False)
+    assert found["budget-50"]["text"] == found["answer"]["text"] == LONG
+    assert found["budget-4"]["text"].startswith("one two three four\n\nThe final answer is \\boxed{")
+    assert mentor.calls[1].prefix == "one two three four\n\nThe final answer is \\boxed{"
+    # As if it had gone on at once: the question is read once, and the cue and what follows it are written.
+    row, whole = found["budget-4"], found["answer"]
+    cue, written = 5, len(mentor._rule(mentor.calls[1]).text.split())
+    assert row["prompt_tokens"] == whole["prompt_tokens"] and row["completion_tokens"] == 4 + cue + written
+
+
+async def test_budgets_added_later_use_the_answers_that_are_there(tmp_path: Path) -> None:
+    script = Script(rules=(Rule(text=LONG, purpose="answer"),))
+    await collector(tmp_path, mentor=FakeModel(script), of=plan("none,answer")).collect(problems(2))
+    mentor, intern, of = FakeModel(script), FakeModel(), plan("none,answer", budgets=(4,))
+    told = estimate(of, mentor, intern, problems(2), Folder(tmp_path, write=False).__contains__, lambda *_: True)
+    assert told["rows"] == {"budget-4": 2} and told["calls"] == {"mentor": 2, "intern": 0}
+    await collector(tmp_path, mentor=mentor, intern=intern, of=of).collect(problems(2))
+    assert (len(mentor.calls), len(intern.calls)) == (2, 0)  # the forced ends alone
+    again = FakeModel(script)
+    await collector(tmp_path, mentor=again, intern=intern, of=of).collect(problems(2))
+    assert again.calls == [] and sum(r["level"] == "budget-4" for r in rows(tmp_path)) == 2
+
+
+def test_budgets_rise() -> None:
+    with pytest.raises(UsageError, match="budgets are rising numbers of tokens, not 50,4"):
+        plan(budgets=(50, 4))

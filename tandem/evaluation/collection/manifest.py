@@ -39,6 +39,7 @@ def describe_collection(plan: Plan, mentor: Model, intern: Model) -> dict[str, A
         "intern": intern.spec.name,
         "ladder": format_ladder(plan.ladder),
         "hints": list(plan.hints),
+        "budgets": list(plan.budgets),
         "samples": plan.samples,
         "max_tokens": plan.max_tokens,
         "sampling": plan.sampling.model_dump(mode="json"),
@@ -82,7 +83,7 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         told = [data for data in before.get("datasets", []) if data not in manifest["datasets"]]
         manifest = manifest | {
             "datasets": told + manifest["datasets"],
-            "hints": sorted({*before.get("hints", ()), *manifest["hints"]}),
+            **{part: sorted({*before.get(part, ()), *manifest[part]}) for part in ("hints", "budgets")},
             "samples": max(before.get("samples", 1), manifest["samples"]),
             "started": before.get("started"),
         }

@@ -14,6 +14,8 @@ from tandem.insight import answer_messages, mentor_messages
 from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
 from tandem.models.base import TEMPLATE, Model
+from tandem.strategies.budget_forcing import force
+from tandem.sufficiency.replay import BUDGET
 from tandem.types import Problem, Sampling
 
 Source = Literal["insight", "answer"]  # what the mentor writes for a problem
@@ -35,6 +37,7 @@ class Plan(BaseModel):
 
     ladder: tuple[Effort, ...]
     hints: tuple[int, ...] = ()  # % of the mentor's answer, rising
+    budgets: tuple[int, ...] = ()  # tokens of the mentor's answer after which it is made to end, rising
     samples: int = Field(default=1, ge=1)  # of the intern at each level
     max_tokens: int = Field(default=768, ge=1)  # cap on every answer
     sampling: Sampling = Sampling()
@@ -46,12 +49,15 @@ class Plan(BaseModel):
             raise UsageError(f"{self.samples} samples at temperature 0 are all the same: give a --temperature")
         if list(self.hints) != sorted({h for h in self.hints if 0 < h < 100}):
             raise UsageError(f"hints are rising percentages below 100, not {','.join(map(str, self.hints))}")
+        if list(self.budgets) != sorted({b for b in self.budgets if b > 0}):
+            raise UsageError(f"budgets are rising numbers of tokens, not {','.join(map(str, self.budgets))}")
         return self
 
     def keys(self, problem: str) -> list[Key]:
         """Return the rows that a problem is to have."""
         levels = [level.name for level in self.ladder] + [hint_name(share) for share in self.hints]
-        return [Key(problem, name, s) for name in levels for s in range(1 if name == ANSWER else self.samples)]
+        rows = [Key(problem, name, s) for name in levels for s in range(1 if name == ANSWER else self.samples)]
+        return rows + [Key(problem, budget_name(tokens)) for tokens in self.budgets]
 
     @property
     def insight_levels(self) -> Ladder:
@@ -76,6 +82,11 @@ class Plan(BaseModel):
 def hint_name(share: int) -> str:
     """Return the level's name of a hint of `share` % of the mentor's answer."""
     return f"hint-{share}"
+
+
+def budget_name(tokens: int) -> str:
+    """Return the level's name of a mentor's answer that is made to end after so many tokens."""
+    return f"{BUDGET}{tokens}"
 
 
 def shard_of(problem: str, shards: int) -> int:
@@ -113,11 +124,15 @@ def estimate(
         prompt = sum(intern.count(m.content) for m in answer_messages(problem)) + TEMPLATE
         for key in keys:
             hint = int(key.level.removeprefix("hint-")) if key.level.startswith("hint-") else 0
-            if key.level == ANSWER or hint:
+            forced = int(key.level.removeprefix(BUDGET)) if key.level.startswith(BUDGET) else 0
+            if key.level == ANSWER or hint or forced:
                 wanted.add("answer")
             elif budgets[key.level]:
                 wanted.add(source)
-            if key.level != ANSWER:
+            if forced:
+                room = force(problem, "", mentor.spec, plan.max_tokens).max_tokens
+                add(mentor, "mentor", "answer", prompt, room, forced)
+            elif key.level != ANSWER:
                 read = hint * plan.max_tokens // 100 or budgets.get(key.level, 0)
                 add(intern, "intern", "answer", prompt, plan.max_tokens, read)
         for text in wanted:

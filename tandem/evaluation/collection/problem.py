@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tandem.errors import TandemError
 from tandem.evaluation.collection.folder import Folder
 from tandem.evaluation.collection.meter import Meter
-from tandem.evaluation.collection.plan import Key, Plan, Source, hint_name
+from tandem.evaluation.collection.plan import Key, Plan, Source, budget_name, hint_name
 from tandem.evaluation.collection.table import STAT_PLACES, Row, rounded, signals_of
 from tandem.evaluation.collection.texts import CHECKPOINT, MentorText, Texts
 from tandem.grading import Sandbox, answer_of, grade
@@ -20,6 +20,7 @@ from tandem.ledger import Ledger, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call
 from tandem.spec import Continuation
+from tandem.strategies.budget_forcing import force
 from tandem.sufficiency.signals import question_candidates, question_signals
 from tandem.types import Message, Problem
 
@@ -63,8 +64,9 @@ class ProblemWork:
         levels = {level.name for level in self._plan.insight_levels}
         if any(key.level in levels for key in missing):
             jobs.append(self._levels([key for key in missing if key.level in levels]))
-        if Key(one, ANSWER) in missing:
-            jobs.append(self._answer())
+        forced = {tokens: key for tokens in self._plan.budgets if (key := Key(one, budget_name(tokens))) in missing}
+        if Key(one, ANSWER) in missing or forced:
+            jobs.append(self._answer(forced, own=Key(one, ANSWER) in missing))
         if hints := [key for key in missing if key.level.startswith("hint-")]:
             jobs.append(self._hints(hints))
         try:
@@ -79,10 +81,34 @@ class ProblemWork:
             if isinstance(error, BaseException):
                 raise error
 
-    async def _answer(self) -> None:
+    async def _answer(self, forced: Mapping[int, Key], *, own: bool) -> None:
+        """Keep the mentor's answer, and the shorter ones that it gives when it is cut off after so many tokens."""
         text = await self._text("answer")
         assert text.counts is not None
-        await self._keep(Key(self._problem.id, ANSWER), text.text, text.counts)
+        if own:
+            await self._keep(Key(self._problem.id, ANSWER), text.text, text.counts)
+        for budget, key in forced.items():
+            if text.insight.tokens <= budget:
+                await self._keep(key, text.text, text.counts | {"same": True})
+            else:
+                await self._force(key, text, text.insight.cut(budget))
+
+    async def _force(self, key: Key, whole: MentorText, cut: tuple[str, int]) -> None:
+        """Have the mentor end its answer where it was cut, and charge it as if it had never written on."""
+        (written, tokens), counts, tools = cut, whole.counts or {}, self._tools
+        forced, ledger = force(self._problem, written, tools.mentor.spec, self._plan.max_tokens), Ledger()
+        request = self._mentor_request(forced.messages, "answer", forced.prefix, forced.max_tokens)
+        async with self._call(tools.mentor, request, "mentor", ledger) as call:
+            async for _ in call:
+                pass
+        found = _counts(call, ledger)
+        read, before = found["prompt_tokens"], counts["prompt_tokens"]
+        # Going on from its own text it reads nothing twice but the cue; asked in a further turn it reads everything.
+        reread = forced.prefix is None
+        found["prompt_tokens"] = before + read if reread else before
+        found["completion_tokens"] += tokens if reread else max(read - before, tokens)
+        found["cached_tokens"] = counts["cached_tokens"]
+        await self._keep(key, forced.head + call.text, found | {"same": False})
 
     async def _levels(self, missing: list[Key]) -> None:
         """Have the intern answer under the insight as it is cut at each level."""
