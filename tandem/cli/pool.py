@@ -154,7 +154,7 @@ def _job(model: str, options: dict[str, Any]) -> Job:
         if lacking := sorted(set(cores) - set(machine.cores)):
             raise UsageError(f"this process may not use core {lacking[0]}; it may use {_list(machine.cores)}")
         machine = replace(machine, cores=tuple(dict.fromkeys(cores)))
-    serve = suited(_serve(model, options), machine, room=1 / (options["replicas"] or 1))
+    (serve,) = suited([(_serve(model, options), None, options["replicas"] or 1)], machine)
     size = size_of(serve, cpu=not machine.cards)
     wish = Wish("pool", options["gpus"], options["tensor_parallel"], options["replicas"], size)
     places = place(wish, machine)

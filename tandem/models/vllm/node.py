@@ -19,7 +19,7 @@ from tandem.models.vllm.size import suited
 # A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
 Kind = Literal["note", "up", "down", "said", "failed"]
 Event = tuple[Kind, str]
-_ROOM = 0.3  # of a node's free memory for one replica: Ray does not say how many it puts there
+_COPIES = 3  # for which a node should have memory: Ray does not say how many it puts there
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Node:
             raise UsageError(f"there is no {serve.model}; put the model there, or on storage that all nodes share")
         os.environ.update(order.env)
         if order.cores:  # Ray counts cores and does not say which, so the threads are not bound to any
-            serve = suited(serve, find_machine(), room=_ROOM)
+            (serve,) = suited([(serve, None, _COPIES)], find_machine())
             os.environ.update(VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS=str(order.cores))
             place = Place(order.index)
         else:

@@ -53,10 +53,10 @@ class Site:
         ]
         serves: dict[Role, Serve] = {}
         wishes: list[Wish] = []
-        for role in roles:
-            model, serving = self._models[role], self._models[role].serving
-            share = 1 / (len(roles) * (serving.replicas or 1))
-            serve = suited(model.serve(), machine, parameters=model.spec.parameters, room=share)
+        models = [self._models[role] for role in roles]
+        wanted = [(model.serve(), model.spec.parameters, model.serving.replicas or 1) for model in models]
+        for role, model, serve in zip(roles, models, suited(wanted, machine), strict=True):
+            serving = model.serving
             need_vllm(machine, serve.model)
             size = size_of(serve, cpu=not machine.cards, parameters=model.spec.parameters)
             serves[role] = serve if machine.cards else replace(serve, kv_cache_gib=size.cache / GIB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ _BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
 _QUANTISED = {"fp8": 1.0, "bitsandbytes": 0.5, "awq": 0.5, "gptq": 0.5}  # bytes per weight, without the scales
 # Options of vLLM that change the need in ways not counted here: then nothing is known.
 _UNKNOWN = {"--kv-cache-dtype", "--cpu-offload-gb", "--load-format", "--hf-overrides", "--kv-cache-memory-bytes"}
+
+
+_PACKED = 1.4  # what a float32 server takes over its weights and its cache: weights laid out anew for the CPU
 
 
 def size_of(serve: Serve, *, cpu: bool, parameters: float | None = None) -> Size:
@@ -33,16 +37,20 @@ def size_of(serve: Serve, *, cpu: bool, parameters: float | None = None) -> Size
     return Size(_weights(serve, config, parameters) if known else 0, cache)
 
 
-def suited(serve: Serve, machine: Machine, *, parameters: float | None = None, room: float = 1.0) -> Serve:
-    """Return how a model is best served on a machine: in float32 where the CPU is slow at bfloat16 and has the memory.
+def suited(wanted: Sequence[tuple[Serve, float | None, int]], machine: Machine) -> list[Serve]:
+    """Return how models are best served on one machine: in float32 where a CPU is slow at bfloat16 and has the memory.
 
-    Only where nobody chose a type. `room` is the share of the free memory that this model may take.
+    `wanted` has each model with its parameters and its replicas. Only where nobody chose a type.
     """
-    if machine.cards or machine.bfloat16 or serve.dtype != "auto" or serve.quantization is not None:
-        return serve
-    wide = replace(serve, dtype="float32")
-    need = size_of(wide, cpu=True, parameters=parameters).need(1)
-    return serve if machine.ram is not None and need > room * machine.ram else wide
+    serves = [serve for serve, _, _ in wanted]
+    if machine.cards or machine.bfloat16:
+        return serves
+    wide = [replace(s, dtype="float32") if s.dtype == "auto" and s.quantization is None else s for s in serves]
+    need = sum(
+        copies * size_of(serve, cpu=True, parameters=parameters).need(1)
+        for serve, (_, parameters, copies) in zip(wide, wanted, strict=True)
+    )
+    return serves if machine.ram is not None and _PACKED * need > machine.ram else wide
 
 
 def _config(path: Path | None) -> dict[str, Any]:

@@ -34,24 +34,29 @@ def test_a_cpu_says_by_its_flags_whether_it_computes_bfloat16(cpuinfo: str, nati
 
 
 def test_float32_where_the_cpu_is_slow_at_bfloat16() -> None:
-    assert suited(SERVE, SLOW, parameters=1.5e9).dtype == "float32"
-    assert "float32" in command(suited(SERVE, SLOW, parameters=1.5e9), Place(0, cores=(0,)), 8000)
+    both = suited([(SERVE, 1.5e9, 1), (SERVE, 0.5e9, 1)], SLOW)
+    assert [serve.dtype for serve in both] == ["float32", "float32"]
+    assert "float32" in command(both[0], Place(0, cores=(0,)), 8000)
 
 
 @pytest.mark.parametrize(
-    ("serve", "machine", "room"),
+    ("serve", "machine", "copies"),
     [
-        (SERVE, replace(SLOW, bfloat16=True), 1.0),
-        (SERVE, replace(SLOW, cards=(Card(0, 80 * GIB, 79 * GIB),)), 1.0),
-        (replace(SERVE, dtype="bfloat16"), SLOW, 1.0),
-        (replace(SERVE, quantization="awq"), SLOW, 1.0),
-        (SERVE, replace(SLOW, ram=6 * GIB), 1.0),
-        (SERVE, SLOW, 0.3),
+        (SERVE, replace(SLOW, bfloat16=True), 1),
+        (SERVE, replace(SLOW, cards=(Card(0, 80 * GIB, 79 * GIB),)), 1),
+        (replace(SERVE, dtype="bfloat16"), SLOW, 1),
+        (replace(SERVE, quantization="awq"), SLOW, 1),
+        (SERVE, replace(SLOW, ram=10 * GIB), 1),
+        (SERVE, SLOW, 2),
     ],
-    ids=["native", "gpu", "chosen", "quantised", "little memory", "little room"],
+    ids=["native", "gpu", "chosen", "quantised", "little memory", "two replicas"],
 )
-def test_nothing_else_is_changed(serve: Serve, machine: Machine, room: float) -> None:
-    assert suited(serve, machine, parameters=1.5e9, room=room) == serve
+def test_nothing_else_is_changed(serve: Serve, machine: Machine, copies: int) -> None:
+    assert suited([(serve, 1.5e9, copies)], machine) == [serve]
+
+
+def test_a_pair_that_does_not_fit_stays_as_it_was() -> None:
+    assert [serve.dtype for serve in suited([(SERVE, 1.5e9, 1), (SERVE, 1.5e9, 1)], SLOW)] == ["auto", "auto"]
 
 
 def test_the_weights_that_lie_here_are_what_counts(tmp_path: Path) -> None:
@@ -59,5 +64,5 @@ def test_the_weights_that_lie_here_are_what_counts(tmp_path: Path) -> None:
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(3 * GIB)  # in bfloat16, so 6 in float32, and 2 for the cache
     serve = Serve(str(tmp_path), "m")
-    assert suited(serve, replace(SLOW, ram=9 * GIB)).dtype == "float32"
-    assert suited(serve, replace(SLOW, ram=7 * GIB)).dtype == "auto"
+    assert suited([(serve, None, 1)], replace(SLOW, ram=12 * GIB))[0].dtype == "float32"
+    assert suited([(serve, None, 1)], replace(SLOW, ram=11 * GIB))[0].dtype == "auto"
