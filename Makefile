@@ -7,17 +7,20 @@ DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-fast lint docs system clean
+.PHONY: run test recipes test-fast lint docs system clean
 
 run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own problems
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
 	$(BIN)/python scripts/first_look.py $(DEMO)
 
 test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not recipes"
+
+recipes: $(VENV)/test.stamp $(VENV)-recipes/stamp  ## other people's clients against our server; they want packages of their own
+	$(BIN)/python -m pytest -m recipes
 
 test-fast: system $(VENV)/test.stamp  ## what needs no weights and little time
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not weights and not vllm and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not weights and not vllm and not slow and not recipes"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check tandem scripts tests benchmarks docs
@@ -53,5 +56,10 @@ $(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@ $(VENV)/run.stamp
 
+$(VENV)-recipes/stamp:
+	$(PYTHON) -m venv $(VENV)-recipes
+	$(VENV)-recipes/bin/python -m pip install --quiet 'lm-eval[api]==0.4.13' llm==0.36 langchain-openai==1.7.4 litellm==1.110.2
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(VENV)-recipes .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

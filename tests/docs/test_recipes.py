@@ -1,7 +1,7 @@
 """The recipes for other people's clients: what ships beside the page, and, where the clients are, the page itself.
 
-They want other packages than Tandem does, so they live in an environment of their own: RECIPES_PYTHON names its Python
-(`pip install 'lm-eval[api]' langchain-openai litellm`). Without it what needs them is skipped.
+They want other packages than Tandem does, so they live in an environment of their own, which `make recipes` makes and
+uses; RECIPES_PYTHON names the Python of another one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,7 @@ from tandem.grading import extract_answer
 from tandem.models.fake import FakeModel
 
 RECIPES = DOCS / "recipes"
-PYTHON = os.environ.get("RECIPES_PYTHON", "")
-with_clients = pytest.mark.skipif(not PYTHON, reason="RECIPES_PYTHON names no Python with the clients")
+PYTHON = os.environ.get("RECIPES_PYTHON", ".venv-recipes/bin/python")
 QUESTIONS = {
     "Ann has 3 boxes with 8 pens each. How many pens is that?": "3*8=<<3*8=24>>24\n#### 24",
     "Bob earns 7 dollars an hour and works 150 hours. What does he earn?": "#### 1,050",
@@ -168,10 +168,12 @@ def test_what_cannot_be_compared_is_said(run: Path) -> None:
 
 def client(folder: Path, *words: str) -> str:
     """Run a program in the clients' environment; return what it printed."""
+    python = shutil.which(PYTHON)
+    assert python, f"there is no {PYTHON} with the clients: make recipes"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TANDEM_"))}
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     done = subprocess.run(
-        [PYTHON, *words],
+        [str(Path(python).absolute()), *words],
         env=environment | offline | {"PYTHONPATH": str(RECIPES), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=folder,
         capture_output=True,
@@ -183,7 +185,7 @@ def client(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-@with_clients
+@pytest.mark.recipes
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("title", "said"),
@@ -202,7 +204,7 @@ def test_a_program_on_the_page(title: str, said: list[str], tmp_path: Path) -> N
         assert part in shown
 
 
-@with_clients
+@pytest.mark.recipes
 @pytest.mark.slow
 def test_lm_eval_asks_what_a_run_asks(run: Path) -> None:
     with serving(FakeModel(), FakeModel()) as server:
