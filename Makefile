@@ -31,15 +31,17 @@ lint: $(VENV)/test.stamp
 docs: $(VENV)/test.stamp  ## the site, into build/docs
 	$(BIN)/mkdocs build --strict
 
-# The code sandbox needs bubblewrap. Package lists are fetched only where the first try shows that they are missing.
-system:  ## what comes from the system's packages; without it the sandbox's tests fail
-	@if command -v bwrap >/dev/null; then :; \
+# The code sandbox needs bubblewrap, the page's tests a browser. Package lists are fetched only where the first try shows
+# that they are missing.
+DEBIAN := bubblewrap chromium
+system:  ## what comes from the system's packages; without it the tests of the sandbox and of the page fail
+	@if command -v bwrap >/dev/null && command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  export DEBIAN_FRONTEND=noninteractive; \
-	  apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null 2>&1 \
-	  || { apt-get update -qq && apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null; } \
-	  || echo "bubblewrap could not be installed; the sandbox's tests will fail"; \
-	else echo "The code sandbox needs bubblewrap: sudo apt install bubblewrap (or dnf, pacman, apk)"; fi
+	  apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null 2>&1 \
+	  || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; } \
+	  || echo "$(DEBIAN) could not be installed; tests that need them will fail"; \
+	else echo "The code sandbox needs bubblewrap and the page's tests chromium: sudo apt install $(DEBIAN)"; fi
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -1,0 +1,101 @@
+// What an answer cost, beside what the mentor alone would have cost.
+
+import { amount, known, make, seconds, tokens } from "./dom.js";
+
+/** Return the unit that costs are told in: US$ where every figure has a price, else TFLOPs. */
+export function unitOf(...figures) {
+  return figures.every((figure) => figure && known(figure.usd)) ? "usd" : "tflops";
+}
+
+/** Return one bar: a cost against the dearest one that it is shown beside. */
+export function bar(label, value, most, unit, role, estimate = false) {
+  const text = (estimate && known(value) ? "about " : "") + amount(value, unit);
+  const gauge = make("meter", {
+    min: 0,
+    max: most || 1,
+    value: known(value) ? value : 0,
+    className: role,
+    textContent: text,
+  });
+  gauge.setAttribute("aria-label", `${label}: ${text}`);
+  return make(
+    "div",
+    { className: "bar" },
+    make("span", { textContent: label }),
+    make("b", { textContent: text }),
+    gauge,
+  );
+}
+
+/** Return a cost as a sentence beside the mentor's. */
+function against(own, alone) {
+  if (!known(own) || !known(alone) || alone <= 0) return null;
+  const share = Math.round(100 * (own / alone - 1));
+  if (share === 0) return "About what the mentor alone would cost.";
+  return share < 0 ? `${-share} % less than the mentor alone.` : `${share} % more than the mentor alone.`;
+}
+
+/** Return the nodes that tell a run's cost. */
+export function costOf(run) {
+  const own = run.usage && run.usage.tandem;
+  if (!own)
+    return [make("p", { className: "hint", textContent: MISSING[run.state] || "Known when the answer is complete." })];
+  const alone = own.mentor_alone || {};
+  const unit = unitOf(own, alone);
+  const most = Math.max(own[unit] || 0, alone[unit] || 0);
+  const judged = run.decisions.at(-1);
+  const ahead = judged && own.mentor ? own.mentor.insight - judged.insight_tokens : 0;
+  const sentence = against(own[unit], alone[unit]);
+  return [
+    bar("This answer", own[unit], most, unit, "both"),
+    bar("The mentor alone", alone[unit], most, unit, "mentor", true),
+    make("p", { className: "hint" }, sentence ? make("strong", { textContent: `${sentence} ` }) : null, ESTIMATE),
+    table(own, alone, unit),
+    ahead > 0
+      ? make("p", {
+          className: "hint",
+          textContent: `${tokens(ahead)} of the mentor’s tokens were written ahead and not used.`,
+        })
+      : null,
+    unit === "tflops" && !known(own.usd)
+      ? make("p", { className: "hint", textContent: "No price is known, so computing is counted." })
+      : null,
+  ].filter(Boolean);
+}
+
+const ESTIMATE = "The mentor’s figure is an estimate: an answer of this length in its words.";
+const MISSING = {
+  stopped: "Not known: the server tells it at the end. What was written until then is paid all the same.",
+  failed: "Not known: the server tells it at the end of an answer.",
+};
+
+function table(own, alone, unit) {
+  const mentor = own.mentor || {};
+  const intern = own.intern || {};
+  const about = (text) => (text === "–" || text === "not known" ? text : `≈ ${text}`);
+  const rows = [
+    ["Mentor tokens", tokens(mentor.completion), about(tokens(alone.tokens))],
+    ["Intern tokens", tokens(intern.answer), "–"],
+    ["Probe tokens", tokens(intern.probe), "–", "drafts that were thrown away"],
+    [unit === "usd" ? "US$" : "TFLOPs", bare(own[unit], unit), about(bare(alone[unit], unit))],
+    ["Time", seconds(own.seconds), "–"],
+  ];
+  const head = ["", "This answer", "Mentor alone, estimate"].map((text) =>
+    text ? make("th", { scope: "col", textContent: text }) : make("td"),
+  );
+  return make(
+    "table",
+    {},
+    make("caption", { className: "unseen", textContent: "What this answer cost, and an estimate of the mentor alone" }),
+    make("thead", {}, make("tr", {}, ...head)),
+    make("tbody", {}, ...rows.map(([name, ours, theirs, title]) => row(name, ours, theirs, title))),
+  );
+}
+
+function row(name, ours, theirs, explained) {
+  const label = make("th", { scope: "row", textContent: name });
+  if (explained) label.append(make("small", { textContent: explained }));
+  return make("tr", {}, label, make("td", { textContent: ours }), make("td", { textContent: theirs }));
+}
+
+const bare = (value, unit) => amount(value, unit).replace(/^US\$ | TFLOPs$/g, "");
