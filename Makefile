@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+QUICK := not weights and not vllm and not slow and not recipes
 DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
@@ -14,13 +15,14 @@ run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own
 	$(BIN)/python scripts/first_look.py $(DEMO)
 
 test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
-	$(BIN)/python -m pytest -m "not recipes"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
+	$(BIN)/python -m pytest -m "not ($(QUICK)) and not recipes"
 
 recipes: $(VENV)/test.stamp $(VENV)-recipes/stamp  ## other people's clients against our server; they want packages of their own
 	$(BIN)/python -m pytest -m recipes
 
 test-fast: system $(VENV)/test.stamp  ## what needs no weights and little time
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not weights and not vllm and not slow and not recipes"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check tandem scripts tests benchmarks docs
