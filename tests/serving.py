@@ -97,7 +97,7 @@ def classifier(folder: Path, **thresholds: float) -> str:
     return str(folder)
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something holds that no event tells of."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -119,7 +119,7 @@ class Server:
     def http(self, **options: Any) -> httpx.Client:
         """Return a client with this server's key."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, verify=False, **options)
 
     def openai(self, **options: Any) -> OpenAI:
         """Return the official client, which asks once."""
@@ -136,6 +136,10 @@ class Server:
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+    def idle(self) -> None:
+        """Wait until requests are over on this side too: a stream's reader has its end a little earlier."""
+        until(lambda: self.service.gate.running == 0)
 
     def metrics(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels."""
@@ -156,6 +160,17 @@ def events(response: httpx.Response) -> list[Any]:
     lines = [line for line in response.text.split("\n\n") if line]
     assert all(line.startswith("data: ") for line in lines)
     return [line[6:] if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
+
+
+def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
+    """Return the error of a response, which must be in OpenAI's shape."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert set(body) == {"error"} and set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"] and "Traceback" not in body["error"]["message"]
+    found: dict[str, Any] = body["error"]
+    return found
 
 
 @contextmanager
@@ -192,9 +207,9 @@ def serving(
     thread = threading.Thread(target=lambda: asyncio.run(running.serve(sockets=[listening])))
     thread.start()
     try:
-        until(lambda: running.started and (service.ready or not ready))
+        until(lambda: running.started and (service.ready or not ready), 180)  # the first one imports scikit-learn
         yield server
     finally:
         running.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.options import Number, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
+
+if TYPE_CHECKING:
+    from tandem.engine import Tandem
+    from tandem.server.keys import Keys
 
 
 @click.command()
@@ -93,6 +97,7 @@ def serve(
     accounts = Keys(keys)
     engine = make_engine(options)
     engine.want("mentor", "intern")  # whatever the server's own strategy calls, a request may name another
+    _check_budgets(accounts, engine)
     menu = Menu(engine, _aims(aims))
     for classifier in menu.aims.values():
         engine.variant(classifier=classifier)  # a wrong one is said now
@@ -107,6 +112,17 @@ def serve(
         )
 
     run(create_app(service, max_body=max_body), service.gate, listening, drain_seconds=drain, started=started)
+
+
+def _check_budgets(accounts: Keys, engine: Tandem) -> None:
+    """Raise UsageError where a key has a budget and nobody knows what a model costs."""
+    from tandem.errors import UsageError
+
+    limited = [account.entry.name for account in accounts.accounts if account.entry.usd is not None]
+    specs = [model.spec for model in (engine.mentor, engine.intern)]
+    unpriced = ", ".join(spec.name for spec in specs if not (spec.local or spec.prices))
+    if limited and unpriced:
+        raise UsageError(f"{limited[0]}'s budget cannot be kept: no price is known for {unpriced}; give --prices FILE")
 
 
 def _aims(given: tuple[str, ...]) -> dict[str, str]:

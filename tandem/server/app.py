@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
-from tandem.errors import TandemError
 from tandem.server import chat, completions, errors
 from tandem.server.asking import Asked
 from tandem.server.files import install_page
@@ -23,6 +22,7 @@ from tandem.server.service import Bill, Service
 
 T = TypeVar("T")
 Body = TypeVar("Body", ChatRequest, CompletionRequest)
+_GRACE = 2.0  # seconds beyond the deadline in which a client may take what was written
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     for status, text in {
@@ -36,6 +36,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "The server is starting, shutting down, or a model behind it is down",
         504: "The deadline is over",
     }.items()
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, or with `stream` its pieces", "content": {"text/event-stream": {}}},
+    **_ERRORS,
 }
 
 
@@ -60,16 +64,16 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
     _health(app, service)
     _about(app, service)
 
-    @app.post("/v1/chat/completions", responses=_ERRORS)
+    @app.post("/v1/chat/completions", responses=_ANSWERS)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation, OpenAI's way; `tandem` has what only this server knows of."""
         asked = service.menu.ask(body)
         return await _respond(service, request, body, asked, chat.answer, chat.stream)
 
-    @app.post("/v1/completions", responses=_ERRORS)
+    @app.post("/v1/completions", responses=_ANSWERS)
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
         """Answer one text or several, OpenAI's older way."""
-        asked = [one for prompt in body.prompts for one in service.menu.ask(body, prompt)]
+        asked = [one for prompt in body.prompt for one in service.menu.ask(body, prompt)]
         return await _respond(service, request, body, asked, completions.answer, completions.stream)
 
     _describe(app)
@@ -134,7 +138,7 @@ async def _prepare(service: Service) -> None:
         try:
             await service.prepare()
             return
-        except TandemError:
+        except Exception:  # it is in `failure` and in the log, be it ours
             await asyncio.sleep(pause)
             pause = min(2 * pause, 30.0)
 
@@ -154,7 +158,8 @@ async def _respond(
     try:
         bill = await _unless_gone(request, stack.enter_async_context(service.admit(account, asked)))
         if body.stream:
-            return _Streamed(stream(service, body, asked, bill), stack.pop_all(), request, bill)
+            latest = None if service.deadline is None else bill.began + service.deadline + _GRACE
+            return _Streamed(stream(service, body, asked, bill), stack.pop_all(), request, bill, latest)
         return JSONResponse(await _unless_gone(request, answer(service, body, asked, bill)))
     except _Gone:
         return Response(status_code=499)  # nobody reads it
@@ -187,16 +192,32 @@ async def _left(request: Request) -> None:
 
 
 class _Streamed(StreamingResponse):
-    """A stream that gives its room back however it ends; Starlette cancels it when the client goes."""
+    """A stream that gives its room back however it ends; Starlette cancels it when the client goes.
 
-    def __init__(self, source: AsyncGenerator[bytes, None], held: AsyncExitStack, request: Request, bill: Bill) -> None:
+    At `latest` (by the loop's clock) it breaks off: a client that reads nothing is not told of the deadline either.
+    """
+
+    def __init__(
+        self,
+        source: AsyncGenerator[bytes, None],
+        held: AsyncExitStack,
+        request: Request,
+        bill: Bill,
+        latest: float | None,
+    ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(source, media_type="text/event-stream", headers=headers)
-        self._source, self._held, self._request, self._bill = source, held, request, bill
+        self._source, self._held, self._request, self._bill, self._latest = source, held, request, bill, latest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = asyncio.timeout_at(self._latest)
         try:
-            await super().__call__(scope, receive, send)
+            async with limit:
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._bill.failed = 504
         finally:
             await self._source.aclose()
             await self._held.aclose()

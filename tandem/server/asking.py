@@ -17,9 +17,9 @@ from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, Ta
 from tandem.types import Message, Problem, Sampling, guess_task
 
 # What a request may name beside the menu. Never a strategy that reads a folder: the name comes from outside.
-_OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?|tandem:[a-z]+")
+_OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?")
 _ALONE = {"intern": "intern-only", "mentor": "mentor-only"}
-_CAPS = {"none": "none", "minimal": "none", "low": "low", "medium": "medium", "high": None}
+_CAPS = {"none": "none", "minimal": "none", "low": "low", "medium": "medium"}  # what lies above caps nothing
 _MOST_ENGINES = 256
 
 
@@ -68,11 +68,11 @@ class Menu:
         engine, cap = self._strategy(request.model)
         options = request.tandem or TandemOptions()
         if isinstance(request, ChatRequest):
-            messages, most = _messages(request.messages), request.most_tokens
+            messages, most, field = _messages(request.messages), request.most_tokens, "messages"
             if request.reasoning_effort is not None:
-                cap = _lower(cap, _CAPS[request.reasoning_effort], engine)
+                cap = _lower(cap, _CAPS.get(request.reasoning_effort), engine)
         else:
-            messages, most = (Message(role="user", content=prompt or ""),), request.max_tokens
+            messages, most, field = (Message(role="user", content=prompt or ""),), request.max_tokens, "prompt"
         engine = self._with_options(engine, options)
         engine = self._capped(engine, cap)
         if most is not None:
@@ -80,8 +80,13 @@ class Menu:
         sampling = _sampling(request, engine.settings.sampling)
         if sampling.temperature != engine.settings.sampling.temperature:
             engine = self._variant(engine, sampling=sampling.model_copy(update={"seed": None, "stop": ()}).model_dump())
-        problem = Problem(id=_id(messages), messages=messages, task=guess_task(messages[-1].content), sampling=sampling)
-        self._check_room(engine, problem)
+        problem = Problem(
+            id=_id(messages),
+            messages=messages,
+            task=options.task or guess_task(messages[-1].content),
+            sampling=sampling,
+        )
+        self._check_room(engine, problem, field)
         engine, at_most = self._within(engine, problem, options.budget_usd, request.n or 1)
         return [
             Asked(_choice(problem, number), engine, request.model, at_most / (request.n or 1))
@@ -93,22 +98,21 @@ class Menu:
 
     def _strategy(self, name: str) -> tuple[Tandem, str | None]:
         """Return the engine of a model's name, and the level that its ladder ends at, if it says one."""
-        own = self.engine.strategy_name
-        strategy = _ALONE.get(name, name)
-        cap: str | None = None
-        if strategy.startswith("tandem:"):
-            strategy, _, cap = strategy.partition(":")
-        if strategy == own:
-            return self.engine, cap
-        if name not in _ALONE and strategy != "tandem" and not _OPEN.fullmatch(name):
-            known = ", ".join(self.names())
-            raise ApiError(
-                404, f"there is no model '{name}' here; there are {known}", param="model", code="model_not_found"
-            )
-        try:
-            return self._variant(self.engine, strategy=strategy), cap
-        except UsageError as error:
-            raise _no_model(str(error)) from None
+        if name == self.engine.strategy_name:
+            return self.engine, None
+        base, colon, cap = name.partition(":")
+        if base == "tandem" and (not colon or _budget(cap, self.engine) is not None):
+            return self._tandem(), cap or None
+        if name in _ALONE or _OPEN.fullmatch(name):
+            strategy = _ALONE.get(name, name)
+            usual = (DEFAULT_BUDGETS | self.engine.budgets).get(cap)
+            if base == "fixed" and usual != (here := _budget(cap, self.engine)):  # this server's ladder has its own
+                strategy = f"{name}={here}"
+            try:
+                return self._variant(self.engine, strategy=strategy), None
+            except UsageError as error:
+                raise _no_model(str(error)) from None
+        raise _no_model(f"there is no model '{name}' here; there are {', '.join(self.names())}")
 
     def _variant(self, engine: Tandem, **changes: Any) -> Tandem:
         """Return a variant, kept for the next request that wants the same."""
@@ -144,9 +148,7 @@ class Menu:
         """Return an engine whose ladder ends at a level, if it visits any above."""
         if cap is None or not engine.ladder or engine.strategy_name != "tandem":
             return engine
-        budget = _budget(cap, engine)
-        if budget is None:
-            raise _no_model(f"there is no effort level '{cap}' here")
+        budget = _budget(cap, engine) or 0
         kept = tuple(e for e in engine.ladder if e.tokens is not None and e.tokens <= budget)
         kept = kept or (Effort(name="none", tokens=0),)
         return engine if kept == engine.ladder else self._variant(engine, effort=format_ladder(kept))
@@ -176,26 +178,22 @@ class Menu:
             most = estimate(engine, [problem])["at_most"]["usd"] or 0.0
         return engine, most * choices
 
-    def _check_room(self, engine: Tandem, problem: Problem) -> None:
-        """Raise ApiError for a prompt that leaves no room for an answer."""
+    def _check_room(self, engine: Tandem, problem: Problem, field: str) -> None:
+        """Raise ApiError naming the field for a prompt that leaves no room for an answer."""
         for role in engine.roles:
             model = engine.model(role)
             tokens = sum(model.count(message.content) for message in problem.messages)
             if model.spec.context is not None and tokens >= model.spec.context:
                 raise ApiError(
                     400,
-                    f"the messages have {tokens} tokens, and {model.spec.context} fit into {model.spec.name}",
-                    param="messages",
+                    f"{field}: {tokens} tokens, and {model.spec.context} fit into {model.spec.name}",
+                    param=field,
                     code="context_length_exceeded",
                 )
 
 
 def _no_model(message: str) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
-
-
-def _too_dear(message: str) -> ApiError:
-    return ApiError(400, message, param="tandem.budget_usd")
 
 
 def _messages(messages: list[ChatMessage]) -> tuple[Message, ...]:
@@ -209,10 +207,10 @@ def _sampling(request: ChatRequest | CompletionRequest, own: Sampling) -> Sampli
 
 
 def _choice(problem: Problem, number: int) -> Problem:
-    """Return a problem as one of several choices: another seed, so that each is another answer."""
-    if not number or problem.sampling is None:
+    """Return a problem as one of several choices: another seed is another answer; without one it is drawn freely."""
+    if not number or problem.sampling is None or problem.sampling.seed is None:
         return problem
-    seed = (problem.sampling.seed or 0) + number
+    seed = problem.sampling.seed + number
     return problem.model_copy(update={"sampling": problem.sampling.model_copy(update={"seed": seed})})
 
 

@@ -51,13 +51,20 @@ async def stream(
     solutions: list[Solution] = []
     try:
         for index, one in enumerate(asked):
+            section: str | None = None
             yield _chunk(head, index, {"role": "assistant", "content": ""})
             async with aclosing(service.solve(one, bill)) as events:
                 async for event in events:
                     if isinstance(event, Solution):
                         solutions.append(event)
-                    elif told or not isinstance(event, Decision):
-                        yield _chunk(head, index, _delta(event), extra=_told(event) if told else None)
+                    elif told:
+                        yield _chunk(head, index, _delta(event), extra=_told(event))
+                    elif isinstance(event, InsightDelta):  # who is told of no sections reads them as headings
+                        heading = f"{event.section.capitalize()}: " if event.section not in (None, section) else ""
+                        section = event.section
+                        yield _chunk(head, index, {"reasoning_content": heading + event.text})
+                    elif isinstance(event, AnswerDelta):
+                        yield _chunk(head, index, _delta(event))
             end = finish(solutions[-1])
             yield _chunk(head, index, {}, end=end, extra=_told(solutions[-1]) if told else None)
     except ApiError as error:

@@ -21,9 +21,8 @@ async def answer(service: Service, request: CompletionRequest, asked: Sequence[A
     solutions = [await solution_of(service, one, bill) for one in asked]
     choices = [_choice(index, solution.text, finish(solution)) for index, solution in enumerate(solutions)]
     found = usage(service, solutions, asked)
-    if len(request.prompts) > 1:  # its prompts are several, each to be counted once
-        own = {one.problem.id: one.problem for one in asked}
-        found["prompt_tokens"] = sum(service.engine.intern.count(problem.question) for problem in own.values())
+    if len(request.prompt) > 1:  # its prompts are several, each to be counted once, whatever its choices
+        found["prompt_tokens"] = sum(service.engine.intern.count(prompt) for prompt in request.prompt)
         found["total_tokens"] = found["prompt_tokens"] + found["completion_tokens"]
     return _head(request.model) | {"choices": choices, "usage": found}
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from tandem.errors import EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
 
+FAULT = "a fault of this server, which its log tells of"
 _NAMED = re.compile(r"'([a-z_]+)'")
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tandem.server.errors import ApiError
+from tandem.server.errors import FAULT, ApiError
 from tandem.server.service import Service
 
+_log = logging.getLogger(__name__)
 COUNTED = ("/v1/chat/completions", "/v1/completions")
 
 
@@ -28,18 +30,24 @@ class Guard:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        status, ended = 499, False  # nothing was answered: the client had gone
+        status, begun, ended = 499, False, False  # nothing was answered: the client had gone
 
         async def noted(message: Message) -> None:
-            nonlocal status, ended
+            nonlocal status, begun, ended
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
             elif message["type"] == "http.response.body":
                 ended = ended or not message.get("more_body", False)
             await send(message)
 
         try:
             await self._guarded(scope, receive, noted)
+        except Exception:
+            _log.exception("a fault in %s", scope["path"])
+            if begun:  # the connection breaks off
+                state["status"] = 500
+                raise
+            await _refuse(ApiError(500, FAULT), scope, receive, noted)
         finally:
             if scope["path"] in COUNTED and scope["method"] == "POST":
                 final = state.get("status", status if ended else 499)
@@ -71,6 +79,8 @@ class Guard:
                 if taken > self._most:
                     over = True
                     raise self._too_large
+            elif not begun:  # the client is gone, whatever the application makes of half a body
+                scope["state"]["status"] = 499
             return message
 
         async def held(message: Message) -> None:

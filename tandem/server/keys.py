@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import secrets
 import time
 from collections import deque
@@ -106,6 +107,7 @@ class Keys:
         if path and not self.accounts:
             raise UsageError(f"{path} has no keys; add one with `tandem keys add {path} --name NAME`")
         self._open = Account(ANYONE)
+        self._away: dict[str, float] = {}  # what names have spent that are not in the key file now
         self._load_spent()
 
     @property
@@ -132,7 +134,7 @@ class Keys:
         """Keep what each key has spent; a disk that takes nothing is reported, and the requests go on."""
         if self._path is None:
             return
-        spent = {account.entry.name: round(account.spent, 8) for account in self.accounts if account.entry.usd}
+        spent = self._away | {account.entry.name: round(account.spent, 8) for account in self.accounts}
         target = _spent_file(self._path)
         partial = target.with_suffix(".partial")
         try:
@@ -145,9 +147,13 @@ class Keys:
         if self._path is None or not _spent_file(self._path).is_file():
             return
         try:
-            spent = json.loads(_spent_file(self._path).read_text())
+            found = json.loads(_spent_file(self._path).read_text())
+            spent = {str(name): float(usd) for name, usd in found.items()}
+            if wrong := [name for name, usd in spent.items() if not 0 <= usd < math.inf]:
+                raise ValueError(f"{wrong[0]} has spent {spent[wrong[0]]}")
             for account in self.accounts:
-                account.spent = float(spent.get(account.entry.name, 0.0))
+                account.spent = spent.pop(account.entry.name, 0.0)
+            self._away = spent
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UsageError(f"{_spent_file(self._path)} is damaged ({error}); mend or remove it") from None
 
@@ -183,13 +189,18 @@ def read_keys(path: Path) -> list[KeyEntry]:
 def add_key(path: Path, name: str, requests_per_minute: int | None, usd: float | None) -> str:
     """Add a new key to a file, made where there is none; return the key, which is written nowhere else.
 
-    Raises UsageError for a name that is there already or a damaged file.
+    Raises UsageError for a name that is there already or is none, a bad limit, or a damaged file.
     """
     entries = read_keys(path) if path.exists() else []
     if name in {entry.name for entry in entries}:
         raise UsageError(f"{path} has a key named {name} already")
     key = f"tdm-{secrets.token_urlsafe(32)}"
-    entries.append(KeyEntry(name=name, sha256=digest_of(key), requests_per_minute=requests_per_minute, usd=usd))
+    try:
+        entry = KeyEntry(name=name, sha256=digest_of(key), requests_per_minute=requests_per_minute, usd=usd)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
+    entries.append(entry)
     text = yaml.safe_dump({"keys": [entry.model_dump(exclude_none=True) for entry in entries]}, sort_keys=False)
     partial = path.with_name(path.name + ".partial")
     try:

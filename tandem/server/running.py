@@ -31,22 +31,33 @@ class _Server(uvicorn.Server):
         self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain at the first signal; a second one ends it at once."""
-        if self._leaving is not None or (sig == signal.SIGINT and not self._gate.running):
-            super().handle_exit(sig, frame)
-            return
-        self._gate.drain()
-        self._leaving = asyncio.get_running_loop().create_task(self._leave(sig, frame))
+        """Begin to drain at the first signal; a second one ends what still runs."""
+        if self._leaving is not None:
+            for task in [self._leaving, *self.server_state.tasks]:
+                task.cancel()
+            self._end(sig, frame)
+        elif sig == signal.SIGINT and not self._gate.running:
+            self._end(sig, frame)
+        else:
+            self._gate.drain()
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(sig, frame))
 
     async def _leave(self, sig: int, frame: FrameType | None) -> None:
         await asyncio.sleep(self._notice if self._gate.running else 0.0)
-        super().handle_exit(sig, frame)
+        self._end(sig, frame)
+
+    def _end(self, sig: int, frame: FrameType | None) -> None:
+        """Let uvicorn shut down. It would raise the signal anew behind that: SIGTERM is obeyed by then, exit code 0."""
+        if sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+        self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises UsageError for an address that cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio leaves Nagle's algorithm on at its connections: every answer would be 40 ms late.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tandem.config import Pace
+from tandem.types import TaskKind
 
 MOST_CHOICES = 8
 # What is refused, with the values that ask for nothing.
@@ -46,6 +47,29 @@ def _text(content: Any) -> Any:
     return "".join(texts)
 
 
+def _encodable(text: str) -> str:
+    """Return a text that is one: JSON's escapes can write half a character, which no model can be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"no valid Unicode text: a lone surrogate at place {error.start}") from None
+    return text
+
+
+def _listed(value: Any) -> Any:
+    """Make one text a list of one, so that an error's place is the field's and not a variant's of its type."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise ValueError("it must be a text or a list of texts")
+
+
+_Text = Annotated[str, AfterValidator(_encodable)]
+_Stops = Annotated[list[_Text], Field(max_length=4)]
+_Prompts = Annotated[list[_Text], Field(min_length=1, max_length=MOST_CHOICES)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -54,7 +78,7 @@ class ChatMessage(_Strict):
     """One message; `content` may be a text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_text, json_schema_input_type=str | list[dict[str, Any]])]
+    content: Annotated[_Text, BeforeValidator(_text, json_schema_input_type=str | list[dict[str, Any]])]
 
 
 class StreamOptions(_Strict):
@@ -73,6 +97,7 @@ class TandemOptions(BaseModel):
     draft_tokens: int | None = Field(None, ge=1, le=100_000)
     budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="Never pay more for this request")
     aim: str | None = Field(None, max_length=100, description="One of the aims in /v1/tandem")
+    task: TaskKind | None = Field(None, description="The kind of question; guessed from its words where not given")
     events: bool = Field(False, description="Tell decisions and sections in the stream")
 
 
@@ -87,7 +112,7 @@ class _Sampled(_Strict):
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Annotated[_Stops, BeforeValidator(_listed, json_schema_input_type=str | _Stops)] | None = None
     tandem: TandemOptions | None = None
 
     @model_validator(mode="after")
@@ -105,8 +130,7 @@ class _Sampled(_Strict):
     @property
     def stops(self) -> tuple[str, ...]:
         """The texts that end an answer."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(text for text in given if text)
+        return tuple(text for text in self.stop or () if text)
 
 
 class ChatRequest(_Sampled):
@@ -114,7 +138,7 @@ class ChatRequest(_Sampled):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
@@ -133,18 +157,13 @@ class ChatRequest(_Sampled):
 class CompletionRequest(_Sampled):
     """The body of /v1/completions: `prompt` is asked as one message of a user."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+    prompt: Annotated[_Prompts, BeforeValidator(_listed, json_schema_input_type=str | _Prompts)]
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
-        if not all(text.strip() for text in self.prompts):
+        if not all(text.strip() for text in self.prompt):
             raise ValueError("'prompt' is empty")
-        if self.stream and len(self.prompts) > 1:
+        if self.stream and len(self.prompt) > 1:
             raise ValueError("'prompt' must be one text where the answer is streamed")
         return self
-
-    @property
-    def prompts(self) -> list[str]:
-        """The texts to be answered."""
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt

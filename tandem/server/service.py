@@ -13,7 +13,7 @@ from tandem.errors import TandemError
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.server.asking import Asked, Menu
-from tandem.server.errors import ApiError, api_error
+from tandem.server.errors import FAULT, ApiError, api_error
 from tandem.server.gate import Gate
 from tandem.server.keys import Account, Keys
 from tandem.server.metrics import Metrics
@@ -45,11 +45,13 @@ class Service:
         return {"mentor": self.engine.mentor, "intern": self.engine.intern}
 
     async def prepare(self) -> None:
-        """Reach both models; what fails is kept in `failure`, and raised."""
+        """Reach both models; what fails is kept in `failure`, said once, and raised."""
         try:
             await self.engine.prepare()
-        except TandemError as error:
-            self.failure = str(error)
+        except Exception as error:
+            said, self.failure = self.failure, str(error) or type(error).__name__
+            if said != self.failure:
+                _log.warning("not ready: %s", self.failure, exc_info=not isinstance(error, TandemError))
             raise
         self.ready = True
 
@@ -72,8 +74,9 @@ class Service:
                 yield bill
         finally:
             self.metrics.paid(bill.ledger)
-            account.settle(reserved, bill.ledger.usd_bound or 0.0)
-            if reserved:
+            usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # what has a price, be it not all
+            account.settle(reserved, usd)
+            if usd:
                 self.keys.save()
 
     async def solve(self, asked: Asked, bill: Bill) -> AsyncGenerator[Event, None]:
@@ -86,18 +89,37 @@ class Service:
         try:
             with span("tandem.solve", strategy=name, model=asked.model) as trace:
                 async with aclosing(asked.engine.astream(asked.problem, ledger=ledger)) as events:
-                    async for event in _timed(events, left):
+                    async for event in self._timed(events, left):
                         self._note(event, bill)
                         _trace(event, trace)
                         yield event
-        except TimeoutError:
-            raise ApiError(
-                504, f"the answer took longer than this server's {self.deadline:g} s", code="timeout"
-            ) from None
         except TandemError as error:
             raise api_error(error) from None
+        except ApiError:
+            raise
+        except Exception as error:  # a fault of ours is told as one, in a stream too
+            _log.exception("a fault while solving with %s", name)
+            raise ApiError(500, FAULT) from error
         finally:  # also where the client has gone
             bill.ledger += ledger
+
+    async def _timed(self, events: AsyncGenerator[Event, None], left: float | None) -> AsyncGenerator[Event, None]:
+        """Yield events until so many seconds are over. Raises ApiError then; the time a reader takes counts too."""
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        while True:
+            limit = asyncio.timeout_at(deadline)
+            try:
+                async with limit:
+                    event = await anext(events)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise ApiError(
+                    504, f"the answer took longer than this server's {self.deadline:g} s", code="timeout"
+                ) from None
+            yield event
 
     def _note(self, event: Event, bill: Bill) -> None:
         now = time.monotonic() - bill.began
@@ -132,15 +154,3 @@ def _trace(event: Event, trace: Trace) -> None:
         trace.set("level", event.level or "")
         trace.set("mentor_tokens", event.ledger.mentor_tokens)
         trace.set("intern_tokens", event.ledger.intern_tokens)
-
-
-async def _timed(events: AsyncGenerator[Event, None], seconds: float | None) -> AsyncGenerator[Event, None]:
-    """Yield events until so many seconds are over. Raises TimeoutError then; the time a reader takes counts too."""
-    deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                event = await anext(events)
-        except StopAsyncIteration:
-            return
-        yield event

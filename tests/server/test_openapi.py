@@ -1,0 +1,98 @@
+"""The server against its own description: whatever is sent, it answers as it says it does, and never with a fault."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from serving import intern, serving
+
+CHECKS: Any = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+MODELS = st.sampled_from(["tandem", "tandem:low", "intern", "mentor", "fixed:high", "budget-forcing:3"])
+POSTS = ["/v1/chat/completions", "/v1/completions"]
+GETS = ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model}", "/v1/tandem"]
+
+USER = {"role": "user", "content": "x"}
+
+few = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def schema() -> Iterator[Any]:
+    with serving(None, intern("yes"), deadline=20.0) as server:
+        yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+def test_every_path_is_described(schema: Any) -> None:
+    assert sorted(found.ok().path for found in schema.get_all_operations()) == sorted(GETS + POSTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", GETS)
+def test_what_is_looked_at_is_as_described(schema: Any, path: str) -> None:
+    @given(case=schema[path]["GET"].as_strategy())
+    @few
+    def look(case: Case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    look()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", POSTS)
+def test_what_fits_the_description_is_no_fault(schema: Any, path: str) -> None:
+    seen: Counter[int] = Counter()
+
+    @given(
+        case=schema[path]["POST"].as_strategy(generation_mode=GenerationMode.POSITIVE),
+        model=MODELS,
+        tame=st.booleans(),
+    )
+    @few
+    def ask(case: Case, model: str, tame: bool) -> None:
+        body: Any = case.body
+        body["model"] = model
+        if tame:  # what the description cannot say: every second one is to be answered
+            for name in ("tandem", "n", "stream_options"):
+                body.pop(name, None)
+            text = {"prompt": "x"} if "prompt" in body else {"messages": [*body["messages"], USER]}
+            body.update(text)
+        response = case.call()
+        seen[response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
+
+    ask()
+    assert seen[200] >= 5 and set(seen) <= {200, 400}, seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", POSTS)
+def test_what_does_not_fit_is_refused(schema: Any, path: str) -> None:
+    @given(case=schema[path]["POST"].as_strategy(generation_mode=GenerationMode.NEGATIVE), model=MODELS)
+    @few
+    def ask(case: Case, model: str) -> None:
+        if isinstance(case.body, dict) and isinstance(given := case.body.get("model"), str) and len(given) <= 200:
+            case.body["model"] = model
+        case.call_and_validate(checks=[*CHECKS, negative_data_rejection])
+
+    ask()
