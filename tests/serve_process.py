@@ -63,7 +63,7 @@ async def serve_process(folder: Path, *options: str) -> AsyncGenerator[ServeProc
                 assert process.returncode is None, log.read_text()
                 await asyncio.sleep(0.02)
             async with httpx.AsyncClient(trust_env=False) as client:
-                while (await client.get(f"{found[1]}/readyz")).status_code != 200:
+                while (await client.get(f"{found[1]}/readyz")).status_code != 200:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         yield ServeProcess(found[1], process.pid, log)
     finally:
