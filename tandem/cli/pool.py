@@ -140,7 +140,7 @@ def _job(model: str, options: dict[str, Any]) -> Job:
 
     from tandem.models.vllm.command import command, need_vllm
     from tandem.models.vllm.keeper import Job
-    from tandem.models.vllm.machine import find_machine
+    from tandem.models.vllm.machine import GIB, find_machine
     from tandem.models.vllm.placement import Wish, place
     from tandem.models.vllm.pool import pool_name
     from tandem.models.vllm.size import size_of, suited
@@ -156,6 +156,8 @@ def _job(model: str, options: dict[str, Any]) -> Job:
         machine = replace(machine, cores=tuple(dict.fromkeys(cores)))
     (serve,) = suited([(_serve(model, options), None, options["replicas"] or 1)], machine)
     size = size_of(serve, cpu=not machine.cards)
+    if not machine.cards:
+        serve = replace(serve, kv_cache_gib=size.cache / GIB)
     wish = Wish("pool", options["gpus"], options["tensor_parallel"], options["replicas"], size)
     places = place(wish, machine)
     first = options["port"]

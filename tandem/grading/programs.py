@@ -11,16 +11,17 @@ _MAX_CHARACTERS = 100_000  # of a text without closed fences; a longer one is no
 
 
 def program(text: str) -> str | None:
-    """Return the last closed ```python fence; else one that never closes, if what is there parses (a cut answer);
-    else the last closed fence of any kind; else the whole text, if it is Python that defines something or the
-    indented body of a function. None if there is none of these.
+    """Return the last closed ```python fence; else, or where that does not parse, one that never closes, if what is
+    there parses (a cut answer); else the last closed fence of any kind; else the whole text, if it is Python that
+    defines something or the indented body of a function. None if there is none of these.
     """
     closed, opened = _fences(text)
     last = dict(closed)  # the last of each kind
-    if True in last:
+    rest = opened[1] if opened is not None and _tree(opened[1]) else None
+    if True in last and (rest is None or _tree(last[True])):
         return last[True]
-    if opened is not None and _tree(opened[1]):
-        return opened[1]
+    if rest is not None:
+        return rest
     if False in last:
         return last[False]
     return None if opened else _bare(text)

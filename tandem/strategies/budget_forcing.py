@@ -62,7 +62,7 @@ class BudgetForcing:
         """Return the reasoning and the forced answer."""
         cap = settings.mentor_max_tokens
         first = Planned("mentor", "answer", ANSWER, min(self.budget, cap))
-        room = max(*_ROOM.values(), _ROOM_AFTER_THINKING)
+        room = min(max(*_ROOM.values(), _ROOM_AFTER_THINKING), cap)
         return [first] if self.budget >= cap else [first, Planned("mentor", "answer", ANSWER, room, self.budget)]
 
     async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
@@ -75,7 +75,8 @@ class BudgetForcing:
                 if delta.text:
                     yield AnswerDelta(delta.text)
         require_end(call)
-        if call.finish_reason != "length" or self.budget >= cap:
+        spent = self.budget >= cap or call.request.max_tokens < self.budget  # the cap, or the mentor's context
+        if call.finish_reason != "length" or spent:
             yield ctx.conclude(problem, call, level=ANSWER)
             return
         forced = force(problem, call.text, ctx.mentor.spec, cap)

@@ -49,6 +49,8 @@ def line(outcome: Outcome) -> str:
             [*SOLVE, "--strategy", "mentor-only:low", "q"],
             "only fixed:<level>, published:<folder> and budget-forcing:<tokens> do",
         ),
+        ([*SOLVE, "--strategy", "budget-forcing:0", "q"], "budget-forcing takes a positive number of tokens, not 0"),
+        ([*SOLVE, "--strategy", "budget-forcing:x", "q"], "as in budget-forcing:300, not 'x'"),
         ([*SOLVE, "--classifier", "nobody", "q"], "unknown classifier 'nobody'"),
         ([*SOLVE, "--effort", "none,lo", "q"], "unknown effort level 'lo'. Did you mean low?"),
         ([*SOLVE, "--effort", "", "q"], "unknown effort level ''. Known: answer, high, low, medium, none"),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tandem.errors import CapabilityError, MissingPackageError, UsageError
+from tandem.errors import CapabilityError, EndpointError, MissingPackageError, UsageError
 from tandem.evaluation.collection import Collector, Folder, Plan, describe_collection, export, open_manifest
 from tandem.evaluation.collection.meter import calls, spent
 from tandem.evaluation.collection.plan import Key, estimate, shard_of
 from tandem.evaluation.collection.table import export_parquet
 from tandem.evaluation.jsonl import read_lines
 from tandem.ladder import parse_ladder
+from tandem.models.base import Delta, Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation, Prices
 from tandem.sufficiency.signals import NAMES
@@ -375,6 +377,85 @@ async def test_budgets_added_later_use_the_answers_that_are_there(tmp_path: Path
     again = FakeModel(script)
     await collector(tmp_path, mentor=again, intern=intern, of=of).collect(problems(2))
     assert again.calls == [] and sum(r["level"] == "budget-4" for r in rows(tmp_path)) == 2
+
+
+async def test_a_mentor_that_cannot_go_on_reads_everything_again(tmp_path: Path) -> None:
+    script = Script(rules=(Rule(text="\\boxed{0}", when="Stop there"), Rule(text=LONG)), continuation=Continuation.NONE)
+    mentor = FakeModel(script)
+    await collector(tmp_path, mentor=mentor, of=plan("none,answer", budgets=(4,))).collect(problems(1))
+    forced = mentor.calls[1]
+    assert forced.prefix is None and [m.role for m in forced.messages] == ["user", "assistant", "user"]
+    found = {r["level"]: r for r in rows(tmp_path)}
+    row, whole = found["budget-4"], found["answer"]
+    assert row["text"] == "one two three four\n\n\\boxed{0}" and row["correct"] and not whole["correct"]
+    read = sum(mentor.count(m.content) for m in forced.messages)
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (whole["prompt_tokens"] + read, 4 + 1)
+
+
+async def test_a_mentor_that_thinks_ends_its_thinking(tmp_path: Path) -> None:
+    mentor = in_prefix_mode(Script(rules=(Rule(text=LONG),)))
+    await collector(tmp_path, mentor=mentor, of=plan("none,low=3,answer", budgets=(4,))).collect(problems(1))
+    assert len(mentor.calls) == 2  # the levels, the answer and what is cut are of one text
+    assert mentor.calls[1].prefix == "one two three four\n</think>\n\n" and mentor.calls[1].max_tokens == 768
+
+
+async def test_a_budget_that_fails_leaves_the_others_and_is_made_up_for(tmp_path: Path) -> None:
+    class Mentor(FakeModel):
+        async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+            if str(request.prefix).startswith("one two\n"):
+                raise EndpointError("no luck")
+            async for delta in super().stream(request):
+                yield delta
+
+    script, of = Script(rules=(Rule(text=LONG),)), plan("none,answer", budgets=(2, 4, 6))
+    assert (await collector(tmp_path, mentor=Mentor(script), of=of).collect(problems(1))).failed == 1
+    assert {r["level"] for r in rows(tmp_path)} == {"none", "answer", "budget-4", "budget-6"}
+    again = FakeModel(script)
+    assert (await collector(tmp_path, mentor=again, of=of).collect(problems(1))).failed == 0
+    assert [call.prefix for call in again.calls] == ["one two\n\nThe final answer is \\boxed{"]
+    assert len(rows(tmp_path)) == 5
+
+
+async def test_a_mentor_cut_at_the_cap_is_made_to_end_below_it_only(tmp_path: Path) -> None:
+    mentor, of = FakeModel(Script(rules=(Rule(text=LONG),))), plan("none,answer", budgets=(4, 6, 9), max_tokens=6)
+    told = estimate(of, mentor, FakeModel(), problems(1), lambda key: False, lambda *_: False)
+    assert told["rows"] == {"none": 1, "answer": 1, "budget-4": 1, "budget-6": 1, "budget-9": 1}
+    assert told["calls"] == {"mentor": 2, "intern": 1} and told["at_most"]["mentor_tokens"] == 6 + 6
+    await collector(tmp_path, mentor=mentor, of=of).collect(problems(1))
+    assert len(mentor.calls) == 2
+    found = {r["level"]: r for r in rows(tmp_path)}
+    assert found["budget-6"]["truncated"] and found["budget-6"]["text"] == found["answer"]["text"]
+    assert (found["budget-4"]["same"], found["budget-6"]["same"], found["budget-9"]["same"]) == (False, True, True)
+
+
+async def test_budgets_alone_buy_the_answer_that_they_are_cut_from(tmp_path: Path) -> None:
+    mentor, intern, of = FakeModel(Script(rules=(Rule(text=LONG),))), FakeModel(), plan("none", budgets=(4,))
+    told = estimate(of, mentor, intern, problems(3), lambda key: False, lambda *_: False)
+    assert told["calls"] == {"mentor": 6, "intern": 3}
+    assert told["at_most"]["mentor_tokens"] == 3 * (768 + 48)  # the answer, and 48 tokens to end it
+    await collector(tmp_path, mentor=mentor, intern=intern, of=of).collect(problems(3))
+    assert (len(mentor.calls), len(intern.calls)) == (6, 3)
+    assert {r["level"] for r in rows(tmp_path)} == {"none", "budget-4"}
+
+
+def test_budgets_may_be_added_to_a_collection_of_before(tmp_path: Path) -> None:
+    tell = lambda *budgets: open_manifest(  # noqa: E731
+        tmp_path, describe_collection(plan(budgets=budgets), FakeModel(), FakeModel())
+    )
+    old = tell()
+    del old["budgets"]  # nobody wrote them down then
+    (tmp_path / "collection.json").write_text(json.dumps(old))
+    assert tell(150)["budgets"] == [150] and tell(50, 400)["budgets"] == [50, 150, 400]
+    assert tell()["budgets"] == [50, 150, 400] and tell()["started"] == old["started"]
+
+
+async def test_the_table_has_budgets_in_numbers(tmp_path: Path) -> None:
+    of = plan("none,answer", budgets=(4,))
+    await collector(tmp_path, mentor=FakeModel(Script(rules=(Rule(text=LONG),))), of=of).collect(problems(1))
+    assert export(rows(tmp_path), tmp_path / "t.gz") == 3
+    table = [json.loads(line) for line in gzip.decompress((tmp_path / "t.gz").read_bytes()).splitlines()]
+    (row,) = [row for row in table if row["level"] == "budget-4"]
+    assert row["completion_tokens"] > 4 and "text" not in row
 
 
 def test_budgets_rise() -> None:

@@ -22,6 +22,8 @@ PROGRAMS = [
     (f"```python\n{F}\n```\n```python\na = (", F),
     (f"```python\nbroken(\n```python\n{F}\n```", F),
     (f"```bash\nls\n```\n```python\n{F}", F),
+    (f"```python\nbroken(\n```\nagain:\n```python\n{F}", F),  # budget forcing: the first was cut, the last is whole
+    ("```python\nbroken(\n```\nagain:\n```python\na = (", "broken("),
     # no fence at all
     (F, F),
     (f"import math\n\n{F}\n", f"import math\n\n{F}"),

@@ -129,6 +129,8 @@ def estimate(
                 wanted.add("answer")
             elif budgets[key.level]:
                 wanted.add(source)
+            if forced >= plan.max_tokens:
+                continue  # the answer itself is no longer
             if forced:
                 room = force(problem, "", mentor.spec, plan.max_tokens).max_tokens
                 add(mentor, "mentor", "answer", prompt, room, forced)

@@ -1,4 +1,6 @@
-"""One problem's rows: the mentor writes at most twice, the intern answers once at each level and sample."""
+"""One problem's rows: the mentor writes at most twice, and an end for each budget; the intern answers once at each
+level and sample.
+"""
 
 from __future__ import annotations
 
@@ -91,9 +93,9 @@ class ProblemWork:
             if text.insight.tokens <= budget:
                 await self._keep(key, text.text, text.counts | {"same": True})
             else:
-                await self._force(key, text, text.insight.cut(budget))
+                self._rows[key] = asyncio.create_task(self._force(key, text, text.insight.cut(budget)))
 
-    async def _force(self, key: Key, whole: MentorText, cut: tuple[str, int]) -> None:
+    async def _force(self, key: Key, whole: MentorText, cut: tuple[str, int]) -> Row:
         """Have the mentor end its answer where it was cut, and charge it as if it had never written on."""
         (written, tokens), counts, tools = cut, whole.counts or {}, self._tools
         forced, ledger = force(self._problem, written, tools.mentor.spec, self._plan.max_tokens), Ledger()
@@ -108,7 +110,7 @@ class ProblemWork:
         found["prompt_tokens"] = before + read if reread else before
         found["completion_tokens"] += tokens if reread else max(read - before, tokens)
         found["cached_tokens"] = counts["cached_tokens"]
-        await self._keep(key, forced.head + call.text, found | {"same": False})
+        return await self._keep(key, forced.head + call.text, found | {"same": False})
 
     async def _levels(self, missing: list[Key]) -> None:
         """Have the intern answer under the insight as it is cut at each level."""

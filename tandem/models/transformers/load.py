@@ -9,6 +9,7 @@ from typing import Any
 
 from tandem.errors import EndpointError, MissingPackageError, TandemError, UsageError
 from tandem.models.transformers.kv import use_grouped_attention
+from tandem.models.vllm.machine import computes_bfloat16, read_cpuinfo
 from tandem.spec import Architecture, Continuation, ModelSpec
 
 _ATTENTION = {"full_attention", "sliding_attention"}  # layer types whose state is a key-value cache
@@ -131,8 +132,9 @@ def _dtype(name: str, device: Any) -> Any:
             return torch.float16
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
+        able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        # oneDNN takes AVX-512 without instructions for bfloat16 too, where it is slower than float32.
+        return torch.bfloat16 if able and computes_bfloat16(read_cpuinfo()) else torch.float32
     if name not in ("float32", "bfloat16", "float16"):
         raise UsageError(f"unknown dtype '{name}'; use auto, float32, bfloat16, float16")
     return getattr(torch, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
@@ -136,6 +136,16 @@ def environment(serve: Serve, place: Place) -> dict[str, str]:
 def option_names(extra: Iterable[str]) -> list[str]:
     """Return the names of the options in `extra` as vLLM reads them: ``--max_num_seqs=8`` is ``--max-num-seqs``."""
     return [word.partition("=")[0].replace("_", "-") for word in extra if word.startswith("-")]
+
+
+def option_value(extra: Sequence[str], name: str) -> str | None:
+    """Return what `extra` sets the option `name` to, the last time that it does; None where it does not."""
+    found = None
+    for word, after in zip(extra, [*extra[1:], ""], strict=False):
+        if option_names([word]) == [name]:
+            _, equals, value = word.partition("=")
+            found = value if equals else after
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -43,7 +43,7 @@ def find_machine() -> Machine:
     """Look at this machine; where vLLM's CPU build is installed, its GPUs do not count."""
     cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else _all_cores()
     cards, reason = ((), "the vLLM that is installed is the CPU build") if _cpu_build() else find_cards()
-    return Machine(cards, cores, _free_ram(), reason, computes_bfloat16(_cpuinfo()))
+    return Machine(cards, cores, _free_ram(), reason, computes_bfloat16(read_cpuinfo()))
 
 
 def find_cards() -> tuple[tuple[Card, ...], str]:
@@ -109,7 +109,8 @@ def computes_bfloat16(cpuinfo: str) -> bool:
     return not flags or bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags[0].split()))
 
 
-def _cpuinfo() -> str:
+def read_cpuinfo() -> str:
+    """Return what Linux says of the CPUs; nothing elsewhere."""
     try:
         return Path("/proc/cpuinfo").read_text()
     except OSError:

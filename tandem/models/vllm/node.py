@@ -11,10 +11,10 @@ from typing import Literal
 
 from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
-from tandem.models.vllm.machine import find_machine
+from tandem.models.vllm.machine import GIB, Machine, find_machine
 from tandem.models.vllm.placement import SHARE, Place
 from tandem.models.vllm.pool import Care, Pool, log_folder, pool_name
-from tandem.models.vllm.size import suited
+from tandem.models.vllm.size import size_of, suited
 
 # A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
 Kind = Literal["note", "up", "down", "said", "failed"]
@@ -89,7 +89,7 @@ class Node:
             raise UsageError(f"there is no {serve.model}; put the model there, or on storage that all nodes share")
         os.environ.update(order.env)
         if order.cores:  # Ray counts cores and does not say which, so the threads are not bound to any
-            (serve,) = suited([(serve, None, _COPIES)], find_machine())
+            serve = on_cpu(serve, await asyncio.to_thread(find_machine))
             os.environ.update(VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS=str(order.cores))
             place = Place(order.index)
         else:
@@ -103,6 +103,12 @@ class Node:
     def _tell(self, kind: Kind, text: str) -> None:
         self._events.append((kind, text))
         self._new.set()
+
+
+def on_cpu(serve: Serve, machine: Machine) -> Serve:
+    """Return how a node without GPUs serves: in what suits its CPU, with a cache for one context of that."""
+    (serve,) = suited([(serve, None, _COPIES)], machine)
+    return replace(serve, kv_cache_gib=size_of(serve, cpu=True).cache / GIB)
 
 
 class _Said(logging.Handler):

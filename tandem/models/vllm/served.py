@@ -183,9 +183,8 @@ class ServedModel:
 
     async def _on_ray(self, cluster: str) -> PooledModel:
         serve, serving = await asyncio.to_thread(self.serve), self.serving
-        size = size_of(serve, cpu=True, parameters=self.spec.parameters)
         self._pool = pool = RayPool(
-            replace(serve, kv_cache_gib=size.cache / GIB),  # for nodes without a GPU
+            serve,
             serving.replicas,
             cores=serving.cores,
             address=None if cluster == "local" else cluster,

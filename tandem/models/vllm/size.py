@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tandem.models.vllm.command import CPU_CACHE_GIB, Serve, option_names
+from tandem.models.vllm.command import CPU_CACHE_GIB, Serve, option_names, option_value
 from tandem.models.vllm.machine import GIB, Machine
 from tandem.models.vllm.placement import Size
 
@@ -16,8 +16,6 @@ _BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
 _QUANTISED = {"fp8": 1.0, "bitsandbytes": 0.5, "awq": 0.5, "gptq": 0.5}  # bytes per weight, without the scales
 # Options of vLLM that change the need in ways not counted here: then nothing is known.
 _UNKNOWN = {"--kv-cache-dtype", "--cpu-offload-gb", "--load-format", "--hf-overrides", "--kv-cache-memory-bytes"}
-
-
 _PACKED = 1.4  # what a float32 server takes over its weights and its cache: weights laid out anew for the CPU
 
 
@@ -28,7 +26,7 @@ def size_of(serve: Serve, *, cpu: bool, parameters: float | None = None) -> Size
     start; for other attention than plain, and where nothing is known, 1 GiB. On the CPU it is what to set as
     `kv_cache_gib`, at least 2 GiB.
     """
-    config = _config(serve.path)
+    config, serve = _config(serve.path), _as_told(serve)
     known = not _UNKNOWN & set(option_names(serve.extra))
     if cpu and serve.kv_cache_gib is not None:
         cache = int(serve.kv_cache_gib * GIB)
@@ -40,17 +38,34 @@ def size_of(serve: Serve, *, cpu: bool, parameters: float | None = None) -> Size
 def suited(wanted: Sequence[tuple[Serve, float | None, int]], machine: Machine) -> list[Serve]:
     """Return how models are best served on one machine: in float32 where a CPU is slow at bfloat16 and has the memory.
 
-    `wanted` has each model with its parameters and its replicas. Only where nobody chose a type.
+    `wanted` has each model with its parameters and its replicas. Only where nobody chose a type, and where it is known
+    what all of them need.
     """
     serves = [serve for serve, _, _ in wanted]
     if machine.cards or machine.bfloat16:
         return serves
-    wide = [replace(s, dtype="float32") if s.dtype == "auto" and s.quantization is None else s for s in serves]
-    need = sum(
-        copies * size_of(serve, cpu=True, parameters=parameters).need(1)
-        for serve, (_, parameters, copies) in zip(wide, wanted, strict=True)
-    )
-    return serves if machine.ram is not None and _PACKED * need > machine.ram else wide
+    wide = [replace(serve, dtype="float32") if _open(serve) else serve for serve in serves]
+    sizes = [size_of(serve, cpu=True, parameters=p) for serve, (_, p, _) in zip(wide, wanted, strict=True)]
+    need = sum(copies * size.need(1) for size, (_, _, copies) in zip(sizes, wanted, strict=True))
+    fits = all(size.weights for size in sizes) and (machine.ram is None or _PACKED * need <= machine.ram)
+    return wide if fits else serves
+
+
+def _as_told(serve: Serve) -> Serve:
+    """Return `serve` with the number type and the quantisation of its `extra`, which win."""
+    dtype, quantization = (option_value(serve.extra, name) for name in ("--dtype", "--quantization"))
+    quantization = quantization or option_value(serve.extra, "-q")
+    return replace(serve, dtype=dtype or serve.dtype, quantization=quantization or serve.quantization)
+
+
+def _open(serve: Serve) -> bool:
+    """Whether the number type is left to us: nobody chose one, and the weights are not quantised, for which vLLM
+    takes no float32.
+    """
+    path = serve.path
+    quantised = _as_told(serve).quantization is not None or (path is not None and path.is_file())
+    chosen = serve.dtype != "auto" or option_value(serve.extra, "--dtype") is not None
+    return not chosen and not quantised and "quantization_config" not in _config(path)
 
 
 def _config(path: Path | None) -> dict[str, Any]:
