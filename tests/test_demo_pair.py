@@ -12,7 +12,7 @@ from tandem.datasets import load_dataset
 from tandem.errors import TandemError
 from tandem.types import AnswerDelta, Decision, InsightDelta
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(1800)]  # CPUs differ by a factor of ten
 
 
 @pytest.fixture(scope="module")
