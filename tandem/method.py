@@ -23,6 +23,7 @@ from tandem.sufficiency.classifier import (
 from tandem.sufficiency.policy import Policy
 
 GENERAL_LADDER = "none,low,medium,high"
+_MOST_POLICIES = 256  # a server's requests say how a policy is used, and their wishes have no end
 
 
 class Shelf:
@@ -55,6 +56,8 @@ class Shelf:
     def policy(self, key: tuple[object, ...], classifier: Classifier, *, calibrated: bool) -> Policy:
         """Return the policy for one way to be used, made when it is first asked for."""
         if key not in self._policies:
+            if len(self._policies) >= _MOST_POLICIES:
+                self._policies.pop(next(iter(self._policies)))
             self._policies[key] = Policy(classifier, classifier.card.policy, calibrated=calibrated)
         return self._policies[key]
 

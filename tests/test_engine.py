@@ -269,3 +269,10 @@ async def test_variants_used_alike_share_what_an_uncalibrated_policy_saw() -> No
     await engine.prepare()
     policy = engine._method.policy
     assert policy is not None and not policy.calibrated and len(policy._seen["none"]) == 3
+
+
+async def test_policies_of_many_wishes_are_not_kept_for_ever() -> None:
+    engine = Tandem(FakeModel(), FakeModel(), effort=LADDER)
+    for tokens in range(1, 300):
+        await engine.variant(draft_tokens=tokens).prepare()
+    assert len(engine._method._shelf._policies) <= 256

@@ -104,7 +104,8 @@ def serve(
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
     set_up()
     listening = listen(host, port)
-    where = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{listening.getsockname()[1]}"
+    name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    where = f"http://{name}:{listening.getsockname()[1]}"
 
     def started() -> None:
         click.echo(

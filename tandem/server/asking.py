@@ -210,7 +210,7 @@ def _choice(problem: Problem, number: int) -> Problem:
     """Return a problem as one of several choices: another seed is another answer; without one it is drawn freely."""
     if not number or problem.sampling is None or problem.sampling.seed is None:
         return problem
-    seed = problem.sampling.seed + number
+    seed = (problem.sampling.seed + number) % (1 << 63)
     return problem.model_copy(update={"sampling": problem.sampling.model_copy(update={"seed": seed})})
 
 

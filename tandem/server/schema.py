@@ -74,11 +74,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
+class TextPart(_Strict):
+    """A part of a content: the only kind that can be read here."""
+
+    type: Literal["text"]
+    text: str
+
+
 class ChatMessage(_Strict):
     """One message; `content` may be a text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[_Text, BeforeValidator(_text, json_schema_input_type=str | list[dict[str, Any]])]
+    content: Annotated[_Text, BeforeValidator(_text, json_schema_input_type=str | list[TextPart])]
 
 
 class StreamOptions(_Strict):

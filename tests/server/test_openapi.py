@@ -28,7 +28,7 @@ GETS = ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model}", "
 USER = {"role": "user", "content": "x"}
 
 few = settings(
-    max_examples=30,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,
@@ -59,30 +59,26 @@ def test_what_is_looked_at_is_as_described(schema: Any, path: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tame", [False, True])
 @pytest.mark.parametrize("path", POSTS)
-def test_what_fits_the_description_is_no_fault(schema: Any, path: str) -> None:
+def test_what_fits_the_description_is_no_fault(schema: Any, path: str, tame: bool) -> None:
     seen: Counter[int] = Counter()
 
-    @given(
-        case=schema[path]["POST"].as_strategy(generation_mode=GenerationMode.POSITIVE),
-        model=MODELS,
-        tame=st.booleans(),
-    )
+    @given(case=schema[path]["POST"].as_strategy(generation_mode=GenerationMode.POSITIVE), model=MODELS)
     @few
-    def ask(case: Case, model: str, tame: bool) -> None:
+    def ask(case: Case, model: str) -> None:
         body: Any = case.body
         body["model"] = model
-        if tame:  # what the description cannot say: every second one is to be answered
+        if tame:  # without what the description cannot rule out
             for name in ("tandem", "n", "stream_options"):
                 body.pop(name, None)
-            text = {"prompt": "x"} if "prompt" in body else {"messages": [*body["messages"], USER]}
-            body.update(text)
+            body |= {"prompt": "x"} if "prompt" in body else {"messages": [*body["messages"], USER]}
         response = case.call()
         seen[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
 
     ask()
-    assert seen[200] >= 5 and set(seen) <= {200, 400}, seen
+    assert set(seen) <= {200, 400} and (seen[200] > 10 or not tame), seen
 
 
 @pytest.mark.slow
