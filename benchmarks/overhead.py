@@ -70,14 +70,14 @@ def ladder_text(tokens: int) -> str:
 # The stub's side: a process of its own.
 
 
-def serve(pipe: Connection, core: int | None, delays: Delays, tokens: int, drafts: Drafts) -> None:
+def serve(pipe: Connection, core: int | None, delays: Delays, tokens: int, drafts: Drafts, port: int) -> None:
     if core is not None:
         os.sched_setaffinity(0, {core})
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a closed draft's socket takes no more is no news
-    asyncio.run(_serve(pipe, delays, tokens, drafts))
+    asyncio.run(_serve(pipe, delays, tokens, drafts, port))
 
 
-async def _serve(pipe: Connection, delays: Delays, tokens: int, drafts: Drafts) -> None:
+async def _serve(pipe: Connection, delays: Delays, tokens: int, drafts: Drafts, port: int) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from stub import Reply, Stub
 
@@ -93,18 +93,20 @@ async def _serve(pipe: Connection, delays: Delays, tokens: int, drafts: Drafts) 
     def respond(body: dict[str, Any]) -> Reply:
         last = body["messages"][-1]["content"]
         bought = last.count(" note")
+        if body.get("continue_final_message") and not bought:  # the probe: does it continue a text?
+            return Reply(tokens=(", 10",))
         if body["model"] == MENTOR:  # it goes on from its own beginning
             return rest[bought]
         number = int(re.search(r"machine (\d+)", last)[1])  # type: ignore[index]
         return good if bought >= budgets[MIX[number % len(MIX)]] else bad
 
-    async with Stub(respond=respond, models=[{"id": MENTOR}, {"id": INTERN}]) as stub:
+    async with Stub(respond=respond, models=[{"id": MENTOR}, {"id": INTERN}], port=port) as stub:
         pipe.send(stub.url)
         await asyncio.to_thread(pipe.recv)  # ends with a word, or with the parent
 
 
 @contextmanager
-def server(delays: Delays, tokens: int, drafts: Drafts) -> Iterator[str]:
+def server(delays: Delays, tokens: int, drafts: Drafts, port: int = 0) -> Iterator[str]:
     """Run the stub; the context is its base URL."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     core = cores[-1] if len(cores) > 1 else None
@@ -112,7 +114,7 @@ def server(delays: Delays, tokens: int, drafts: Drafts) -> Iterator[str]:
         os.sched_setaffinity(0, cores[:-1])
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(theirs, core, delays, tokens, drafts), daemon=True)
+    process = spawn.Process(target=serve, args=(theirs, core, delays, tokens, drafts, port), daemon=True)
     process.start()
     theirs.close()
     try:
