@@ -39,3 +39,4 @@ class Settings(BaseModel):
     intern_max_tokens: int = Field(default=4096, ge=1)
     classifier: str | None = None
     top_logprobs: int = Field(default=20, ge=1, le=20)
+    intern_logprobs: bool = False  # with every answer of the intern, also where the strategy reads none

@@ -23,7 +23,7 @@ from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
 from tandem.strategies import Context
-from tandem.strategies.base import Planned, need_logprobs
+from tandem.strategies.base import Checks, Planned, need_logprobs
 from tandem.sufficiency.classifier import Card
 from tandem.sync_face import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind
@@ -136,6 +136,8 @@ class Tandem(SyncFace):
         await method.match()
         if method.strategy.judges:
             need_logprobs(self.intern, self.strategy_name)  # here, so that a run fails once and not per problem
+        if isinstance(method.strategy, Checks):
+            method.strategy.check(self.mentor, self.intern)
         self._prepared = True
 
     def recall(self, decisions: Iterable[Mapping[str, Any]]) -> None:
@@ -182,7 +184,12 @@ class Tandem(SyncFace):
             "ladder": format_ladder(self.ladder),
             "draft_tokens": self.draft_tokens,
             "classifier": self.classifier_match,
+            "predictor": self._method.learned,
         }
+
+    def saw(self, problem_id: str) -> bool:
+        """Whether the classifier or predictor that decides was fitted on this problem."""
+        return self._method.saw(problem_id)
 
     @property
     def classifier_match(self) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from tandem.errors import UsageError, nearest
@@ -33,12 +35,12 @@ class Effort(BaseModel):
 Ladder = tuple[Effort, ...]
 
 
-def parse_ladder(text: str, budgets: dict[str, int] | None = None) -> Ladder:
+def parse_ladder(text: str, budgets: Mapping[str, int] | None = None) -> Ladder:
     """Read ``none,low=40,medium,high,answer``; `budgets` are the defaults of this pair.
 
     Raises UsageError for an unknown level, a bad number, levels out of order or a level named twice.
     """
-    known = DEFAULT_BUDGETS | (budgets or {})
+    known = DEFAULT_BUDGETS | dict(budgets or {})
     ladder: list[Effort] = []
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from tandem.spec import ModelSpec
 
 Role = Literal["mentor", "intern"]
-Purpose = Literal["insight", "probe", "answer"]
+Purpose = Literal["insight", "probe", "answer", "score"]
 UsageSource = Literal["reported", "counted", "bound"]
 
 

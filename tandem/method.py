@@ -12,6 +12,7 @@ from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder, parse_ladder
 from tandem.models.base import Model
 from tandem.strategies import make_strategy
+from tandem.strategies.base import Learned
 from tandem.sufficiency.classifier import (
     Card,
     Classifier,
@@ -82,6 +83,7 @@ class Method:
             budgets = {level.name: level.tokens for level in parse_ladder(card.collected_ladder) if level.tokens}
         self.budgets = budgets  # mentor tokens of this pair's levels, where they are not the usual ones
         self.strategy = make_strategy(name, budgets)
+        self.learned = self.strategy.bind(*pair) if isinstance(self.strategy, Learned) else None
         if self.strategy.judges:
             if folder is None:
                 raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
@@ -92,6 +94,12 @@ class Method:
     def variant(self, name: str, settings: Settings) -> Method:
         """Return another method for the same pair, which shares what this one has read and seen."""
         return Method(name, settings, self._mentor, self._intern, self._shelf)
+
+    def saw(self, problem_id: str) -> bool:
+        """Whether the classifier or predictor that decides was fitted on this problem."""
+        if isinstance(self.strategy, Learned):
+            return self.strategy.saw(problem_id)
+        return self.card is not None and self.card.saw(problem_id)
 
     async def load(self) -> None:
         """Read the classifier, where there is one; raises TandemError for a damaged one."""

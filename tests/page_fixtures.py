@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Playwright's sync face leaves an event loop running in this thread: it ends with its module, or no async test
+    could follow."""
     with chromium() as running:
         yield running
 

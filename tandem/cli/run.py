@@ -128,11 +128,10 @@ def _check_unseen(engine: Tandem, problems: list[Problem]) -> None:
     """Raise UsageError for problems that the classifier was fitted on: on those it is better than it is."""
     from tandem.errors import UsageError
 
-    card = engine.card
-    seen = [problem.id for problem in problems if card and card.saw(problem.id)]
-    if card and seen:
+    if seen := [problem.id for problem in problems if engine.saw(problem.id)]:
+        what = f"classifier '{engine.card.id}'" if engine.card else f"the predictor of '{engine.strategy_name}'"
         raise UsageError(
-            f"classifier '{card.id}' was fitted on {len(seen)} of these {len(problems)} problems (such as {seen[0]}): "
+            f"{what} was fitted on {len(seen)} of these {len(problems)} problems (such as {seen[0]}): "
             "what it does there tells little; take another split, or --allow-seen"
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tandem.errors import UsageError
-from tandem.ladder import parse_ladder
 from tandem.registry import Registry
-from tandem.strategies.base import Context, Strategy
+from tandem.strategies.base import Context, Parsed, Strategy
 
 STRATEGIES = Registry(
     "strategy",
@@ -21,30 +22,18 @@ STRATEGIES = Registry(
 )
 
 
-def make_strategy(name: str, budgets: dict[str, int] | None = None) -> Strategy:
-    """Return the strategy behind ``tandem``, ``mentor-only``, ``intern-only``, ``fixed:medium``, ``published:FOLDER``,
-    ``budget-forcing:300``.
+def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strategy:
+    """Return the strategy behind ``tandem``, ``fixed:medium``, ``budget-forcing:300``: a name, an argument if it takes
+    one.
 
-    Raises UsageError for an unknown name (with the nearest) or a missing or needless level.
+    Raises UsageError for an unknown name (with the nearest), or an argument that is missing, wrong or needless.
     """
-    base, colon, level = name.partition(":")
+    base, colon, argument = name.partition(":")
     factory = STRATEGIES.get(base)
-    if base == "fixed":
-        ladder = parse_ladder(level, budgets) if level else ()
-        if len(ladder) != 1:
-            raise UsageError("strategy 'fixed' takes one level, as in fixed:medium or fixed:medium=200")
-        return factory(ladder[0])  # type: ignore[no-any-return]
-    if base == "published":
-        return factory(level)  # type: ignore[no-any-return]
-    if base == "budget-forcing" and colon:
-        if not level.isdecimal():
-            raise UsageError(f"budget-forcing takes a number of tokens, as in budget-forcing:300, not '{level}'")
-        return factory(int(level))  # type: ignore[no-any-return]
+    if isinstance(factory, Parsed):
+        return factory.of(argument if colon else None, budgets or {})
     if colon:
-        raise UsageError(
-            f"strategy '{base}' takes no ':{level}'; only fixed:<level>, published:<folder> and "
-            "budget-forcing:<tokens> do"
-        )
+        raise UsageError(f"strategy '{base}' takes no ':{argument}'")
     return factory()  # type: ignore[no-any-return]
 
 

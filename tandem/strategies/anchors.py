@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Self
 
 from tandem.config import Settings
+from tandem.errors import UsageError
 from tandem.insight import trim
-from tandem.ladder import Effort, Ladder
+from tandem.ladder import Effort, Ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.strategies.base import Context, Planned, answer_alone, answer_under
 from tandem.strategies.source import Source
@@ -51,6 +53,14 @@ class Fixed:
 
     def __init__(self, level: Effort) -> None:
         self.level = level
+
+    @classmethod
+    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
+        """Return the strategy for one level. Raises UsageError for none, several or an unknown one."""
+        ladder = parse_ladder(argument, budgets) if argument else ()
+        if len(ladder) != 1:
+            raise UsageError("strategy 'fixed' takes one level, as in fixed:medium or fixed:medium=200")
+        return cls(ladder[0])
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
         """Return the insight and the answer under it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, TandemError, UsageError
@@ -57,13 +57,19 @@ class Context:
         prefix: str | None = None,
         logprobs: bool = False,
         read_tokens: int = 0,
+        sampling: Sampling | None = None,
     ) -> Call:
-        """Open one metered call; a use as a context manager closes it whatever happens."""
+        """Open one metered call; a use as a context manager closes it whatever happens.
+
+        `sampling` is the problem's where a strategy has no reason to draw otherwise.
+        """
+        # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
+        logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         request = Request(
             messages=messages,
             purpose=purpose,
             max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role)),
-            sampling=self.sampling(problem, purpose),
+            sampling=sampling or self.sampling(problem, purpose),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=problem.id,
@@ -148,7 +154,9 @@ class Planned:
 class Strategy(Protocol):
     """A method with the common interface: problem in, events out, the last one the solution.
 
-    `roles` are the models that it calls; the others are not even loaded. `judges`: it needs a classifier.
+    `roles` are the models that it calls; the others are not even loaded. `judges`: it needs a classifier. What one may
+    add: an argument, as in ``fixed:medium`` (`Parsed`), something that it has learned (`Learned`), a look at the pair
+    before any problem (`Checks`).
     """
 
     roles: tuple[Role, ...]
@@ -161,6 +169,52 @@ class Strategy(Protocol):
     def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Closing the iterator aborts both models' requests."""
         ...
+
+
+@runtime_checkable
+class Parsed(Protocol):
+    """A class of strategies that take an argument behind a colon."""
+
+    @classmethod
+    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Strategy:
+        """Return the strategy for the text behind the colon (None: no colon), or raise UsageError.
+
+        `budgets` are mentor tokens of the pair's levels, where they are not the usual ones.
+        """
+        ...
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """A strategy with a predictor that was trained for a pair."""
+
+    def bind(self, mentor: str, intern: str) -> str:
+        """Find the predictor for a pair, by the models' names, and return its id with its digest.
+
+        Raises UsageError where there is none.
+        """
+        ...
+
+    def saw(self, problem_id: str) -> bool:
+        """Whether the predictor was fitted on this problem."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A strategy that not every pair can be used with."""
+
+    def check(self, mentor: Model, intern: Model) -> None:
+        """Raise CapabilityError, with the reason, for a pair (both probed) that cannot be used."""
+        ...
+
+
+async def written(call: Call) -> Call:
+    """Read a call to its end and return it; raises TandemError for a stream without an end."""
+    async with call:
+        async for _ in call:
+            pass
+    return require_end(call)
 
 
 async def answer_alone(role: Role, problem: Problem, ctx: Context, level: str) -> AsyncGenerator[Event, None]:

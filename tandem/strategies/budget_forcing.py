@@ -8,8 +8,9 @@ its own text is asked in a further turn, and pays for reading itself again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from tandem.config import Settings
 from tandem.errors import UsageError
@@ -57,6 +58,15 @@ class BudgetForcing:
         if budget < 1:
             raise UsageError(f"budget-forcing takes a positive number of tokens, not {budget}")
         self.budget = budget
+
+    @classmethod
+    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
+        """Return the strategy for a number of tokens, 500 where none is given."""
+        if argument is None:
+            return cls()
+        if not argument.isdecimal():
+            raise UsageError(f"budget-forcing takes a number of tokens, as in budget-forcing:300, not '{argument}'")
+        return cls(int(argument))
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
         """Return the reasoning and the forced answer."""

@@ -7,8 +7,9 @@ the first level that reaches its threshold answers, where none does the likelies
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
@@ -37,6 +38,11 @@ class Published:
             raise UsageError("strategy 'published' takes its classifier's folder, as in published:classifiers/mine")
         self.classifier = Classifier.load(Path(folder))
         self.ladder = parse_ladder(self.classifier.ladder)
+
+    @classmethod
+    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
+        """Return the strategy with the classifier in a folder."""
+        return cls(argument or "")
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
         """Return the climb to the top; a pass over the prompt is a probe of one token at each level."""

@@ -138,6 +138,9 @@ async def test_a_thrifty_mentor_writes_nothing_between_levels_and_stops_with_its
                 assert await replica.written() - before == 20
                 break
         before = await replica.written()
-        assert isinstance(await anext(events), InsightDelta)
+        # Not its first text: that may be held back, as long as it may become a header, until the mentor has ended.
+        reading = asyncio.ensure_future(anext(events))
         await replica.until_running(1)
-    await replica.until_still(before)  # whoever asked has left
+        reading.cancel()  # whoever asked has left
+        await asyncio.wait({reading})
+    await replica.until_still(before)
