@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tandem.errors import UsageError
+from tandem.errors import TandemError, UsageError
 from tandem.registry import Registry
 from tandem.strategies.base import Context, Parsed, Strategy
 
@@ -18,23 +18,46 @@ STRATEGIES = Registry(
         "intern-only": "tandem.strategies.anchors:InternOnly",
         "fixed": "tandem.strategies.anchors:Fixed",
         "budget-forcing": "tandem.strategies.budget_forcing:BudgetForcing",
+        "random-mix": "tandem.strategies.random_mix:RandomMix",
+        "cascade": "tandem.strategies.cascade:Cascade",
+        "route": "tandem.strategies.route:Route",
+        "shepherding": "tandem.strategies.shepherding:Shepherding",
+        "best-route": "tandem.strategies.best_route:BestRoute",
+        "delegate": "tandem.strategies.delegate:Delegate",
+        "blueprint": "tandem.strategies.blueprint:Blueprint",
+        "spec-reason": "tandem.strategies.spec_reason:SpecReason",
     },
 )
+_PARTS = ("roles", "judges", "calls", "run")
 
 
 def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strategy:
     """Return the strategy behind ``tandem``, ``fixed:medium``, ``budget-forcing:300``: a name, an argument if it takes
     one.
 
-    Raises UsageError for an unknown name (with the nearest), or an argument that is missing, wrong or needless.
+    Raises UsageError for an unknown name (with the nearest), or an argument that is missing, wrong or needless;
+    TandemError for a package's strategy that is broken.
     """
     base, colon, argument = name.partition(":")
-    factory = STRATEGIES.get(base)
-    if isinstance(factory, Parsed):
-        return factory.of(argument if colon else None, budgets or {})
-    if colon:
-        raise UsageError(f"strategy '{base}' takes no ':{argument}'")
-    return factory()  # type: ignore[no-any-return]
+    package = STRATEGIES.package(base)
+    try:
+        factory = STRATEGIES.get(base)
+        if isinstance(factory, Parsed):
+            strategy = factory.of(argument if colon else None, budgets or {})
+        elif colon:
+            raise UsageError(f"strategy '{base}' takes no ':{argument}'")
+        else:
+            strategy = factory()
+    except TandemError:
+        raise
+    except Exception as error:
+        if package is None:
+            raise
+        raise TandemError(f"strategy '{base}' of {package} is broken: {type(error).__name__}: {error}") from error
+    if lacking := [part for part in _PARTS if not hasattr(strategy, part)]:
+        where = f" of {package}" if package else ""
+        raise TandemError(f"strategy '{base}'{where} is none: it has no {' and no '.join(lacking)}")
+    return strategy
 
 
 __all__ = ["STRATEGIES", "Context", "Strategy", "make_strategy"]
