@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
-from tandem.strategies import Context
+from tandem.strategies import STRATEGIES, Context
 from tandem.strategies.base import Checks, Planned, need_logprobs
 from tandem.sufficiency.classifier import Card
 from tandem.sync_face import Question, SyncFace
@@ -200,6 +200,12 @@ class Tandem(SyncFace):
         return {"id": self.card.id, "match": match}
 
     @property
+    def offline(self) -> dict[str, Any] | None:
+        """What the strategy cost before any problem, where it says so."""
+        told: Callable[[], dict[str, Any] | None] | None = getattr(self._method.strategy, "offline", None)
+        return told() if told else None
+
+    @property
     def roles(self) -> tuple[Role, ...]:
         """The models that the strategy calls; the others are not even loaded."""
         return self._method.strategy.roles
@@ -234,12 +240,24 @@ class Tandem(SyncFace):
             ledger=Ledger() if ledger is None else ledger,
         )
         try:
+            event: Event | None = None
             async with aclosing(self._method.strategy.run(problem, ctx)) as events:
                 async for event in events:
                     yield event
+            if not isinstance(event, Solution):
+                raise TandemError(f"strategy '{self.strategy_name}' ended without a solution")
         except TandemError as error:
             error.ledger = ctx.ledger
             raise
+        except Exception as error:
+            package = STRATEGIES.package(self.strategy_name.partition(":")[0])
+            if package is None:
+                raise
+            name = f"strategy '{self.strategy_name}' of {package}"
+            said = " ".join(str(error).split())
+            failure = TandemError(f"{name} failed: {type(error).__name__}: {said}")
+            failure.ledger = ctx.ledger
+            raise failure from error
 
     async def asolve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
         """Solve one problem. Raises TandemError (or a subclass) on failure."""

@@ -21,15 +21,22 @@ class Registry:
         self.group = f"tandem.{group}"
         self._table = dict(table)
         self._plugins: dict[str, str] | None = None
+        self._packages: dict[str, str] = {}
 
     def _all(self) -> dict[str, str]:
         if self._plugins is None:
-            self._plugins = {e.name: e.value for e in entry_points(group=self.group)}
+            found = entry_points(group=self.group)
+            self._plugins = {e.name: e.value for e in found}
+            self._packages = {e.name: e.dist.name if e.dist else e.value for e in found}
         return self._plugins | self._table  # a plugin cannot replace what is built in
 
     def names(self) -> list[str]:
         """Return every known name, sorted."""
         return sorted(self._all())
+
+    def package(self, name: str) -> str | None:
+        """Return the package whose entry point a known `name` is; None for one that is built in."""
+        return self._packages[name] if name in self._all() and name not in self._table else None
 
     def __contains__(self, name: str) -> bool:
         return name in self._all()

@@ -15,7 +15,10 @@ from tandem.errors import TandemError, UsageError
 _COMMANDS = {
     "run": ("tandem.cli.run:run", "Solve a data set with a mentor and an intern, graded and resumable."),
     "solve": ("tandem.cli.solve:solve", "Solve one problem and watch it happen."),
+    "compare": ("tandem.cli.compare:compare", "Compare strategies on the same problems, in one table and one page."),
+    "demo": ("tandem.cli.demo:demo", "Watch one problem being solved: both models, decisions and cost."),
     "runs": ("tandem.cli.runs:runs", "List, show and compare runs."),
+    "strategies": ("tandem.cli.strategies:strategies", "List the strategies, with those of installed packages."),
     "grade": ("tandem.cli.grade:grade", "Grade a finished run again, without a model."),
     "report": ("tandem.cli.report:report", "Print a run's figures and write them as Markdown and CSV."),
     "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
@@ -27,6 +30,7 @@ _COMMANDS = {
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
     "calibrate": ("tandem.cli.calibrate:calibrate", "Choose the operating point of a pair for an aim."),
     "classifiers": ("tandem.cli.classifiers:classifiers", "List and show classifiers."),
+    "blueprint": ("tandem.cli.blueprint:blueprint", "Make and show blueprints: guidance for a kind of problem."),
     "signals": ("tandem.cli.signals:signals", "Judge every signal of a collected table."),
     "doctor": ("tandem.cli.doctor:doctor", "Say what this machine can run and what to install."),
 }

@@ -25,7 +25,7 @@ class RunProgress:
         self.console = Console()
         self._err = Console(stderr=True)
         self._total = total
-        self._figures = _Figures()
+        self._figures = Figures()
         for record in before:
             if record["error"] is None:
                 self._figures.add(record)
@@ -95,7 +95,7 @@ class RunProgress:
         return f", {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
-class _Figures:
+class Figures:
     """What the line says, kept up record by record."""
 
     def __init__(self) -> None:
@@ -106,6 +106,7 @@ class _Figures:
         self._usd: float | None = None
 
     def add(self, record: Mapping[str, Any]) -> None:
+        """Take in one more record."""
         self.n += 1
         self._errors += record["error"] is not None
         if record["correct"] is not None:

@@ -102,7 +102,7 @@ def run(
         "cache": _cache(cache),
     }
     manifest = describe_run(engine, data, problems, endpoints)
-    folder = resume or out or _default_folder(str(data["name"]), engine.strategy_name)
+    folder = resume or out or default_folder(str(data["name"]), engine.strategy_name)
     store = _open(folder, manifest, resume is not None)
     for warning in store.warnings:
         click.echo(f"tandem: {warning}", err=True)
@@ -178,7 +178,8 @@ def _cache(folder: Path | None) -> Recorder | None:
     return ResponseCache(cache_dir() / "responses" if folder == Path() else folder)
 
 
-def _default_folder(dataset: str, strategy: str) -> Path:
+def default_folder(dataset: str, strategy: str) -> Path:
+    """Return a folder under runs/ that does not exist yet, named by the day."""
     from datetime import UTC, datetime
 
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{Path(dataset).stem}-{strategy}")

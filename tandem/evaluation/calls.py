@@ -80,10 +80,17 @@ class Journal:
                 return found
         return self._cache.find(model, request, occurrence) if self._cache else None
 
-    async def open(self, model: Model, request: Request, role: Role) -> str:
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Wait as the cache wants it."""
+        if self._cache:
+            await self._cache.turn(model, request, occurrence)
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str:
         """Note that a call begins, and return its number. Raises LimitReached if the money may not reach."""
         worst = Entry.of(model.spec, role, request.purpose, request.worst, seconds=0.0)
         await self.budget.reserve(worst.usd_bound or 0.0)
+        if self._cache:
+            await self._cache.open(model, request, role, occurrence)
         self._last += 1
         number = str(self._last)
         self._reserved[number] = worst.usd_bound or 0.0
@@ -104,9 +111,9 @@ class Journal:
         row: dict[str, Any] = {"entry": _dump(entry), "spent": self.budget.spent}
         if given is not None:
             row |= {"digest": digest(model.spec.name, request), "occurrence": occurrence} | given.row()
-        self._write(number, "end", request.affinity, row)
-        if self._cache:
+        if self._cache:  # first: whoever waits for this call is let go even where the disk takes no more
             self._cache.close(number, model, request, occurrence, entry, given)
+        self._write(number, "end", request.affinity, row)
 
     def forget(self, problem: str) -> None:
         """A problem has its record: its calls are needed no more."""

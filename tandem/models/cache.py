@@ -41,7 +41,10 @@ class ResponseCache:
         except (OSError, ValueError, KeyError, zlib.error):
             return None
 
-    async def open(self, model: Model, request: Request, role: Role) -> None:
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Do nothing: several runs use the folder, and none knows what another is asking."""
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> None:
         """Do nothing: only ends are kept."""
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:

@@ -25,7 +25,11 @@ class Recorder(Protocol):
         """Return what this request gave before; `occurrence` counts equal requests of one problem from 0."""
         ...
 
-    async def open(self, model: Model, request: Request, role: Role) -> str | None:
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Wait while somebody else is asking what `find` may give afterwards; before `find`."""
+        ...
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str | None:
         """Note that a call begins, and return its number. Raises LimitReached if it may cost too much."""
         ...
 
@@ -129,7 +133,10 @@ class Call:
 
     async def _deltas(self) -> AsyncGenerator[Delta, None]:
         """Give the call again as far as it was written down; then ask the model."""
-        given = self._recorder.find(self.model, self.request, self._occurrence) if self._recorder else None
+        given = None
+        if self._recorder:
+            await self._recorder.turn(self.model, self.request, self._occurrence)
+            given = self._recorder.find(self.model, self.request, self._occurrence)
         self._recorded = given
         if given is not None:
             for delta in given.deltas():
@@ -139,7 +146,7 @@ class Call:
             self._book(None)  # what was bought before stays charged; now it is bought once more, to its end
             self._recorded = None
         if self._recorder:
-            self._number = await self._recorder.open(self.model, self.request, self.role)
+            self._number = await self._recorder.open(self.model, self.request, self.role, self._occurrence)
         self._sent, self._started = True, time.monotonic()
         async with aclosing(skip(self.model.stream(self.request), given.text if given else "")) as deltas:
             async for delta in deltas:
@@ -152,8 +159,13 @@ class Call:
             return
         if given is None and not self._sent:
             return  # nothing was asked
-        usage = given.usage if given is not None else self._final_usage(error)
-        entry = self._entry(usage, time.monotonic() - self._started, self.purpose, error)
+        # What its reader leaves before the end is charged as far as it was read, as it would be by a model.
+        whole = given is not None and (self.finished or given.finish_reason is None)
+        usage = given.usage if given is not None and whole else self._final_usage(error)
+        seconds = time.monotonic() - self._started
+        if given is not None and given.seconds is not None:
+            seconds = given.seconds * (self.tokens / given.tokens if given.tokens else 1.0)
+        entry = self._entry(usage, seconds, self.purpose, error)
         if given is not None:
             self._ledger.entries.append(entry.model_copy(update={"paid": False}))
             return
@@ -182,7 +194,8 @@ class Call:
         return entry.model_copy(update={"call": self._number}) if self._number else entry
 
     def _so_far(self, usage: Usage, entry: Entry) -> Recorded:
-        return Recorded(self.text, tuple(self._pieces), tuple(self.stats), self.finish_reason, usage, entry)
+        pieces, stats = tuple(self._pieces), tuple(self.stats)
+        return Recorded(self.text, pieces, stats, self.finish_reason, usage, entry, entry.seconds)
 
     def _final_usage(self, error: Exception | None) -> Usage:
         reported, request = self._usage, self.request

@@ -32,7 +32,8 @@ class Piece:
 class Recorded:
     """The text of one call in the pieces in which it came. Without a `finish_reason` it was cut at the reader's wish.
 
-    `entry` is what it was charged as; None in the response cache, where each use is charged anew.
+    `entry` is what it was charged as; None in the response cache, where each use is charged anew. `seconds` is how long
+    it took, where that is to be charged too.
     """
 
     text: str
@@ -41,6 +42,12 @@ class Recorded:
     finish_reason: FinishReason | None
     usage: Usage
     entry: Entry | None = None
+    seconds: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all pieces."""
+        return sum(piece.tokens for piece in self.pieces)
 
     def deltas(self) -> Iterator[Delta]:
         """Yield the deltas as they came; the last one, where the call had ended, carries finish reason and usage."""
@@ -61,6 +68,7 @@ class Recorded:
             "stats": _packed(np.rint(np.array(self.stats, dtype=float) * _SCALE).astype("<i4")) if self.stats else "",
             "finish": self.finish_reason,
             "usage": self.usage.model_dump(mode="json"),
+            "seconds": self.seconds,
         }
 
 
@@ -75,6 +83,7 @@ def restored(row: dict[str, Any], entry: Entry | None = None) -> Recorded:
         finish_reason=row["finish"],
         usage=Usage.model_validate(row["usage"]),
         entry=entry,
+        seconds=row.get("seconds"),
     )
 
 

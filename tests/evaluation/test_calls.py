@@ -137,7 +137,7 @@ async def test_a_call_in_flight_at_a_kill_is_entered_as_possibly_lost(tmp_path: 
     model, journal = priced(), Journal(tmp_path)
     await read(model, journal, request())
     spent = journal.budget.spent
-    await journal.open(model, request("What is 3?"), "mentor")  # and the process is killed here
+    await journal.open(model, request("What is 3?"), "mentor", 0)  # and the process is killed here
     again = Journal(tmp_path)
     lost = again.lost[0]
     assert lost.error == LOST and lost.usd == 0 and lost.usd_bound == pytest.approx((10 + 64) / 1e6 + 50 * 10 / 1e6)

@@ -33,7 +33,10 @@ class Meter:
         """Return nothing: what can be given again is in rows and texts."""
         return None
 
-    async def open(self, model: Model, request: Request, role: Role) -> str:
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Do nothing: no two rows ask the same."""
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str:
         """Note that a call begins, and return its number. Raises LimitReached if the money may not reach."""
         worst = Entry.of(model.spec, role, request.purpose, request.worst, seconds=0.0)
         await self.budget.reserve(worst.usd_bound or 0.0)

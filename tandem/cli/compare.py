@@ -1,0 +1,175 @@
+"""`tandem compare`: several strategies on the same problems, whose equal calls are made once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.config_option import config_option
+from tandem.cli.data_options import dataset_options
+from tandem.cli.options import Number, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.serving_options import serving_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.engine import Tandem
+
+
+def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the pair and the data set be left out: finished runs need neither. `--strategy` has no place here."""
+    kept = []
+    for parameter in command.__click_params__:  # type: ignore[attr-defined]
+        if parameter.name in ("mentor", "intern", "dataset"):
+            parameter.required = False
+        if parameter.name != "strategy":
+            kept.append(parameter)
+    command.__click_params__ = kept  # type: ignore[attr-defined]
+    return command
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
+@click.option(
+    "--strategies",
+    default="all",
+    show_default=True,
+    metavar="S,S",
+    help="As --strategy of `tandem run` takes them; `tandem strategies` lists them. Both anchors come in any case.",
+)
+@_optional
+@engine_options
+@serving_options("auto")
+@dataset_options()
+@code_options
+@click.option("--allow-seen", is_flag=True, help="Also take problems that a classifier or predictor was fitted on.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Problems at once.")
+@click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Strategies at once.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with one that was stopped.")
+@click.option("--max-usd", type=Number(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
+def compare(
+    runs: tuple[Path, ...],
+    strategies: str,
+    allow_seen: bool,
+    concurrency: int,
+    parallel: int,
+    out: Path | None,
+    resume: Path | None,
+    max_usd: float | None,
+    max_minutes: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare strategies on the same problems: one table, and one page (report.html) in the folder.
+
+    Each is run as `tandem run` runs it, in a folder of its own. Calls that are equal are made once, and charged to each
+    strategy in full. A strategy that the pair cannot run is listed with the reason. Going on with a comparison, more
+    strategies may be named. Finished RUNs are compared without a model.
+
+    \b
+    Examples:
+      tandem compare --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --dataset gsm8k --limit 60
+      tandem compare --strategies tandem,cascade,random-mix:0.3 --mentor gpt-4o --intern deepseek-7b --dataset math500
+      tandem compare --resume runs/2026-11-25-gsm8k-compare ...      # the same command, with more strategies
+      tandem compare runs/monday runs/tuesday runs/wednesday --out compared
+    """
+    from tandem.errors import UsageError
+
+    if out and resume:
+        raise UsageError("--out starts a comparison and --resume goes on with one; give one of them")
+    if runs:
+        if any(options[name] for name in ("mentor", "intern", "dataset")) or resume:
+            raise UsageError("finished runs are compared as they are: leave out the models, the data set and --resume")
+        _finished(runs, out, as_json)
+        return
+    for name in ("mentor", "intern", "dataset"):
+        if not options[name]:
+            raise UsageError(f"--{name} is missing (or name finished runs to compare)")
+    _carry_out(strategies, allow_seen, concurrency, parallel, out, resume, max_usd, max_minutes, as_json, options)
+
+
+def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    from tandem.errors import UsageError
+    from tandem.evaluation.comparison.report import COMPARE, finished_parts, report
+
+    if len(runs) < 2:
+        raise UsageError("name at least two finished runs")
+    if out is None:
+        raise UsageError("say where the comparison goes: --out DIR")
+    parts = finished_parts(runs)
+    if (out / COMPARE).exists():
+        raise UsageError(f"{out} holds a comparison already; take another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _show(report(out, parts), out, as_json)
+
+
+def _carry_out(
+    strategies: str,
+    allow_seen: bool,
+    concurrency: int,
+    parallel: int,
+    out: Path | None,
+    resume: Path | None,
+    max_usd: float | None,
+    max_minutes: float | None,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from tandem.cli.comparing import carry_out
+    from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.run import check_prices
+    from tandem.errors import UsageError
+    from tandem.evaluation.comparison.carry_out import Job, check_unseen
+    from tandem.evaluation.comparison.plan import strategies_of
+    from tandem.evaluation.comparison.report import COMPARE
+    from tandem.evaluation.runner import Limits
+
+    endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
+    data = describe_data(options)
+    problems = load_problems(options)
+    sandbox = open_code_sandbox(options, problems, judged=True)
+    engine = _engine(options)
+    names = strategies_of(strategies, engine.ladder)
+    if not allow_seen:
+        check_unseen(engine, names, problems)
+    check_prices(engine, max_usd)
+    folder = resume or out or _default_folder(str(data["name"]))
+    if resume and not folder.is_dir():
+        raise UsageError(f"{folder} holds no comparison to go on with")
+    if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
+        raise UsageError(
+            f"{folder} holds a comparison already; go on with it (--resume {folder}) or take another --out"
+        )
+    limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
+    job = Job(folder, data, problems, endpoints, concurrency, parallel, limits, sandbox)
+    _show(carry_out(engine, names, job), folder, as_json)
+
+
+def _engine(options: dict[str, Any]) -> Tandem:
+    """Return an engine over both models, whatever each strategy calls."""
+    return make_engine(options | {"strategy": "fixed:low"})
+
+
+def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
+    from rich.console import Console
+
+    from tandem.evaluation.comparison.table import comparison_table
+
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        Console().print(comparison_table(found))
+    click.echo(f"written to {folder}", err=True)
+
+
+def _default_folder(dataset: str) -> Path:
+    from tandem.cli.run import default_folder
+
+    return default_folder(dataset, "compare")

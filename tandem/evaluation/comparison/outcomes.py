@@ -1,0 +1,121 @@
+"""One run's records as arrays: how every problem ended, and what it cost in each unit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tandem.ledger import Ledger
+
+UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
+
+
+@dataclass
+class Outcomes:
+    """Problems (n,) in the order of `ids`: 1.0 for right, and the cost in each unit (None: unknown for a problem)."""
+
+    ids: list[str]
+    correct: np.ndarray
+    cost: dict[str, np.ndarray | None]
+    levels: dict[str, int] = field(default_factory=dict)
+    truncated: dict[str, int] = field(default_factory=lambda: {"mentor": 0, "intern": 0})
+    errors: int = 0
+    notes: list[str] = field(default_factory=list)
+    charged_tokens: int = 0
+    written_tokens: int = 0
+    synthetic: bool = False
+    references: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)  # reference and grader
+    said: dict[str, list[tuple[str, float, bool]]] = field(default_factory=dict)  # level, sufficiency, did it answer so
+
+    def costs(self, unit: str) -> np.ndarray:
+        """Return the cost (n,) in a unit that is known."""
+        found = self.cost[unit]
+        assert found is not None
+        return found
+
+    def mean(self, unit: str) -> float | None:
+        """Return the mean cost of a problem; None where it is unknown."""
+        found = self.cost[unit]
+        return None if found is None or not len(found) else round(float(found.mean()), 6)
+
+    def of(self, ids: Sequence[str]) -> Outcomes:
+        """Return what happened to these problems, in this order."""
+        place = {one: k for k, one in enumerate(self.ids)}
+        order = np.asarray([place[one] for one in ids], dtype=int)
+        cost = {unit: None if values is None else values[order] for unit, values in self.cost.items()}
+        return Outcomes(list(ids), self.correct[order], cost)
+
+    def predictions(self, runs: Mapping[str, Outcomes]) -> Iterator[tuple[float, float]]:
+        """Yield what was predicted of the intern, and what came true, where some run shows it."""
+        by_level = {"none": runs.get("intern-only")}
+        for name, run in runs.items():
+            base, _, level = name.partition(":")
+            if base == "fixed":
+                by_level[level.partition("=")[0]] = run
+        right = {level: run.truth() for level, run in by_level.items() if run is not None}
+        own = self.truth()
+        for problem, predictions in self.said.items():
+            for level, p, answered in predictions:
+                truth = own.get(problem) if answered else right.get(level, {}).get(problem)
+                if truth is not None:
+                    yield p, truth
+
+    def truth(self) -> dict[str, float]:
+        """Return 1.0 or 0.0 for each problem."""
+        return dict(zip(self.ids, self.correct.tolist(), strict=True))
+
+
+def outcomes_of(records: Iterable[Mapping[str, Any]]) -> Outcomes:
+    """Read the judged records of a run. An error counts as wrong."""
+    ids: list[str] = []
+    correct: list[float] = []
+    costs: dict[str, list[float | None]] = {unit: [] for unit in (*UNITS, "intern_tokens")}
+    found = Outcomes(ids, np.empty(0), {})
+    levels: Counter[str] = Counter()
+    tools: list[float] = []
+    uncalibrated = 0
+    for record in records:
+        if record["correct"] is None and record["error"] is None:
+            continue
+        ids.append(record["problem"])
+        correct.append(float(bool(record["correct"])))
+        ledger = Ledger.model_validate(record["ledger"])
+        for unit, values in costs.items():
+            values.append(record["seconds"] if unit == "seconds" else getattr(ledger, unit))
+        if any(not entry.paid for entry in ledger):  # out of the shared calls: as long as they took
+            costs["seconds"][-1] = sum(entry.seconds for entry in ledger)
+        found.charged_tokens += sum(entry.usage.completion for entry in ledger)
+        found.written_tokens += sum(entry.usage.completion for entry in ledger if entry.paid)
+        found.errors += record["error"] is not None
+        found.synthetic |= record["synthetic"]
+        found.references[record["problem"]] = (record["reference"], record.get("grader"))
+        if record["level"]:
+            levels[record["level"]] += 1
+        if record["truncated"] and record["answered_by"]:
+            found.truncated[record["answered_by"]] += 1
+        trace = record["trace"]
+        uncalibrated += any(not decision["calibrated"] for decision in trace)
+        tools += [d["signals"]["valid_calls"] for d in trace[-1:] if "valid_calls" in d["signals"]]
+        intern_answered = record["answered_by"] == "intern"
+        found.said[record["problem"]] = [
+            (d["level"], d["sufficiency"], d["action"] == "stop" and intern_answered)
+            for d in trace
+            if d["sufficiency"] is not None
+        ]
+    found.correct = np.asarray(correct)
+    found.cost = {
+        unit: None if any(value is None for value in values) else np.asarray(values, dtype=float)
+        for unit, values in costs.items()
+    }
+    found.levels = dict(levels)
+    if uncalibrated:
+        found.notes.append(
+            f"uncalibrated in {uncalibrated} of {len(ids)} problems: what decides was trained for another use"
+        )
+    if tools:
+        found.notes.append(f"a valid tool call in {sum(n > 0 for n in tools)} of {len(ids)} problems")
+    return found

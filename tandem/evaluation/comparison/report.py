@@ -1,0 +1,130 @@
+"""compare.json: the runs of a comparison, checked to be of the same problems, and all figures of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tandem import __version__
+from tandem.errors import TandemError, UsageError
+from tandem.evaluation.comparison.carry_out import Part
+from tandem.evaluation.comparison.figures import oracle, reliability, shared_tokens, strategy_figures
+from tandem.evaluation.comparison.outcomes import UNITS, Outcomes, outcomes_of
+from tandem.evaluation.files import write_whole
+from tandem.evaluation.manifest import Difference, differences, name_differences
+from tandem.evaluation.store import RunStore
+
+COMPARE = "compare.json"
+FORMAT = 1
+# What two runs may differ in and still be compared: the method, and what only a method reads.
+_OWN = ("strategy", "ladder", "draft_tokens", "classifier", "predictor", "settings.effort", "settings.pace")
+_OWN_TOO = ("settings.draft_tokens", "settings.classifier", "settings.intern_logprobs")
+
+
+def finished_parts(folders: Sequence[Path]) -> list[Part]:
+    """Return the parts of a comparison of runs that were made before, each named by its strategy."""
+    parts: list[Part] = []
+    for folder in folders:
+        name = str(RunStore.open_for_reading(folder).manifest()["run"].get("strategy", folder.name))
+        if any(part.name == name for part in parts):
+            name = f"{name} ({folder.name})"
+        parts.append(Part(name, str(folder.resolve())))
+    return parts
+
+
+def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, Any]:
+    """Write compare.json over the parts' runs and return it.
+
+    Raises UsageError for runs over other problems, with another seed, grader or model: the difference is named.
+    """
+    stores = {part.name: RunStore.open_for_reading(folder / part.folder) for part in parts if part.reason is None}
+    if not stores:
+        raise TandemError("no strategy could be run: " + "; ".join(f"{part.name}: {part.reason}" for part in parts))
+    manifests = {name: store.manifest() for name, store in stores.items()}
+    _check_same(manifests)
+    runs = {name: outcomes_of(store.records()) for name, store in stores.items()}
+    _check_judged(runs)
+    wanted = int(next(iter(manifests.values()))["run"]["dataset"].get("problems", 0))
+    common = [one for one in next(iter(runs.values())).ids if all(one in set(run.ids) for run in runs.values())]
+    best = oracle(runs, common)
+    figures = strategy_figures(runs, common, best, seed=seed)
+    first = next(iter(manifests.values()))
+    found = {
+        "format": FORMAT,
+        "version": __version__,
+        "started": first.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "pair": {role: first["run"][role]["name"] for role in ("mentor", "intern")},
+        "dataset": first["run"]["dataset"],
+        "settings": first["run"]["settings"],
+        "synthetic": any(run.synthetic for run in runs.values()),
+        "n": len(common),
+        "graded": len(common),
+        "units": list(UNITS),
+        "strategies": [_row(part, figures, wanted) for part in parts],
+        "oracle": {"accuracy": _mean(best), "cost": {unit: best.mean(unit) for unit in (*UNITS, "intern_tokens")}},
+        "shared": shared_tokens(runs),
+        "reliability": reliability(runs),
+    }
+    write_whole(folder / COMPARE, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    return found
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return a comparison's figures. Raises UsageError for a folder without one, TandemError for a damaged one."""
+    path = folder / COMPARE
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no comparison (no {COMPARE} in it)")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not isinstance(found.get("strategies"), list):
+            raise ValueError("it is no comparison")
+    except ValueError as error:
+        raise TandemError(f"{path} is damaged: {error}") from None
+    if found.get("format", FORMAT) > FORMAT:
+        raise TandemError(f"{path} was written by a later version of Tandem: upgrade Tandem")
+    return found
+
+
+def _row(part: Part, figures: Mapping[str, Mapping[str, Any]], wanted: int) -> dict[str, Any]:
+    if part.reason is not None:
+        return {"name": part.name, "folder": part.folder, "status": "skipped", "reason": part.reason}
+    own = figures[part.name]
+    status = "finished" if own["n"] >= wanted else "partial"
+    return {"name": part.name, "folder": part.folder, "status": status, "reason": None, "offline": part.offline} | dict(
+        own
+    )
+
+
+def _mean(outcomes: Outcomes) -> float | None:
+    return float(outcomes.correct.mean()) if len(outcomes.ids) else None
+
+
+def _check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
+    (first, one), *others = manifests.items()
+    for name, other in others:
+        found = [d for d in differences(one["run"], other["run"]) if not _own(d)]
+        if found:
+            raise UsageError(f"{first} and {name} cannot be compared: they differ in {name_differences(found)}")
+
+
+def _own(difference: Difference) -> bool:
+    return any(difference.path == own or difference.path.startswith(own + ".") for own in (*_OWN, *_OWN_TOO))
+
+
+def _check_judged(runs: Mapping[str, Outcomes]) -> None:
+    for name, run in runs.items():
+        if not run.ids:
+            raise UsageError(f"no problem of {name} was judged: compare runs with references, or grade them first")
+    (first, one), *others = runs.items()
+    for name, other in others:
+        for problem in one.references.keys() & other.references.keys():
+            if one.references[problem] != other.references[problem]:
+                what = (
+                    "another reference"
+                    if one.references[problem][0] != other.references[problem][0]
+                    else "another grader"
+                )
+                raise UsageError(f"{first} and {name} cannot be compared: {problem} was judged by {what}")

@@ -1,0 +1,137 @@
+"""Calls that several strategies make alike are made once: a longer or richer answer serves whoever asks for less of it.
+
+For comparisons. A request is served from what is written down of the same messages, beginning and sampling where that
+was written by the same model and holds at least as much: the mentor's whole answer gives the hint of its first 60
+tokens, and an answer with log-probabilities one without. Each use is charged as if the model had been asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tandem.errors import TandemError
+from tandem.ledger import Entry, Role
+from tandem.models.base import Model, Request
+from tandem.models.recorded import Piece, Recorded, digest, restored
+
+
+class SharedCalls:
+    """A folder of what models wrote, one small file for each question put to them; a `Recorder`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises TandemError if the folder cannot be made."""
+        self.folder = folder
+        self._asked: dict[Path, asyncio.Future[None]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TandemError(f"the folder of shared calls {folder} cannot be used: {error.strerror}") from None
+
+    def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
+        """Return as much of what is written down as is asked for; None where that is not enough."""
+        found = self._read(self._file(model, request, occurrence))
+        if found is None or (request.top_logprobs and not _has_stats(found[0], found[1], request)):
+            return None
+        kept = found[0] if request.top_logprobs else replace(found[0], stats=(), pieces=_without_stats(found[0]))
+        if kept.finish_reason == "stop" and kept.tokens <= request.max_tokens:
+            return kept
+        return beginning(kept, request.max_tokens, model.cut) if kept.tokens >= request.max_tokens else None
+
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Wait until what another strategy is asking the model alike has ended."""
+        path = self._file(model, request, occurrence)
+        while (asked := self._asked.get(path)) is not None:
+            await asyncio.shield(asked)
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> None:
+        """Note that this is being asked now."""
+        self._asked.setdefault(self._file(model, request, occurrence), asyncio.get_running_loop().create_future())
+
+    def failed(self, number: str | None, request: Request, entry: Entry) -> None:
+        """Do nothing: failures are never kept."""
+
+    def close(
+        self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
+    ) -> None:
+        """Keep what was written, also of a call that was cut, unless more is there. A full disk costs the entry."""
+        path = self._file(model, request, occurrence)
+        if (asked := self._asked.pop(path, None)) is not None:
+            asked.set_result(None)
+        if given is None or given.finish_reason == "error" or not given.tokens:
+            return
+        before = self._read(path)
+        if before is not None and _worth(before[0]) >= _worth(given):
+            return
+        row = replace(given, entry=None).row() | {"top": request.top_logprobs or 0}
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+                json.dump(row, file)
+            os.replace(file.name, path)
+        except OSError:
+            return
+
+    def _read(self, path: Path) -> tuple[Recorded, int] | None:
+        try:
+            row = json.loads(path.read_bytes())
+            return restored(row), int(row["top"])
+        except (OSError, ValueError, KeyError, zlib.error):
+            return None
+
+    def _file(self, model: Model, request: Request, occurrence: int) -> Path:
+        spec = model.spec
+        # What a call is for, how long it may be and what is told of it does not change what the model writes.
+        asked = replace(request, purpose="answer", max_tokens=1, top_logprobs=None)
+        parts = [spec.backend, spec.revision or "", model.address, digest(spec.name, asked), str(occurrence)]
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return self.folder / key[:2] / f"{key[2:40]}.json"
+
+
+def beginning(whole: Recorded, tokens: int, cut: Callable[[str, int], str]) -> Recorded:
+    """Return the first `tokens` tokens of a recorded call, as a call ends that was not allowed more.
+
+    `cut` is the model's: where a server sent several tokens at once, and the end lies among them, it is an estimate.
+    """
+    pieces: list[Piece] = []
+    at = left = stats = 0
+    left = tokens
+    for piece in whole.pieces:
+        if not left:
+            break
+        taken = piece
+        if piece.tokens > left:
+            text = cut(whole.text[at : at + piece.characters], left)
+            taken = Piece(len(text), left, min(left, piece.stats))
+        pieces.append(taken)
+        at, left, stats = at + taken.characters, left - taken.tokens, stats + taken.stats
+    share = tokens / whole.tokens
+    return Recorded(
+        whole.text[:at],
+        tuple(pieces),
+        whole.stats[:stats],
+        "length",
+        whole.usage.model_copy(
+            update={"completion": tokens, "reasoning": min(whole.usage.reasoning, tokens), "completion_bound": None}
+        ),
+        seconds=None if whole.seconds is None else whole.seconds * share,
+    )
+
+
+def _worth(recorded: Recorded) -> tuple[bool, int, int]:
+    return recorded.finish_reason == "stop", recorded.tokens, len(recorded.stats)
+
+
+def _has_stats(recorded: Recorded, top: int, request: Request) -> bool:
+    return top == request.top_logprobs and len(recorded.stats) > 0
+
+
+def _without_stats(recorded: Recorded) -> tuple[Piece, ...]:
+    return tuple(replace(piece, stats=0) for piece in recorded.pieces)
