@@ -134,9 +134,11 @@ def _carry_out(
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
     data = describe_data(options)
     problems = load_problems(options)
+    if not any(problem.reference is not None or problem.tests is not None for problem in problems):
+        raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
     sandbox = open_code_sandbox(options, problems, judged=True)
     engine = _engine(options)
-    names = strategies_of(strategies, engine.ladder)
+    names = strategies_of(strategies, engine.ladder, engine.budgets)
     if not allow_seen:
         check_unseen(engine, names, problems)
     check_prices(engine, max_usd)
@@ -160,12 +162,14 @@ def _engine(options: dict[str, Any]) -> Tandem:
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     from rich.console import Console
 
-    from tandem.evaluation.comparison.table import comparison_table
+    from tandem.evaluation.comparison.table import comparison_table, skipped
 
     if as_json:
         click.echo(json.dumps(found))
     else:
         Console().print(comparison_table(found))
+    for line in skipped(found):
+        click.echo(line, err=True)
     click.echo(f"written to {folder}", err=True)
 
 

@@ -48,9 +48,6 @@ def carry_out(engine: Tandem, names: Sequence[str], job: Job) -> dict[str, Any]:
         raise KeyboardInterrupt from None
     except BaseExceptionGroup as several:  # of runs side by side: the first tells enough
         raise _first(several) from None
-    for part in parts:
-        if part.reason is not None:
-            click.echo(f"skipped {part.name}: {part.reason}", err=True)
     if len(parts) < len(names):
         click.echo(
             f"stopped by a limit; {len(names) - len(parts)} strategies did not begin. Go on with {go_on}", err=True

@@ -40,7 +40,7 @@ class Outcomes:
     def mean(self, unit: str) -> float | None:
         """Return the mean cost of a problem; None where it is unknown."""
         found = self.cost[unit]
-        return None if found is None or not len(found) else round(float(found.mean()), 6)
+        return None if found is None or not len(found) else float(found.mean())
 
     def of(self, ids: Sequence[str]) -> Outcomes:
         """Return what happened to these problems, in this order."""

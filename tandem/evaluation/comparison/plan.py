@@ -16,24 +16,24 @@ ALL = "all"
 _FIRST = ("mentor-only", "intern-only", "fixed")
 
 
-def strategies_of(text: str, ladder: Ladder) -> list[str]:
+def strategies_of(text: str, ladder: Ladder, budgets: Mapping[str, int] | None = None) -> list[str]:
     """Read ``a,b,c`` or ``all``; both anchors are always among them, and those that ask for most come first.
 
-    `ladder` has the levels that ``fixed`` stands for in ``all``. Raises UsageError for an unknown or doubled name.
+    `ladder` has the levels that ``fixed`` stands for in ``all``, `budgets` their usual tokens. Raises UsageError for a
+    name that is unknown or doubled, or has a wrong argument; what ``all`` stands for is tried when its turn comes.
     """
     asked: list[str] = []
-    for name in (part.strip() for part in text.split(",")):
+    for name in filter(None, (part.strip() for part in text.split(","))):
         found = every(ladder) if name == ALL else [name]
+        if name != ALL:
+            make_strategy(name, budgets)
         for one in found:
             if one in asked and name != ALL:
                 raise UsageError(f"strategy '{one}' is named twice in '{text}'")
             if one not in asked:
                 asked.append(one)
-    if not any(asked):
+    if not asked:
         raise UsageError(f"no strategy is named in '{text}'; give names, as in tandem,cascade, or {ALL}")
-    for name in asked:
-        if name.partition(":")[0] not in STRATEGIES:
-            make_strategy(name)  # says which are near
     return in_order([*[anchor for anchor in _FIRST[:2] if anchor not in asked], *asked], ladder)
 
 

@@ -31,6 +31,8 @@ def finished_parts(folders: Sequence[Path]) -> list[Part]:
         name = str(RunStore.open_for_reading(folder).manifest()["run"].get("strategy", folder.name))
         if any(part.name == name for part in parts):
             name = f"{name} ({folder.name})"
+        if not any(record["correct"] is not None for record in RunStore.open_for_reading(folder).records()):
+            raise UsageError(f"no problem of {folder} was judged: compare runs with references, or grade them first")
         parts.append(Part(name, str(folder.resolve())))
     return parts
 
@@ -115,9 +117,6 @@ def _own(difference: Difference) -> bool:
 
 
 def _check_judged(runs: Mapping[str, Outcomes]) -> None:
-    for name, run in runs.items():
-        if not run.ids:
-            raise UsageError(f"no problem of {name} was judged: compare runs with references, or grade them first")
     (first, one), *others = runs.items()
     for name, other in others:
         for problem in one.references.keys() & other.references.keys():

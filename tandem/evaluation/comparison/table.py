@@ -14,7 +14,7 @@ _UNIT = "tflops"
 
 
 def comparison_table(found: Mapping[str, Any]) -> Table:
-    """Return every strategy's accuracy, cost and differences; the skipped ones with their reasons."""
+    """Return every strategy's accuracy, cost and differences; the skipped ones are `skipped`'s."""
     from rich.table import Table
     from rich.text import Text
 
@@ -22,27 +22,30 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
     synthetic = "  (synthetic: a fake model took part)" if found["synthetic"] else ""
     title = f"{pair['mentor']} + {pair['intern']} on {found['dataset'].get('name')}, {found['n']} problems{synthetic}"
     table = Table(title=Text(one_line(title)), caption=Text(_caption(found)))
-    table.add_column("strategy", style="bold", overflow="fold")
-    for name in ("accuracy", "TFLOPs", "published", "mentor tokens", "gain over chord, points", "against mentor, p"):
+    table.add_column("strategy", style="bold", overflow="fold", min_width=12)
+    for name in ("accuracy", "TFLOPs", "mentor tokens", "points over the chord", "points over the mentor, p"):
         table.add_column(name, justify="right")
-    table.add_column("levels", overflow="fold")
     for row in found["strategies"]:
-        cells = [Text(one_line(str(cell))) for cell in _cells(row)]
-        table.add_row(*cells, style="dim" if row["status"] == "skipped" else None)
+        if row["status"] != "skipped":
+            table.add_row(*(Text(one_line(str(cell))) for cell in _cells(row)))
     best = found["oracle"]
     cost = best["cost"]
     if best["accuracy"] is not None:
         table.add_section()
-        known = [f"{best['accuracy']:.3f}", _number(cost["tflops"]), _number(cost["tflops_published"])]
-        table.add_row("oracle", *known, _number(cost["mentor_tokens"], 0), "", "", "the cheapest right strategy")
+        known = [f"{best['accuracy']:.3f}", _number(cost["tflops"]), _number(cost["mentor_tokens"], 0)]
+        table.add_row("oracle", *known, "", "")
     return table
 
 
+def skipped(found: Mapping[str, Any]) -> list[str]:
+    """Return a line for each strategy that was left out, with the reason."""
+    rows = (row for row in found["strategies"] if row["status"] == "skipped")
+    return [one_line(f"skipped {row['name']}: {row['reason']}") for row in rows]
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    if row["status"] == "skipped":
-        return [row["name"], "skipped", "", "", "", "", "", row["reason"]]
     low, high = row["accuracy_ci95"] or (None, None)
-    interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    interval = "" if low is None else f" ({low:.2f}-{high:.2f})"
     name = row["name"] + ("" if row["status"] == "finished" else f"\n(partial: {row['n']})")
     cost = row["cost"]
     gain = (row.get("gain_over_chord") or {}).get(_UNIT) or {}
@@ -52,11 +55,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         name,
         "" if row["accuracy"] is None else f"{row['accuracy']:.3f}{interval}",
         _number(cost["tflops"]),
-        _number(cost["tflops_published"]),
         _number(cost["mentor_tokens"], 0),
         _gain(gain),
         against,
-        ", ".join(f"{level} {count}" for level, count in row["levels"].items()),
     ]
 
 
