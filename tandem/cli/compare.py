@@ -160,17 +160,20 @@ def _engine(options: dict[str, Any]) -> Tandem:
 
 
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """Print the table and write the page."""
     from rich.console import Console
 
-    from tandem.evaluation.comparison.table import comparison_table, skipped
+    from tandem.evaluation.page.gather import read_comparison
+    from tandem.evaluation.page.report import write_comparison
+    from tandem.evaluation.page.tables import comparison_table
 
+    comparison = read_comparison(folder)
     if as_json:
         click.echo(json.dumps(found))
     else:
-        Console().print(comparison_table(found))
-    for line in skipped(found):
-        click.echo(line, err=True)
-    click.echo(f"written to {folder}", err=True)
+        Console().print(comparison_table(comparison.figures))
+    page, *_ = write_comparison(folder, comparison)
+    click.echo(f"the page is {page}", err=True)
 
 
 def _default_folder(dataset: str) -> Path:

@@ -74,22 +74,6 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
     return found
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """Return a comparison's figures. Raises UsageError for a folder without one, TandemError for a damaged one."""
-    path = folder / COMPARE
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no comparison (no {COMPARE} in it)")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found.get("strategies"), list):
-            raise ValueError("it is no comparison")
-    except ValueError as error:
-        raise TandemError(f"{path} is damaged: {error}") from None
-    if found.get("format", FORMAT) > FORMAT:
-        raise TandemError(f"{path} was written by a later version of Tandem: upgrade Tandem")
-    return found
-
-
 def _row(part: Part, figures: Mapping[str, Mapping[str, Any]], wanted: int) -> dict[str, Any]:
     if part.reason is not None:
         return {"name": part.name, "folder": part.folder, "status": "skipped", "reason": part.reason}
