@@ -1,17 +1,28 @@
-"""`tandem train`: a sufficiency classifier from a collected table, and its judgement on another."""
+"""`tandem train`: a sufficiency classifier or a strategy's predictor from a collected table, and its judgement."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from tandem.evaluation.tables import Table
+    from tandem.sufficiency.predictor import Predictor
+
 
 @click.command()
-@click.argument("collection", type=click.Path(path_type=Path))
+@click.argument("collections", metavar="COLLECTION...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    help="Train this strategy's predictor, not a classifier: route, cascade, shepherding, best-route.",
+)
 @click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: classifiers/<id>.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds by problem.")
@@ -30,7 +41,8 @@ import click
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the judgement as Markdown too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
 def train(
-    collection: Path,
+    collections: tuple[Path, ...],
+    strategy: str | None,
     name: str | None,
     out: Path | None,
     seed: int,
@@ -44,22 +56,40 @@ def train(
 ) -> None:
     """Train a classifier from COLLECTION (a folder with collection.json and table.jsonl.gz).
 
+    With --strategy, what a strategy of that name has to learn (route, cascade, shepherding, best-route), from one or
+    more collections of the same pair; it is written to DIR/predictors/NAME.json.
+
     \b
     Examples:
       python scripts/collect_progressive.py --mentor M --intern I --dataset gsm8k --limit 150 --out collected
       tandem train collected --out classifiers/my-pair
       tandem run --mentor M --intern I --dataset math500 --classifier classifiers/my-pair
       tandem train collected --evaluate collected-test --report frontier.md
+      tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
+    from tandem.errors import UsageError
     from tandem.evaluation.tables import only, pair_of, read_collection
     from tandem.evaluation.train import train as fit
 
-    rows, manifest = read_collection(collection)
+    if strategy is not None:
+        needless = {
+            "--name": name,
+            "--no-hand-over": not hand_over,
+            "--prefix-cache": prefix_cache,
+            "--evaluate": tests,
+            "--test-sets": test_sets,
+            "--report": report,
+        }
+        if given := [option for option, value in needless.items() if value]:
+            raise UsageError(f"--strategy trains a predictor, not a classifier: leave out {', '.join(given)}")
+        _train_strategy(strategy, [read_collection(path) for path in collections], _listed(sets), out, seed, as_json)
+        return
+    if len(collections) > 1:
+        raise UsageError("a classifier is trained from one collection; only --strategy takes several")
+    rows, manifest = read_collection(collections[0])
     rows = only(rows, _listed(sets))
     specs = pair_of(manifest)
     if tests:
-        from tandem.errors import UsageError
-
         if out or name or not hand_over:
             raise UsageError("--evaluate writes no classifier: leave out --out, --name and --no-hand-over")
         _judge((rows, manifest), tests, _listed(test_sets), seed, prefix_cache, report, as_json)
@@ -93,6 +123,62 @@ def train(
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _train_strategy(
+    strategy: str, tables: list[Table], sets: list[str], out: Path | None, seed: int, as_json: bool
+) -> None:
+    from tandem.evaluation.predictors import train_predictor
+    from tandem.evaluation.predictors.outcomes import joined
+    from tandem.evaluation.tables import only, pair_of
+
+    rows, manifest = joined(tables)
+    predictor = train_predictor(
+        strategy,
+        (only(rows, sets), manifest),
+        pair_of(manifest),
+        seed=seed,
+        command="tandem " + shlex.join(sys.argv[1:]),
+        say=lambda line: click.echo(line, err=True),
+    )
+    path = predictor.save(out or Path("classifiers") / f"{predictor.mentor}+{predictor.intern}")
+    if as_json:
+        click.echo(predictor.model_dump_json())
+    else:
+        _print_predictor(predictor)
+    click.echo(f"written to {path}", err=True)
+
+
+def _print_predictor(predictor: Predictor) -> None:
+    """Print what it does on held-out problems beside the anchors, by data set, and what must be said of it."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    figures = predictor.figures
+    table = RichTable(title=f"{predictor.strategy}: {predictor.mentor} + {predictor.intern}")
+    for heading in ("", "accuracy", "TFLOPs", "mentor tokens", "gain over the chord [95 %]"):
+        table.add_column(heading, justify="right" if heading else "left")
+    rows: dict[str, Mapping[str, Any]] = {**figures.get("anchors", {}), "held out": figures.get("held_out", {})}
+    rows |= {f"  {name}": own for name, own in figures.get("held_out_by_set", {}).items()}
+    for name, own in rows.items():
+        table.add_row(name, *(_number(own.get(key)) for key in ("accuracy", "tflops", "mentor_tokens")), _gain(own))
+    console = Console()
+    console.print(table)
+    settings = ", ".join(f"{name} {value:g}" for name, value in predictor.settings.items())
+    console.print(f"decides by: {settings or 'nothing'}", highlight=False)
+    for note in predictor.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
+
+
+def _gain(figures: Mapping[str, Any]) -> str:
+    gain = figures.get("gain_over_chord") or {}
+    if gain.get("value") is None:
+        return ""
+    return f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
 
 
 def _judge(

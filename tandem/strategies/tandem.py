@@ -22,7 +22,7 @@ from tandem.types import AnswerDelta, Decision, Event, Problem
 
 
 class Tandem:
-    """The algorithm of DESIGN.md: climb the ladder, read a draft at each level, stop when the policy says so."""
+    """Insight is bought level by level, until a draft of the intern's says that it suffices."""
 
     roles: tuple[Role, ...] = ("mentor", "intern")
     judges = True

@@ -244,15 +244,28 @@ def test_gain_ace_and_headroom_by_hand() -> None:
         "mentor-only": made([1, 1, 1, 0], [3, 3, 3, 3]),
         "ours": made([1, 1, 0, 0], [1, 3, 1, 1]),  # 1.5 each
     }
-    common = [f"p{i}" for i in range(4)]
-    best = oracle(runs, common)
+    best = oracle(runs)
     assert best.correct.tolist() == [1, 1, 1, 0] and best.costs("tflops").tolist() == [1, 3, 3, 1]
-    found = strategy_figures(runs, common, best)["ours"]
+    found = strategy_figures(runs, best)["ours"]
     # The chord at 1.5 is .25 + .5 * .25; the oracle's, at 2.0, is .5.
     assert found["gain_over_chord"]["tflops"]["value"] == pytest.approx(0.5 - 0.375)
     assert found["ace"]["tflops"]["value"] == pytest.approx((0.25 / 0.5) * (2.0 / 0.5))
     assert found["headroom_share"]["tflops"]["value"] == pytest.approx(0.125 / 0.25)
     assert found["gain_over_chord"]["usd"]["value"] is None and found["cost"]["usd"] is None
+
+
+def test_a_run_that_was_stopped_is_compared_over_its_own_problems() -> None:
+    runs = {
+        "intern-only": made([0, 0, 0, 0], [1, 1, 1, 1]),
+        "mentor-only": made([1, 1, 0, 0], [3, 3, 3, 3]),
+        "stopped": made([1, 1], [1, 1]),
+    }
+    best = oracle(runs)
+    assert len(best.ids) == 4 and best.correct.tolist() == [1, 1, 0, 0]
+    found = strategy_figures(runs, best)
+    assert (found["stopped"]["n"], found["mentor-only"]["n"]) == (2, 4)
+    assert found["stopped"]["gain_over_chord"]["tflops"]["value"] == 1.0  # over two problems that the intern got wrong
+    assert found["stopped"]["against_mentor"]["value"] == 0.0 and found["mentor-only"]["against_mentor"]["value"] == 0.0
 
 
 def test_beyond_the_mentor_the_chord_is_flat_and_equal_ends_have_no_ace() -> None:
@@ -261,7 +274,7 @@ def test_beyond_the_mentor_the_chord_is_flat_and_equal_ends_have_no_ace() -> Non
         "mentor-only": made([0, 1], [2, 2]),
         "dear": made([1, 1], [9, 9]),
     }
-    found = strategy_figures(runs, ["p0", "p1"], oracle(runs, ["p0", "p1"]))["dear"]
+    found = strategy_figures(runs, oracle(runs))["dear"]
     assert found["gain_over_chord"]["tflops"]["value"] == pytest.approx(0.5)
     assert found["ace"]["tflops"]["value"] is None
 

@@ -17,15 +17,11 @@ Estimate = dict[str, float | None]
 _TINY = 1e-9
 
 
-def strategy_figures(
-    runs: Mapping[str, Outcomes], common: Sequence[str], best: Outcomes, *, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """Return accuracy, cost and every difference for each run, over its own problems or (paired) over `common`.
+def strategy_figures(runs: Mapping[str, Outcomes], best: Outcomes, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Return accuracy and cost of each run over its own problems, and what compares over those that both anchors ended.
 
-    Intervals are 95 %: Wilson's for an accuracy, a paired bootstrap over problems for what compares.
+    `best` is the oracle. Intervals are 95 %: Wilson's for an accuracy, a paired bootstrap over problems for the rest.
     """
-    boot = Bootstrap(len(common), seed=seed) if common else None
-    aligned = {name: run.of(common) for name, run in runs.items()}
     found: dict[str, dict[str, Any]] = {}
     for name, run in runs.items():
         n, right = len(run.ids), int(run.correct.sum())
@@ -39,9 +35,19 @@ def strategy_figures(
             "errors": run.errors,
             "notes": run.notes,
         }
-        if boot is not None and CHEAP in aligned and DEAR in aligned:
-            found[name] |= _against(boot, aligned[name], aligned[CHEAP], aligned[DEAR], best)
+        if CHEAP in runs and DEAR in runs:
+            common = shared_ids([run, runs[CHEAP], runs[DEAR], best])
+            if common:
+                boot = Bootstrap(len(common), seed=seed)
+                found[name] |= _against(boot, *(one.of(common) for one in (run, runs[CHEAP], runs[DEAR], best)))
     return found
+
+
+def shared_ids(runs: Sequence[Outcomes]) -> list[str]:
+    """Return the problems that all of these ended, in the order of the first."""
+    first, *others = runs
+    theirs = [set(run.ids) for run in others]
+    return [one for one in first.ids if all(one in ids for ids in theirs)]
 
 
 def _against(boot: Bootstrap, ours: Outcomes, cheap: Outcomes, dear: Outcomes, best: Outcomes) -> dict[str, Any]:
@@ -83,9 +89,15 @@ def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return found
 
 
-def oracle(runs: Mapping[str, Outcomes], common: Sequence[str]) -> Outcomes:
-    """Return, for each problem, the cheapest strategy that is right, else the cheapest (TFLOPs, or mentor tokens)."""
-    methods = [run.of(common) for name, run in runs.items() if name not in UPPER_BOUND]
+def oracle(runs: Mapping[str, Outcomes]) -> Outcomes:
+    """Return, for each problem, the cheapest strategy that is right, else the cheapest (TFLOPs, or mentor tokens).
+
+    Of strategies that ended as many problems as any: one that was stopped early would take problems from all of them.
+    """
+    most = max(len(run.ids) for run in runs.values())
+    whole = [run for name, run in runs.items() if name not in UPPER_BOUND and len(run.ids) == most]
+    common = shared_ids(whole)
+    methods = [run.of(common) for run in whole]
     unit = "tflops" if all(run.cost["tflops"] is not None for run in methods) else "mentor_tokens"
     price = np.vstack([run.costs(unit) for run in methods])
     correct = np.vstack([run.correct for run in methods])

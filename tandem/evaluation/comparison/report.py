@@ -46,13 +46,12 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
     if not stores:
         raise TandemError("no strategy could be run: " + "; ".join(f"{part.name}: {part.reason}" for part in parts))
     manifests = {name: store.manifest() for name, store in stores.items()}
-    _check_same(manifests)
+    check_same(manifests)
     runs = {name: outcomes_of(store.records()) for name, store in stores.items()}
-    _check_judged(runs)
+    check_judged(runs)
     wanted = int(next(iter(manifests.values()))["run"]["dataset"].get("problems", 0))
-    common = [one for one in next(iter(runs.values())).ids if all(one in set(run.ids) for run in runs.values())]
-    best = oracle(runs, common)
-    figures = strategy_figures(runs, common, best, seed=seed)
+    best = oracle(runs)
+    figures = strategy_figures(runs, best, seed=seed)
     first = next(iter(manifests.values()))
     found = {
         "format": FORMAT,
@@ -62,8 +61,8 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
         "dataset": first["run"]["dataset"],
         "settings": first["run"]["settings"],
         "synthetic": any(run.synthetic for run in runs.values()),
-        "n": len(common),
-        "graded": len(common),
+        "n": wanted,
+        "graded": len(best.ids),
         "units": list(UNITS),
         "strategies": [_row(part, figures, wanted) for part in parts],
         "oracle": {"accuracy": _mean(best), "cost": {unit: best.mean(unit) for unit in (*UNITS, "intern_tokens")}},
@@ -88,7 +87,8 @@ def _mean(outcomes: Outcomes) -> float | None:
     return float(outcomes.correct.mean()) if len(outcomes.ids) else None
 
 
-def _check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
+def check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise UsageError, with the difference, for manifests of runs that differ in more than their method."""
     (first, one), *others = manifests.items()
     for name, other in others:
         found = [d for d in differences(one["run"], other["run"]) if not _own(d)]
@@ -100,7 +100,8 @@ def _own(difference: Difference) -> bool:
     return any(difference.path == own or difference.path.startswith(own + ".") for own in (*_OWN, *_OWN_TOO))
 
 
-def _check_judged(runs: Mapping[str, Outcomes]) -> None:
+def check_judged(runs: Mapping[str, Outcomes]) -> None:
+    """Raise UsageError for runs of which one judged a problem by another reference or grader."""
     (first, one), *others = runs.items()
     for name, other in others:
         for problem in one.references.keys() & other.references.keys():

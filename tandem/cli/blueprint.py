@@ -1,0 +1,162 @@
+"""`tandem blueprint`: make the blueprint of a pair for a kind of problem, and show one with scores and price."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.data_options import dataset_options
+from tandem.cli.options import Number, code_options, open_code_sandbox, pair_options
+from tandem.cli.serving_options import serving_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tandem.sufficiency.blueprint_card import BlueprintCard
+
+
+@click.group()
+def blueprint() -> None:
+    """Make and show blueprints: guidance that a mentor writes once for a kind of problem."""
+
+
+@blueprint.command()
+@pair_options
+@serving_options("transformers")
+@dataset_options()
+@code_options
+@click.option("--candidates", type=int, default=10, show_default=True, help='Prompts to try, "no blueprint" with them.')
+@click.option("--first", type=click.IntRange(1), default=8, show_default=True, help="Problems of the first round.")
+@click.option("--rounds", type=click.IntRange(1, 8), default=3, show_default=True, help="Each has twice the problems.")
+@click.option("--examples", type=click.IntRange(1), default=6, show_default=True, help="Problems the mentor is shown.")
+@click.option("--held-out", type=int, default=64, show_default=True, help="Problems that only judge; 64 or more.")
+@click.option("--mentor-max-tokens", type=click.IntRange(1), default=768, show_default=True)
+@click.option("--intern-max-tokens", type=click.IntRange(1), default=768, show_default=True)
+@click.option("--request-timeout", type=Number(0, min_open=True), metavar="S", help="See tandem run.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Calls at once.")
+@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New, or to be gone on with."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the file's content on standard output, nothing else.")
+def build(as_json: bool, **options: Any) -> None:
+    """Let the mentor write blueprints and search the best prompt; the same command goes on where it stopped.
+
+    \b
+    Examples:
+      tandem blueprint build --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --dataset gsm8k --split train \\
+                             --limit 128 --out my-blueprints
+      tandem run --strategy blueprint:my-blueprints --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b \\
+                 --dataset gsm8k
+
+    DIR/blueprints has the file; DIR/calls keeps what the models answered and is private. Everything is chosen on some
+    of the problems; the held-out ones only report.
+    """
+    from tandem.cli.blueprint_job import BlueprintJob
+    from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.serving_options import take_serving
+    from tandem.engine import Tandem
+    from tandem.evaluation.blueprints.build import Plan, split
+    from tandem.sufficiency.blueprint_card import NONE
+
+    options["split"] = options["split"] or _training_split(options["dataset"])
+    data = describe_data(options)
+    problems = load_problems(options)
+    plan = Plan(**{key: options.pop(key) for key in ("candidates", "first", "rounds", "examples", "held_out")})
+    split(problems, plan)  # before a model is loaded
+    sandbox = open_code_sandbox(options, problems, judged=True)
+    wishes = {key: options.pop(key) for key in ("concurrency", "max_minutes", "out")}
+    take_serving(options)
+    engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
+    card, path = BlueprintJob(engine, problems, data, plan, sandbox, **wishes).carry_out()
+    if as_json:
+        click.echo(json.dumps(card.model_dump(mode="json")))
+        return
+    from rich.console import Console
+
+    print_card(Console(), card)
+    click.echo(f"written: {path}", err=True)
+    if card.chosen != NONE:
+        click.echo(f"use it with: --strategy blueprint:{wishes['out']}", err=True)
+
+
+@blueprint.command()
+@click.argument("where", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
+def show(where: Path | None, as_json: bool) -> None:
+    """Show the blueprints in WHERE (a file, or a folder of `build`), or those that are shipped."""
+    from tandem.errors import UsageError
+    from tandem.paths import shipped
+    from tandem.sufficiency.blueprint_card import FOLDER, read_cards
+
+    folders = [where] if where else sorted(path.parent for path in shipped("classifiers").glob(f"*/{FOLDER}"))
+    cards = [card for folder in folders for card in read_cards(folder)]
+    if where and not cards:
+        raise UsageError(f"{where} holds no blueprint")
+    if as_json:
+        click.echo(json.dumps([card.model_dump(mode="json") for card in cards]))
+        return
+    from rich.console import Console
+
+    for card in cards:
+        print_card(Console(), card)
+
+
+def print_card(console: Console, card: BlueprintCard) -> None:
+    """Print what a search found: scores by round, the held-out difference, the price, the text that was chosen."""
+    from rich.table import Table
+
+    table = Table(title=f"{card.mentor} for {card.intern}: {card.dataset} ({card.task})")
+    table.add_column("candidate", overflow="fold")
+    parts = list(dict.fromkeys(score.part for score in card.scores))
+    for part in (*parts, "tokens a problem"):
+        table.add_column(part, justify="right")
+    for candidate in card.candidates:
+        own = [card.score(candidate.name, part) for part in parts]
+        last = next((score for score in reversed(own) if score), None)
+        tokens = f"{(last.prompt_tokens + last.completion_tokens) / last.n:.0f}" if last and last.n else ""
+        chosen = candidate.name == card.chosen
+        cells = [f"{score.right}/{score.n}" if score else "" for score in own]
+        name = f"{candidate.name} (chosen)" if chosen else candidate.name
+        table.add_row(name, *cells, tokens, style="bold" if chosen else None)
+    console.print(table)
+    for line in _lines(card):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if card.text:
+        console.print(f"\n{card.text.text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(card: BlueprintCard) -> list[str]:
+    held, offline = card.held_out, card.offline
+    low, high = held.ci95
+    lines = [
+        f"held out: '{held.candidate}' against the plain prompt {100 * held.value:+.1f} points "
+        f"(95 % from {100 * low:+.1f} to {100 * high:+.1f}; {held.won} won, {held.lost} lost of {held.n}; "
+        f"p = {held.p:.2f})"
+    ]
+    price = [f"mentor {offline.mentor_tokens:,} tokens", f"intern {offline.intern_tokens:,} tokens"]
+    if offline.spent.tflops is not None:
+        price.append(f"{offline.spent.tflops:,.0f} TFLOPs")
+    if offline.spent.usd is not None:
+        price.append(f"US$ {offline.spent.usd:.4f}")
+    lines.append(f"the search cost {', '.join(price)} in {offline.calls} calls")
+    unit = "usd" if offline.spent.usd is not None else "tflops"
+    even, name = offline.break_even[unit], "US$" if unit == "usd" else "TFLOPs"
+    lines.append(
+        f"repaid ({name}) after {even:,} problems that the mentor need not answer"
+        if even is not None
+        else f"never repaid by {name}: unknown, or a problem costs no less than the mentor's own answer"
+    )
+    if card.synthetic:
+        lines.append("synthetic: a fake model wrote this")
+    return [*lines, *(f"note: {note}" for note in card.notes)]
+
+
+def _training_split(name: str) -> str | None:
+    from tandem.datasets.cards import cards
+
+    card = cards().get(name)
+    return "train" if card and "train" in card.splits else None

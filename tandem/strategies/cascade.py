@@ -1,0 +1,80 @@
+"""Cascade: the intern answers whole; where its answer looks wrong, the mentor answers instead.
+
+After FrugalGPT (arXiv 2305.05176), whose scorer is a small encoder (DistilBERT) of question and answer. We depart from
+it: ours is linear over the intern's own uncertainty (the signals of the whole answer's log-probabilities, whether it
+was cut at its cap) and a few counts of the question, so that it costs nothing; there are two models, not a chain of
+APIs. An answer out of which nothing can be read is taken for wrong. Cut drafts instead of whole answers, and insights
+on the way, are what strategy `tandem` adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from tandem.config import Settings
+from tandem.grading import answer_of
+from tandem.insight import answer_messages
+from tandem.ladder import ANSWER, Ladder
+from tandem.ledger import Role
+from tandem.models.base import Model
+from tandem.models.call import Call
+from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
+from tandem.types import AnswerDelta, Decision, Event, Problem
+
+
+class Cascade(LearnedStrategy):
+    """The intern's answer stands where it is likely enough to be right: ``cascade[:PATH][:THRESHOLD]``."""
+
+    name = "cascade"
+    heads = ("right",)  # P(the intern's answer is right), from the question and the whole answer
+    roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
+
+    def check(self, mentor: Model, intern: Model) -> None:
+        """Raise CapabilityError for an intern that shows no uncertainty."""
+        need_logprobs(intern, self.name)
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the intern's answer, discarded, and the mentor's."""
+        return [
+            Planned("intern", "probe", _NONE, settings.intern_max_tokens),
+            Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens),
+        ]
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Have the intern answer, judge that, and stream it or the mentor's; a discarded answer is a `probe`."""
+        async with ctx.call("intern", "answer", problem, answer_messages(problem), logprobs=True) as call:
+            async for _ in call:
+                pass
+            decision = self._judge(require_end(call), problem, ctx)
+            ctx.trace.append(decision)
+            if decision.action == "answer":
+                await call.close("probe")
+            yield decision
+        if decision.action == "stop":
+            if call.text:
+                yield AnswerDelta(call.text)
+            yield ctx.conclude(problem, call, level=_NONE)
+            return
+        async for event in answer_alone("mentor", problem, ctx, ANSWER):
+            yield event
+
+    def _judge(self, call: Call, problem: Problem, ctx: Context) -> Decision:
+        features = question_features(problem, ctx.intern) | answer_features(call)
+        known = {name: features[name] for name in self.predictor.heads["right"].features}
+        readable = answer_of(problem, call.text) is not None
+        p, threshold = self.predict("right", known) if readable else 0.0, self.threshold
+        stands = p >= threshold
+        return Decision(
+            level=_NONE,
+            action="stop" if stands else "answer",
+            sufficiency=p,
+            threshold=threshold,
+            calibrated=self.calibrated,
+            reason="" if readable else "no answer can be read out of the intern's text",
+            signals=known,
+        )
+
+
+_NONE = "none"

@@ -1,0 +1,77 @@
+"""Random mix: intern or mentor by coin. All mixes together are the chord that any method must beat."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import AsyncGenerator, Mapping
+from typing import Self
+
+from tandem.config import Settings
+from tandem.errors import UsageError
+from tandem.ladder import ANSWER, Ladder
+from tandem.ledger import Role
+from tandem.strategies.base import Context, Planned, answer_alone
+from tandem.types import Decision, Event, Problem
+
+DEFAULT_SHARE = 0.5
+
+
+class RandomMix:
+    """The mentor answers a share of the problems, drawn by coin, the intern the others: ``random-mix:<share>``."""
+
+    roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
+
+    def __init__(self, share: float = DEFAULT_SHARE) -> None:
+        """`share` of the problems go to the mentor. Raises UsageError for one outside 0..1."""
+        if not 0 <= share <= 1:
+            raise UsageError(f"the mentor's share in random-mix lies in 0..1, not at {share:g}")
+        self.share = share
+
+    @classmethod
+    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
+        """Return the strategy for a share, one half where none is given. Raises UsageError for anything else."""
+        if argument is None:
+            return cls()
+        try:
+            share = float(argument)
+        except ValueError:
+            share = math.nan
+        if math.isnan(share):
+            raise UsageError(f"random-mix takes the mentor's share, as in random-mix:0.3, not '{argument}'")
+        return cls(share)
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the mentor's answer, which any problem may get."""
+        role: Role = "mentor" if self.share else "intern"
+        cap = settings.mentor_max_tokens if self.share else settings.intern_max_tokens
+        return [Planned(role, "answer", ANSWER if self.share else _NONE, cap)]
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Toss the coin, then stream that model's answer."""
+        tossed = coin(problem.id, ctx.settings.sampling.seed or 0)
+        mentor = tossed < self.share
+        decision = Decision(
+            level=_NONE,
+            action="answer" if mentor else "stop",
+            reason=f"the coin shows {tossed:.3f}, {'below' if mentor else 'not below'} the share of {self.share:g}",
+        )
+        ctx.trace.append(decision)
+        yield decision
+        role: Role = "mentor" if mentor else "intern"
+        async for event in answer_alone(role, problem, ctx, ANSWER if mentor else _NONE):
+            yield event
+
+
+def coin(problem_id: str, seed: int) -> float:
+    """Return a number in 0..1 (1 excluded), the same for the same problem and seed whenever and wherever it is asked.
+
+    So a run that is taken up again, or run again, sends each problem to the same model; and a problem that goes to the
+    mentor at one share does so at every larger one.
+    """
+    digest = hashlib.sha256(f"random-mix:{seed}:{problem_id}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+_NONE = "none"

@@ -1,0 +1,57 @@
+"""Route: one decision from the question alone, then one model answers.
+
+After RouteLLM (arXiv 2406.18665) and HybridLLM (arXiv 2404.14618), which send a question to the strong model where a
+learned probability crosses a threshold. We depart from them in two ways: they learn from preferences or from reward
+scores over an encoder of the text, we from right and wrong over a few counts of the question (its length, numbers,
+sentences, symbols); and the rule is the predicted gain, P(mentor right) - P(intern right) >= threshold, not the doubt
+in the weak model alone, for a question that neither model answers is worth no mentor. The rule on the gain did better
+out of fold (evaluation/predictors/route.py has the figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from tandem.config import Settings
+from tandem.ladder import ANSWER, Ladder
+from tandem.ledger import Role
+from tandem.strategies.base import Context, Planned, answer_alone
+from tandem.strategies.learned import LearnedStrategy, question_features
+from tandem.types import Decision, Event, Problem
+
+
+class Route(LearnedStrategy):
+    """The mentor answers where it is predicted to gain enough over the intern: ``route[:PATH][:THRESHOLD]``."""
+
+    name = "route"
+    heads = ("intern", "mentor")  # P(that model is right), from the question
+    roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the mentor's answer, which any problem may get."""
+        return [Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens)]
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Decide, then stream that model's answer."""
+        features = question_features(problem, ctx.intern)
+        intern, mentor = self.predict("intern", features), self.predict("mentor", features)
+        gain, threshold = mentor - intern, self.threshold
+        enough = gain >= threshold
+        decision = Decision(
+            level=_NONE,
+            action="answer" if enough else "stop",
+            sufficiency=intern,
+            threshold=threshold,
+            calibrated=self.calibrated,
+            reason=f"predicted gain of the mentor {gain:+.3f}, {'at least' if enough else 'below'} {threshold:.3f}",
+            signals=features | {"p_mentor": mentor, "gain": gain},
+        )
+        ctx.trace.append(decision)
+        yield decision
+        role: Role = "mentor" if enough else "intern"
+        async for event in answer_alone(role, problem, ctx, ANSWER if enough else _NONE):
+            yield event
+
+
+_NONE = "none"
