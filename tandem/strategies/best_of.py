@@ -1,0 +1,71 @@
+"""Which of n answers to one problem to take. The reference and the grader's tests are never looked at.
+
+Closed answers (math, a letter, what a closed grader reads): the answer that most samples give, two spellings of one
+value being one; of answers that equally many give, and of the samples that give the one chosen, the likeliest text. A
+sample without an answer has no vote. Everything else: the likeliest text, by its mean log-probability a token.
+
+BEST-Route (arXiv 2506.22716) takes the best by a reward model; we depart from it for want of one that is small and
+sees more than the intern itself. Code would best be told by the examples that its prompt shows; a strategy has nowhere
+to run it, so that likelihood decides there too, and the reason says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tandem.grading import answer_of, grader_of
+from tandem.grading.choices import words
+from tandem.grading.spelling import quick_equal, spell
+from tandem.types import Problem
+
+_FORMULAS = {"math", "gsm8k"}
+_CLOSED = {"choice", "exact", "reasoning-gym"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer as text, and the mean log-probability of its tokens (nats; 0 where none is known)."""
+
+    text: str
+    likelihood: float = 0.0
+
+
+def best_of(problem: Problem, samples: Sequence[Sample]) -> tuple[int, str]:
+    """Return the position of the best sample, and why it is that; of equals the first. `samples` has at least one."""
+    likeliest = max(range(len(samples)), key=lambda k: samples[k].likelihood)
+    if not is_closed(problem):
+        why = " (code is not run here)" if problem.task == "code" else ""
+        return likeliest, f"the likeliest of {len(samples)}{why}"
+    votes: list[tuple[str, list[int]]] = []  # an answer, and the samples that give it
+    for position, sample in enumerate(samples):
+        answer = answer_of(problem, sample.text)
+        if answer is None:
+            continue
+        for known, voters in votes:
+            if _same(problem, known, answer):
+                voters.append(position)
+                break
+        else:
+            votes.append((answer, [position]))
+    if not votes:
+        return likeliest, f"none of {len(samples)} gives an answer: the likeliest"
+    most = max(len(voters) for _, voters in votes)
+    tied = [voters for _, voters in votes if len(voters) == most]
+    chosen = max((k for voters in tied for k in voters), key=lambda k: samples[k].likelihood)
+    also = f", as {len(tied) - 1} other answers: the likeliest" if len(tied) > 1 else ""
+    return chosen, f"{most} of {len(samples)} give this answer{also}"
+
+
+def is_closed(problem: Problem) -> bool:
+    """Whether two answers can be told to be the same: a value, a letter, a word; not a program or a free text."""
+    return grader_of(problem) in _FORMULAS | _CLOSED
+
+
+def _same(problem: Problem, one: str, other: str) -> bool:
+    """Whether two answers are one: what only algebra could tell counts as two."""
+    if grader_of(problem) not in _FORMULAS:
+        return words(one) == words(other)
+    left, right = spell(one), spell(other)
+    alike = left.unit is None or right.unit is None or left.unit == right.unit
+    return alike and bool(quick_equal(left.text, right.text))

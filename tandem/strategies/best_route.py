@@ -1,0 +1,158 @@
+"""BEST-Route: the intern with n samples, n = 1 to 5, or the mentor, by what a router makes of the question.
+
+BEST-Route (arXiv 2506.22716): for each number of samples the router tells how probably their best is no worse than the
+mentor's answer (the match); the cheapest that passes a threshold is taken, else the mentor. We depart from it: linear
+heads on named features of the question instead of DeBERTa; right and wrong instead of a reward model's score, so that
+a match is a right answer or one that the mentor has wrong too; one small model instead of several. The best of n is
+chosen by best_of.py. One sample is the intern's own greedy answer, exactly as intern-only asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import ClassVar
+
+from tandem.config import Settings
+from tandem.insight import answer_messages
+from tandem.ladder import ANSWER, Ladder
+from tandem.ledger import Role
+from tandem.models.base import Model
+from tandem.models.call import Call
+from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.best_of import Sample, best_of
+from tandem.strategies.learned import LearnedStrategy, question_features
+from tandem.types import AnswerDelta, Decision, Event, Problem, Sampling
+
+MOST = 5  # samples
+TEMPERATURE, TOP_P = 0.7, 0.95
+
+
+class BestRoute(LearnedStrategy):
+    """``best-route[:PATH][:THRESHOLD]``: the cheapest number of the intern's samples that passes, else the mentor.
+
+    Heads of a predictor, for each n that its table has samples for: `match-n`, the probability that the best of n is
+    right or the mentor wrong; `right-n`, that it is right (for the trace alone). Its setting ``most`` is the largest n
+    that is cheaper than the mentor. Samples that are not chosen are whole answers, booked as `probe`.
+    """
+
+    name: ClassVar[str] = "best-route"
+    heads: ClassVar[tuple[str, ...]] = ("match-1", "right-1")
+    roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
+
+    @property
+    def most(self) -> int:
+        """The most samples that may be drawn."""
+        wanted, known, n = self.predictor.settings.get("most", 1), self.predictor.heads.keys(), 1
+        while n < min(wanted, MOST) and {f"match-{n + 1}", f"right-{n + 1}"} <= known:
+            n += 1
+        return n
+
+    def check(self, mentor: Model, intern: Model) -> None:
+        """Raise CapabilityError where samples are to be told apart by their likelihood and the intern shows none."""
+        if self.most > 1:
+            need_logprobs(intern, self.name)
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return both ways, the mentor and the most samples: which is dearer only prices tell."""
+        n, cap = self.most, settings.intern_max_tokens
+        samples = [Planned("intern", "answer" if k == 0 else "probe", _level(n), cap) for k in range(n)]
+        return [Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens), *samples]
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Choose by the question, then let the mentor answer, or the intern once or n times side by side."""
+        n, decision = self._route(problem, ctx)
+        ctx.trace.append(decision)
+        yield decision
+        if n < 2:
+            role: Role = "intern" if n else "mentor"
+            async with aclosing(answer_alone(role, problem, ctx, _level(n))) as alone:
+                async for event in alone:
+                    yield event
+            return
+        calls = await drawn(problem, ctx, n)
+        at, reason = best_of(problem, [Sample(call.text, _likelihood(call)) for call in calls])
+        best = calls[at]
+        for call in calls:
+            await call.close("answer" if call is best else "probe")
+        chosen = Decision(_level(n), "stop", reason=reason)
+        ctx.trace.append(chosen)
+        yield chosen
+        yield AnswerDelta(best.text)
+        yield ctx.conclude(problem, best, level=_level(n))
+
+    def _route(self, problem: Problem, ctx: Context) -> tuple[int, Decision]:
+        """Return the number of samples (0: the mentor answers), and why."""
+        features, threshold, match = question_features(problem, ctx.intern), self.threshold, 0.0
+        for n in range(1, self.most + 1):
+            match = self.predict(f"match-{n}", features)
+            if match >= threshold:
+                break
+        else:
+            n = 0
+        return n, Decision(
+            _level(n),
+            "stop" if n else "answer",
+            self.predict(f"right-{n}", features) if n else None,
+            calibrated=self.calibrated,
+            reason=f"{_samples(n)} passes" if n else f"up to {_samples(self.most)} does not pass",
+            signals={"match": match, "match_from": threshold},
+        )
+
+
+async def drawn(problem: Problem, ctx: Context, n: int) -> list[Call]:
+    """Return n samples of the intern's answer, drawn side by side and read to their ends; the caller closes them.
+
+    Sample k is the same request whatever n is. If one fails, or the whole is cancelled, all are closed, as `probe`.
+    """
+    base = ctx.sampling(problem)
+    calls = [
+        ctx.call("intern", "answer", problem, answer_messages(problem), logprobs=True, sampling=sampled(base, k))
+        for k in range(n)
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(_read(call))
+    except BaseException as error:
+        for call in calls:
+            await call.close("probe")
+        raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
+    return calls
+
+
+def sampled(base: Sampling, number: int) -> Sampling:
+    """Return how one sample is drawn: warm, with a seed of its own made of the run's (0 if it has none).
+
+    The run's own temperature and top-p are kept where they are not the greedy ones.
+    """
+    temperature, top_p = base.temperature or TEMPERATURE, base.top_p if base.top_p < 1 else TOP_P
+    seed = ((base.seed or 0) * _SEEDS + number) % 2**31
+    return base.model_copy(update={"temperature": temperature, "top_p": top_p, "seed": seed})
+
+
+async def _read(call: Call) -> None:
+    try:
+        async for _ in call:
+            pass
+        require_end(call)
+    except BaseException as error:
+        await call.close("probe", error)
+        raise
+
+
+def _likelihood(call: Call) -> float:
+    return sum(stat.logprob for stat in call.stats) / len(call.stats) if call.stats else 0.0
+
+
+def _level(n: int) -> str:
+    return ANSWER if n == 0 else "none" if n == 1 else f"best-of-{n}"
+
+
+def _samples(n: int) -> str:
+    return "one answer of the intern's" if n == 1 else f"the best of {n} of the intern's"
+
+
+_SEEDS = 1000  # between two seeds of runs, so that none of their samples are the same
