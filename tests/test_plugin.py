@@ -1,4 +1,4 @@
-"""A package of somebody else's adds data sets and a grader; it is installed as pip would, and used from outside."""
+"""A package of somebody else's adds data sets, a grader and a strategy; installed as pip would, used from outside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,179 @@ def test_a_broken_one_hides_no_other(installed: Path) -> None:
     ):
         done = tandem(installed, "datasets", "show", name)
         assert done.returncode == 1 and complaint in done.stderr and done.stderr.count("\n") == 1
+
+
+def with_strategies(site: Path, module: str, *names: str) -> None:
+    """Add strategies to the package, all in one module of this text; a name's class has its capitals."""
+    (site / "tandem_faulty.py").write_text(module)
+    entries = site / "tandem_riddles-1.0.dist-info" / "entry_points.txt"
+    added = "".join(f"{name} = tandem_faulty:{name.title().replace('-', '')}\n" for name in names)
+    entries.write_text(entries.read_text().replace("[tandem.strategies]\n", "[tandem.strategies]\n" + added))
+
+
+def solve(site: Path, strategy: str, question: str = "What is 17*23?") -> subprocess.CompletedProcess[str]:
+    return tandem(site, "solve", "--mentor", "fake", "--intern", "fake", "--strategy", strategy, "--json", question)
+
+
+def complaint(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """Return the one line of a command that failed; what was watched before stands above it."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("tandem: ") and done.stderr.count("tandem: ") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return last.removeprefix("tandem: ")
+
+
+def purposes(solution: dict[str, Any]) -> list[str]:
+    return [entry["purpose"] for entry in solution["ledger"]["entries"]]
+
+
+def test_a_strategy_runs_by_its_name_and_with_its_argument(installed: Path) -> None:
+    pair = ("--mentor", "fake", "--intern", "fake", "--dataset", "starter", "--limit", "3")
+    for name, drafts in (("echo-twice", 1), ("echo-twice:3", 2)):
+        done = tandem(installed, "run", *pair, "--strategy", name, "--out", f"drafts-{drafts}", "--json")
+        assert done.returncode == 0, done.stderr
+        summary = json.loads(done.stdout)
+        assert (summary["n"], summary["errors"], summary["mentor_tokens"]) == (3, 0, 0)
+        records = (installed.parent / f"drafts-{drafts}" / "records.jsonl").read_text().splitlines()
+        for record in map(json.loads, records):
+            assert record["strategy"] == name and purposes(record) == [*["probe"] * drafts, "answer"]
+    again = tandem(installed, "run", *pair, "--strategy", "echo-twice:4", "--resume", "drafts-2")
+    assert again.returncode == 2 and "strategy ('echo-twice:3', now 'echo-twice:4')" in again.stderr
+
+
+def test_a_strategy_is_estimated_solved_and_refuses_what_it_cannot_take(installed: Path) -> None:
+    pair = ("--mentor", "fake", "--intern", "fake", "--dataset", "starter", "--limit", "3")
+    estimate = tandem(installed, "run", *pair, "--strategy", "echo-twice:3", "--estimate")
+    assert estimate.returncode == 0, estimate.stderr
+    assert solve(installed, "echo-twice").returncode == 0
+    assert complaint(solve(installed, "echo-twice:many"), 2).endswith("as in echo-twice:3, not 'many'")
+
+
+def test_a_strategy_is_among_the_nearest_names(installed: Path) -> None:
+    assert complaint(solve(installed, "echo-twise"), 2) == "unknown strategy 'echo-twise'. Did you mean echo-twice?"
+
+
+def listed(site: Path) -> dict[str, dict[str, Any]]:
+    done = tandem(site, "strategies", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return {row["name"]: row for row in json.loads(done.stdout)}
+
+
+def test_strategies_are_listed_with_where_they_come_from(installed: Path) -> None:
+    rows = listed(installed)
+    assert rows["echo-twice"] == {
+        "name": "echo-twice",
+        "from": "tandem-riddles",
+        "description": "The intern answers, reads its answer and gives it anew, twice or as often as said: "
+        "echo-twice:<times>.",
+        "argument": "optional",
+        "roles": ["intern"],
+        "learned": None,
+        "error": None,
+    }
+    known = ("from", "argument", "roles", "learned", "error")
+    for name, *values in (
+        ("tandem", "built in", None, ["mentor", "intern"], "classifier", None),
+        ("mentor-only", "built in", None, ["mentor"], None, None),
+        ("fixed", "built in", "required", ["mentor", "intern"], None, None),
+        ("budget-forcing", "built in", "optional", ["mentor"], None, None),
+    ):
+        assert [rows[name][key] for key in known] == values and rows[name]["description"].endswith(".")
+    shown = tandem(installed, "strategies").stdout
+    assert "echo-twice" in shown and "tandem-riddles" in shown and "[:…]" in shown
+
+
+_LEARNED = """
+from tandem_riddles.echo import EchoTwice
+
+class Pupil(EchoTwice):
+    def bind(self, mentor, intern): return "none"
+    def saw(self, problem_id): return False
+"""
+
+
+def test_a_strategy_with_a_predictor_is_listed_as_learned(installed: Path) -> None:
+    with_strategies(installed, _LEARNED, "pupil")
+    assert listed(installed)["pupil"]["learned"] == "predictor"
+
+
+_FAULTY = """
+from tandem.strategies.base import answer_alone
+
+class Strategy:
+    roles, judges = ("intern",), False
+    def calls(self, ladder, settings, draft_tokens): return []
+
+class Idle(Strategy):
+    pass
+
+class Silent(Strategy):
+    async def run(self, problem, ctx):
+        async for event in answer_alone("intern", problem, ctx, "none"):
+            if type(event).__name__ == "AnswerDelta":
+                yield event
+
+class Raises(Strategy):
+    async def run(self, problem, ctx):
+        async for event in answer_alone("intern", problem, ctx, "none"):
+            yield event
+            raise ValueError("of its\\nown" if "17" in problem.question else "of another")
+
+class Unmade(Strategy):
+    def __init__(self): raise KeyError("home")
+    async def run(self, problem, ctx): yield
+
+Number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("idle", "strategy 'idle' of tandem-riddles is none: it has no run"),
+        ("number", "strategy 'number' of tandem-riddles is broken: TypeError: 'int' object is not callable"),
+        ("unmade", "strategy 'unmade' of tandem-riddles is broken: KeyError: 'home'"),
+        ("absent", "strategy 'absent' points at 'tandem_faulty:Absent', which does not exist"),
+    ],
+)
+def test_a_broken_strategy_is_one_line_and_hides_no_other(installed: Path, name: str, said: str) -> None:
+    with_strategies(installed, _FAULTY, name)
+    assert complaint(solve(installed, name)) == said
+    rows = listed(installed)
+    assert rows[name]["error"] == said and rows[name]["from"] == "tandem-riddles"
+    assert rows["echo-twice"]["error"] is None and rows["tandem"]["error"] is None
+    assert said.rsplit(maxsplit=1)[-1] in tandem(installed, "strategies").stdout
+    assert solve(installed, "echo-twice").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("import nowhere\n", "strategy 'idle' ('tandem_faulty:Idle') cannot be imported: No module named 'nowhere'"),
+        ("class Idle\n", "strategy 'idle' of tandem-riddles is broken: SyntaxError: expected ':' (tandem_faulty.py"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(installed: Path, module: str, said: str) -> None:
+    with_strategies(installed, module, "idle")
+    assert complaint(solve(installed, "idle")).startswith(said)
+    rows = listed(installed)
+    assert rows["idle"]["error"].startswith(said) and rows["echo-twice"]["error"] is None
+
+
+def test_a_strategy_that_ends_without_a_solution_says_so(installed: Path) -> None:
+    with_strategies(installed, _FAULTY, "silent")
+    assert complaint(solve(installed, "silent")) == "strategy 'silent' ended without a solution"
+
+
+def test_a_strategy_that_raises_fails_its_problem_and_what_it_cost_is_kept(installed: Path) -> None:
+    with_strategies(installed, _FAULTY, "raises")
+    said = "strategy 'raises' of tandem-riddles failed: ValueError: of "
+    assert complaint(solve(installed, "raises")) == said + "its own"
+    pair = ("--mentor", "fake", "--intern", "fake", "--dataset", "starter", "--limit", "2")
+    done = tandem(installed, "run", *pair, "--strategy", "raises", "--out", "out", "--json")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    records = [json.loads(line) for line in (installed.parent / "out" / "records.jsonl").read_text().splitlines()]
+    assert [record["error"] for record in records] == [said + "another"] * 2
+    assert all(purposes(record) == ["answer"] for record in records)
+    assert json.loads(done.stdout)["errors"] == 2

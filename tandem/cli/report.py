@@ -1,8 +1,9 @@
-"""`tandem report`: a run's figures as a table, as Markdown, and one row a problem as CSV."""
+"""`tandem report`: a run or a comparison as a table, a page of HTML, Markdown and CSV."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -10,17 +11,26 @@ import click
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on standard output, nothing else.")
 def report(folder: Path, as_json: bool) -> None:
-    """Print the figures of the run in DIR, and write report.md and report.csv into it.
+    """Print the figures of the run or the comparison in DIR, and write report.html, report.md and report.csv into it.
 
-    A run that is not finished is reported as far as it went.
+    The page opens in any browser and needs nothing beside itself. A run that is not finished is reported as far as it
+    went.
 
     \b
-    Example:
+    Examples:
       tandem report runs/2026-11-22-gsm8k-tandem
+      tandem report runs/2026-11-25-gsm8k-compare
     """
+    from tandem.evaluation.page.gather import is_comparison
+
+    (_comparison if is_comparison(folder) else _run)(folder, as_json)
+
+
+def _run(folder: Path, as_json: bool) -> None:
     from tandem.evaluation.listing import current_summary, state
+    from tandem.evaluation.page.report import RunPage
     from tandem.evaluation.report import summary_table, write_report
     from tandem.evaluation.store import RunStore
 
@@ -36,5 +46,28 @@ def report(folder: Path, as_json: bool) -> None:
         Console().print(summary_table(summary, manifest["run"]))
     if (now := state(store, summary)) != "finished":
         click.echo(f"the run is {now}: these are the figures of {summary['n']} problems", err=True)
-    written = write_report(folder, summary, manifest, store.records())
+    page = RunPage(folder)
+    written = write_report(folder, summary, manifest, page.passing(store.records()))
+    _say([page.write(summary, manifest, store.warnings), *written])
+
+
+def _comparison(folder: Path, as_json: bool) -> None:
+    from tandem.evaluation.page.gather import finite, read_comparison
+    from tandem.evaluation.page.report import write_comparison
+    from tandem.evaluation.page.tables import comparison_table
+
+    comparison = read_comparison(folder)
+    if as_json:
+        click.echo(json.dumps(finite(comparison.raw)))
+    else:
+        from rich.console import Console
+
+        Console().print(comparison_table(comparison.figures))
+    written = write_comparison(folder, comparison)
+    for warning in comparison.warnings:
+        click.echo(f"tandem: {warning}", err=True)
+    _say(written)
+
+
+def _say(written: Iterable[Path]) -> None:
     click.echo(f"written: {', '.join(map(str, written))}", err=True)

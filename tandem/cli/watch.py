@@ -23,6 +23,11 @@ def describe(decision: Decision) -> str:
     return f"{decision.level:>6}  {figures}  ->  {verdict} ({decision.reason})"
 
 
+def plain(text: str) -> str:
+    """Return a text in which nothing commands the terminal: a model may write anything."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text.replace("\t", "    "))
+
+
 class Watcher:
     """Prints events as they come; `solution` is the last one."""
 
@@ -50,17 +55,26 @@ class Watcher:
         else:
             self.solution = event
             self.console.print("\n")
-            self.console.print(Text(str(event), style="green"))
+            self.console.print(Text(plain(str(event)), style="green"))
+
+    def break_off(self) -> None:
+        """End the line that is being written: something else is said next."""
+        if not self._fresh_line:
+            self._print("\n")
 
     def _print(self, text: str, style: str = "") -> None:
-        self.console.print(Text(text, style=style), end="", soft_wrap=True)
+        self.console.print(Text(plain(text), style=style), end="", soft_wrap=True)
         self._fresh_line = text.endswith("\n")
 
 
 async def watch(events: AsyncIterator[Event], console: Console) -> Solution:
     """Print events as they come and return the solution."""
     watcher = Watcher(console)
-    async for event in events:
-        watcher.show(event)
+    try:
+        async for event in events:
+            watcher.show(event)
+    except BaseException:
+        watcher.break_off()
+        raise
     assert watcher.solution is not None
     return watcher.solution

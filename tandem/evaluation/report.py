@@ -103,7 +103,7 @@ def write_report(
     writer.writerow(_COLUMNS)
     for record in records:
         row = _csv_row(record)
-        writer.writerow([_cell(row[column]) for column in _COLUMNS])
+        writer.writerow([cell(row[column]) for column in _COLUMNS])
         if record["error"] is not None:
             failures.append((record["problem"], record["error"]))
     paths = folder / "report.md", folder / "report.csv"
@@ -120,11 +120,11 @@ def one_line(text: str) -> str:
 def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures: list[tuple[str, str]]) -> str:
     run = manifest["run"]
     data = run.get("dataset", {})
-    lines = [f"# {_escape(title(summary, run))}", ""]
-    started = _escape(str(manifest.get("started", "an unknown day")))
-    lines.append(f"Data: {_escape(str(data.get('name', 'unknown')))}, started {started}.")
+    lines = [f"# {escaped(title(summary, run))}", ""]
+    started = escaped(str(manifest.get("started", "an unknown day")))
+    lines.append(f"Data: {escaped(str(data.get('name', 'unknown')))}, started {started}.")
     lines += ["", "| | |", "| --- | --- |"]
-    lines += [f"| {_escape(name)} | {_escape(text)} |" for name, text in figures(summary)]
+    lines += [f"| {escaped(name)} | {escaped(text)} |" for name, text in figures(summary)]
     if failures:
         lines += [
             "",
@@ -133,13 +133,14 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
             "| id | error |",
             "| --- | --- |",
         ]
-        lines += [f"| {_escape(id)} | {_escape(error)} |" for id, error in failures[:_FAILURES_SHOWN]]
+        lines += [f"| {escaped(id)} | {escaped(error)} |" for id, error in failures[:_FAILURES_SHOWN]]
         if len(failures) > _FAILURES_SHOWN:
             lines += ["", f"and {len(failures) - _FAILURES_SHOWN} more, in report.csv."]
     return "\n".join(lines) + "\n"
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text for a cell or a heading of Markdown."""
     return html.escape(_MARKDOWN.sub(r"\\\1", one_line(text)), quote=False)
 
 
@@ -156,7 +157,8 @@ def _csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """Return a value for a cell of CSV: one line, and nothing that a spreadsheet would compute."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

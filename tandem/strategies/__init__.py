@@ -53,7 +53,8 @@ def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strate
     except Exception as error:
         if package is None:
             raise
-        raise TandemError(f"strategy '{base}' of {package} is broken: {type(error).__name__}: {error}") from error
+        said = " ".join(str(error).split())
+        raise TandemError(f"strategy '{base}' of {package} is broken: {type(error).__name__}: {said}") from error
     if lacking := [part for part in _PARTS if not hasattr(strategy, part)]:
         where = f" of {package}" if package else ""
         raise TandemError(f"strategy '{base}'{where} is none: it has no {' and no '.join(lacking)}")

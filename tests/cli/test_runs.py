@@ -201,7 +201,7 @@ def test_report_writes_a_table_and_a_row_for_every_problem(cli: Cli, tmp_path: P
     run(tmp_path / "a", records)
     outcome = cli("report", "a", "--json")
     assert outcome.code == 0 and json.loads(outcome.out)["n"] == 4
-    assert outcome.err == "written: a/report.md, a/report.csv\n"
+    assert outcome.err == "written: a/report.html, a/report.md, a/report.csv\n"
     with (tmp_path / "a" / "report.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["'" + hostile, "'-1+1", "p,3", "p4"]

@@ -1,0 +1,196 @@
+"""`tandem demo`: one problem being solved, as a picture: both models' text, decisions and running cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.options import Number, engine_options, make_engine
+from tandem.cli.serving_options import serving_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tandem.cli.demo_stage import Stage
+    from tandem.engine import Tandem
+    from tandem.types import Event, Problem, Solution
+
+_FAKE = "fake"
+_EASY = 40.0  # tokens a second that can be followed, for models that take no time
+_FRAMES = 12  # a second
+
+
+@click.command()
+@click.argument("problem", required=False)
+@engine_options
+@serving_options("transformers")
+@click.option("--task", type=click.Choice(["math", "code", "choice", "general"]), help="Default: guessed.")
+@click.option(
+    "--dataset",
+    default="starter",
+    show_default=True,
+    metavar="D",
+    help="Where the problem comes from, if none is given: a name or a file.",
+)
+@click.option("--problem-id", metavar="ID", help="Which of the data set's problems, or of a run's. Default: the first.")
+@click.option(
+    "--speed",
+    type=Number(0, min_open=True),
+    metavar="N",
+    help=f"At most N tokens a second from each model. Default: as they come; {_EASY:g} for `fake` and --replay.",
+)
+@click.option(
+    "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Show a problem of a finished run; asks no model."
+)
+def demo(
+    problem: str | None,
+    task: Any,
+    dataset: str,
+    problem_id: str | None,
+    speed: float | None,
+    replay: Path | None,
+    **options: Any,
+) -> None:
+    """Watch PROBLEM (default: one of our own) being solved: mentor and intern side by side.
+
+    Below them stand the decisions, each with a meter of the sufficiency (the mark is the threshold), and what it all
+    has cost so far; a call is priced when it ends. Where there is no terminal, or a small one, it is `tandem solve`.
+
+    \b
+    Examples:
+      tandem demo                                   # fake models: what it looks like
+      tandem demo --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
+      tandem demo --strategy cascade --problem-id starter-07 --mentor gpt-4o --intern deepseek-7b
+      tandem demo --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b "What is 17*23?"
+      tandem demo --replay runs/2026-11-22-gsm8k-tandem --problem-id gsm8k-test-0007
+    """
+    from rich.console import Console
+
+    from tandem.cli.demo_view import fits
+    from tandem.errors import UsageError
+
+    if problem is not None and (problem_id or replay):
+        raise UsageError("give a PROBLEM, or a --problem-id, or a run to --replay; one of them")
+    console = Console()
+    picture = fits(console)
+    if replay:
+        from tandem.cli.demo_replay import open_replay
+
+        stage, events = open_replay(replay, problem_id, (speed or _EASY) if picture else speed)
+        asyncio.run(_show(stage, events, console) if picture else _watch(events, console))
+        return
+    question = _problem(problem, task, dataset, problem_id)
+    engine = make_engine(options)
+    if picture and speed is None and {engine.mentor.spec.name, engine.intern.spec.name} == {_FAKE}:
+        speed = _EASY
+    asyncio.run(_solve(engine, question, speed, console, picture))
+
+
+for _option in demo.params:
+    if _option.name in ("mentor", "intern"):  # the only command that begins without a pair
+        _option.required, _option.default = False, _FAKE
+
+
+def _problem(text: str | None, task: Any, dataset: str, problem_id: str | None) -> Problem:
+    from tandem.datasets import load_dataset
+    from tandem.types import Problem
+
+    if text is not None:
+        return Problem.from_text(text, task=task)
+    problems = {problem.id: problem for problem in load_dataset(dataset)}
+    if problem_id is not None and problem_id not in problems:
+        raise unknown_problem(problem_id, list(problems), dataset)
+    return problems[problem_id or next(iter(problems))]
+
+
+def unknown_problem(name: str, ids: list[str], where: str) -> Exception:
+    """Return the error for a problem that is not in `where`, with the nearest ids; there may be thousands."""
+    import difflib
+
+    from tandem.errors import UsageError
+
+    near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(near)}?" if near else f"Its {len(ids)} problems begin with {', '.join(ids[:3])}."
+    return UsageError(f"there is no problem '{name}' in {where}. {hint}")
+
+
+async def _solve(engine: Tandem, problem: Problem, speed: float | None, console: Console, picture: bool) -> None:
+    from tandem.cli.demo_stage import Stage
+
+    async with engine:
+        names = {"mentor": engine.mentor.spec.name, "intern": engine.intern.spec.name}
+        stage = Stage(engine.strategy_name, names, problem.question, speed)  # type: ignore[arg-type]
+        stage.attach(engine)
+        if not picture:
+            await _watch(engine.astream(problem), console)
+            return
+        with console.status("getting both models ready"):
+            await engine.prepare()
+        stage.restart()
+        await _show(stage, _judged(engine, problem, stage), console)
+
+
+async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenerator[Event, None]:
+    """Yield the events of a problem; when the answer is there, say what can be said of it."""
+    from tandem.grading import grade
+    from tandem.types import Solution
+
+    async with aclosing(engine.astream(problem, ledger=stage.ledger)) as events:
+        async for event in events:
+            if isinstance(event, Solution):
+                if problem.reference is not None and problem.tests is None:
+                    stage.verdict, stage.reference = await grade(problem, event.text), problem.reference
+                stage.estimate = _mentor_alone(engine, problem, event)
+            yield event
+
+
+def _mentor_alone(engine: Tandem, problem: Problem, solution: Solution) -> str | None:
+    """Return what the mentor alone might have cost; nobody knows how long its answer would have been."""
+    from tandem.cli.demo_view import money
+    from tandem.insight import answer_messages
+    from tandem.ledger import Entry, Ledger, Usage
+
+    if solution.answered_by != "intern" or not solution.text:
+        return None
+    mentor = engine.mentor
+    prompt = sum(mentor.count(message.content) for message in answer_messages(problem))
+    usage = Usage(prompt=prompt, completion=mentor.count(solution.text), source="counted")
+    costs = money(Ledger(entries=[Entry.of(mentor.spec, "mentor", "answer", usage, seconds=0.0)]))
+    return f"estimate: the mentor alone, were its answer as long as this one: {', '.join(costs)}" if costs else None
+
+
+async def _watch(events: AsyncGenerator[Event, None], console: Console) -> None:
+    from tandem.cli.watch import watch
+
+    async with aclosing(events):
+        await watch(events, console)
+
+
+async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Console) -> None:
+    """Draw the picture until the last event; then leave the whole of it on the terminal, however it ended."""
+    from rich.live import Live
+
+    from tandem.cli.demo_view import View
+
+    try:
+        with Live(View(stage, console), console=console, screen=True, auto_refresh=False) as live:
+
+            async def draw() -> None:
+                while True:
+                    live.refresh()
+                    await asyncio.sleep(1 / _FRAMES)
+
+            drawing = asyncio.create_task(draw())
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        stage.take(event)
+            finally:
+                drawing.cancel()
+    finally:
+        console.print(View(stage, console, whole=True))

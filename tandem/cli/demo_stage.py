@@ -1,0 +1,195 @@
+"""What both models write while one problem is being solved, call by call: events alone do not say who wrote what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from tandem.engine import Tandem
+from tandem.ledger import Entry, Ledger, Purpose, Role
+from tandem.models.base import Completion, Delta, Model, Reading, Reads, Request
+from tandem.models.recorded import Recorded
+from tandem.spec import ModelSpec
+from tandem.types import Decision, Event, Solution
+
+
+@dataclass(slots=True)
+class Block:
+    """One call as it is seen: who writes, what for, and how far it is."""
+
+    role: Role
+    purpose: Purpose
+    text: str = ""
+    tokens: int = 0
+    closed: bool = False
+    cut: bool = False  # it was closed before the model had ended
+    error: str | None = None
+    request: Request | None = None
+
+
+@dataclass(slots=True)
+class Stage:
+    """One problem being solved: everything that a view shows. A `Recorder` that keeps nothing.
+
+    `ledger` grows as calls end; what is in flight is in `blocks` alone. `speed` is in tokens a second (None: as they
+    come).
+    """
+
+    strategy: str
+    names: dict[Role, str]
+    question: str
+    speed: float | None = None
+    note: str = ""  # where the view is not of something that happens now
+    ledger: Ledger = field(default_factory=Ledger)
+    blocks: list[Block] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    solution: Solution | None = None
+    verdict: bool | None = None  # whether the answer is right, where that is known
+    reference: str | None = None
+    estimate: str | None = None  # what another way might have cost
+    replayed: bool = False
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds so far, those of a slowed view included; of a replay those that it took, at its end."""
+        if self.replayed:
+            return self.solution.seconds if self.solution else None
+        return (self.ended or time.monotonic()) - self.started
+
+    def restart(self) -> None:
+        """Begin to count seconds."""
+        self.started = time.monotonic()
+
+    def tokens(self, role: Role) -> int:
+        """Return the tokens written by a role, those of calls in flight included."""
+        return self.ledger.tokens(role) + sum(b.tokens for b in self.blocks if b.role == role and not b.closed)
+
+    def take(self, event: Event) -> None:
+        """Take up an event; text is not taken from events but from the calls."""
+        if isinstance(event, Decision):
+            self.decisions.append(event)
+        elif isinstance(event, Solution):
+            self.solution, self.ended = event, time.monotonic()
+
+    def attach(self, engine: Tandem) -> None:
+        """Watch an engine's calls; before its first problem."""
+        engine.mentor, engine.intern = _heard(engine.mentor, self), _heard(engine.intern, self)
+        engine.recorder = self
+
+    def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
+        """Return nothing: every call is made."""
+        return None
+
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Wait for nobody."""
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str | None:
+        """Begin a block; its place is the call's number."""
+        block = Block(role, request.purpose, request=request)
+        if request.purpose == "insight" and isinstance(request.prefix, str) and not self._bought(role):
+            block.text = request.prefix  # how it was told to begin; later prefixes are what it wrote before
+        self.blocks.append(block)
+        return str(len(self.blocks) - 1)
+
+    def _bought(self, role: Role) -> bool:
+        return any(block.role == role and block.purpose == "insight" for block in self.blocks)
+
+    def failed(self, number: str | None, request: Request, entry: Entry) -> None:
+        """Nothing to show: the call goes on."""
+
+    def close(
+        self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
+    ) -> None:
+        """End a block; what it was for may have changed."""
+        block = self.blocks[int(number or 0)]
+        block.purpose, block.tokens, block.error = entry.purpose, entry.usage.completion, entry.error
+        block.cut = given is not None and given.finish_reason is None
+        block.closed = True
+
+    def block_of(self, request: Request) -> Block | None:
+        """Return the block that was opened for this very request."""
+        return next((b for b in reversed(self.blocks) if b.request is request), None)
+
+
+class _Heard:
+    """A model whose streams are seen by a stage as they are read, and slowed where it says so."""
+
+    def __init__(self, model: Model, stage: Stage) -> None:
+        self._model, self._stage = model, stage
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._model.spec
+
+    @spec.setter
+    def spec(self, spec: ModelSpec) -> None:
+        self._model.spec = spec
+
+    @property
+    def address(self) -> str:
+        return self._model.address
+
+    @address.setter
+    def address(self, address: str) -> None:
+        self._model.address = address
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Yield what the model writes."""
+        block, speed = self._stage.block_of(request), self._stage.speed
+        async with aclosing(self._model.stream(request)) as deltas:
+            async for delta in deltas:
+                if block is not None:
+                    block.text += delta.text
+                    block.tokens += delta.tokens
+                if speed and delta.tokens:
+                    await asyncio.sleep(delta.tokens / speed)
+                yield delta
+
+    async def complete(self, request: Request) -> Completion:
+        return await self._model.complete(request)
+
+    def cut(self, text: str, tokens: int) -> str:
+        return self._model.cut(text, tokens)
+
+    def count(self, text: str) -> int:
+        return self._model.count(text)
+
+    async def probe(self) -> ModelSpec:
+        return await self._model.probe()
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+
+class _HeardReader(_Heard):
+    """The same of a model that also reads."""
+
+    def __init__(self, model: Model, reader: Reads, stage: Stage) -> None:
+        super().__init__(model, stage)
+        self._reader = reader
+
+    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+        return await self._reader.read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
+
+
+def _heard(model: Model, stage: Stage) -> Model:
+    return _HeardReader(model, model, stage) if isinstance(model, Reads) else _Heard(model, stage)
+
+
+def written(stage: Stage, role: Role) -> list[Block]:
+    """Return the blocks of a role for a view: an insight that goes on in a further call is one text."""
+    found: list[Block] = []
+    for block in stage.blocks:
+        if block.role != role:
+            continue
+        if found and block.purpose == found[-1].purpose == "insight":
+            before = found[-1]
+            found[-1] = replace(block, text=before.text + block.text, tokens=before.tokens + block.tokens)
+        else:
+            found.append(replace(block))
+    return found

@@ -1,0 +1,235 @@
+"""SpecReason (arXiv 2504.07891): the intern writes steps, the mentor scores each with one token and rewrites the weak.
+
+A step goes up to a blank line, or to 512 tokens. The mentor reads the question, the text so far and the step, and
+writes one digit, 0 to 9. Below the threshold (7, as published) the step is dropped and the mentor writes it, going on
+from the text so far as from its own. What is charged: every score with all that it reads, every dropped step as
+`probe`. Where we depart from the paper:
+
+- The digit is drawn greedily; there is no mean weighted by probability, and no option that lets the mentor write the
+  first steps. What is no digit counts as weak.
+- Steps are drawn as the run says (the paper: temperature 0.6, top-p 0.95), and each model writes at most its own cap
+  of the answer (the paper: 8,192 tokens in all), in at most 40 steps.
+- The paper's models think aloud, and what follows the thinking is the answer. Ours need not think: the text has ended
+  with a step that holds the final answer. A stop sequence does not tell a blank line from the end of a text, so a
+  `general` question, which has no such mark, and one with stop sequences of its own are written in steps of 512 tokens.
+- A step that is empty, or one that stands there already, is rewritten without a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from tandem.config import Settings
+from tandem.errors import CapabilityError, TandemError, UsageError
+from tandem.insight import answer_messages
+from tandem.ladder import Ladder
+from tandem.ledger import Ledger, Role
+from tandem.models.base import Model
+from tandem.models.call import Call
+from tandem.spec import Continuation
+from tandem.strategies.base import Context, Planned, written
+from tandem.strategies.ended import has_answer
+from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling
+
+DEFAULT_THRESHOLD = 7
+STEP_TOKENS = 512
+MAX_STEPS = 40
+LEVEL = "steps"
+
+
+@dataclass(slots=True)
+class Answer:
+    """The answer as far as it is written: its text, its steps, and how many tokens of it each model wrote."""
+
+    problem: Problem
+    text: str = ""
+    joint: str = ""  # goes between the text and the next step: the blank line that the stop sequence took away
+    steps: list[str] = field(default_factory=list)
+    tokens: dict[Role, int] = field(default_factory=lambda: {"mentor": 0, "intern": 0})
+    last: Call | None = None  # wrote the last step
+    head: str = ""  # stands before it
+
+    @property
+    def prefix(self) -> str:
+        """What the next step goes on from."""
+        return self.text + self.joint
+
+    def sampling(self, ctx: Context) -> Sampling:
+        """Return how a step is drawn: with a stop at the blank line, where the answer's end can be told without it."""
+        own = ctx.sampling(self.problem)
+        return own if own.stop or self.problem.task == "general" else own.model_copy(update={"stop": (_BLANK,)})
+
+    def open(self, role: Role, ctx: Context) -> Call | None:
+        """Open the call that writes the next step; None where a cap or the context leaves no room for one.
+
+        Raises UsageError for a problem that is itself too long.
+        """
+        room = min(STEP_TOKENS, ctx.max_tokens(role) - self.tokens[role])
+        if room < 1:
+            return None
+        try:
+            return ctx.call(
+                role,
+                "answer",
+                self.problem,
+                answer_messages(self.problem),
+                max_tokens=room,
+                prefix=self.prefix or None,
+                read_tokens=self.tokens["mentor"] if role == "intern" else 0,
+                sampling=self.sampling(ctx),
+            )
+        except UsageError:
+            if not self.text:
+                raise
+            return None
+
+    def keep(self, call: Call) -> str:
+        """Add a step, and return the text that is new."""
+        new, self.head, self.last = self.joint + call.text, self.prefix, call
+        self.text = self.head + call.text
+        self.joint = _BLANK if call.finish_reason == "stop" else ""
+        self.steps.append(call.text.strip())
+        self.tokens[call.role] += call.tokens
+        return new
+
+    def ended(self, ctx: Context) -> bool:
+        """Whether the last step ended the answer."""
+        if _BLANK not in self.sampling(ctx).stop:
+            return self.last is not None and self.last.finish_reason == "stop"
+        thinks = "prefix" in (ctx.mentor.spec.insight_mode, ctx.intern.spec.insight_mode)
+        return ("</think>" in self.text or not thinks) and has_answer(self.problem.task, self.text)
+
+
+class SpecReason:
+    """The intern's steps, each scored by the mentor; weak ones are the mentor's own: ``spec-reason:<threshold>``."""
+
+    roles: tuple[Role, ...] = ("mentor", "intern")
+    judges = False
+
+    def __init__(self, threshold: int = DEFAULT_THRESHOLD) -> None:
+        """Raises UsageError for a threshold that is no score."""
+        if not 0 <= threshold <= 9:
+            raise UsageError(f"spec-reason takes a score from 0 to 9 as its threshold, not {threshold}")
+        self.threshold = threshold
+
+    @classmethod
+    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
+        """Return the strategy for a threshold, 7 where none is given."""
+        if argument is None:
+            return cls()
+        if argument not in _DIGITS:
+            raise UsageError(f"spec-reason takes a score from 0 to 9, as in spec-reason:5, not '{argument}'")
+        return cls(int(argument))
+
+    def check(self, mentor: Model, intern: Model) -> None:
+        """Raise CapabilityError unless both models continue text: each goes on from what the other wrote."""
+        for model in (intern, mentor):
+            if model.spec.continuation is not Continuation.NATIVE:
+                raise CapabilityError(
+                    f"strategy 'spec-reason' lets both models go on from each other's text, and {model.spec.name} "
+                    "cannot continue a partial answer; take models that do (local weights, vLLM), or another strategy"
+                )
+
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+        """Return the calls of an answer whose every step is dropped, scored and rewritten."""
+        step = -(-settings.mentor_max_tokens // MAX_STEPS)
+        draft = min(STEP_TOKENS, settings.intern_max_tokens)
+        planned: list[Planned] = []
+        for read in range(0, MAX_STEPS * step, step):
+            planned += [
+                Planned("intern", "probe", LEVEL, draft, read),
+                Planned("mentor", "score", LEVEL, 1, read + draft + _SCORE_ROOM),
+                Planned("mentor", "answer", LEVEL, min(step, STEP_TOKENS), read),
+            ]
+        return planned
+
+    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+        """Let the intern write step by step and the mentor judge each; a step is streamed once it is kept."""
+        answer, cut, number = Answer(problem), True, 0
+        while (number := number + 1) <= MAX_STEPS and (call := answer.open("intern", ctx)):
+            booked = len(ctx.ledger.entries)
+            await written(call)
+            end = len(ctx.ledger.entries)
+            decision = await self._judge(answer, call.text.strip(), number, ctx)
+            if weak := decision.action == "go_on":
+                _discard(ctx.ledger, booked, end)
+            ctx.trace.append(decision)
+            yield decision
+            if weak:
+                if (rewrite := answer.open("mentor", ctx)) is None:
+                    break
+                call = await written(rewrite)
+                if call.text.strip() in ("", *answer.steps[-1:]):  # it has nothing more to say
+                    answer.last, cut = answer.last or call, False
+                    break
+            yield AnswerDelta(answer.keep(call))
+            if answer.ended(ctx):
+                cut = False
+                break
+        if answer.last is None:
+            raise TandemError("spec-reason: not even one step fits the token caps")
+        solution = ctx.conclude(problem, answer.last, level=LEVEL, prefix=answer.head)
+        solution.truncated = cut
+        yield solution
+
+    async def _judge(self, answer: Answer, step: str, number: int, ctx: Context) -> Decision:
+        """Let the mentor score a step, where it is one."""
+        score: int | None = None
+        if not step:
+            reason = "the intern wrote nothing"
+        elif step in answer.steps:
+            reason = "the step stands there already"
+        elif (said := await _score(answer, step, ctx)) is None:
+            reason = "the mentor's context has no room for a score"
+        elif said not in _DIGITS:
+            reason = f"the mentor's score {said!r} is no digit"
+        else:
+            score = int(said)
+            reason = f"scored {score}" + (f", below {self.threshold}" if score < self.threshold else "")
+        return Decision(
+            level=LEVEL,
+            action="go_on" if score is None or score < self.threshold else "stop",
+            reason=reason,
+            insight_tokens=answer.tokens["mentor"],
+            signals={"step": number} if score is None else {"step": number, "score": score},
+        )
+
+
+async def _score(answer: Answer, step: str, ctx: Context) -> str | None:
+    """Return the one token that the mentor writes as its score; None where the prompt fills its context.
+
+    What stays (the instructions, the problem) comes before what grows: steps share all of the prompt but its end.
+    """
+    problem = answer.problem
+    text = f"{_RATE}{problem.question}{_SO_FAR}{answer.prefix}{step}{_WHICH}"
+    messages = (*problem.messages[:-1], Message(role="user", content=text))
+    try:
+        call = ctx.call("mentor", "score", problem, messages, max_tokens=1, prefix=_SCORE_PREFIX, sampling=Sampling())
+    except UsageError:
+        return None
+    return (await written(call)).text.strip()
+
+
+def _discard(ledger: Ledger, first: int, end: int) -> None:
+    """Book a call anew as a draft that is thrown away.
+
+    It had ended before the step was judged: left open, it would keep its share of the run's budget from the mentor,
+    and count the mentor's time as its own.
+    """
+    for index in range(first, end):
+        ledger.entries[index] = ledger.entries[index].model_copy(update={"purpose": "probe"})
+
+
+_DIGITS = tuple("0123456789")
+_BLANK = "\n\n"
+_SCORE_ROOM = 128  # tokens, of the words around what is scored
+_RATE = (
+    "You check a solution as it is written. Rate its last paragraph only: is it correct, and does it follow from what "
+    "stands before it? Never mind its style, or that the solution goes on. Answer with one digit, from 0 (surely "
+    "wrong) to 9 (surely correct).\n\nProblem: "
+)
+_SO_FAR = "\n\nSolution so far:\n"
+_WHICH = "\n\nWhich digit for the last paragraph?"
+_SCORE_PREFIX = "Digit: "
