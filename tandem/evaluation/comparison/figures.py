@@ -33,7 +33,7 @@ def strategy_figures(runs: Mapping[str, Outcomes], best: Outcomes, *, seed: int 
             "levels": run.levels,
             "truncated": run.truncated,
             "errors": run.errors,
-            "notes": run.notes,
+            "notes": [*run.notes, *([_BOUND] if name in UPPER_BOUND else [])],
         }
         if CHEAP in runs and DEAR in runs:
             common = shared_ids([run, runs[CHEAP], runs[DEAR], best])
@@ -151,3 +151,4 @@ def reliability(runs: Mapping[str, Outcomes]) -> dict[str, list[dict[str, float]
 
 
 _BINS = 5
+_BOUND = "looks at the reference: an upper bound, no method"
