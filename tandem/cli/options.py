@@ -46,7 +46,7 @@ _METHOD = [
         default="tandem",
         show_default=True,
         metavar="S",
-        help="tandem, mentor-only, intern-only, fixed:<level> as in fixed:medium=200, or budget-forcing:<tokens>.",
+        help="As `tandem strategies` lists them: tandem, cascade, fixed:medium=200, budget-forcing:300, ….",
     ),
     click.option(
         "--effort",

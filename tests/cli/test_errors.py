@@ -43,11 +43,11 @@ def line(outcome: Outcome) -> str:
         (["solve", "--mentor", "fake", "--intern", " ", "q"], "the intern has no name"),
         (["solve", "--mentor", "fake:no.json", "--intern", "fake", "q"], "script no.json cannot be used"),
         ([*SOLVE, "--mentor-endpoint", "http://127.0.0.1:9/v1", "q"], "the fake model has no endpoint"),
-        ([*SOLVE, "--strategy", "tandm", "q"], "unknown strategy 'tandm'. Did you mean tandem?"),
+        ([*SOLVE, "--strategy", "tandm", "q"], "unknown strategy 'tandm'. Did you mean tandem, random-mix?"),
         ([*SOLVE, "--strategy", "fixed", "q"], "'fixed' takes one level, as in fixed:medium"),
         (
             [*SOLVE, "--strategy", "mentor-only:low", "q"],
-            "only fixed:<level>, published:<folder> and budget-forcing:<tokens> do",
+            "strategy 'tandem' takes no ':medium'",
         ),
         ([*SOLVE, "--strategy", "budget-forcing:0", "q"], "budget-forcing takes a positive number of tokens, not 0"),
         ([*SOLVE, "--strategy", "budget-forcing:x", "q"], "as in budget-forcing:300, not 'x'"),
@@ -77,7 +77,7 @@ def test_a_real_process_ends_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tandem", *SOLVE, "--strategy", "tandm", "What is 1+1?"]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "tandem: unknown strategy 'tandm'. Did you mean tandem?\n"
+    assert ended.stderr == "tandem: unknown strategy 'tandm'. Did you mean tandem, random-mix?\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["models"]])

@@ -26,6 +26,7 @@ from tandem.ladder import parse_ladder
 from tandem.ledger import Ledger
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Script
+from tandem.spec import Prices
 from tandem.types import Problem
 
 NAMES = ["mentor-only", "intern-only", "fixed:low=10", "budget-forcing:5", "random-mix:0.5", "tandem"]
@@ -113,6 +114,15 @@ def test_a_row_says_what_a_run_alone_says_and_equal_calls_are_made_once(tmp_path
     # mentor-only, intern-only and the two calls of fixed serve all but the cues of budget-forcing, and what tandem's
     # mentor writes behind the level that fixed bought.
     assert len(models[1].calls) <= 8 * 4
+
+
+def test_one_s_own_hardware_sends_no_bill_where_the_other_model_has_a_price(tmp_path: Path) -> None:
+    assert row(compare(tmp_path / "free", ["mentor-only", "intern-only"], pair()), "intern-only")["cost"]["usd"] is None
+    mentor, intern = pair()
+    mentor.spec = mentor.spec.model_copy(update={"prices": Prices(input=1.0, output=10.0), "local": False})
+    found = compare(tmp_path / "billed", ["mentor-only", "intern-only", "random-mix:0.5"], (mentor, intern))
+    assert row(found, "intern-only")["cost"]["usd"] == 0.0 and row(found, "mentor-only")["cost"]["usd"] > 0.0
+    assert row(found, "random-mix:0.5")["gain_over_chord"]["usd"]["value"] is not None
 
 
 def test_both_anchors_bound_the_chord(tmp_path: Path) -> None:

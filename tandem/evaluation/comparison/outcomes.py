@@ -28,6 +28,7 @@ class Outcomes:
     charged_tokens: int = 0
     written_tokens: int = 0
     synthetic: bool = False
+    priced: bool = False  # some call has a price in US$
     references: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)  # reference and grader
     said: dict[str, list[tuple[str, float, bool]]] = field(default_factory=dict)  # level, sufficiency, did it answer so
 
@@ -86,6 +87,9 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> Outcomes:
         ledger = Ledger.model_validate(record["ledger"])
         for unit, values in costs.items():
             values.append(record["seconds"] if unit == "seconds" else getattr(ledger, unit))
+        found.priced |= ledger.usd is not None
+        if ledger.usd is None and all(entry.local for entry in ledger):
+            costs["usd"][-1] = 0.0  # nobody sends a bill for one's own hardware
         if any(not entry.paid for entry in ledger):  # out of the shared calls: as long as they took
             costs["seconds"][-1] = sum(entry.seconds for entry in ledger)
         found.charged_tokens += sum(entry.usage.completion for entry in ledger)

@@ -55,7 +55,7 @@ function chord(high) {
   const ends = ["intern-only", "mentor-only"].map(named);
   if (!ends.every((one) => one && known(one.accuracy) && known(one.cost[unit.current]))) return null;
   const [from, to] = ends.map((one) => [one.cost[unit.current], one.accuracy]);
-  return to[0] > from[0] ? [from, to, [high, to[1] + 0.1]] : [[to[0], to[1]], [high, to[1]]];
+  return to[0] > from[0] ? [from, to, [high, to[1]]] : [[to[0], to[1]], [high, to[1]]];
 }
 
 function oracle() {

@@ -12,6 +12,8 @@ const DIRECTIONS = [
 ];
 const DISTANCES = [0, 7, 18, 32, 48, 68, 90];
 const ROUNDS = 3;
+const BESIDE = 16; // so near to a point, a name is taken for its own
+const SAME = 3;
 
 const apart = (a, b, air) =>
   a.right + air <= b.left || b.right + air <= a.left || a.bottom + air <= b.top || b.bottom + air <= a.top;
@@ -45,6 +47,7 @@ export function placeLabels(points, area, avoided) {
   for (let round = 0; round < ROUNDS; round += 1) {
     points.forEach((point, own) => {
       if (point.quiet) return;
+      const elsewhere = points.filter(({ x, y }) => Math.hypot(x - point.x, y - point.y) > SAME);
       let best = null;
       let least = Infinity;
       DISTANCES.forEach((extra, ring) => {
@@ -54,7 +57,8 @@ export function placeLabels(points, area, avoided) {
           if (dots.some((dot, i) => i !== own && !apart(box, dot, 1))) return;
           if (placed.some((other, i) => i !== own && other && !apart(box, other, 2))) return;
           const reach = distance(box, point);
-          const stolen = points.filter((other, i) => i !== own && distance(box, other) < reach + 4).length;
+          const near = Math.min(reach + 4, BESIDE);
+          const stolen = elsewhere.filter((other) => distance(box, other) < near).length;
           if (stolen > 1) return;
           const cost = 3 * avoided.filter((at) => holds(box, at)).length + 25 * stolen + 5 * ring + 0.4 * turn;
           if (cost < least) [best, least] = [{ ...box, far: ring > 1 || stolen > 0 }, cost];

@@ -10,7 +10,7 @@ const COLOURS = 6;
 const LEGIBLE = 0.07; // of the bar's width
 
 /** Return the level names that occur, the known ones in their order, `answer` last. */
-function ladder() {
+export function ladder() {
   const found = [...new Set(report.ran.flatMap((one) => Object.keys(one.levels)))];
   const rank = (name) => (name === "answer" ? 99 : FIRST.includes(name) ? FIRST.indexOf(name) : 50);
   return found.sort((a, b) => rank(a) - rank(b));

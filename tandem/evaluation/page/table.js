@@ -2,6 +2,7 @@
 
 import { hasValues, report, unit } from "./data.js";
 import { byId, make, pairs, said } from "./dom.js";
+import { ladder } from "./levels.js";
 import { UNITS, amount, chance, count, ends, known, points, ratio, share } from "./numbers.js";
 
 const sorting = { key: null, descending: false };
@@ -162,9 +163,8 @@ function cutBy({ mentor, intern }) {
 }
 
 function levelsText({ levels }) {
-  return Object.entries(levels)
-    .map(([level, n]) => `${level} ${count(n)}`)
-    .join(", ");
+  const used = ladder().filter((level) => levels[level]);
+  return used.map((level) => `${level} ${count(levels[level])}`).join(", ");
 }
 
 function offline({ offline: price }) {
