@@ -47,7 +47,7 @@ def line(outcome: Outcome) -> str:
         ([*SOLVE, "--strategy", "fixed", "q"], "'fixed' takes one level, as in fixed:medium"),
         (
             [*SOLVE, "--strategy", "mentor-only:low", "q"],
-            "strategy 'tandem' takes no ':medium'",
+            "strategy 'mentor-only' takes no ':low'",
         ),
         ([*SOLVE, "--strategy", "budget-forcing:0", "q"], "budget-forcing takes a positive number of tokens, not 0"),
         ([*SOLVE, "--strategy", "budget-forcing:x", "q"], "as in budget-forcing:300, not 'x'"),
