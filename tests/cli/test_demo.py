@@ -299,7 +299,7 @@ def on_a_terminal(tmp_path: Path, *arguments: str, interrupt: str = "") -> tuple
             process.send_signal(signal.SIGINT)
             sent = True
     os.close(ours)
-    return process.wait(timeout=60), said.decode()
+    return process.wait(timeout=60), said.decode(errors="replace")
 
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"

@@ -174,7 +174,7 @@ def taken() -> Iterator[int]:
         (["--deadline", "nan"], "'--deadline': nan is not a finite number"),
         (["--queue", "-1"], "'--queue'"),
         (["--max-body", "10"], "'--max-body': 10 is not in the range x>=1024"),
-        (["--strategy", "tandm"], "unknown strategy 'tandm'. Did you mean tandem?"),
+        (["--strategy", "tandm"], "unknown strategy 'tandm'. Did you mean tandem, random-mix?"),
         (["--prices", "none.yaml"], "none.yaml"),
         (["extra"], "unexpected extra argument"),
     ],

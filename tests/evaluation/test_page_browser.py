@@ -27,7 +27,6 @@ HOSTILE = (
     "<script>window.pwned=1</script></script><script>window.pwned=2</script><!-- <img src=x onerror=window.pwned=3>"
     " <b id=planted>bold</b> {{7*7}} " + "W" * 300
 )
-NAMES = ("tandem", HOSTILE, "mentor-only", "intern-only", "a-name-" * 12, "استراتيجية", "🦉 owl")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +115,11 @@ def broken(folder: Path) -> Path:
 
 def crowd(folder: Path) -> Path:
     extra = ("published", "fixed:low", "fixed:medium", "fixed:high", "route", "best-route", "blueprint")
-    return write_compare(folder, problems=20, strategies=(*STRATEGIES, *extra))
+    write_compare(folder, problems=20, strategies=(*STRATEGIES, *extra))
+    raw = json.loads((folder / "compare.json").read_text())
+    raw["strategies"][-1] |= {"status": "partial", "n": 7, "accuracy": 0.99}
+    (folder / "compare.json").write_text(json.dumps(raw))
+    return folder
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
@@ -223,6 +226,15 @@ def test_points_stand_where_their_figures_are(show: Open, folders: dict[str, Pat
             best.append(name)
     front = (page.locator("#plot path.pareto").get_attribute("d") or "")[1:].split("L")
     assert [float(c.split()[0]) + origin["x"] for c in front] == pytest.approx([at[name][0] for name in best], abs=1)
+
+
+def test_a_partial_strategy_is_marked_and_no_part_of_the_frontier(show: Open) -> None:
+    page = show("crowd")
+    point = page.get_by_role("img", name="blueprint: 99.0 %")
+    assert point.locator(".dot.partial").count() == 1 and point.locator(".front").count() == 0
+    assert "partial: 7 of 20 problems" in text(page.get_by_role("row", name="blueprint"))
+    assert "partial: not all problems yet" in text(page.locator("#legend"))
+    assert not text(page.locator("#readout")).startswith("blueprint")  # whatever it gains, others come first
 
 
 @pytest.mark.parametrize("name", ["nine", "crowd", "broken", "hostile"])
