@@ -43,7 +43,7 @@ function candidates() {
     .map((one) => ({ ...one, tone: { "mentor-only": "mentor", "intern-only": "intern" }[one.name] || "" }));
   points.sort((a, b) => a.cost[unit.current] - b.cost[unit.current] || b.accuracy - a.accuracy);
   let best = -Infinity;
-  for (const point of points) {
+  for (const point of points.filter(({ status }) => status === "finished")) { // a part is of other problems
     point.pareto = point.accuracy > best;
     best = Math.max(best, point.accuracy);
   }
@@ -136,7 +136,13 @@ function redraw() {
   host.replaceChildren(chart.svg);
   addLabels(chart, placed, avoided);
   addPoints(chart, placed);
-  showLegend(corners, front.length > 1, best, points.some((one) => one.interval));
+  showLegend({
+    corners,
+    front: front.length > 1,
+    best,
+    intervals: points.some((one) => one.interval),
+    partial: points.some((one) => one.status === "partial"),
+  });
 }
 
 /** Return a line through corners, and note places on it, so that labels keep off. */
@@ -183,11 +189,11 @@ function aside({ x, r, width }, area) {
 function shape({ one, x, y }) {
   if (one.tone === "oracle") return draw("path", { class: "dot oracle", d: `M${x} ${y - 7}l7 7l-7 7l-7-7z` });
   if (one.tone) return draw("rect", { class: `dot ${one.tone}`, x: x - 5.5, y: y - 5.5, width: 11, height: 11 });
-  return draw("circle", { class: `dot ${one.pareto ? "front" : "behind"}`, cx: x, cy: y, r: 5.5 });
+  return draw("circle", { class: `dot ${one.pareto ? "front" : "behind"} ${one.status}`, cx: x, cy: y, r: 5.5 });
 }
 
 function gained({ one }) {
-  const gain = one.tone ? null : one.gain_over_chord[unit.current].value;
+  const gain = one.tone || one.status !== "finished" ? null : one.gain_over_chord[unit.current].value;
   return known(gain) ? gain : -Infinity;
 }
 
@@ -230,10 +236,11 @@ function addPoints({ svg }, placed) {
   show(placed.find(({ one }) => one.name === shown) || placed.reduce((best, one) => (gained(one) > gained(best) ? one : best)));
 }
 
-function showLegend(corners, front, best, intervals) {
+function showLegend({ corners, front, best, intervals, partial }) {
   const entry = (kind, text) => {
     const swatch = draw("svg", { class: "swatch", viewBox: "0 0 26 12", width: 26, height: 12, "aria-hidden": "true" });
     if (kind === "oracle") swatch.append(draw("path", { class: "dot oracle", d: "M13 1l5 5l-5 5l-5-5z" }));
+    else if (kind === "partial") swatch.append(draw("circle", { class: "dot behind partial", cx: 13, cy: 6, r: 5 }));
     else if (kind === "interval") swatch.append(draw("path", { class: kind, d: "M10 1h6M13 1V11M10 11h6" }));
     else swatch.append(draw("path", { class: kind, d: "M1 6H25" }));
     return make("li", {}, swatch, text);
@@ -244,6 +251,7 @@ function showLegend(corners, front, best, intervals) {
       front && entry("pareto", "Pareto frontier: nothing else is both cheaper and better"),
       best && entry("oracle", "the oracle"),
       intervals && entry("interval", "95 % interval"),
+      partial && entry("partial", "partial: not all problems yet"),
     ].filter(Boolean),
   );
 }

@@ -74,7 +74,10 @@ def comparison_table(figures: Mapping[str, Any]) -> Table:
     costs_shown = dict.fromkeys((unit, "mentor_tokens"))
     head = ["strategy", "accuracy", *(NAMES[u] for u in costs_shown), "gain", "less mentor", "p"]
     for place, name in enumerate(head):
-        table.add_column(name, justify="right" if place else "left", no_wrap=not place, overflow="fold")
+        if place:
+            table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")  # long names are broken, figures never
     for one in ran(figures):
         against = one["against_mentor"] or {}
         row = [
