@@ -29,6 +29,7 @@ class Outcomes:
     written_tokens: int = 0
     synthetic: bool = False
     priced: bool = False  # some call has a price in US$
+    bill: np.ndarray | None = None  # US$, where one's own hardware costs nothing; for use beside a run that is priced
     references: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)  # reference and grader
     said: dict[str, list[tuple[str, float, bool]]] = field(default_factory=dict)  # level, sufficiency, did it answer so
 
@@ -77,6 +78,7 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> Outcomes:
     costs: dict[str, list[float | None]] = {unit: [] for unit in (*UNITS, "intern_tokens")}
     found = Outcomes(ids, np.empty(0), {})
     levels: Counter[str] = Counter()
+    bills: list[float | None] = []
     tools: list[float] = []
     uncalibrated = 0
     for record in records:
@@ -87,9 +89,8 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> Outcomes:
         ledger = Ledger.model_validate(record["ledger"])
         for unit, values in costs.items():
             values.append(record["seconds"] if unit == "seconds" else getattr(ledger, unit))
+        bills.append(ledger.usd if ledger.usd is not None or not all(entry.local for entry in ledger) else 0.0)
         found.priced |= ledger.usd is not None
-        if ledger.usd is None and all(entry.local for entry in ledger):
-            costs["usd"][-1] = 0.0  # nobody sends a bill for one's own hardware
         if any(not entry.paid for entry in ledger):  # out of the shared calls: as long as they took
             costs["seconds"][-1] = sum(entry.seconds for entry in ledger)
         found.charged_tokens += sum(entry.usage.completion for entry in ledger)
@@ -115,6 +116,7 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> Outcomes:
         unit: None if any(value is None for value in values) else np.asarray(values, dtype=float)
         for unit, values in costs.items()
     }
+    found.bill = None if any(bill is None for bill in bills) else np.asarray(bills, dtype=float)
     found.levels = dict(levels)
     if uncalibrated:
         found.notes.append(

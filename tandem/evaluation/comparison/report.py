@@ -50,9 +50,9 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
     runs = {name: outcomes_of(store.records()) for name, store in stores.items()}
     check_judged(runs)
     wanted = int(next(iter(manifests.values()))["run"]["dataset"].get("problems", 0))
-    if not any(run.priced for run in runs.values()):
+    if any(run.priced for run in runs.values()):
         for run in runs.values():
-            run.cost["usd"] = None
+            run.cost["usd"] = run.bill
     best = oracle(runs)
     figures = strategy_figures(runs, best, seed=seed)
     first = next(iter(manifests.values()))

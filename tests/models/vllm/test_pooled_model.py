@@ -176,6 +176,7 @@ async def test_closing_a_stream_aborts_it_at_its_replica(stubs: list[Mortal]) ->
 # A replica dies
 
 
+@pytest.mark.slow  # forty requests must be under way at once: not beside other tests
 @pytest.mark.parametrize("spec", [NATIVE, SPEC], ids=["continues", "writes again"])
 async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], spec: ModelSpec) -> None:
     chaos = Chaos(0.0)  # an answer of its own for each question, and no faults
