@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tandem.models.catalog import find
 from tandem.models.weights import pull
+
+settings.register_profile("no-deadline", parent=settings(), deadline=None)  # machines here are noisy
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")
