@@ -10,6 +10,8 @@ from hypothesis import settings
 from tandem.models.catalog import find
 from tandem.models.weights import pull
 
+pytest_plugins = ["standstill"]
+
 settings.register_profile("no-deadline", parent=settings(), deadline=None)  # machines here are noisy
 settings.load_profile("no-deadline")
 
