@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-QUICK := not weights and not vllm and not slow and not recipes
+FAKES := not weights and not vllm and not recipes
+QUICK := $(FAKES) and not slow
 DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
@@ -15,8 +16,8 @@ run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own
 	$(BIN)/python scripts/first_look.py $(DEMO)
 
 test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
-	$(BIN)/python -m pytest -m "not ($(QUICK)) and not recipes" --durations 25
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAKES)" --durations 25
+	$(BIN)/python -m pytest -m "not ($(FAKES)) and not recipes" --durations 25
 
 recipes: $(VENV)/test.stamp $(VENV)-recipes/stamp  ## other people's clients against our server; they want packages of their own
 	$(BIN)/python -m pytest -m recipes

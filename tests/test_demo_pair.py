@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.weights, pytest.mark.timeout(1800)]  # CPUs differ by 
 @pytest.fixture(scope="module")
 def pair(demo_mentor: Path, demo_intern: Path) -> Iterator[Tandem]:
     with Tandem(
-        mentor="qwen2.5-coder-1.5b", intern="qwen2.5-coder-0.5b", mentor_max_tokens=300, intern_max_tokens=300
+        mentor="qwen2.5-coder-1.5b", intern="qwen2.5-coder-0.5b", mentor_max_tokens=160, intern_max_tokens=160
     ) as tandem:
         yield tandem
 

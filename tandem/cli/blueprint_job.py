@@ -13,10 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-
+from tandem.cli.live import DRAW_SECONDS, LINE_SECONDS, Live, clock
 from tandem.datasets.loaders import is_path
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
@@ -30,8 +27,6 @@ from tandem.sufficiency.blueprint_card import BlueprintCard
 from tandem.types import Problem
 
 CALLS = "calls"
-_LINE_SECONDS = 10.0
-_DRAW_SECONDS = 0.2
 
 
 class BlueprintJob:
@@ -104,39 +99,21 @@ class BlueprintJob:
             return await make(bench, self._problems, self._plan, dataset=dataset, command=command, source=self._data)
 
 
-class View:
-    """Progress on standard error: a bar and figures in a terminal, plain lines elsewhere."""
+class View(Live):
+    """How far a build is, with what it has spent."""
 
     def __init__(self) -> None:
-        self._err = Console(stderr=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._err,
-        )
-        self._task = self._bar.add_task("", total=None, note="")
+        super().__init__()
         self._shown, self._doing = 0.0, ""
         self._began: float | None = None  # when the first answer was paid for
         self._before = 0  # answers that were there by then
-
-    def __enter__(self) -> View:
-        if self._err.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._err.is_terminal:
-            self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
         """Show how far it is; drawn only now and then."""
         if self._began is None and progress.intern_tokens:
             self._began, self._before = time.monotonic(), progress.done
         new, waited = progress.doing != self._doing, time.monotonic() - self._shown
-        if not new and waited < (_DRAW_SECONDS if self._err.is_terminal else _LINE_SECONDS):
+        if not new and waited < (DRAW_SECONDS if self._err.is_terminal else LINE_SECONDS):
             return
         self._shown, self._doing = time.monotonic(), progress.doing
         if self._err.is_terminal:
@@ -151,18 +128,13 @@ class View:
             answers = f"{progress.done}/{progress.total} answers, " if progress.total else ""
             self.say(f"{progress.doing}: {answers}{self._figures(progress)}" if answers else progress.doing)
 
-    def say(self, line: str) -> None:
-        """Print a line."""
-        self._err.print(line, markup=False, highlight=False, soft_wrap=True)
-
     def _figures(self, progress: Progress) -> str:
         parts = [f"mentor {progress.mentor_tokens:,} tokens", f"intern {progress.intern_tokens:,} tokens"]
         if progress.usd is not None:
             parts.append(f"US$ {progress.usd:.4f}")
         done, missing = progress.done - self._before, progress.total - progress.done
         if self._began is not None and done > 0 and missing > 0:
-            left = round((time.monotonic() - self._began) / done * missing)
-            parts.append(f"at most {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+            parts.append(f"at most {clock((time.monotonic() - self._began) / done * missing)} left")
         return ", ".join(parts)
 
 

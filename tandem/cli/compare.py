@@ -54,19 +54,7 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
-def compare(
-    runs: tuple[Path, ...],
-    strategies: str,
-    allow_seen: bool,
-    concurrency: int,
-    parallel: int,
-    out: Path | None,
-    resume: Path | None,
-    max_usd: float | None,
-    max_minutes: float | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: Any) -> None:
     """Compare strategies on the same problems: one table, and one page (report.html) in the folder.
 
     Each is run as `tandem run` runs it, in a folder of its own. Calls that are equal are made once, and charged to each
@@ -82,6 +70,7 @@ def compare(
     """
     from tandem.errors import UsageError
 
+    out, resume = options["out"], options["resume"]
     if out and resume:
         raise UsageError("--out starts a comparison and --resume goes on with one; give one of them")
     if runs:
@@ -92,7 +81,7 @@ def compare(
     for name in ("mentor", "intern", "dataset"):
         if not options[name]:
             raise UsageError(f"--{name} is missing (or name finished runs to compare)")
-    _carry_out(strategies, allow_seen, concurrency, parallel, out, resume, max_usd, max_minutes, as_json, options)
+    _carry_out(strategies, options, as_json)
 
 
 def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
@@ -110,18 +99,7 @@ def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     _show(report(out, parts), out, as_json)
 
 
-def _carry_out(
-    strategies: str,
-    allow_seen: bool,
-    concurrency: int,
-    parallel: int,
-    out: Path | None,
-    resume: Path | None,
-    max_usd: float | None,
-    max_minutes: float | None,
-    as_json: bool,
-    options: dict[str, Any],
-) -> None:
+def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.comparing import carry_out
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.run import check_prices
@@ -139,10 +117,11 @@ def _carry_out(
     sandbox = open_code_sandbox(options, problems, judged=True)
     engine = _engine(options)
     names = strategies_of(strategies, engine.ladder, engine.budgets)
-    if not allow_seen:
+    if not options["allow_seen"]:
         check_unseen(engine, names, problems)
+    max_usd, max_minutes, resume = options["max_usd"], options["max_minutes"], options["resume"]
     check_prices(engine, max_usd)
-    folder = resume or out or _default_folder(str(data["name"]))
+    folder: Path = resume or options["out"] or _default_folder(str(data["name"]))
     if resume and not folder.is_dir():
         raise UsageError(f"{folder} holds no comparison to go on with")
     if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
@@ -150,7 +129,7 @@ def _carry_out(
             f"{folder} holds a comparison already; go on with it (--resume {folder}) or take another --out"
         )
     limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
-    job = Job(folder, data, problems, endpoints, concurrency, parallel, limits, sandbox)
+    job = Job(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
     _show(carry_out(engine, names, job), folder, as_json)
 
 

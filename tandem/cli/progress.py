@@ -12,7 +12,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-_LINE_SECONDS = 10.0
+from tandem.cli.live import LINE_SECONDS, clock
+
 _DRAW_SECONDS = 0.1
 _WINDOW = 50
 
@@ -74,7 +75,7 @@ class RunProgress:
         if self._err.is_terminal:
             if waited > _DRAW_SECONDS:
                 self._draw()
-        elif self._figures.n == self._total or waited > _LINE_SECONDS:
+        elif self._figures.n == self._total or waited > LINE_SECONDS:
             self._say()
 
     def _draw(self) -> None:
@@ -91,8 +92,7 @@ class RunProgress:
         missing = self._total - self._figures.n
         if not new or missing <= 0:
             return ""
-        seconds = round((time.monotonic() - self._started) / new * missing)
-        return f", {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+        return f", {clock((time.monotonic() - self._started) / new * missing)} left"
 
 
 class Figures:

@@ -125,15 +125,10 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
 
 
 def _check_unseen(engine: Tandem, problems: list[Problem]) -> None:
-    """Raise UsageError for problems that the classifier was fitted on: on those it is better than it is."""
-    from tandem.errors import UsageError
+    from tandem.evaluation.unseen import refuse_seen
 
-    if seen := [problem.id for problem in problems if engine.saw(problem.id)]:
-        what = f"classifier '{engine.card.id}'" if engine.card else f"the predictor of '{engine.strategy_name}'"
-        raise UsageError(
-            f"{what} was fitted on {len(seen)} of these {len(problems)} problems (such as {seen[0]}): "
-            "what it does there tells little; take another split, or --allow-seen"
-        )
+    what = f"classifier '{engine.card.id}'" if engine.card else f"the predictor of '{engine.strategy_name}'"
+    refuse_seen(what, engine.saw, problems)
 
 
 def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:

@@ -1,11 +1,13 @@
-"""Writing files whole: the one sentence for a disk that takes no more, and files that are never seen half-written."""
+"""Files read and written whole, and the one sentence for what the system refuses: where, why, what to do."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tandem.errors import TandemError
 
@@ -41,3 +43,16 @@ def write_whole(path: Path, text: str) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise file_error(path, error) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises TandemError if it cannot be read or is something else."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise file_error(path, error, "read") from None
+    except ValueError:
+        raise TandemError(f"{path} is damaged: it is not JSON") from None
+    if not isinstance(loaded, dict):
+        raise TandemError(f"{path} is damaged: it is not a JSON object")
+    return loaded

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.files import file_error, write_whole
+from tandem.evaluation.files import file_error, read_object, write_whole
 from tandem.evaluation.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, scan, set_aside
 from tandem.evaluation.lock import FolderLock, locked
 from tandem.evaluation.manifest import differences, name_differences
@@ -180,16 +180,12 @@ class RunStore:
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self.folder / name
         try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
+            path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise file_error(path, error, "read") from None
-        except ValueError:
-            raise TandemError(f"{path} is damaged: it is not JSON") from None
-        if not isinstance(loaded, dict):
-            raise TandemError(f"{path} is damaged: it is not a JSON object")
-        return loaded
+        return read_object(path)
 
 
 def _is_sound(record: Record) -> bool:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from tandem.errors import TandemError, UsageError
 from tandem.paths import shipped
 from tandem.sufficiency.classifier import short_hash
+from tandem.sufficiency.formats import read_format
 from tandem.types import TaskKind
 
 FORMAT = 1
@@ -174,9 +175,7 @@ class BlueprintCard(_Part):
     def load(cls, path: Path) -> Self:
         """Read a file. Raises TandemError for a damaged one or one of a later version."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
-                raise TandemError(f"{path} was written by a later version of Tandem: upgrade Tandem")
+            content = read_format(path, FORMAT)
             if isinstance(content, dict) and isinstance(content.get("offline"), dict):
                 content["offline"].pop("break_even", None)
             return cls.model_validate(content)

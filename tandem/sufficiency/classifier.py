@@ -18,6 +18,7 @@ from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
 from tandem.sufficiency.estimators import sound
+from tandem.sufficiency.formats import read_format
 from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
@@ -197,14 +198,7 @@ def nearest_classifier(mentor: str, intern: str) -> Path | None:
 def read_card(folder: Path) -> Card:
     """Return a classifier's card without loading its model. Raises TandemError for a damaged or a later one."""
     try:
-        content = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-        written = content.get("format", 1) if isinstance(content, dict) else 1
-        if isinstance(written, int) and written > FORMAT:
-            raise TandemError(
-                f"{folder / _CARD} was written by a later version of Tandem (format {written}, this one reads up to "
-                f"{FORMAT}): upgrade Tandem"
-            )
-        return Card.model_validate(content)
+        return Card.model_validate(read_format(folder / _CARD, FORMAT))
     except (ValidationError, ValueError, OSError) as error:
         raise TandemError(f"{folder / _CARD} cannot be read: {str(error).splitlines()[0]}") from None
 

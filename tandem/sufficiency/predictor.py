@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tandem.errors import TandemError, UsageError
 from tandem.paths import shipped
 from tandem.sufficiency.classifier import short_hash
+from tandem.sufficiency.formats import read_format
 
 FORMAT = 1
 _FOLDER = "predictors"
@@ -83,10 +84,7 @@ class Predictor(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read a file. Raises TandemError for a damaged one or one of a later version."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
-                raise TandemError(f"{path} was written by a later version of Tandem: upgrade Tandem")
-            return cls.model_validate(content)
+            return cls.model_validate(read_format(path, FORMAT))
         except (ValidationError, ValueError, OSError) as error:
             raise TandemError(f"{path} is no predictor: {str(error).splitlines()[0]}") from None
 

@@ -45,7 +45,7 @@ def test_a_run_that_stops_says_where(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_lines_come_at_most_so_often(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_module, "_LINE_SECONDS", 0.2)
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.2)
     with RunProgress(10**9, []) as progress:
         started = time.monotonic()
         while time.monotonic() - started < 0.5:

@@ -42,7 +42,7 @@ async def test_a_storm_is_weathered(allowed: int, beyond: Reply) -> None:
         limit = model._endpoint.limiter.limit
         await model.aclose()
     assert {a.text for a in answers} == {"Hello, world!"}
-    assert allowed / 2 - 1 <= limit <= 1.5 * allowed + 1  # above it where a loaded machine keeps requests apart
+    assert allowed / 2 - 1 <= limit <= allowed + 1
     refused = [s for s in stub.chats if s.status == beyond.status]
     assert len(stub.chats) == 200 + len(refused)
     # Who comes first cannot know; after that the limit is tried again and again, one request at a time.
@@ -77,7 +77,7 @@ async def test_the_limit_comes_back_when_the_server_does() -> None:
         stub.allows = None
         await asyncio.gather(*(model.complete(ASK) for _ in range(160)))
         await model.aclose()
-    assert low <= 6
+    assert low <= 3
     assert model._endpoint.limiter.limit == 16
 
 

@@ -18,6 +18,7 @@ from tandem.evaluation.files import write_whole
 from tandem.evaluation.manifest import describe_run
 from tandem.evaluation.runner import Limits, Progress, run
 from tandem.evaluation.store import RunStore
+from tandem.evaluation.unseen import refuse_seen
 from tandem.grading import Sandbox
 from tandem.models.shared import SharedCalls
 from tandem.spec import Continuation
@@ -137,8 +138,4 @@ def check_unseen(engine: Tandem, names: Sequence[str], problems: Sequence[Proble
             variant = engine.variant(strategy=name)
         except UsageError:
             continue  # it is skipped when its turn comes, with the reason
-        if seen := [problem.id for problem in problems if variant.saw(problem.id)]:
-            raise UsageError(
-                f"'{name}' was fitted on {len(seen)} of these {len(problems)} problems (such as {seen[0]}): "
-                "what it does there tells little; take another split, or --allow-seen"
-            )
+        refuse_seen(f"'{name}'", variant.saw, problems)

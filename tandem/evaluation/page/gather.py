@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.files import file_error
+from tandem.evaluation.files import read_object
 from tandem.evaluation.jsonl import read_lines
 from tandem.evaluation.page.records import UNITS, Record, number
 from tandem.evaluation.store import RUN, RunStore
@@ -66,7 +65,7 @@ def read_comparison(folder: Path) -> Comparison:
 
     Raises UsageError for a format that this version does not know, TandemError if compare.json cannot be read.
     """
-    raw = _load(folder / COMPARE)
+    raw = read_object(folder / COMPARE)
     if raw.get("format") != _FORMAT:
         raise UsageError(
             f"{folder / COMPARE} has format {raw.get('format')!r}, this version reads format {_FORMAT}; "
@@ -147,18 +146,6 @@ def _run_folder(folder: Path, name: str) -> Path:
     """Return where a run is: in the comparison's folder or, where a path leads there from here, by that path."""
     inside = folder / name
     return inside if (inside / RUN).is_file() or not (Path(name) / RUN).is_file() else Path(name)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise file_error(path, error, "read") from None
-    except ValueError:
-        raise TandemError(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(loaded, dict):
-        raise TandemError(f"{path} is damaged: it is not a JSON object")
-    return loaded
 
 
 def finite(value: Any) -> Any:

@@ -105,6 +105,22 @@ def ended(choice: Choice, rows: np.ndarray, handed: np.ndarray) -> Ended:
     )
 
 
+def tried(
+    scores: np.ndarray, limits: tuple[float, float], ends: Callable[[float], tuple[Ended, dict[str, float]]]
+) -> list[Point]:
+    """Return the points of the thresholds worth trying: both limits, and quantiles of the scores between them.
+
+    `ends` says of a threshold how the problems end, and the share that ends in each way.
+    """
+    between = np.unique(np.round(np.quantile(scores, _QUANTILES), 4)).tolist()
+    points = []
+    for threshold in (limits[0], *between, limits[1]):
+        found, shares = ends(threshold)
+        right, cost, tokens = (float(a.mean()) for a in (found.correct, found.tflops, found.mentor_tokens))
+        points.append(Point(LADDER, None, {NONE: float(threshold)}, None, right, cost, tokens, shares))
+    return points
+
+
 def search(
     choice: Choice, problems: Sequence[str], anchor: tuple[float, float], seed: int
 ) -> tuple[Point, Point | None]:
@@ -114,23 +130,13 @@ def search(
     accurate of those that cost no more. `anchor` is accuracy and TFLOPs of the mentor alone on these problems.
     """
     rows, scores = choice.out_of_fold(problems, seed)
-    between = np.unique(np.round(np.quantile(scores, _QUANTILES), 4)).tolist()
-    points = []
-    for threshold in (choice.limits[0], *between, choice.limits[1]):
+
+    def ends(threshold: float) -> tuple[Ended, dict[str, float]]:
         found = ended(choice, rows, choice.hands(scores, threshold))
         share = float(found.handed.mean())
-        points.append(
-            Point(
-                LADDER,
-                None,
-                {NONE: float(threshold)},
-                None,
-                float(found.correct.mean()),
-                float(found.tflops.mean()),
-                float(found.mentor_tokens.mean()),
-                {NONE: 1 - share, ANSWER: share},
-            )
-        )
+        return found, {NONE: 1 - share, ANSWER: share}
+
+    points = tried(scores, choice.limits, ends)
     return choose(points, Aim(), *anchor)
 
 

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from tandem.evaluation.predictors.outcomes import NONE, Outcomes
-from tandem.evaluation.predictors.points import LADDER, Ended, anchors_of, compared
+from tandem.evaluation.predictors.points import Ended, anchors_of, compared, tried
 from tandem.ladder import ANSWER
 from tandem.sufficiency.aims import Aim, choose
 from tandem.sufficiency.thresholds import DEGENERATE, Point
 from tandem.sufficiency.training import folds
-
-_QUANTILES = np.linspace(0.025, 0.975, 39)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +59,12 @@ class Ways:
 def search(ways: Ways, outcomes: Outcomes, at: np.ndarray, seed: int) -> tuple[Point, Point | None]:
     """Return the point for the default aim on some problems, and a degenerate one that it was preferred to, if any."""
     scores = ways.out_of_fold(outcomes.ids, at, seed)
-    between = np.unique(np.round(np.quantile(scores[:, : ways.thresholds], _QUANTILES), 4)).tolist()
-    points = []
-    for threshold in (ways.limits[0], *between, ways.limits[1]):
+
+    def ends(threshold: float) -> tuple[Ended, dict[str, float]]:
         taken = ways.take(scores, threshold)
-        found = ways.ended(at, taken)
-        points.append(
-            Point(
-                LADDER,
-                None,
-                {NONE: float(threshold)},
-                None,
-                float(found.correct.mean()),
-                float(found.tflops.mean()),
-                float(found.mentor_tokens.mean()),
-                shares_of(ways, taken),
-            )
-        )
+        return ways.ended(at, taken), shares_of(ways, taken)
+
+    points = tried(scores[:, : ways.thresholds], ways.limits, ends)
     mentor = outcomes.right(ANSWER)[at].mean(), outcomes.tflops(ANSWER)[at].mean()
     return choose(points, Aim(), float(mentor[0]), float(mentor[1]))
 
