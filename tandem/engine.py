@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tandem.config import Backend, Pace, Serving, Settings
 from tandem.errors import TandemError, UsageError
+from tandem.grading import Sandbox
 from tandem.ladder import Ladder, format_ladder
 from tandem.ledger import Ledger, Role
 from tandem.method import Method, Shelf
@@ -99,6 +100,7 @@ class Tandem(SyncFace):
                 names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
         self.recorder: Recorder | None = None  # writes every call down; a run sets its journal
+        self.sandbox: Sandbox | None = None  # where a strategy may run the code of samples; a run sets its own
         self._method = Method(strategy, self.settings, self.mentor, self.intern, Shelf())
         self._shared = _Shared()
         self._prepared = False
@@ -237,6 +239,7 @@ class Tandem(SyncFace):
             policy=self._method.policy,
             draft_tokens=self.draft_tokens,
             recorder=self.recorder,
+            sandbox=self.sandbox,
             ledger=Ledger() if ledger is None else ledger,
         )
         try:

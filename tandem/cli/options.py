@@ -119,7 +119,11 @@ def code_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Where answers that are code run; `process` needs no bubblewrap and stops less.",
         ),
-        click.option("--allow-code-execution", is_flag=True, help="Judge answers that are code by running them."),
+        click.option(
+            "--allow-code-execution",
+            is_flag=True,
+            help="Run answers that are code, to judge them (and in best-route to choose).",
+        ),
     ):
         command = option(command)
     return command

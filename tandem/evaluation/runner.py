@@ -45,8 +45,8 @@ async def run(
 
     One failed problem is a record with its error; only a failure to start (a model that cannot serve) or to write
     raises. A run that is cancelled or stopped by a limit keeps every call that had ended, and its summary says
-    ``stopped``. Without a `sandbox` answers that are code are not judged, without `grading` none is. `progress` is
-    called with each new record.
+    ``stopped``. Without a `sandbox` answers that are code are not judged, and no strategy runs code to choose among
+    its answers; without `grading` none is judged. `progress` is called with each new record.
     """
     return await _Run(tandem, problems, store, limits or Limits(), sandbox, grading, progress).all(concurrency, cache)
 
@@ -77,12 +77,12 @@ class _Run:
                 await self._tandem.prepare()
                 self._ready = True
                 self._tandem.recall(d for r in self._store.records() if r["error"] is None for d in r["trace"])
-                self._tandem.recorder = journal
+                self._tandem.recorder, self._tandem.sandbox = journal, self._sandbox
                 await self._solve(todo, concurrency, journal)
             else:
                 self._stopped = None
         finally:
-            self._tandem.recorder = None
+            self._tandem.recorder = self._tandem.sandbox = None
             summary = self._summarise(journal)
             journal.close_file()
         return summary

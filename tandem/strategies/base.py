@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, TandemError, UsageError
-from tandem.grading import answer_of
+from tandem.grading import Sandbox, answer_of
 from tandem.insight import answer_messages, intern_view, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
@@ -33,6 +33,7 @@ class Context:
     policy: Policy | None = None
     draft_tokens: int | None = 64  # None: the whole answer is the draft
     recorder: Recorder | None = None
+    sandbox: Sandbox | None = None  # where code that a model wrote may run; None: nowhere
     ledger: Ledger = field(default_factory=Ledger)
     trace: list[Decision] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)

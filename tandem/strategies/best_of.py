@@ -2,11 +2,12 @@
 
 Closed answers (math, a letter, what a closed grader reads): the answer that most samples give, two spellings of one
 value being one; of answers that equally many give, and of the samples that give the one chosen, the likeliest text. A
-sample without an answer has no vote. Everything else: the likeliest text, by its mean log-probability a token.
+sample without an answer has no vote. Code: the program that passes most of the examples that the prompt shows (see
+tandem/grading/examples.py for what counts as one), of equals the likeliest text. Everything else, and code where there
+is no example or nowhere to run it: the likeliest text, by its mean log-probability a token; the reason says which.
 
 BEST-Route (arXiv 2506.22716) takes the best by a reward model; we depart from it for want of one that is small and
-sees more than the intern itself. Code would best be told by the examples that its prompt shows; a strategy has nowhere
-to run it, so that likelihood decides there too, and the reason says so.
+sees more than the intern itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from tandem.grading import answer_of, grader_of
 from tandem.grading.choices import words
 from tandem.grading.spelling import quick_equal, spell
+from tandem.grading.trial import Trial
 from tandem.types import Problem
 
 _FORMULAS = {"math", "gsm8k"}
@@ -31,11 +33,16 @@ class Sample:
     likelihood: float = 0.0
 
 
-def best_of(problem: Problem, samples: Sequence[Sample]) -> tuple[int, str]:
-    """Return the position of the best sample, and why it is that; of equals the first. `samples` has at least one."""
+def best_of(problem: Problem, samples: Sequence[Sample], trial: Trial | None = None) -> tuple[int, str]:
+    """Return the position of the best sample, and why it is that; of equals the first. `samples` has at least one.
+
+    `trial` is what the prompt's examples said of the samples, where they were to be run.
+    """
     likeliest = max(range(len(samples)), key=lambda k: samples[k].likelihood)
+    if trial is not None and trial.total:
+        return _most_passed(samples, trial)
     if not is_closed(problem):
-        why = " (code is not run here)" if problem.task == "code" else ""
+        why = f" ({trial.why})" if trial is not None else ""
         return likeliest, f"the likeliest of {len(samples)}{why}"
     votes: list[tuple[str, list[int]]] = []  # an answer, and the samples that give it
     for position, sample in enumerate(samples):
@@ -55,6 +62,17 @@ def best_of(problem: Problem, samples: Sequence[Sample]) -> tuple[int, str]:
     chosen = max((k for voters in tied for k in voters), key=lambda k: samples[k].likelihood)
     also = f", as {len(tied) - 1} other answers: the likeliest" if len(tied) > 1 else ""
     return chosen, f"{most} of {len(samples)} give this answer{also}"
+
+
+def _most_passed(samples: Sequence[Sample], trial: Trial) -> tuple[int, str]:
+    most = max(trial.passed)
+    best = [k for k, passed in enumerate(trial.passed) if passed == most]
+    chosen = max(best, key=lambda k: samples[k].likelihood)
+    if not most:
+        return chosen, f"none of {len(samples)} passes an example of the prompt: the likeliest"
+    others = len(best) - 1
+    also = f", as {others} other{'s' if others > 1 else ''}: the likeliest" if others else ""
+    return chosen, f"passes {most} of {trial.total} example{'s' if trial.total > 1 else ''} of the prompt{also}"
 
 
 def is_closed(problem: Problem) -> bool:

@@ -4,24 +4,26 @@ BEST-Route (arXiv 2506.22716): for each number of samples the router tells how p
 mentor's answer (the match); the cheapest that passes a threshold is taken, else the mentor. We depart from it: linear
 heads on named features of the question instead of DeBERTa; right and wrong instead of a reward model's score, so that
 a match is a right answer or one that the mentor has wrong too; one small model instead of several. The best of n is
-chosen by best_of.py. One sample is the intern's own greedy answer, exactly as intern-only asks for it.
+chosen by best_of.py; code runs only where the run has a sandbox for it. One sample is the intern's own greedy answer,
+exactly as intern-only asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
 from tandem.config import Settings
+from tandem.grading.trial import Trial, try_examples
 from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
-from tandem.strategies.best_of import Sample, best_of
+from tandem.strategies.best_of import Sample, best_of, is_closed
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import AnswerDelta, Decision, Event, Problem, Sampling
 
@@ -73,7 +75,9 @@ class BestRoute(LearnedStrategy):
                     yield event
             return
         calls = await drawn(problem, ctx, n)
-        at, reason = best_of(problem, [Sample(call.text, _likelihood(call)) for call in calls])
+        at, reason = best_of(
+            problem, [Sample(c.text, _likelihood(c)) for c in calls], await _tried(problem, ctx, calls)
+        )
         best = calls[at]
         for call in calls:
             await call.close("answer" if call is best else "probe")
@@ -121,6 +125,21 @@ async def drawn(problem: Problem, ctx: Context, n: int) -> list[Call]:
             await call.close("probe")
         raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
     return calls
+
+
+async def _tried(problem: Problem, ctx: Context, calls: Sequence[Call]) -> Trial | None:
+    """Return what the prompt's examples say of samples that are code; None where they are none.
+
+    If the whole is cancelled meanwhile, all are closed, as `probe`.
+    """
+    if problem.task != "code" or is_closed(problem):
+        return None
+    try:
+        return await try_examples(problem, [call.text for call in calls], ctx.sandbox)
+    except BaseException:
+        for call in calls:
+            await call.close("probe")
+        raise
 
 
 def sampled(base: Sampling, number: int) -> Sampling:

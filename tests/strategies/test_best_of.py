@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tandem.grading.trial import Trial
 from tandem.strategies.best_of import Sample, best_of
 from tandem.types import CodeTests, Problem, TaskKind
 
@@ -75,8 +78,32 @@ def test_a_closed_grader_is_counted_without_regard_to_case() -> None:
 
 
 @pytest.mark.parametrize("task", ["code", "general"])
-def test_what_cannot_be_counted_is_told_by_likelihood(task: TaskKind) -> None:
+@pytest.mark.parametrize("why", ["", "no sandbox to run code in", "the prompt shows no example"])
+def test_what_cannot_be_counted_is_told_by_likelihood(task: TaskKind, why: str) -> None:
     code = "```python\ndef f():\n    return 7\n```"
-    at, reason = best_of(problem(task), [Sample(code, -0.5), Sample(code, -0.6), Sample("x = 5", -0.2)])
-    assert at == 2 and reason.startswith("the likeliest of 3")
-    assert ("code is not run" in reason) == (task == "code")
+    samples = [Sample(code, -0.5), Sample(code, -0.6), Sample("x = 5", -0.2)]
+    at, reason = best_of(problem(task), samples, Trial(why=why) if why else None)
+    assert at == 2 and reason == ("the likeliest of 3" + (f" ({why})" if why else ""))
+
+
+@pytest.mark.parametrize(
+    ("passed", "likelihoods", "at", "reason"),
+    [
+        ((1, 3, 2), (-0.1, -0.9, -0.2), 1, "passes 3 of 3 examples of the prompt"),
+        ((3, 3, 2), (-0.5, -0.4, -0.2), 1, "passes 3 of 3 examples of the prompt, as 1 other: the likeliest"),
+        ((2, 2, 2), (-0.5, -0.5, -0.5), 0, "passes 2 of 3 examples of the prompt, as 2 others: the likeliest"),
+        ((0, 0, 0), (-0.5, -0.5, -0.4), 2, "none of 3 passes an example of the prompt: the likeliest"),
+    ],
+)
+def test_code_is_told_by_the_examples_then_by_likelihood(
+    passed: tuple[int, ...], likelihoods: tuple[float, ...], at: int, reason: str
+) -> None:
+    samples = [Sample("x", likelihood) for likelihood in likelihoods]
+    assert best_of(problem("code"), samples, Trial(passed, 3)) == (at, reason)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-9, 0)), min_size=1, max_size=5))
+def test_no_sample_is_better_than_the_one_that_is_taken(found: list[tuple[int, float]]) -> None:
+    samples = [Sample("x", likelihood) for _, likelihood in found]
+    at, _ = best_of(problem("code"), samples, Trial(tuple(passed for passed, _ in found), 4))
+    assert found[at] == max(found) and found.index(found[at]) == at

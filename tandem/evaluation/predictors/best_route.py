@@ -7,7 +7,8 @@ choice of n among the k that are there (the paper draws ten times with replaceme
 Where a majority decides (closed answers), the table tells right from wrong and not which wrong answers agree. Wrong
 answers are taken to agree all, which is the worst case: the best of n is right where more are right than wrong, and
 where equally many are, if the likeliest sample is right. What more samples bring is thus never oversold. A sample
-without an answer has no vote. Other answers (code, free text) are chosen by likelihood, which the table has exactly.
+without an answer has no vote. Other answers (code, free text) are chosen by likelihood, which the table has exactly;
+where the strategy can run the examples of a code problem's prompt, it chooses by these, which no table knows.
 
 With one sample a problem there is no telling what more would bring, and the router chooses between one and the mentor.
 Of a table that was drawn at a temperature, one sample stands for the greedy answer, too.
