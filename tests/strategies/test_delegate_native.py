@@ -276,7 +276,7 @@ async def test_a_server_without_tools_is_named_with_what_to_do(stub: Stub, statu
 
 async def test_another_complaint_is_not_about_tools(stub: Stub) -> None:
     stub.default = Reply(status=400, error="This model's maximum context length is 8192 tokens, 9 of them in the tools")
-    with pytest.raises(TandemError, match="the prompt is too long"):
+    with pytest.raises(TandemError, match=r"^the prompt is too long"):
         await run(stub)
 
 
@@ -374,6 +374,9 @@ def test_the_estimate_covers_native_tools() -> None:
     with Tandem(mentor, intern_with("340 " * 50), strategy="delegate", mentor_max_tokens=600) as tandem:
         most = estimate(tandem, [PROBLEM])["at_most"]
         ledger, planned = tandem.solve(PROBLEM).ledger, tandem.calls
+        in_text = tandem.variant(strategy="delegate:text").calls
+    read = [(call.read_tokens, text.read_tokens) for call, text in zip(planned, in_text, strict=True)]
+    assert [native - text for native, text in read[::2]] == [TOOL.room] * 15
     assert len(ledger.entries) == len(planned) and ledger.mentor_tokens <= most["mentor_tokens"]
     alone = sum(mentor.count(m.content) for m in answer_messages(PROBLEM))
     assert all(e.usage.prompt <= alone + c.read_tokens for c, e in zip(planned, ledger.entries, strict=True))
