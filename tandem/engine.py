@@ -24,7 +24,7 @@ from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
 from tandem.strategies import STRATEGIES, Context
-from tandem.strategies.base import Checks, Planned, need_logprobs
+from tandem.strategies.base import Adapts, Checks, Planned, need_logprobs
 from tandem.sufficiency.classifier import Card
 from tandem.sync_face import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind
@@ -178,7 +178,9 @@ class Tandem(SyncFace):
 
     def describe(self) -> dict[str, Any]:
         """Return everything that decides what this engine answers, for a run's manifest; no secrets."""
-        return {
+        strategy = self._method.strategy
+        way = strategy.way(self.mentor.spec) if isinstance(strategy, Adapts) else None
+        described = {
             "strategy": self.strategy_name,
             "mentor": self.mentor.spec.model_dump(mode="json"),
             "intern": self.intern.spec.model_dump(mode="json"),
@@ -188,6 +190,7 @@ class Tandem(SyncFace):
             "classifier": self.classifier_match,
             "predictor": self._method.learned,
         }
+        return described | ({"way": way} if way else {})  # older manifests of the usual way have no such field
 
     def saw(self, problem_id: str) -> bool:
         """Whether the classifier or predictor that decides was fitted on this problem."""

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from tandem.ledger import Purpose, Usage
 from tandem.models.logprobs import TokenStat
+from tandem.models.tools import Tool
 from tandem.spec import ModelSpec
 from tandem.types import Message, Sampling
 
@@ -21,6 +22,8 @@ class Request:
 
     `prefix` is the beginning of the assistant's message, to be continued and not repeated: text, or token ids.
     `top_logprobs` (1 to 20) asks for a TokenStat per token. `affinity` groups requests that share a prompt prefix.
+    `tool` may be called: a call comes as the end of the text, in its textual form, and stands so in the messages too,
+    where the next message is the tool's reply.
     """
 
     messages: tuple[Message, ...]
@@ -30,6 +33,7 @@ class Request:
     prefix: str | tuple[int, ...] | None = None
     top_logprobs: int | None = None
     affinity: str = ""
+    tool: Tool | None = None
 
     @property
     def may_be_cut(self) -> bool:
@@ -41,7 +45,14 @@ class Request:
         """Prompt tokens at most, whatever the tokenizer: none is shorter than a byte."""
         prefix = self.prefix or ""
         written = len(prefix.encode()) if isinstance(prefix, str) else len(prefix)
-        return sum(len(m.content.encode()) + TEMPLATE for m in self.messages) + written
+        tool = self.tool.room if self.tool else 0
+        return sum(len(m.content.encode()) + TEMPLATE for m in self.messages) + written + tool
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that a model reads before it writes: the messages, and what it is told of the tool."""
+        said = tuple(message.content for message in self.messages)
+        return (*said, self.tool.text) if self.tool else said
 
     @property
     def worst(self) -> Usage:

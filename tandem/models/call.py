@@ -222,4 +222,4 @@ class Call:
     def _prompt(self) -> int:
         prefix = self.request.prefix or ""
         tokens = self.model.count(prefix) if isinstance(prefix, str) else len(prefix)
-        return tokens + sum(self.model.count(m.content) for m in self.request.messages)
+        return tokens + sum(self.model.count(text) for text in self.request.texts)

@@ -74,6 +74,7 @@ class CatalogEntry(_Part):
     prices: Prices | None = None
     reasoning: bool = False
     logprobs: bool = True
+    tools: bool = False  # the endpoint's chat completions take functions
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -143,5 +144,6 @@ def spec_of(entry: CatalogEntry) -> ModelSpec:
         insight_mode=entry.insight_mode,
         logprobs=entry.logprobs,
         reasoning=entry.reasoning,
+        tools=entry.tools,
         licence=entry.licence,
     )

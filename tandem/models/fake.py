@@ -17,19 +17,23 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ledger import Usage
 from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.logprobs import TokenStat, token_stat
+from tandem.models.tools import ADVICE
 from tandem.spec import Architecture, Continuation, ModelSpec
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
 
 class Rule(BaseModel):
-    """When `when` occurs in the request's messages (and the purpose fits), `text` is the model's whole answer."""
+    """When `when` occurs in the request's messages (and the purpose fits), `text` is the model's whole answer.
+
+    A tool is called as in every text: ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,6 +55,7 @@ class Script(BaseModel):
     token_seconds: float = 0.0
     continuation: Continuation = Continuation.NATIVE
     logprobs: bool = True
+    tools: bool = Field(default=False, exclude=True)  # the requests tell: the address stays that of the script
 
 
 class FakeModel:
@@ -71,6 +76,7 @@ class FakeModel:
             context=32768,
             logprobs=self.script.logprobs,
             continuation=self.script.continuation,
+            tools=self.script.tools,
             synthetic=True,
         )
 
@@ -102,6 +108,8 @@ class FakeModel:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the scripted answer token by token; a prefix is skipped where the script's text begins with it."""
+        if request.tool and not self.spec.tools:
+            raise CapabilityError(f"{self.spec.name} takes no tools: {ADVICE}")
         self.calls.append(request)
         rule = self._rule(request)
         prefix = request.prefix if isinstance(request.prefix, str) else ""
@@ -110,7 +118,7 @@ class FakeModel:
             text = text.partition(stop)[0]
         tokens = _TOKEN.findall(text)
         written = tokens[: request.max_tokens]
-        prompt = sum(self.count(m.content) for m in request.messages) + self.count(prefix)
+        prompt = sum(map(self.count, request.texts)) + self.count(prefix)
         ended = False
         try:
             await asyncio.sleep(self.script.first_token_seconds)

@@ -16,6 +16,7 @@ from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import TEMPLATE, Model, Request
 from tandem.models.call import Call, Recorder
+from tandem.models.tools import Tool
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling, Solution
@@ -59,6 +60,7 @@ class Context:
         logprobs: bool = False,
         read_tokens: int = 0,
         sampling: Sampling | None = None,
+        tool: Tool | None = None,
     ) -> Call:
         """Open one metered call; a use as a context manager closes it whatever happens.
 
@@ -69,11 +71,12 @@ class Context:
         request = Request(
             messages=messages,
             purpose=purpose,
-            max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role)),
+            max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role), tool),
             sampling=sampling or self.sampling(problem, purpose),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=problem.id,
+            tool=tool,
         )
         occurrence = self.asked[request]
         self.asked[request] += 1
@@ -87,7 +90,9 @@ class Context:
             occurrence=occurrence,
         )
 
-    def _within_context(self, role: Role, messages: tuple[Message, ...], prefix: str | None, wanted: int) -> int:
+    def _within_context(
+        self, role: Role, messages: tuple[Message, ...], prefix: str | None, wanted: int, tool: Tool | None
+    ) -> int:
         """Return `wanted` tokens, or what the model's context leaves beside the prompt.
 
         Raises UsageError for a prompt that fills the context.
@@ -95,10 +100,11 @@ class Context:
         model = self.model(role)
         context = model.spec.context
         texts = [*(m.content for m in messages), prefix or ""]
+        around = TEMPLATE + (tool.room if tool else 0)
         # No token is shorter than a byte: most prompts need no counting.
-        if context is None or sum(len(t.encode()) for t in texts) + TEMPLATE + wanted <= context:
+        if context is None or sum(len(t.encode()) for t in texts) + around + wanted <= context:
             return wanted
-        left = context - sum(model.count(t) for t in texts) - TEMPLATE
+        left = context - sum(model.count(t) for t in texts) - around
         if left < 1:
             raise UsageError(
                 f"the problem is too long for {model.spec.name}: {context - left} tokens with its instructions, "
@@ -157,7 +163,7 @@ class Strategy(Protocol):
 
     `roles` are the models that it calls; the others are not even loaded. `judges`: it needs a classifier. What one may
     add: an argument, as in ``fixed:medium`` (`Parsed`), something that it has learned (`Learned`), a look at the pair
-    before any problem (`Checks`).
+    before any problem (`Checks`), another way with some mentors (`Adapts`).
     """
 
     roles: tuple[Role, ...]
@@ -198,6 +204,15 @@ class Learned(Protocol):
 
     def saw(self, problem_id: str) -> bool:
         """Whether the predictor was fitted on this problem."""
+        ...
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """A strategy that goes another way with some mentors."""
+
+    def way(self, mentor: ModelSpec) -> str | None:
+        """Return the way that is not the usual one, for a run's manifest; None for the usual one."""
         ...
 
 

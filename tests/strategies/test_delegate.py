@@ -12,7 +12,8 @@ from tandem.evaluation.estimate import estimate
 from tandem.insight import answer_messages
 from tandem.models.base import TEMPLATE, Request
 from tandem.models.fake import FakeModel
-from tandem.strategies.delegate import MAX_TURNS, REPLY_TOKENS, find_ask
+from tandem.strategies.asking import find_ask
+from tandem.strategies.delegate import MAX_TURNS, REPLY_TOKENS
 from tandem.types import AnswerDelta, Problem, Sampling, Solution
 
 QUESTION = "What is 17*23?"

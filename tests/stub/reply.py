@@ -19,6 +19,7 @@ class Reply:
     (nothing more, connection open), "half-json", "error-event", "comments" (SSE comments for ever); by then `unsent`
     more tokens were written, which are billed and never arrive.
     `pieces` is what the tokens' ids read as, where that is not their text: ids run ahead of text that is held back.
+    `calls` are the `tool_calls` (JSON) of the chunks that follow the tokens, for a request with tools.
     `refuses` names request fields (`stream_options.continuous_usage_stats`, …) or `field=value` answered with 400.
     """
 
@@ -39,6 +40,8 @@ class Reply:
     continuous: bool = True  # whether it is reported as it goes when asked for
     done: bool = True  # whether [DONE] is sent
     refusal: str = ""
+    calls: tuple[str, ...] = ()
+    call_tokens: int = 0  # of all calls, in usage reports
     continuation: tuple[str, ...] | None = None  # the tokens for a request that asks to continue
     refuses: tuple[str, ...] = ()
     fault: Fault | None = None

@@ -204,7 +204,13 @@ class Stub:
             usage = "all"
         ids = self._ids(reply, seen) if self.tokenizer and body.get("return_token_ids") else None
         frames, tail = sse.frames(
-            reply, body.get("model", ""), _wanted(reply, body), usage, ids, chat="prompt" not in body
+            reply,
+            body.get("model", ""),
+            _wanted(reply, body),
+            usage,
+            ids,
+            chat="prompt" not in body,
+            calls=reply.calls if "tools" in body else (),
         )
         clock = asyncio.get_running_loop().time
         due = clock() + reply.first_delay

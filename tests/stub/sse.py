@@ -26,7 +26,7 @@ def frame(text: str) -> bytes:
 
 def completion(reply: Reply) -> int:
     """Return the completion tokens of a whole streamed answer, hidden reasoning included."""
-    return (len(reply.thinking) + len(reply.tokens)) * reply.weight + reply.reasoning_tokens
+    return (len(reply.thinking) + len(reply.tokens)) * reply.weight + reply.call_tokens + reply.reasoning_tokens
 
 
 def _logprobs(reply: Reply, index: int, wanted: int) -> dict[str, Any]:
@@ -86,7 +86,14 @@ def whole(reply: Reply, model: str, wanted: int | None) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def frames(
-    reply: Reply, model: str, wanted: int | None, usage: str, ids: Ids | None = None, *, chat: bool = True
+    reply: Reply,
+    model: str,
+    wanted: int | None,
+    usage: str,
+    ids: Ids | None = None,
+    *,
+    chat: bool = True,
+    calls: tuple[str, ...] = (),
 ) -> tuple[tuple[bytes, ...], bytes]:
     """Return the HTTP chunks of a stream, one per token, and what ends it; built once for equal requests."""
 
@@ -116,7 +123,7 @@ def frames(
     role = event({"role": "assistant", "content": ""}, 0)
     frames = [frame(e) for e in events]
     total = completion(reply)
-    last = ""
+    last = "".join(event({"tool_calls": json.loads(call)}, total) for call in calls)
     if reply.refusal:
         last += event({"refusal": reply.refusal}, total)
     if reply.finish:

@@ -58,6 +58,15 @@ class Attempt:
         completion = max(tokens, usage.completion)
         return usage.model_copy(update={"completion": completion, "source": "counted", "completion_bound": longest})
 
+    def call(self, usage: Usage) -> Delta | None:
+        """Return the tool's call that an answer of this usage ends with, None where there is none."""
+        if not (text := self.reader.call):
+            return None
+        # Chunks are counted as they come, and a server may send a whole call in one: its report knows better.
+        apart = self.reader.tokens - self.reader.held
+        reported = usage.completion - usage.reasoning - apart if usage.source == "reported" else 0
+        return Delta(text, max(self.reader.held, reported))
+
     def failed(self, failure: Failure) -> Failure:
         """Return the failure with what this try cost; where nothing came back, only the worst case is known."""
         reader = self.reader
@@ -78,7 +87,7 @@ class Attempt:
         if self._prompt is None:
             prefix = self.request.prefix
             written = self._count(prefix) if isinstance(prefix, str) else len(prefix or ())
-            self._prompt = written + sum(self._count(m.content) for m in self.request.messages)
+            self._prompt = written + sum(self._count(text) for text in self.request.texts)
         return self._prompt
 
 
@@ -94,7 +103,8 @@ class Handed:
         self.tokens = 0
         self.inside = False  # the next try goes on within a thinking block
         self.ids: array[int] | None = None
-        self.by_ids = True  # a prefix goes by its ids where the endpoint takes them
+        # A prefix goes by its ids where the endpoint takes them; but a completion of ids has no tools.
+        self.by_ids = request.tool is None
         self.request = request
         self._native = native
         self._repeats = repeats
@@ -107,6 +117,7 @@ class Handed:
         repeats = not spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
         # What is written behind a prefix of ids has no text that another try could be held against.
         native = spec.continuation is Continuation.NATIVE and not isinstance(request.prefix, tuple)
+        native = native and request.tool is None  # behind a text that it did not write, a call may be read as text
         return cls(request, native=native, repeats=repeats)
 
     def take(self, delta: Delta) -> None:

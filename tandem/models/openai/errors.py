@@ -23,6 +23,8 @@ _GATEWAY = {504, 524}  # a gateway has stopped waiting: the server behind it may
 _OVERFLOW = re.compile(
     r"context.?(length|size|window)|prompt is too long|longer than the (model|maximum)|maximum model length", re.I
 )
+_TOOLS = re.compile(r"\btools?\b|tool_|tool-|function.call", re.I)
+_NO_TOOLS = {400, 404, 422, 501}
 _BEARER = re.compile(r"(?i)bearer\s+\S+|\bsk-[\w*-]{6,}")
 
 
@@ -134,6 +136,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except (ValueError, OverflowError):
         return None
+
+
+def refuses_tools(failure: Failure) -> bool:
+    """Whether an endpoint fails a request because of its tool; llama.cpp does with 500 and the option that it lacks."""
+    lacks = failure.status in _NO_TOOLS or "--jinja" in failure.detail
+    return bool(lacks and _TOOLS.search(failure.detail) and not _OVERFLOW.search(failure.detail))
 
 
 class Backoff:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from tandem.errors import EndpointError
+from tandem.errors import CapabilityError, EndpointError
 from tandem.ledger import Role
 from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.openai.attempt import Attempt, Handed
 from tandem.models.openai.endpoint import Endpoint, Pieces
-from tandem.models.openai.errors import Backoff, Failure, stalled
+from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
 from tandem.models.openai.ids import REFUSED, Written, prompt_ids
 from tandem.models.openai.limiter import Slot
 from tandem.models.openai.probe import probe, served_context, served_weights
@@ -26,6 +26,7 @@ from tandem.models.openai.request import Dialect, chat_body, completion_body
 from tandem.models.openai.stream import StreamReader
 from tandem.models.skip import skip
 from tandem.models.tokens import TokenCounter
+from tandem.models.tools import ADVICE
 from tandem.spec import ModelSpec
 
 Send: TypeAlias = Callable[[Attempt, Slot], Awaitable[Pieces]]
@@ -117,6 +118,8 @@ class OpenAIModel:
                 if narrower and not attempt.reader.started:
                     self._dialect = narrower  # found once, for all later calls; nothing was paid
                     continue
+                if part.tool and refuses_tools(failure):
+                    raise CapabilityError(f"'{self.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
                 to_chat = by_ids and isinstance(part.prefix, str) and not attempt.reader.started
                 if to_chat and failure.status in REFUSED:
                     handed.by_ids = False
@@ -130,6 +133,8 @@ class OpenAIModel:
                     await asyncio.sleep(pause)
                     continue
                 finish, usage = "length", attempt.cut()  # all is there, only its end was lost
+            if (call := attempt.call(usage)) is not None:
+                yield call
             if finish == "length":
                 self._written.keep(handed.request, handed.text, attempt.ids)
             yield Delta(finish_reason=finish, usage=usage)
@@ -181,6 +186,7 @@ class OpenAIModel:
             logprobs=request.top_logprobs or 0,
             prefix=request.prefix if isinstance(request.prefix, str) else "",
             inside=inside,
+            tool=request.tool is not None and request.tool.offered,
         )
 
     def _by_chat(self, request: Request, dialect: Dialect) -> Send:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from tandem.errors import CapabilityError
 from tandem.models.base import Request
+from tandem.models.tools import Tool, find_call
 from tandem.spec import Continuation, ModelSpec
+from tandem.types import Message
 
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
@@ -21,16 +23,21 @@ class Dialect:
 
     `usage`: the report comes with every chunk where that is of use (vLLM, SGLang), with the last one, or not at all.
     `effort` is the lowest `reasoning_effort` of a model with hidden reasoning. `ids`: token ids are taken and given.
+    `single`: one tool call at a time is asked for.
     """
 
     usage: Literal["continuous", "plain", "none"] = "continuous"
     effort: Literal["minimal", "low"] | None = "minimal"
     ids: bool = True
+    single: bool = True
 
     def narrower(self, complaint: str) -> Dialect | None:
         """Return the dialect without what the server complains of; None if it complains of something else."""
         text = complaint.lower()
-        if "reasoning_effort" in text and self.effort is not None:
+        if "parallel_tool_calls" in text and self.single:
+            return replace(self, single=False)
+        # Beside tools some models take none but "none": without its reasoning it would be another model.
+        if "reasoning_effort" in text and "tools" not in text and self.effort is not None:
             return replace(self, effort="low" if self.effort == "minimal" else None)
         if any(word in text for word in ("stream_options", "continuous_usage", "include_usage")):
             usage = _NARROWER_USAGE.get(self.usage)
@@ -45,7 +52,12 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     cannot continue, or a prefix of token ids.
     """
     body = _body(spec, served, request, dialect)
-    body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+    tool = request.tool
+    body["messages"] = _messages(request.messages, tool)
+    if tool and tool.offered:
+        body |= {"tools": [{"type": "function", "function": tool.function}], "tool_choice": "auto"}
+        if dialect.single:
+            body["parallel_tool_calls"] = False
     if request.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.prefix is not None:
@@ -76,6 +88,25 @@ def reading_body(served: str, text: str, top_logprobs: int) -> dict[str, Any]:
         "prompt_logprobs": top_logprobs,
         "return_token_ids": True,
     }
+
+
+def _messages(messages: Sequence[Message], tool: Tool | None) -> list[dict[str, Any]]:
+    """Return the messages of a chat; the calls of `tool` among them, with their replies, as such."""
+    said: list[dict[str, Any]] = []
+    replies_to: str | None = None
+    for message in messages:
+        call = find_call(message.content) if tool and message.role == "assistant" else None
+        if tool and call and call.name == tool.name:
+            replies_to = f"call{len(said):05}"  # some servers want nine letters and digits
+            function = {"name": call.name, "arguments": call.arguments}
+            calls = [{"id": replies_to, "type": "function", "function": function}]
+            said.append({"role": "assistant", "content": call.before or None, "tool_calls": calls})
+        elif replies_to:
+            said.append({"role": "tool", "tool_call_id": replies_to, "content": message.content})
+            replies_to = None
+        else:
+            said.append({"role": message.role, "content": message.content})
+    return said
 
 
 def _body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tandem.errors import CapabilityError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
 from tandem.models.logprobs import TokenStat, token_stat
+from tandem.models.openai.called import Called
 from tandem.models.openai.errors import Failure, Origin, from_status
 
 _LENGTH = {"length", "max_tokens", "model_length"}
@@ -25,14 +26,22 @@ class StreamReader:
 
     The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
     block that the answer's prefix has left open is not opened again. `inside`: that block came apart too, and the
-    stream goes on within it.
+    stream goes on within it. The fragments of a call of a `tool` are held back; the call is there at the end.
     """
 
     def __init__(
-        self, origin: Origin, *, vocabulary: int | None, logprobs: int, prefix: str = "", inside: bool = False
+        self,
+        origin: Origin,
+        *,
+        vocabulary: int | None,
+        logprobs: int,
+        prefix: str = "",
+        inside: bool = False,
+        tool: bool = False,
     ) -> None:
         self.tokens = 0
-        self.started = False  # a delta has been handed out
+        self.held = 0  # of them in fragments of a tool's call
+        self.started = False  # something of the answer has come
         self.done = False  # the server said that nothing more comes
         self.reported = False  # `usage` is that of the whole answer
         self.inside = inside  # in a thinking block that comes apart from the content
@@ -46,6 +55,7 @@ class StreamReader:
         self._usage: dict[str, Any] | None = None
         self._continuous = False
         self._reported = 0  # completion tokens by the last usage report of a chunk
+        self._called = Called() if tool else None
         self._open = prefix.rfind("<think>") > prefix.rfind("</think>")
 
     def feed(self, data: bytes) -> Iterator[Delta]:
@@ -81,6 +91,12 @@ class StreamReader:
         return None if self._prompt is None else Usage(prompt=self._prompt, completion=self.tokens, source="counted")
 
     @property
+    def call(self) -> str:
+        """The tool's call in its textual form, as far as it came; empty where there is none."""
+        text = self._called.text if self._called else ""
+        return f"</think>{text}" if text and self.inside else text
+
+    @property
     def ids(self) -> array[int] | None:
         """The ids of all tokens that came; None where the server does not give them."""
         return self._ids
@@ -112,19 +128,22 @@ class StreamReader:
         if given:
             self._prompt = len(given)
         finish = choice.get("finish_reason")
-        if delta.get("refusal") or (finish and self._finish not in _REFUSED):
-            self._finish = finish if finish in _REFUSED else "refusal" if delta.get("refusal") else finish
+        self._end(finish, refused=bool(delta.get("refusal")))
         content = delta.get("content") or choice.get("text") or ""
         text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or "", content)
+        called = self._called is not None and self._called.take(delta.get("tool_calls"))
         ids = choice.get("token_ids")
         if ids and self._ids is not None:
             self._ids.extend(ids)
-        elif text and not ids:
+        elif (text or called) and not ids:
             self._ids = None
         logprobs = choice.get("logprobs")
         stats = self._stats(logprobs) if logprobs and self._logprobs else []
-        counted = self._count(text, ids, usage, finish)
+        counted = self._count(bool(text) or called, ids, usage, finish)
         tokens = len(stats) or counted
+        if called and not text:
+            self.tokens, self.held, self.started = self.tokens + tokens, self.held + tokens, True
+            return None
         if not text and not tokens:
             return None
         if self._logprobs and content and not stats:
@@ -134,14 +153,19 @@ class StreamReader:
         early = self.usage if not self.started and (self._continuous or self._prompt is not None) else None
         return Delta(text, tokens, stats, None, early)
 
-    def _count(self, text: str, ids: list[int] | None, usage: dict[str, Any] | None, finish: str | None) -> int:
+    def _end(self, finish: str | None, *, refused: bool) -> None:
+        """Note why the stream has ended, as far as a chunk says it; a refusal stays one."""
+        if refused or (finish and self._finish not in _REFUSED):
+            self._finish = finish if finish in _REFUSED else "refusal" if refused else finish
+
+    def _count(self, some: bool, ids: list[int] | None, usage: dict[str, Any] | None, finish: str | None) -> int:
         """Return the chunk's number of tokens: by their ids, by the usage, or one a chunk."""
         if usage and (self._continuous or not finish):
             self._continuous = True
             total = usage.get("completion_tokens") or 0
             new, self._reported = total - self._reported, total
         else:
-            new = 1 if text else 0
+            new = 1 if some else 0
         return max(new, 0) if ids is None else len(ids)
 
     def _stats(self, logprobs: dict[str, Any]) -> list[TokenStat]:

@@ -12,9 +12,10 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from tandem.errors import EndpointError, UsageError
+from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.tokens import TokenCounter
+from tandem.models.tools import ADVICE
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.reading import read_text
@@ -75,6 +76,8 @@ class TransformersModel:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the answer as it is written, token by token; closing the generator takes it out of the batch."""
+        if request.tool:
+            raise CapabilityError(f"{self.spec.name} in this process takes no tools: {ADVICE}")
         worker, loaded = await self._ready()
         tokens = self._prompt(loaded, request)
         job = Job(

@@ -1,0 +1,125 @@
+"""The two ways in which a mentor calls the intern: by a tool of its own, or in the text that it writes.
+
+In text, the mentor writes ``<ask>question</ask>`` and is stopped there; a line ``ASK: question`` will do too. With
+native tools it calls the function ``ask`` with a question, and the reply is the tool's. The first call in a message
+counts, and what stands behind it is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tandem.models.tools import Tool, find_call, write_call
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call in a mentor's message: what stands before it, and the question ("" where there is none).
+
+    `message` is the mentor's message up to its call, in the protocol's own form.
+    """
+
+    before: str
+    question: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a mentor is told of its assistant and finds it: `protocol` begins the first prompt, `find` reads its calls.
+
+    `reply` stands before each reply; `nothing` is said to a call without a question. The word that ends the talk comes
+    `apart` from the last reply, or as its end.
+    """
+
+    name: str
+    find: Callable[[str], Ask | None]
+    protocol: str
+    reply: str
+    nothing: str
+    stop: tuple[str, ...] = ()
+    tool: Tool | None = None
+    apart: bool = False
+
+    def tool_in(self, last: bool) -> Tool | None:
+        """Return the tool of a turn; in the last one it is not offered."""
+        return replace(self.tool, offered=False) if self.tool and last else self.tool
+
+    @property
+    def room(self) -> int:
+        """Tokens at most of the tool in each prompt."""
+        return self.tool.room if self.tool else 0
+
+
+def find_ask(text: str) -> Ask | None:
+    """Return the first question in a message's text, whatever stands behind it; None if there is none.
+
+    A question in tags ends with its paragraph where they are not closed; one behind ``ASK:`` with its line.
+    """
+    call = _ASK.search(text)
+    if call is None:
+        return None
+    behind = text[call.end() :]
+    if call[0].lower() == _OPEN:
+        question = re.split(r"</?ask>|\n\s*\n", behind.lstrip(), maxsplit=1, flags=re.IGNORECASE)[0]
+    else:
+        question = behind.partition("\n")[0]
+    before, question = text[: call.start()], _asked(question.strip(_DRESS))
+    return Ask(before, question, f"{before}{_OPEN}{question}{_CLOSE}")
+
+
+def find_tool_call(text: str) -> Ask | None:
+    """Return the first call of a tool in a message; None if there is none.
+
+    One that is no call of ours (another function, arguments that cannot be read) asks nothing, and is told to the
+    mentor as one of ours: a server may refuse a conversation with the other.
+    """
+    call = find_call(text)
+    if call is None:
+        return None
+    question = _asked(call.argument(TOOL).strip())
+    arguments = json.dumps({TOOL.parameter: question}, ensure_ascii=False)
+    return Ask(call.before, question, call.before + write_call(TOOL.name, arguments))
+
+
+def _asked(question: str) -> str:
+    return "" if question == _EXAMPLE or not re.search(r"\w", question) else question
+
+
+_OPEN, _CLOSE = "<ask>", "</ask>"
+_ASK = re.compile(r"<ask>|^[ \t>*_`#-]*ask[*_`]*:", re.IGNORECASE | re.MULTILINE)
+_DRESS = " \t\r\n*_`\"'"  # what models put around a question
+_EXAMPLE = "a small question that says all the facts and numbers it needs"
+TOOL = Tool(
+    name="ask",
+    description="Ask the assistant who does the calculations. It cannot see the problem.",
+    parameter="question",
+    meaning=_EXAMPLE,
+)
+TEXT = Way(
+    "text",
+    find_ask,
+    protocol=(
+        "Solve the problem below with an assistant who does the calculations for you. It cannot see the problem. To "
+        f"ask it, write\n{_OPEN}{_EXAMPLE}{_CLOSE}\n"
+        "and stop: you then get the reply, and may ask again. "
+    ),
+    reply="Reply: ",
+    nothing=f"There was no question. Write {_OPEN}your question{_CLOSE}, or give the final answer.",
+    stop=(_CLOSE,),
+)
+NATIVE = Way(
+    "native",
+    find_tool_call,
+    protocol=(
+        "Solve the problem below with an assistant who does the calculations for you. It cannot see the problem. To "
+        f"ask it, call {TOOL.name}: you then get the reply, and may ask again. "
+    ),
+    reply="",
+    nothing=f"There was no question. Call {TOOL.name} with a {TOOL.parameter}, or give the final answer.",
+    tool=TOOL,
+    apart=True,
+)
