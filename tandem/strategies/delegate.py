@@ -202,8 +202,8 @@ _END = {
     "general": "When you know enough, write your answer.",
 }
 _NOW = {
-    "math": "Ask no more. Give the final answer now, in \\boxed{}.",
-    "choice": "Ask no more. Give the letter of your choice now, in \\boxed{}.",
+    "math": "Ask no more. Work out the rest yourself, step by step, and put the final answer in \\boxed{}.",
+    "choice": "Ask no more. Work out the rest yourself, and put the letter of your choice in \\boxed{}.",
     "code": "Ask no more. Write the complete function now, in one ```python code block.",
     "general": "Ask no more. Write your answer now.",
 }

@@ -149,7 +149,8 @@ async def test_the_last_turn_has_no_tool_and_says_so_in_words(stub: Stub) -> Non
         "tool_call_id": last["messages"][-3]["tool_calls"][0]["id"],
         "content": "You asked that before. The reply was: 340",
     }
-    assert last["messages"][-1] == {"role": "user", "content": "Ask no more. Give the final answer now, in \\boxed{}."}
+    told = last["messages"][-1]
+    assert told["role"] == "user" and told["content"].startswith("Ask no more.")
     assert reasons(solution)[-1] == "has to answer" and solution.answer == "391"
 
 
