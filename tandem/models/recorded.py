@@ -100,7 +100,7 @@ def digest(model: str, request: Request) -> str:
         request.top_logprobs,
     ]
     if request.tool is not None:  # one without keeps the digest that it had before there were tools
-        content.append([request.tool.function, request.tool.offered])
+        content.append(request.tool.function)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

@@ -14,16 +14,12 @@ _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function with one required parameter, a string of which `meaning` tells.
-
-    One that is not `offered` may be called no more, but the calls made so far are still told as such.
-    """
+    """A function with one required parameter, a string of which `meaning` tells."""
 
     name: str
     description: str
     parameter: str
     meaning: str
-    offered: bool = True
 
     @property
     def function(self) -> dict[str, Any]:
@@ -37,8 +33,8 @@ class Tool:
 
     @property
     def text(self) -> str:
-        """What a model reads of the tool, about; nothing where it is not offered."""
-        return json.dumps(self.function) if self.offered else ""
+        """What a model reads of the tool, about."""
+        return json.dumps(self.function)
 
     @property
     def room(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tandem.models.tools import Tool, find_call, write_call
 
@@ -31,8 +31,7 @@ class Ask:
 class Way:
     """How a mentor is told of its assistant and finds it: `protocol` begins the first prompt, `find` reads its calls.
 
-    `reply` stands before each reply; `nothing` is said to a call without a question. The word that ends the talk comes
-    `apart` from the last reply, or as its end.
+    `reply` stands before each reply; `nothing` is said to a call without a question.
     """
 
     name: str
@@ -42,11 +41,6 @@ class Way:
     nothing: str
     stop: tuple[str, ...] = ()
     tool: Tool | None = None
-    apart: bool = False
-
-    def tool_in(self, last: bool) -> Tool | None:
-        """Return the tool of a turn; in the last one it is not offered."""
-        return replace(self.tool, offered=False) if self.tool and last else self.tool
 
     @property
     def room(self) -> int:
@@ -121,5 +115,4 @@ NATIVE = Way(
     reply="",
     nothing=f"There was no question. Call {TOOL.name} with a {TOOL.parameter}, or give the final answer.",
     tool=TOOL,
-    apart=True,
 )

@@ -11,8 +11,10 @@ every reply. Where we depart from it:
   question alone; of several calls, the first.
 - The intern gets the question alone, with its ordinary prompt (a choice's sub-question with no instruction), and
   replies in at most 512 tokens.
-- The 15th turn is one without the tool. It comes sooner where the mentor's cap or context is nearly used up, or after
-  two calls in a row that were none: without a question, or with one asked before, whose reply is given once more.
+- The 15th turn is one without the tool: the problem as to a mentor that answers alone, and the replies as notes. It
+  comes sooner where the mentor's cap or context is nearly used up, or after two calls in a row that were none: without
+  a question, or with one asked before, whose reply is given once more. (Told within the conversation to ask no more,
+  small mentors ask on.)
 """
 
 from __future__ import annotations
@@ -53,14 +55,14 @@ class Talk:
     turns: int = 0
     valid: int = 0
     in_vain: int = 0  # calls in a row that were none
-    replies: dict[str, str] = field(default_factory=dict)
+    replies: dict[str, tuple[str, str]] = field(default_factory=dict)  # questions as they were put, and the replies
 
     def open(self, ctx: Context) -> Call:
         """Open the mentor's next turn. Raises UsageError for a problem that is too long for it."""
         own = ctx.sampling(self.problem)
         sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.way.stop)})
         room = max(min(self.left, self.space(ctx)), 1)
-        tool = self.way.tool_in(self.last)
+        tool = None if self.last else self.way.tool
         return ctx.call("mentor", "answer", self.problem, self.messages, max_tokens=room, sampling=sampling, tool=tool)
 
     def space(self, ctx: Context) -> int:
@@ -87,7 +89,7 @@ class Talk:
         key = " ".join(ask.question.lower().split())
         if not key or key in self.replies:
             self.in_vain += 1
-            return f"{_AGAIN}{self.replies[key]}" if key else self.way.nothing
+            return f"{_AGAIN}{self.replies[key][1]}" if key else self.way.nothing
         task = "general" if self.problem.task == "choice" else self.problem.task
         asked = Message(role="user", content=ask.question)
         small = Problem(id=self.problem.id, messages=(asked,), task=task, sampling=self.problem.sampling)
@@ -103,9 +105,10 @@ class Talk:
         except UsageError:
             self.in_vain += 1
             return _TOO_LONG
-        self.replies[key] = after_thinking((await written(call)).text).strip() or _SILENT
+        reply = after_thinking((await written(call)).text).strip() or _SILENT
+        self.replies[key] = ask.question, reply
         self.valid, self.in_vain = self.valid + 1, 0
-        return f"{self.way.reply}{self.replies[key]}"
+        return f"{self.way.reply}{reply}"
 
     async def exchange(self, ask: Ask, ctx: Context) -> bool:
         """Get the reply to a question and add both; False where there is no room for a further turn.
@@ -120,10 +123,22 @@ class Talk:
         reply = ctx.mentor.cut(await self.reply(ask, ctx), max(free - ending, free // 2))
         free -= ctx.mentor.count(reply)
         self.last = self.turns == MAX_TURNS - 1 or self.in_vain == 2 or min(self.left, free) <= ending
-        told = [reply, _NOW[self.problem.task]] if self.last else [reply]
-        told = told if self.way.apart else ["\n\n".join(told)]
-        self.messages = (*self.messages, *(Message(role="user", content=text) for text in told))
+        if self.last:
+            self.end(ctx, ending)
+        else:
+            self.messages = (*self.messages, Message(role="user", content=reply))
         return True
+
+    def end(self, ctx: Context, ending: int) -> None:
+        """Begin the last turn: the problem, as a mentor alone gets it, and what came of the questions.
+
+        The notes are cut where they would leave less than `ending` tokens for the answer.
+        """
+        self.messages = answer_messages(self.problem)
+        notes = "".join(f"\n- {question}\n  {reply}" for question, reply in self.replies.values())
+        if notes := ctx.mentor.cut(notes, max(self.space(ctx) - _WORDS - ending, 0)):
+            *before, asked = self.messages
+            self.messages = (*before, Message(role="user", content=f"{asked.content}\n\n{_NOTES}{notes}"))
 
 
 class Delegate:
@@ -201,12 +216,7 @@ _END = {
     "code": "When you know enough, write the complete Python function in one ```python code block.",
     "general": "When you know enough, write your answer.",
 }
-_NOW = {
-    "math": "Ask no more. Work out the rest yourself, step by step, and put the final answer in \\boxed{}.",
-    "choice": "Ask no more. Work out the rest yourself, and put the letter of your choice in \\boxed{}.",
-    "code": "Ask no more. Write the complete function now, in one ```python code block.",
-    "general": "Ask no more. Write your answer now.",
-}
+_NOTES = "Replies of an assistant, who could not see the problem and may be wrong:"
 _AGAIN = "You asked that before. The reply was: "
 _TOO_LONG = "The question is too long for the assistant. Ask a shorter one, or give the final answer."
 _SILENT = "(nothing)"

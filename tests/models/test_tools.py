@@ -59,10 +59,10 @@ def test_a_request_without_a_tool_keeps_its_digest() -> None:
 
 
 def test_a_tool_is_a_part_of_the_request() -> None:
-    changes = {"name": "b", "description": "b", "parameter": "b", "meaning": "b", "offered": False}
-    tools = [None, TOOL, *(replace(TOOL, **{name: value}) for name, value in changes.items())]  # type: ignore[arg-type]
+    changes = {"name": "b", "description": "b", "parameter": "b", "meaning": "b"}
+    tools = [None, TOOL, *(replace(TOOL, **{name: value}) for name, value in changes.items())]
     requests = [replace(REQUEST, tool=tool) for tool in tools]
-    assert len({digest("large", request) for request in requests}) == len(set(requests)) == 7
+    assert len({digest("large", request) for request in requests}) == len(set(requests)) == 6
     assert requests[1].prompt_bound > REQUEST.prompt_bound + len(TOOL.description)
     assert requests[1].texts[:2] == REQUEST.texts and TOOL.meaning in requests[1].texts[2]
 

@@ -48,6 +48,11 @@ def told(request: Request) -> str:
     return request.messages[-1].content
 
 
+def is_last(request: Request) -> bool:
+    """Whether a turn is the one that gives the problem as to a mentor alone."""
+    return told(request).startswith(answer_messages(Problem.from_text(QUESTION, task="math"))[-1].content)
+
+
 def reasons(solution: Solution) -> list[str]:
     return [decision.reason for decision in solution.trace]
 
@@ -149,15 +154,15 @@ def test_a_question_asked_before_is_not_put_to_the_intern_again() -> None:
 def test_after_two_calls_in_vain_the_mentor_must_answer() -> None:
     mentor = mentor_with(f"<ask>{SMALL}</ask>")
     solution = run(mentor)
-    assert len(mentor.calls) == 4 and "Ask no more." in told(mentor.calls[3]) and "340" in told(mentor.calls[3])
-    assert mentor.calls[3].sampling.stop == () and "Ask no more." not in told(mentor.calls[2])
+    assert len(mentor.calls) == 4 and is_last(mentor.calls[3]) and told(mentor.calls[3]).endswith(f"\n- {SMALL}\n  340")
+    assert mentor.calls[3].sampling.stop == () and not is_last(mentor.calls[2])
     assert reasons(solution)[-1] == "has to answer" and solution.text == f"<ask>{SMALL}</ask>"
 
 
 def test_a_valid_call_between_two_in_vain_forgives_the_first() -> None:
     mentor = mentor_with("<ask></ask>", f"<ask>{SMALL}</ask>", "<ask></ask>", BOXED)
     run(mentor)
-    assert len(mentor.calls) == 4 and not any("Ask no more." in told(request) for request in mentor.calls)
+    assert len(mentor.calls) == 4 and not any(map(is_last, mentor.calls))
     assert told(mentor.calls[1]).startswith("There was no question.")
 
 
@@ -209,7 +214,7 @@ def test_a_conversation_without_end_has_fifteen_turns() -> None:
     mentor.answer = lambda request: f"<ask>What is {len(mentor.calls)} + 1?</ask>"
     solution = run(mentor, intern)
     assert MAX_TURNS == 15 and len(mentor.calls) == 15 and len(intern.calls) == 14
-    assert [("Ask no more." in told(request)) for request in mentor.calls] == [False] * 14 + [True]
+    assert [is_last(request) for request in mentor.calls] == [False] * 14 + [True]
     assert mentor.calls[-1].sampling.stop == () and solution.text == "<ask>What is 15 + 1?</ask>"
     assert solution.trace[-1].signals == {"valid_calls": 14, "turns": 15} and reasons(solution)[-1] == "has to answer"
 
@@ -219,7 +224,7 @@ def test_the_mentors_cap_holds_over_all_turns() -> None:
     mentor.answer = lambda request: f"one two three four <ask>What is {len(mentor.calls)} + 1?</ask>"  # 9 tokens
     solution = run(mentor, mentor_max_tokens=40)
     assert [request.max_tokens for request in mentor.calls] == [40, 31, 22, 13, 4]
-    assert ["Ask no more." in told(request) for request in mentor.calls] == [False] * 4 + [True]  # 10 were kept for it
+    assert [is_last(request) for request in mentor.calls] == [False] * 4 + [True]  # 10 were kept for it
     assert solution.ledger.mentor_tokens == 40 and solution.truncated
 
 
@@ -233,7 +238,7 @@ def test_a_mentor_that_spent_its_cap_on_a_question_gets_no_reply() -> None:
 def test_a_context_that_fills_up_ends_with_an_answer() -> None:
     intern = intern_with("340 " * 400)
     mentor = FakeModel(name="large")
-    mentor.answer = lambda r: BOXED if "Ask no more." in told(r) else f"<ask>What is {len(mentor.calls)} + 1?</ask>"
+    mentor.answer = lambda r: BOXED if is_last(r) else f"<ask>What is {len(mentor.calls)} + 1?</ask>"
     mentor.spec = mentor.spec.model_copy(update={"context": 1500})
     solution = run(mentor, intern)
     assert 2 < len(mentor.calls) < MAX_TURNS and solution.answer == "391"

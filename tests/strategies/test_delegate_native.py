@@ -138,19 +138,15 @@ async def test_a_call_alone_has_no_content_and_every_call_an_id_of_its_own(stub:
     assert len(set(ids)) == 2 and ids == [m["tool_call_id"] for m in messages[2::2]]
 
 
-async def test_the_last_turn_has_no_tool_and_says_so_in_words(stub: Stub) -> None:
+async def test_the_last_turn_is_the_problem_with_the_replies_as_notes(stub: Stub) -> None:
     stub.script(asks(), asks(), asks(), FINAL)
     solution = await run(stub)
     assert ["tools" in body for body in bodies(stub)] == [True, True, True, False]
     last = bodies(stub)[3]
     assert not {"tool_choice", "parallel_tool_calls"} & last.keys()
-    assert last["messages"][-2] == {
-        "role": "tool",
-        "tool_call_id": last["messages"][-3]["tool_calls"][0]["id"],
-        "content": "You asked that before. The reply was: 340",
-    }
-    told = last["messages"][-1]
-    assert told["role"] == "user" and told["content"].startswith("Ask no more.")
+    (told,) = last["messages"]
+    assert told["content"].startswith(answer_messages(PROBLEM)[-1].content)
+    assert told["content"].endswith(f"\n- {SMALL}\n  340")
     assert reasons(solution)[-1] == "has to answer" and solution.answer == "391"
 
 
@@ -356,9 +352,7 @@ def test_a_fake_mentor_without_tools() -> None:
 def test_the_tool_has_room_in_a_context_that_fills_up() -> None:
     mentor = fake()
     mentor.answer = lambda r: (
-        BOXED
-        if not (r.tool and r.tool.offered)
-        else write_call("ask", json.dumps({"question": f"What is {len(mentor.calls)} + 1?"}))
+        BOXED if r.tool is None else write_call("ask", json.dumps({"question": f"What is {len(mentor.calls)} + 1?"}))
     )
     mentor.spec = mentor.spec.model_copy(update={"context": 2300})
     with Tandem(mentor, intern_with("340 " * 400), strategy="delegate") as tandem:

@@ -186,7 +186,7 @@ class OpenAIModel:
             logprobs=request.top_logprobs or 0,
             prefix=request.prefix if isinstance(request.prefix, str) else "",
             inside=inside,
-            tool=request.tool is not None and request.tool.offered,
+            tool=request.tool is not None,
         )
 
     def _by_chat(self, request: Request, dialect: Dialect) -> Send:

@@ -54,7 +54,7 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     body = _body(spec, served, request, dialect)
     tool = request.tool
     body["messages"] = _messages(request.messages, tool)
-    if tool and tool.offered:
+    if tool:
         body |= {"tools": [{"type": "function", "function": tool.function}], "tool_choice": "auto"}
         if dialect.single:
             body["parallel_tool_calls"] = False
