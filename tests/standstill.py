@@ -19,16 +19,24 @@ class Ticks:
     """A thread that sees when the process did not get to run."""
 
     def __init__(self) -> None:
-        self.stopped = 0.0  # seconds of the longest stop since the test began
+        self._longest = 0.0  # seconds between two ticks, since the test began
+        self._last = time.monotonic()
         threading.Thread(target=self._run, daemon=True, name="standstill").start()
 
     def _run(self) -> None:
-        last = time.monotonic()
         while True:
             time.sleep(TICK)
-            now = time.monotonic()
-            self.stopped = max(self.stopped, now - last - TICK)
-            last = now
+            self.look()
+
+    def begin(self) -> None:
+        """Begin anew with a test."""
+        self._longest, self._last = 0.0, time.monotonic()
+
+    def look(self) -> float:
+        """Return the longest time without a tick, in seconds, this moment's included."""
+        now = time.monotonic()
+        self._longest, self._last = max(self._longest, now - self._last), now
+        return self._longest
 
 
 _ticks = Ticks()
@@ -36,8 +44,7 @@ _ticks = Ticks()
 
 def stood_still() -> bool:
     """Whether the machine was stopped during this test."""
-    time.sleep(3 * TICK)  # the thread, too, must have seen it
-    return _ticks.stopped > LONG
+    return _ticks.look() > LONG
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,4 +56,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Begin anew with each test."""
-    _ticks.stopped = 0.0
+    _ticks.begin()
