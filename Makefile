@@ -17,7 +17,7 @@ run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own
 
 test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAKES)" --durations 25
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ($(FAKES)) and not recipes" --durations 25
+	$(BIN)/python -m pytest -m "not ($(FAKES)) and not recipes" --durations 25
 
 recipes: $(VENV)/test.stamp $(VENV)-recipes/stamp  ## other people's clients against our server; they want packages of their own
 	$(BIN)/python -m pytest -m recipes

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tandem.models.tools import Tool, find_call, write_call
+from tandem.models.tools import Tool, ToolCall, find_call, write_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,11 @@ class Way:
 def find_ask(text: str) -> Ask | None:
     """Return the first question in a message's text, whatever stands behind it; None if there is none.
 
-    A question in tags ends with its paragraph where they are not closed; one behind ``ASK:`` with its line.
+    A question in tags ends with its paragraph where they are not closed; one behind ``ASK:`` with its line. An empty
+    message asks nothing: small mentors write one behind a reply that answers all.
     """
+    if not text.strip():
+        return Ask("", "", f"{_OPEN}{_CLOSE}")
     call = _ASK.search(text)
     if call is None:
         return None
@@ -71,7 +74,7 @@ def find_tool_call(text: str) -> Ask | None:
     One that is no call of ours (another function, arguments that cannot be read) asks nothing, and is told to the
     mentor as one of ours: a server may refuse a conversation with the other.
     """
-    call = find_call(text)
+    call = find_call(text) if text.strip() else ToolCall("", "", "")
     if call is None:
         return None
     question = _asked(call.argument(TOOL).strip())

@@ -11,10 +11,10 @@ every reply. Where we depart from it:
   question alone; of several calls, the first.
 - The intern gets the question alone, with its ordinary prompt (a choice's sub-question with no instruction), and
   replies in at most 512 tokens.
-- The 15th turn is one without the tool: the problem as to a mentor that answers alone, and the replies as notes. It
-  comes sooner where the mentor's cap or context is nearly used up, or after two calls in a row that were none: without
-  a question, or with one asked before, whose reply is given once more. (Told within the conversation to ask no more,
-  small mentors ask on.)
+- The 15th turn is one without the tool: the problem as to a mentor that answers alone, and the replies as notes (told
+  within the conversation to ask no more, small mentors ask on). It comes sooner where the mentor's cap or context is
+  nearly used up, or after two calls in a row that were none: without a question (an empty message is one), or with one
+  asked before, whose reply is given once more.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ def test_a_mentor_that_never_asks_has_answered_alone() -> None:
         (f"```\n<ask>{SMALL}</ask>\n```", "```\n", SMALL),
         (f'<ask>"{SMALL}"</ask>', "", SMALL),
         ("<ask></ask>", "", ""),
+        (" \n", "", ""),
         ("<ask> ... </ask>", "", ""),
         ("ASK:\nWhat now?", "", ""),
         ("<ask>a small question that says all the facts and numbers it needs</ask>", "", ""),
@@ -139,7 +140,7 @@ def test_the_first_call_in_a_message_counts(message: str, before: str, question:
     assert find_ask(ask.message) == ask  # in the form in which the mentor reads it again
 
 
-@pytest.mark.parametrize("message", [BOXED, "I ask: why?", "a task: easy", "Asking: no", "", "</ask>"])
+@pytest.mark.parametrize("message", [BOXED, "I ask: why?", "a task: easy", "Asking: no", "</ask>"])
 def test_what_is_no_call(message: str) -> None:
     assert find_ask(message) is None
 
@@ -157,6 +158,13 @@ def test_after_two_calls_in_vain_the_mentor_must_answer() -> None:
     assert len(mentor.calls) == 4 and is_last(mentor.calls[3]) and told(mentor.calls[3]).endswith(f"\n- {SMALL}\n  340")
     assert mentor.calls[3].sampling.stop == () and not is_last(mentor.calls[2])
     assert reasons(solution)[-1] == "has to answer" and solution.text == f"<ask>{SMALL}</ask>"
+
+
+def test_an_empty_message_is_no_answer() -> None:
+    mentor = mentor_with(f"<ask>{SMALL}</ask>", "", BOXED)
+    solution = run(mentor)
+    assert solution.answer == "391" and reasons(solution)[1:] == ["asks in vain: (nothing)", "answers"]
+    assert mentor.calls[2].messages[-2].content == "<ask></ask>" and "or give the final answer" in told(mentor.calls[2])
 
 
 def test_a_valid_call_between_two_in_vain_forgives_the_first() -> None:
