@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import standstill
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 TESTS = """
@@ -29,7 +31,6 @@ TESTS = """
 """
 
 
-@pytest.mark.slow
 def test_only_a_stopped_test_is_run_again(pytester: pytest.Pytester) -> None:
     here = str(Path(standstill.__file__).parent)
     pytester.makeconftest(

@@ -28,6 +28,8 @@ from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import ModelSpec, Prices
 from tandem.types import Decision, Solution
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "What is 17*23?"
 INSIGHT = "Goal: the product.\nPlanning: 17*20 and 17*3.\nRetrieval: none.\nAction: add them."
 

@@ -16,6 +16,7 @@ from commands import Cli, dataset, script
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals to another process"),
     pytest.mark.usefixtures("heard"),
+    pytest.mark.slow,
 ]
 
 

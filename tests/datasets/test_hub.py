@@ -17,6 +17,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+pytestmark = pytest.mark.slow
+
 BRANCH = "/resolve/refs/convert/parquet"
 
 

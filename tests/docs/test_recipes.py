@@ -27,6 +27,8 @@ from tandem.datasets import load_dataset
 from tandem.grading import extract_answer
 from tandem.models.fake import FakeModel
 
+pytestmark = pytest.mark.slow
+
 RECIPES = DOCS / "recipes"
 PYTHON = os.environ.get("RECIPES_PYTHON", ".venv-recipes/bin/python")
 QUESTIONS = {
@@ -186,7 +188,6 @@ def client(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.recipes
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("title", "said"),
     [
@@ -205,7 +206,6 @@ def test_a_program_on_the_page(title: str, said: list[str], tmp_path: Path) -> N
 
 
 @pytest.mark.recipes
-@pytest.mark.slow
 def test_lm_eval_asks_what_a_run_asks(run: Path) -> None:
     with serving(FakeModel(), FakeModel()) as server:
         client(

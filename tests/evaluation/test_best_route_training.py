@@ -19,6 +19,8 @@ from tandem.strategies import make_strategy
 from tandem.strategies.base import Learned
 from tandem.sufficiency.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 MIDDLE = ModelSpec(name="middle", parameters=4e9, architecture=Architecture(layers=30, attention_width=2048))
 
 

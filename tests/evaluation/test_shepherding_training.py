@@ -18,6 +18,8 @@ from tandem.strategies.base import Learned
 from tandem.sufficiency.predictor import Predictor
 from tandem.sufficiency.signals import NAMES
 
+pytestmark = pytest.mark.slow
+
 SIZES = ("none", "hint-20", "hint-40", "hint-60", "answer")
 ANSWER = 100  # tokens of every answer of the mentor's
 

@@ -20,6 +20,8 @@ from hostile import ESCAPES, HOGS, LIARS, RIGHT, TESTS
 from tandem.errors import TandemError, UsageError
 from tandem.grading.sandbox import Kind, Sandbox, Submission, Verdict, open_sandbox, probe
 
+pytestmark = pytest.mark.slow
+
 KINDS: tuple[Kind, ...] = ("bwrap", "process")
 SECONDS = 1.0
 # What a process alone is kept from too; it may fill /tmp.
@@ -96,7 +98,6 @@ async def test_a_test_that_catches_everything_still_sees_no_pass(sandbox: Sandbo
     assert passed(await judge(sandbox, {**{name: LIARS[name] for name in gone}, "right": RIGHT}, tests)) == {"right"}
 
 
-@pytest.mark.slow
 async def test_hogs_are_wrong_and_gone_in_bounded_time(sandbox: Sandbox) -> None:
     hogs = HOGS if sandbox.kind == "bwrap" else {name: HOGS[name] for name in ROUGH}
     started = time.monotonic()

@@ -13,6 +13,8 @@ from tandem.grading.sandbox import Sandbox, Submission, Verdict, open_sandbox
 from tandem.grading.trial import Trial, try_examples
 from tandem.types import CodeTests, Problem
 
+pytestmark = pytest.mark.slow
+
 PROMPT = '''```python
 import math
 from typing import List

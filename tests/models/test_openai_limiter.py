@@ -17,6 +17,8 @@ from tandem.models.openai.limiter import Limiter
 from tandem.spec import ModelSpec
 from tandem.types import Message
 
+pytestmark = pytest.mark.slow
+
 ASK = Request((Message(role="user", content="Say hello."),), "answer", 50)
 
 

@@ -19,6 +19,8 @@ from tandem.models.fake import FakeModel
 from tandem.strategies import best_route
 from tandem.types import CodeTests, Problem, Solution
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "Write add(a, b) in Python.\n\n>>> add(1, 2)\n3\n>>> add(2, 2)\n4\n"
 # The tests contradict the examples: whoever looks at them takes another sample.
 PROBLEM = Problem.from_text(QUESTION, task="code", id="add").model_copy(

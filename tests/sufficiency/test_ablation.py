@@ -15,6 +15,8 @@ from tandem.sufficiency.reliability import aurocs, calibration_error
 from tandem.sufficiency.replay import Pair
 from tandem.sufficiency.signals import CANDIDATES, draft_signals
 
+pytestmark = pytest.mark.slow
+
 PAIR = Pair(MENTOR, INTERN)
 
 
@@ -62,7 +64,6 @@ def test_the_standing_set_has_no_difference_to_itself_and_every_part_is_shown(li
         assert figure["ci95"][0] <= figure["value"] <= figure["ci95"][1]
 
 
-@pytest.mark.slow
 def test_the_same_table_gives_the_same_lines(lines: list[dict]) -> None:  # type: ignore[type-arg]
     rows = table(90)
     assert ablate(rows[::-1], LADDER, PAIR, ["64"], resamples=100) == lines
@@ -88,7 +89,6 @@ def test_a_prompt_pass_is_paid_at_every_level_of_the_intern_and_only_there() -> 
     assert paid.answer(answer) == plain.answer(answer)
 
 
-@pytest.mark.slow
 def test_prompt_signals_are_judged_on_the_problems_that_have_them_all() -> None:
     rows = table(40)
     for row in rows[:100]:  # of the first twenty problems

@@ -89,6 +89,7 @@ def probabilities(classifier: Classifier) -> list[float]:
     return [classifier.sufficiency(level, s, row["insight_tokens"]) for s, row in zip(drafts, rows, strict=True)]
 
 
+@pytest.mark.slow
 def test_save_and_load_give_identical_probabilities(classifier: Classifier, folder: Path) -> None:
     again = load_classifier(str(folder))
     assert again.card == classifier.card and again.id == "made-up"
@@ -288,6 +289,7 @@ def trees(tmp_path: Path) -> Path:
     return tmp_path / "trees"
 
 
+@pytest.mark.slow
 def test_trees_are_saved_and_loaded_alike(trees: Path) -> None:
     again = load_classifier(trees)
     problems = fit.by_problem(ROWS, LADDER)

@@ -28,6 +28,8 @@ from tandem.sufficiency.reading import (
 )
 from tandem.sufficiency.replay import Pair
 
+pytestmark = pytest.mark.slow
+
 LEVELS = LADDER[:-1]
 
 

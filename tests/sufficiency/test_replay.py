@@ -43,6 +43,8 @@ from tandem.sufficiency.thresholds import Point, frontier, ladders
 from tandem.sufficiency.training import complete
 from tandem.types import Problem, Solution
 
+pytestmark = pytest.mark.slow
+
 PAIR = Pair(MENTOR, INTERN)
 FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
 NAMES = ("none", "low", "medium", "high")

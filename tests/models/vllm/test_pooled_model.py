@@ -201,7 +201,7 @@ async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], sp
             agree(entries, chats[question])
             if spec is NATIVE:  # nothing is written twice
                 assert sum(e.usage.completion for e in entries) == made.tokens
-        assert len(struck) > 5
+        assert len(struck) > 2  # of more than five in flight, some may have ended before it died
         assert set(model.loads.values()) == {0}
         # It comes back at its port, and is used again.
         before = len(dying.chats)
