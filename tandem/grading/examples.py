@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from dataclasses import dataclass
+
+from tandem.grading.programs import tree_of
 
 _MAX_CHARACTERS = 100_000  # of a question; a longer one is not searched
 _OPENS = re.compile(r"^([ \t]*)[rR]?(?:\"\"\"|''')[ \t]*(?=>>>)", re.MULTILINE)  # a docstring whose first line is one
@@ -53,7 +54,7 @@ def examples_of(question: str) -> tuple[Example, ...]:
         except ValueError:
             continue
         for one in shown:
-            tree = _tree(one.source)
+            tree = tree_of(one.source)
             if tree is not None and not one.options.get(doctest.SKIP):
                 wanted = one.want or ("True\n" if _equates(tree) else "")
                 found.append(Example(one.source, wanted, (one.exc_msg or "").strip()))
@@ -66,12 +67,3 @@ def _equates(tree: ast.Module) -> bool:
         case [ast.Expr(ast.Compare(ops=[ast.Eq()]))]:
             return True
     return False
-
-
-def _tree(source: str) -> ast.Module | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is not the user's business
-            return ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None

@@ -17,8 +17,8 @@ def program(text: str) -> str | None:
     """
     closed, opened = _fences(text)
     last = dict(closed)  # the last of each kind
-    rest = opened[1] if opened is not None and _tree(opened[1]) else None
-    if True in last and (rest is None or _tree(last[True])):
+    rest = opened[1] if opened is not None and tree_of(opened[1]) else None
+    if True in last and (rest is None or tree_of(last[True])):
         return last[True]
     if rest is not None:
         return rest
@@ -47,16 +47,17 @@ def _fences(text: str) -> tuple[list[tuple[bool, str]], tuple[bool, str] | None]
 
 
 def _bare(text: str) -> str | None:
-    tree = _tree(text.strip("\n"))
+    tree = tree_of(text.strip("\n"))
     if tree is not None:
         defined = any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for node in tree.body)
         return text.strip("\n") if defined else None
     body = text.strip("\n").rstrip()
-    indented = body[:1] in (" ", "\t") and _tree("def _():\n" + textwrap.indent(textwrap.dedent(body), "    "))
+    indented = body[:1] in (" ", "\t") and tree_of("def _():\n" + textwrap.indent(textwrap.dedent(body), "    "))
     return body if indented else None
 
 
-def _tree(code: str) -> ast.Module | None:
+def tree_of(code: str) -> ast.Module | None:
+    """Return the syntax tree of a text that is Python and not endless, else None."""
     if not code.strip() or len(code) > _MAX_CHARACTERS:
         return None
     try:
