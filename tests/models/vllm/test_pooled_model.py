@@ -176,7 +176,7 @@ async def test_closing_a_stream_aborts_it_at_its_replica(stubs: list[Mortal]) ->
 # A replica dies
 
 
-@pytest.mark.slow  # forty requests must be under way at once: not beside other tests
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [NATIVE, SPEC], ids=["continues", "writes again"])
 async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], spec: ModelSpec) -> None:
     chaos = Chaos(0.0)  # an answer of its own for each question, and no faults
@@ -186,7 +186,7 @@ async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], sp
     async with pool_of(stubs, spec) as model:
         calls = {q: asyncio.create_task(call(model, ask(q))) for q in questions}
         dying = stubs[1]
-        await dying.until(lambda: dying.in_flight > 5 and sum(s.sent for s in dying.chats) > 20)
+        await dying.until(lambda: dying.in_flight > 8 and sum(s.sent for s in dying.chats) > 20)
         await asyncio.sleep(0.02)  # what was sent arrives
         struck = {s.body["messages"][0]["content"] for s in dying.chats if not s.finished}
         await dying.die()
@@ -201,7 +201,7 @@ async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], sp
             agree(entries, chats[question])
             if spec is NATIVE:  # nothing is written twice
                 assert sum(e.usage.completion for e in entries) == made.tokens
-        assert len(struck) > 2  # of more than five in flight, some may have ended before it died
+        assert len(struck) > 5
         assert set(model.loads.values()) == {0}
         # It comes back at its port, and is used again.
         before = len(dying.chats)
