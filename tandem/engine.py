@@ -23,6 +23,7 @@ from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
+from tandem.spec import InsightMode
 from tandem.strategies import STRATEGIES, Context
 from tandem.strategies.base import Adapts, Checks, Planned, need_logprobs
 from tandem.sufficiency.classifier import Card
@@ -61,6 +62,7 @@ class Tandem(SyncFace):
         intern_endpoint: str | None = None,
         mentor_parameters: float | None = None,
         intern_parameters: float | None = None,
+        insight_mode: InsightMode | None = None,
         prices: str | Path | None = None,
         request_timeout: float | None = None,
         backend: Backend = "transformers",
@@ -70,7 +72,9 @@ class Tandem(SyncFace):
         """Take names (of the catalog, of a folder, of the hub; or `fake`) or models; raises UsageError for bad ones.
 
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
-        `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `prices` is a file of your own prices
+        `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `insight_mode` is what the mentor
+        writes for the intern: notes in four sections (``gpra``), or the beginning of its own answer (``prefix``); None
+        takes what the catalog says of it. `prices` is a file of your own prices
         (see `load_prices`); one that names neither model is an error. `request_timeout` is how many seconds an endpoint
         may send nothing before the request is tried again (600 if None). `backend` is what runs local weights: this
         process (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) as
@@ -92,6 +96,8 @@ class Tandem(SyncFace):
             site = Site()
         common = {"timeout": request_timeout, "backend": backend, "site": site}
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, serving=mentor_serving, **common)
+        if insight_mode is not None:
+            self.mentor.spec = self.mentor.spec.model_copy(update={"insight_mode": insight_mode})
         self.intern = _model(intern, "intern", intern_endpoint, intern_parameters, serving=intern_serving, **common)
         if prices is not None:
             own = load_prices(prices)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+InsightMode = Literal["gpra", "prefix"]  # four sections; or the beginning of the mentor's own answer or thinking
 
 
 class Continuation(StrEnum):
@@ -55,7 +58,7 @@ class ModelSpec(BaseModel):
     prices: Prices | None = None
     context: int | None = None
     vocabulary: int | None = None
-    insight_mode: str = "gpra"
+    insight_mode: InsightMode = "gpra"
     logprobs: bool = True
     logprobs_mode: str = "raw"  # raw: before temperature; processed: after it
     continuation: Continuation | None = None  # None = not probed yet

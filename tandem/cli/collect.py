@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.data_options import DATA_KEYS, dataset_options
-from tandem.cli.options import Number, code_options, open_code_sandbox, pair_options
+from tandem.cli.options import Number, code_options, insight_mode_option, open_code_sandbox, pair_options
 from tandem.cli.serving_options import Numbers, serving_options, take_serving
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _HINTS = "20,40,60"
 
 @click.command()
 @pair_options
+@insight_mode_option
 @click.option(
     "--mentor-type",
     type=click.Choice(["auto", "local", "api"]),
@@ -48,6 +49,12 @@ _HINTS = "20,40,60"
     type=Numbers(),
     metavar="LIST",
     help="Also make the mentor end its answer after so many tokens, as 150,400 (the rival budget-forcing).",
+)
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Take over from another collection of the pair what no insight has a part in: none, answer, hints, budgets.",
 )
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Intern's answers a level.")
 @click.option("--temperature", type=Number(0, 2), default=0.0, show_default=True)
@@ -111,6 +118,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
         timeout=options["request_timeout"],
         endpoints={"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
         as_json=as_json,
+        reuse=options.pop("reuse"),
     )
     kind = options.pop("mentor_type")
     take_serving(options)

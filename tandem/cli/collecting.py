@@ -26,6 +26,7 @@ from tandem.evaluation.collection.manifest import describe_collection, open_mani
 from tandem.evaluation.collection.meter import spent
 from tandem.evaluation.collection.parallel import collect_parallel, shares
 from tandem.evaluation.collection.plan import Plan, estimate
+from tandem.evaluation.collection.reuse import reuse
 from tandem.evaluation.collection.table import export, export_parquet, public
 from tandem.evaluation.collection.texts import Texts
 from tandem.evaluation.collection.worker import ModelAt, WorkerJob
@@ -54,6 +55,7 @@ class Wishes:
     timeout: float | None = None  # seconds that an endpoint may send nothing
     endpoints: dict[Role, str | None] | None = None
     as_json: bool = False
+    reuse: Path | None = None  # another collection, to take over from
 
 
 class CollectionJob:
@@ -127,7 +129,11 @@ class CollectionJob:
             self._view.status("getting both models ready")
             await engine.prepare()
             manifest = describe_collection(self._plan, engine.mentor, engine.intern)
-            open_manifest(out, manifest | {"datasets": self._datasets})
+            manifest = open_manifest(out, manifest | {"datasets": self._datasets})
+            if self._wishes.reuse is not None:
+                wanted = {key for problem in todo for key in self._plan.keys(problem.id)}
+                taken = reuse(self._wishes.reuse, out, manifest, wanted)
+                self._view.status(f"{taken} rows taken over from {self._wishes.reuse}")
             self._view.status("")
             self._began = time.monotonic()
             await self._collect(todo, lock)

@@ -40,6 +40,12 @@ _PAIR = [
     ),
     click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's size for the cost (assumed)."),
 ]
+_INSIGHT_MODE = click.option(
+    "--insight-mode",
+    type=click.Choice(["gpra", "prefix"]),
+    help="gpra: the mentor writes notes for the intern; prefix: it begins its own answer, and the intern goes on. "
+    "Default: what the catalog says of the mentor.",
+)
 _METHOD = [
     click.option(
         "--strategy",
@@ -79,6 +85,7 @@ _ENGINE = [
         "intern_max_tokens",
         "prices",
         "request_timeout",
+        "insight_mode",
         "backend",
         "mentor_serving",
         "intern_serving",
@@ -88,7 +95,7 @@ _ENGINE = [
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add every option that `make_engine` reads."""
-    for option in reversed([*_PAIR, *_METHOD]):
+    for option in reversed([*_PAIR, _INSIGHT_MODE, *_METHOD]):
         command = option(command)
     return command
 
@@ -98,6 +105,11 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_PAIR):
         command = option(command)
     return command
+
+
+def insight_mode_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says what the mentor writes."""
+    return _INSIGHT_MODE(command)
 
 
 def make_engine(options: dict[str, Any]) -> Tandem:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tandem.errors import nearest
-from tandem.spec import Architecture, ModelSpec, Prices
+from tandem.spec import Architecture, InsightMode, ModelSpec, Prices
 from tandem.types import Sampling
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -69,7 +69,7 @@ class CatalogEntry(_Part):
     context: int
     vocabulary: int
     licence: str | None = None
-    insight_mode: Literal["gpra", "prefix"] = "gpra"
+    insight_mode: InsightMode = "gpra"
     sampling: Sampling | None = None  # what its makers advise; informational
     prices: Prices | None = None
     reasoning: bool = False

@@ -2,21 +2,25 @@
 
 `eager`: one stream goes on while the intern drafts; what overshoots is in the ledger. `thrifty`: the mentor is asked
 level by level and takes its own text up again. Either way the intern sees the insight cut at the level's boundary.
+
+In `prefix` mode the insight is the beginning of the mentor's own answer, so that a problem which is handed over costs
+the rest of that answer only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Literal
 
 from tandem.errors import CapabilityError, TandemError
 from tandem.insight import SECTIONS, Insight, SectionParser, continue_messages, mentor_messages, opening, split_sections
 from tandem.ladder import Effort, Ladder
+from tandem.ledger import Purpose
 from tandem.models.call import Call
 from tandem.spec import Continuation, ModelSpec
-from tandem.strategies.base import Context
-from tandem.types import InsightDelta, Problem
+from tandem.strategies.base import Context, require_end
+from tandem.types import AnswerDelta, Event, InsightDelta, Problem
 
 OpenPace = Literal["eager", "thrifty"]
 
@@ -30,6 +34,7 @@ class Source:
         self._problem = problem
         self._ctx = ctx
         self._parser = SectionParser()
+        self._last: Call | None = None  # that wrote at the insight
 
     @staticmethod
     def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> Source:
@@ -38,6 +43,8 @@ class Source:
         A greeting or small talk (`general`) is drafted first: most of it needs no mentor at all.
         """
         budget = max((level.tokens or 0 for level in ladder), default=0)
+        if budget and ladder[-1].is_answer and ctx.mentor.spec.insight_mode == "prefix":
+            budget = ctx.max_tokens("mentor")  # one stream, from the first word of the insight to the answer's last
         if pace == "eager" and budget:
             return _Eager(problem, ctx, budget, at_once=problem.task != "general")
         return _Thrifty(problem, ctx)
@@ -61,18 +68,36 @@ class Source:
             for section, piece in self._parser.close():
                 yield InsightDelta(piece, level.name, section)
 
-    def _buy(self, budget: int) -> AsyncIterator[None]:
+    @property
+    def begins_answer(self) -> bool:
+        """Whether what is bought so far is the beginning of the mentor's own answer, which it can go on with."""
+        return self._ctx.mentor.spec.insight_mode == "prefix" and self._last is not None
+
+    async def answer(self, level: Effort) -> AsyncGenerator[Event, None]:
+        """Let the mentor write its answer to the end, and yield all of it and the solution; see `begins_answer`."""
+        cap = self._ctx.max_tokens("mentor")
+        self.insight.read(cap)
+        yield AnswerDelta(self.insight.text)
+        async for _ in self._buy(cap, "answer"):
+            if piece := self.insight.read(cap):
+                yield AnswerDelta(piece)
+        assert self._last is not None
+        before = self.insight.text.removesuffix(self._last.text)
+        yield self._ctx.conclude(self._problem, require_end(self._last), level=level.name, prefix=before)
+
+    def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         """Wait until the insight has `budget` tokens or its end, yielding whenever it has grown."""
         raise NotImplementedError
 
     async def close(self) -> None:
         """Stop the mentor."""
 
-    def _call(self, max_tokens: int) -> Call:
+    def _call(self, max_tokens: int, purpose: Purpose = "insight") -> Call:
         """Open a call that continues what is written so far."""
         prefix = self.insight.text or None
         messages = mentor_messages(self._problem, self._ctx.mentor.spec.insight_mode)
-        return self._ctx.call("mentor", "insight", self._problem, messages, max_tokens=max_tokens, prefix=prefix)
+        self._last = self._ctx.call("mentor", purpose, self._problem, messages, max_tokens=max_tokens, prefix=prefix)
+        return self._last
 
 
 class _Eager(Source):
@@ -110,7 +135,7 @@ class _Eager(Source):
             self._done = True
             self._grown.set()
 
-    async def _buy(self, budget: int) -> AsyncIterator[None]:
+    async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         self._start()
         self._wanted = budget
         self._more_wanted.set()
@@ -133,19 +158,20 @@ class _Eager(Source):
 class _Thrifty(Source):
     """One call a level; the mentor continues its own text, natively or section by section."""
 
-    async def _buy(self, budget: int) -> AsyncIterator[None]:
+    async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         have = self.insight.tokens
         if self.insight.finished or have >= budget:
             yield
             return
-        continuation = self._ctx.mentor.spec.continuation
-        if have and continuation is Continuation.SECTIONS:
+        spec = self._ctx.mentor.spec
+        continuation = spec.continuation
+        if have and continuation is Continuation.SECTIONS and spec.insight_mode == "gpra":
             async for _ in self._next_sections(budget - have):
                 yield
             return
         if have and continuation is not Continuation.NATIVE:
-            raise CapabilityError(f"{self._ctx.mentor.spec.name} cannot continue its own text; use --pace eager")
-        async with self._call(budget - have) as call:
+            raise CapabilityError(f"{spec.name} cannot continue its own text; use --pace eager")
+        async with self._call(budget - have, purpose) as call:
             async for delta in call:
                 self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
                 yield
@@ -202,10 +228,13 @@ def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shar
     """Return the cheaper pace by price (by tokens for a model without one).
 
     Eager risks the text between the level where one stops and the next; thrifty re-reads prompt and insight once per
-    further level. Both are weighed with the shares of problems that stop at each level (even shares if unknown).
+    further level. Both are weighed with the shares of problems that stop at each level (even shares if unknown). An
+    answer that a `prefix` begins is taken to be twice as long as the highest level.
     """
     budgets = [level.tokens for level in ladder if level.tokens]
-    if mentor.continuation in (None, Continuation.NONE) or not budgets:
+    prefix = mentor.insight_mode == "prefix"
+    able = (Continuation.NATIVE,) if prefix else (Continuation.NATIVE, Continuation.SECTIONS)
+    if mentor.continuation not in able or not budgets:
         return "eager"
     price_in, price_out = (mentor.prices.input, mentor.prices.output) if mentor.prices else (1.0, 1.0)
     if mentor.prices and mentor.prices.cached_input is not None:
@@ -214,7 +243,7 @@ def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shar
     reach, overshoot, reread = 1.0, 0.0, 0.0
     for position, level in enumerate(ladder[:-1]):
         stop = reach * min(stop_shares.get(level.name, even), 1.0)
-        later = ladder[position + 1].tokens
+        later = ladder[position + 1].tokens or (2 * max(budgets) if prefix else 0)
         if later:
             overshoot += stop * (later - (level.tokens or 0)) * price_out
         reach -= stop

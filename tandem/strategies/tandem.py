@@ -50,8 +50,7 @@ class Tandem:
         need_logprobs(ctx.intern, ctx.strategy)
         if ctx.policy is None:
             raise TandemError(f"strategy '{ctx.strategy}' needs a classifier")
-        insight_levels = tuple(level for level in ctx.ladder if not level.is_answer)
-        source = Source.open(problem, ctx, insight_levels, _pace(problem, ctx))
+        source = Source.open(problem, ctx, ctx.ladder, _pace(problem, ctx))
         try:
             async for event in self._climb(problem, ctx, ctx.policy, source):
                 yield event
@@ -64,12 +63,15 @@ class Tandem:
         seen = -1  # mentor tokens under the last draft
         for position, level in enumerate(ctx.ladder):
             if level.is_answer:
-                await source.close()
-                async for event in answer_alone("mentor", problem, ctx, level.name):
+                async for event in self._hand_over(problem, ctx, source):
                     yield event
                 return
             async for insight_delta in source.extend(level):
                 yield insight_delta
+            if source.begins_answer and source.exhausted(level) and ctx.ladder[-1].is_answer:
+                async for event in self._hand_over(problem, ctx, source):  # there it is, nothing is left to write
+                    yield event
+                return
             text, tokens = source.cut(level)
             later = _later(ctx.ladder[position + 1 :], source.exhausted(level))
             if tokens == seen and later:  # `same_as` the level before
@@ -87,8 +89,7 @@ class Tandem:
                     continue
                 if decision.action == "answer":
                     await call.close("probe")
-                    await source.close()
-                    async for event in answer_alone("mentor", problem, ctx, ctx.ladder[-1].name):
+                    async for event in self._hand_over(problem, ctx, source):
                         yield event
                     return
                 await source.close()
@@ -98,6 +99,17 @@ class Tandem:
                         yield AnswerDelta(delta.text)
             yield ctx.conclude(problem, require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
             return
+
+    async def _hand_over(self, problem: Problem, ctx: Context, source: Source) -> AsyncGenerator[Event, None]:
+        """Let the mentor answer: it goes on with the answer that it began, else it gives its own."""
+        level = ctx.ladder[-1]
+        if source.begins_answer:
+            rest = source.answer(level)
+        else:
+            await source.close()
+            rest = answer_alone("mentor", problem, ctx, level.name)
+        async for event in rest:
+            yield event
 
     async def _judge(
         self, call: Call, problem: Problem, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder

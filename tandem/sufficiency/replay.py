@@ -19,6 +19,7 @@ from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 
+HINT = "hint-"  # the intern goes on from that share (%) of the mentor's answer
 BUDGET = "budget-"  # a mentor whose reasoning is cut at that many tokens
 BLOCK = 16  # tokens; what vLLM's prefix cache keeps or drops as one
 Row = Mapping[str, Any]
@@ -43,6 +44,11 @@ class Pair:
     mentor: ModelSpec
     intern: ModelSpec
     prefix_cache: bool = False
+
+    @property
+    def begins_answer(self) -> bool:
+        """Whether the mentor's insight is the beginning of its own answer (`prefix` mode)."""
+        return self.mentor.insight_mode == "prefix"
 
     def insight(self, row: Row) -> float:
         """TFLOPs of the mentor's one generation up to this level."""
@@ -108,15 +114,21 @@ class Step:
 def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list[Step]:
     """Return the levels that a policy which never stops would come to.
 
-    The walk is that of strategies/tandem.py: levels that add nothing are passed over.
+    The walk is that of strategies/tandem.py: levels that add nothing are passed over, and a mentor whose insight begins
+    its answer ends that one.
     """
     steps: list[Step] = []
     cost, bought, before = 0.0, -1, 0.0  # without an answer: TFLOPs so far, mentor tokens, and TFLOPs of those
     drafted: Row | None = None
+
+    def by_mentor() -> Outcome:
+        there = (cost - before, 0) if pair.begins_answer else (cost, max(bought, 0))
+        return _by_mentor(problem, pair, *there)
+
     for position, level in enumerate(ladder):
         row = problem[level.name]
-        if level.is_answer:
-            steps.append(Step(level, (), _by_mentor(problem, pair, cost, max(bought, 0)), None))
+        if level.is_answer or (pair.begins_answer and ladder[-1].is_answer and row.get("insight_finished")):
+            steps.append(Step(ladder[-1], (), by_mentor(), None))
             break
         tokens = row["insight_tokens"]
         later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
@@ -128,7 +140,7 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
         stop = Outcome(level.name, bool(row["correct"]), total, tokens, pair.published(tokens, row))
         cost += pair.draft(row, draft, drafted)
         drafted = row
-        answered = _by_mentor(problem, pair, cost, tokens) if later and later[-1].is_answer else None
+        answered = by_mentor() if later and later[-1].is_answer else None
         steps.append(Step(level, later, stop, answered))
         if not later:
             break

@@ -275,3 +275,57 @@ async def test_a_stream_without_an_end_is_a_failure_not_an_answer() -> None:
 
     with pytest.raises(Exception, match="without a finish reason"):
         await solve({}, strategy="intern-only", intern=Cut())
+
+
+ANSWERED = "so " * 20 + "it is \\boxed{391}"
+
+
+def beginning(text: str = ANSWERED, **fields: object) -> FakeModel:
+    """A mentor whose insight is the beginning of its own answer."""
+    mentor = FakeModel(Script(rules=(Rule(text=text),), **fields))  # type: ignore[arg-type]
+    mentor.spec = mentor.spec.model_copy(update={"insight_mode": "prefix"})
+    return mentor
+
+
+@pytest.mark.parametrize("pace", ["eager", "thrifty"])
+async def test_a_mentor_that_began_its_answer_ends_that_one_when_the_problem_is_handed_over(pace: Pace) -> None:
+    mentor = beginning()
+    events, _ = await solve({"none": 0.1, "low": 0.1}, ladder="none,low=5,answer", pace=pace, mentor=mentor)
+    found = solution(events)
+    assert (found.text, found.answer, found.answered_by, found.level) == (ANSWERED, "391", "mentor", "answer")
+    assert "".join(e.text for e in events if isinstance(e, AnswerDelta)) == ANSWERED
+    assert found.ledger.mentor_tokens == mentor.count(ANSWERED)  # as if it had answered at once
+    assert len(mentor.calls) == (1 if pace == "eager" else 2)
+    assert decisions(events) == [("none", "go_on"), ("low", "answer")]
+
+
+@pytest.mark.parametrize("pace", ["eager", "thrifty"])
+async def test_an_answer_that_is_shorter_than_its_level_is_taken_as_it_is(pace: Pace) -> None:
+    intern = FakeModel()
+    events, _ = await solve(
+        {"none": 0.1, "low": 0.1}, ladder="none,low=50,answer", pace=pace, mentor=beginning(), intern=intern
+    )
+    assert (solution(events).text, solution(events).answered_by) == (ANSWERED, "mentor")
+    assert decisions(events) == [("none", "go_on")] and len(intern.calls) == 1  # nothing is left to draft
+
+
+async def test_a_stop_under_the_beginning_of_an_answer_aborts_the_mentor() -> None:
+    mentor = beginning(token_seconds=0.01)
+    events, _ = await solve({"none": 0.1, "low": 0.9}, ladder="none,low=5,answer", pace="eager", mentor=mentor)
+    found = solution(events)
+    assert found.answered_by == "intern" and found.text.startswith("so so so so so")
+    assert found.ledger.mentor_tokens < mentor.count(ANSWERED) and len(mentor.aborted) == 1
+
+
+async def test_without_a_beginning_the_mentor_gives_its_own_answer() -> None:
+    mentor = beginning()
+    events, _ = await solve({"none": 0.1}, ladder="none,answer", mentor=mentor)
+    assert solution(events).text == ANSWERED and [call.purpose for call in mentor.calls] == ["answer"]
+
+
+async def test_the_beginning_of_an_answer_is_not_gone_on_with_section_by_section() -> None:
+    mentor = beginning()
+    mentor.spec = mentor.spec.model_copy(update={"continuation": Continuation.SECTIONS})
+    assert choose_pace(parse_ladder("none,low=5,answer"), mentor.spec, 50, {}) == "eager"
+    with pytest.raises(CapabilityError, match="--pace eager"):
+        await solve({"none": 0.1, "low": 0.1}, ladder="none,low=5,answer", mentor=mentor)

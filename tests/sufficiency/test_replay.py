@@ -56,10 +56,13 @@ def reply(request: Request) -> str:
     return " ".join(["so"] * (60 - words)) + f" \\boxed{{{7 if words > 45 else 8}}}"
 
 
-def models(words: int) -> tuple[FakeModel, FakeModel]:
-    insight = "Goal:" + "".join(f" w{i}" for i in range(words))
-    rules = (Rule(text=insight, purpose="insight"), Rule(text="the mentor says \\boxed{7}"))
+def models(words: int, mode: str) -> tuple[FakeModel, FakeModel]:
+    text = "".join(f" w{i}" for i in range(words))
+    rules = (Rule(text=f"Goal:{text}", purpose="insight"), Rule(text="the mentor says \\boxed{7}"))
+    if mode == "prefix":
+        rules = (Rule(text=f"the mentor says \\boxed{{7}}{text}"),)
     mentor, intern = FakeModel(Script(rules=rules), name="m", parameters=30e9), FakeModel(name="i")
+    mentor.spec = mentor.spec.model_copy(update={"insight_mode": mode})
     intern.answer = reply
     return mentor, intern
 
@@ -84,14 +87,15 @@ def cards(draw: st.DrawFn) -> PolicyCard:
     st.sampled_from([sub for size in (2, 3, 4, 5) for sub in combinations(FULL, size)]),
     st.integers(0, 40),
     st.sampled_from([1, 4, 16, None]),
+    st.sampled_from(["gpra", "prefix"]),
 )
 def test_the_walk_is_that_of_the_real_strategy(
-    p: dict[str, float], card: PolicyCard, ladder: Ladder, words: int, draft: int | None
+    p: dict[str, float], card: PolicyCard, ladder: Ladder, words: int, draft: int | None, mode: str
 ) -> None:
     problem = Problem.from_text("What is 3 plus 4?", id="p", reference="7")
 
     async def both() -> tuple[Solution, Levels, Pair]:
-        mentor, intern = models(words)
+        mentor, intern = models(words, mode)
         ctx = Context("tandem", mentor, intern, Settings(pace="thrifty"), ladder, Policy(Judge(p), card), draft)
         events = [event async for event in make_strategy("tandem").run(problem, ctx)]
         assert isinstance(events[-1], Solution)
@@ -106,11 +110,15 @@ def test_the_walk_is_that_of_the_real_strategy(
     assert outcome.level == solution.level
     assert outcome.correct == (solution.answer == "7")
     assert outcome.mentor_tokens == solution.ledger.mentor_tokens
-    # Every call of the intern costs what the table says; the insight is priced as one generation up to its level.
-    ledger, bought = solution.ledger, solution.trace[-1].insight_tokens
-    insight = pair.mentor.tflops(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought) if bought else 0.0
-    paid = [e.tflops for e in ledger if e.purpose != "insight"]
-    assert outcome.tflops == pytest.approx(insight + sum(paid))
+    # Every call of the intern costs what the table says; the insight is priced as one generation up to its level, and
+    # an answer that it begins as one up to its end.
+    ledger, bought = solution.ledger, solution.trace[-1].insight_tokens if solution.trace else 0
+    paid = [e.tflops for e in ledger if e.purpose != "insight" and (e.role == "intern" or mode == "gpra")]
+    if mode == "prefix" and solution.level == "answer":
+        paid.append(pair.mentor.tflops(ledger.select("mentor")[0].usage.prompt, 0, ledger.mentor_tokens))
+    elif bought:
+        paid.append(pair.mentor.tflops(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought))
+    assert outcome.tflops == pytest.approx(sum(paid))
 
 
 def rows_of(number: int = 0) -> Levels:

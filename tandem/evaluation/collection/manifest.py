@@ -24,7 +24,7 @@ from tandem.types import Problem
 
 NAME = "collection.json"
 # Another one of these makes other rows. Hints, samples and data sets may be added; signals are made from `stats`.
-_SAME = (
+SAME = (
     *("mentor", "intern", "ladder", "max_tokens", "sampling", "top_logprobs", "estimator", "logprobs_mode"),
     *("insight_mode", "prompts_sha256", "specs"),
 )
@@ -76,7 +76,7 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     path = folder / NAME
     before = read_manifest(folder)
     if before is not None:
-        here = {name: before[name] for name in _SAME if name in before}
+        here = {name: before[name] for name in SAME if name in before}
         now = {name: manifest[name] for name in here}
         if found := differences(here, now):
             raise UsageError(f"{folder} was collected with another {name_differences(found)}; take another --out")

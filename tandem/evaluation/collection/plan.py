@@ -15,7 +15,7 @@ from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
 from tandem.models.base import TEMPLATE, Model
 from tandem.strategies.budget_forcing import force
-from tandem.sufficiency.replay import BUDGET
+from tandem.sufficiency.replay import BUDGET, HINT
 from tandem.types import Problem, Sampling
 
 Source = Literal["insight", "answer"]  # what the mentor writes for a problem
@@ -81,7 +81,7 @@ class Plan(BaseModel):
 
 def hint_name(share: int) -> str:
     """Return the level's name of a hint of `share` % of the mentor's answer."""
-    return f"hint-{share}"
+    return f"{HINT}{share}"
 
 
 def budget_name(tokens: int) -> str:
@@ -123,7 +123,7 @@ def estimate(
         wanted: set[Source] = set()
         prompt = sum(intern.count(m.content) for m in answer_messages(problem)) + TEMPLATE
         for key in keys:
-            hint = int(key.level.removeprefix("hint-")) if key.level.startswith("hint-") else 0
+            hint = int(key.level.removeprefix(HINT)) if key.level.startswith(HINT) else 0
             forced = int(key.level.removeprefix(BUDGET)) if key.level.startswith(BUDGET) else 0
             if key.level == ANSWER or hint or forced:
                 wanted.add("answer")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tandem.errors import TandemError
 from tandem.evaluation.collection.folder import Folder
@@ -21,12 +21,11 @@ from tandem.ladder import ANSWER
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call
-from tandem.spec import Continuation
+from tandem.spec import Continuation, InsightMode
 from tandem.strategies.budget_forcing import force
+from tandem.sufficiency.replay import HINT
 from tandem.sufficiency.signals import question_candidates, question_signals
 from tandem.types import Message, Problem
-
-View = Literal["gpra", "prefix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class ProblemWork:
         forced = {tokens: key for tokens in self._plan.budgets if (key := Key(one, budget_name(tokens))) in missing}
         if Key(one, ANSWER) in missing or forced:
             jobs.append(self._answer(forced, own=Key(one, ANSWER) in missing))
-        if hints := [key for key in missing if key.level.startswith("hint-")]:
+        if hints := [key for key in missing if key.level.startswith(HINT)]:
             jobs.append(self._hints(hints))
         try:
             ended: list[Any] = await asyncio.gather(*jobs, return_exceptions=True)
@@ -155,7 +154,7 @@ class ProblemWork:
                         self._ask(key, text, extra, "prefix")
             before, level_before = tokens, hint_name(share)
 
-    def _ask(self, key: Key, insight: str, extra: Row, view: View) -> None:
+    def _ask(self, key: Key, insight: str, extra: Row, view: InsightMode) -> None:
         self._rows[key] = asyncio.create_task(self._intern_answer(key, insight, extra, view))
 
     def _copy(self, key: Key, of: Key, extra: Row) -> None:
@@ -173,7 +172,7 @@ class ProblemWork:
 
         self._rows[key] = asyncio.create_task(copied())
 
-    async def _intern_answer(self, key: Key, insight: str, extra: Row, view: View) -> Row:
+    async def _intern_answer(self, key: Key, insight: str, extra: Row, view: InsightMode) -> Row:
         messages, prefix = intern_view(self._problem, insight, view)
         plan, ledger = self._plan, Ledger()
         request = Request(

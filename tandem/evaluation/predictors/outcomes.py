@@ -21,11 +21,10 @@ from tandem.strategies.learned import TRUNCATED
 from tandem.sufficiency import training as t
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.fitting import Features
-from tandem.sufficiency.replay import Pair, Row, is_mentors
+from tandem.sufficiency.replay import HINT, Pair, Row, is_mentors
 from tandem.sufficiency.signals import CANDIDATES, QUESTION_CANDIDATES, question_signals
 
 NONE = "none"
-HINT = "hint-"  # levels at which the intern goes on from that share (%) of the mentor's answer
 _WHOLE = "all"  # the signals of a whole answer
 _CONSTANT = "ended"  # a whole answer has always ended
 

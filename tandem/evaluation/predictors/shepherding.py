@@ -20,7 +20,7 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.evaluation.predictors import Say, silent
-from tandem.evaluation.predictors.outcomes import HINT, NONE, Outcomes
+from tandem.evaluation.predictors.outcomes import NONE, Outcomes
 from tandem.evaluation.predictors.several import Ways, settle
 from tandem.evaluation.tables import Table
 from tandem.ladder import ANSWER
@@ -30,7 +30,7 @@ from tandem.strategies.shepherding import size_of
 from tandem.sufficiency.fitting import Features, fit_huber, fit_probability, out_of_fold
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.sufficiency.reliability import figure
-from tandem.sufficiency.replay import Row
+from tandem.sufficiency.replay import HINT, Row
 from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 
 _CONSTANT = "ended"  # a whole answer always has

@@ -1,0 +1,65 @@
+"""Taking over from another collection of the pair what no insight has a part in, so that it is not bought again.
+
+That are the rows at `none`, at `answer`, of hints and of budgets, and the mentor's whole answers: all that a collection
+with other levels, or in the other insight mode, has in common with the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from tandem.errors import UsageError
+from tandem.evaluation.collection.folder import Folder, files, key_of, shard_file
+from tandem.evaluation.collection.manifest import SAME, read_manifest
+from tandem.evaluation.collection.plan import Key
+from tandem.evaluation.collection.texts import Texts
+from tandem.evaluation.jsonl import JsonlWriter, read_lines
+from tandem.evaluation.manifest import differences, name_differences
+from tandem.ladder import ANSWER
+from tandem.sufficiency.replay import BUDGET, HINT
+
+_OF_INSIGHTS = {"ladder", "insight_mode"}
+
+
+def reuse(source: Path, out: Path, manifest: Mapping[str, Any], wanted: Collection[Key]) -> int:
+    """Copy the rows of `wanted` and the answers that `source` has and `out` has not; return how many rows.
+
+    `manifest` is that of `out`, whose lock the caller holds. Raises UsageError for a folder without a collection, or
+    with one of another pair or of other settings, saying which.
+    """
+    theirs = read_manifest(source)
+    if theirs is None:
+        raise UsageError(f"{source} has no collection to take over from")
+    here = {name: _bare(theirs[name]) for name in SAME if name in theirs and name not in _OF_INSIGHTS}
+    if found := differences(here, {name: _bare(manifest[name]) for name in here}):
+        raise UsageError(f"{source} was collected with another {name_differences(found)}; nothing can be taken over")
+    folder, problems = Folder(out), {key.problem for key in wanted}
+    copied = 0
+    try:
+        for row in Folder(source, write=False).rows():
+            if (key := key_of(row)) in wanted and key not in folder and _without_insight(key):
+                folder.add(row)
+                copied += 1
+    finally:
+        folder.close()
+    whole, known = Texts.known(source), Texts.known(out)
+    with JsonlWriter(shard_file(out, "texts", None)) as texts:
+        for path in files(source, "texts"):
+            for line in read_lines(path):
+                name = line["problem"], line["source"]
+                if line["source"] == "answer" and line["problem"] in problems and name in whole and name not in known:
+                    texts.write(line)
+    return copied
+
+
+def _without_insight(key: Key) -> bool:
+    return key.level in ("none", ANSWER) or key.level.startswith((HINT, BUDGET))
+
+
+def _bare(value: Any) -> Any:
+    """Return the specs of both models without the mode, anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _bare(v) for k, v in value.items() if k != "insight_mode"}
