@@ -9,11 +9,15 @@ from pydantic import BaseModel, ConfigDict
 from tandem.errors import UsageError, nearest
 
 ANSWER = "answer"
+QUESTION = "question"  # before anything is asked: the question alone tells
 DEFAULT_BUDGETS = {"none": 0, "low": 100, "medium": 500, "high": 1000}
 
 
 class Effort(BaseModel):
-    """One effort level: `tokens` of mentor text bought in all, or the mentor's own `answer` (tokens None)."""
+    """One effort level: `tokens` of mentor text bought in all, or the mentor's own `answer` (tokens None).
+
+    At the level `question` nothing is bought and no draft is read; who stops there has the intern answer.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,9 +29,14 @@ class Effort(BaseModel):
         """Whether the mentor answers alone at this level."""
         return self.tokens is None
 
+    @property
+    def is_question(self) -> bool:
+        """Whether the question alone is judged at this level."""
+        return self.name == QUESTION
+
     def __str__(self) -> str:
         """Return the level as the command line takes it."""
-        if self.is_answer or DEFAULT_BUDGETS.get(self.name) == self.tokens:
+        if self.is_answer or self.is_question or DEFAULT_BUDGETS.get(self.name) == self.tokens:
             return self.name
         return f"{self.name}={self.tokens}"
 
@@ -36,11 +45,11 @@ Ladder = tuple[Effort, ...]
 
 
 def parse_ladder(text: str, budgets: Mapping[str, int] | None = None) -> Ladder:
-    """Read ``none,low=40,medium,high,answer``; `budgets` are the defaults of this pair.
+    """Read ``question,none,low=40,medium,high,answer``; `budgets` are the defaults of this pair.
 
     Raises UsageError for an unknown level, a bad number, levels out of order or a level named twice.
     """
-    known = DEFAULT_BUDGETS | dict(budgets or {})
+    known = {QUESTION: 0} | DEFAULT_BUDGETS | dict(budgets or {})
     ladder: list[Effort] = []
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
@@ -48,14 +57,16 @@ def parse_ladder(text: str, budgets: Mapping[str, int] | None = None) -> Ladder:
             raise nearest("effort level", name, [*known, ANSWER])
         if name in {level.name for level in ladder}:
             raise UsageError(f"effort level '{name}' is named twice in '{text}'")
-        if name in {ANSWER, "none"} and equals:
+        if name in {ANSWER, QUESTION, "none"} and equals:
             raise UsageError(f"effort level '{name}' takes no number of tokens")
         if equals and not (number.isdecimal() and int(number) > 0):
             raise UsageError(f"effort level '{name}' needs a positive number of mentor tokens, not '{number}'")
         tokens = None if name == ANSWER else int(number) if equals else known[name]
         if ladder and ladder[-1].is_answer:
             raise UsageError("effort level 'answer' comes last")
-        if ladder and tokens is not None and tokens <= (ladder[-1].tokens or 0):
+        if ladder and name == QUESTION:
+            raise UsageError("effort level 'question' comes first")
+        if ladder and not ladder[-1].is_question and tokens is not None and tokens <= (ladder[-1].tokens or 0):
             raise UsageError(f"effort level '{name}' ({tokens} tokens) must be above '{ladder[-1]}' in '{text}'")
         ladder.append(Effort(name=name, tokens=tokens))
     return tuple(ladder)

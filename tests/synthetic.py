@@ -10,7 +10,7 @@ from typing import Any
 from tandem.ladder import format_ladder, parse_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.spec import Architecture, ModelSpec
-from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
+from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 
 LADDER = parse_ladder("none,low,medium,high,answer")
 DRAFTS = ("16", "32", "64", "128", "all")
@@ -35,11 +35,12 @@ def table(
     A level answers rightly with probability sigmoid(ease - difficulty), difficulty ~ N(0, spread); the signals show
     that log-odds under noise, or, where not `informative`, noise alone.
     """
-    draw, ease = random.Random(seed), EASE | (ease or {})
+    draw, ease, asking = random.Random(seed), EASE | (ease or {}), random.Random(seed + 1)
     rows: list[dict[str, Any]] = []
     for number in range(problems):
         difficulty, ends = draw.gauss(0, spread), draw.randint(150, 1500)
         prompt = draw.randint(60, 200)
+        question = {name: round(asking.uniform(0, 3), 5) for name in QUESTION_CANDIDATES[1:]}
         for level in LADDER:
             odds = ease[level.name] - difficulty
             tokens = min(level.tokens or 0, ends)
@@ -56,6 +57,7 @@ def table(
             }
             if not level.is_answer:
                 row |= {"insight_tokens": tokens, "signals": _signals(odds if informative else None, row, draw)}
+                row["signals"]["question"] = question
             if level.tokens:
                 row |= {
                     "mentor_prompt_tokens": prompt + 60,

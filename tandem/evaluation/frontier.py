@@ -22,9 +22,10 @@ from tandem.sufficiency import training as t
 from tandem.sufficiency.aims import parse_aim
 from tandem.sufficiency.arrays import Ends, fixed_ends
 from tandem.sufficiency.estimators import KINDS
+from tandem.sufficiency.gains import extra_costs, repriced
 from tandem.sufficiency.reliability import figures
 from tandem.sufficiency.replay import BUDGET, Pair, oracle
-from tandem.sufficiency.thresholds import Judged, Point, Space
+from tandem.sufficiency.thresholds import Point, Space
 
 OURS = "ours"  # the point that lay farthest above the chord on the training problems
 Said = Mapping[str, Mapping[str, float]]  # sufficiency by problem and level
@@ -71,6 +72,7 @@ def evaluate(
         raise UsageError(f"{len(shared)} problems are in both tables (as {shared[0]}): test on others")
     if not fresh:
         raise UsageError(f"no problem of the test table has all of the levels {format_ladder(plan.ladder)}")
+    plan = s.with_features(plan, known | fresh)
     fits = s.fit_all(known, list(known), plan, say)
     room = _Test(known | fresh, list(fresh), plan, fits, s.search(known, fits, plan))
     ends, points, p = _ours(room)
@@ -106,12 +108,10 @@ def _ours(room: _Test) -> tuple[dict[str, Ends], dict[str, Point], Said]:
     """Return how each of our points ends on the test problems; and the sufficiencies behind the first."""
     choices = _CHOICES | ({"cascade": s.cascade()} if room.plan.ladder[-1].is_answer else {})
     points = {name: choice(room.chosen) for name, choice in choices.items()}
-    judged: dict[int | None, Judged] = {}
-    for draft in {point.draft for point in points.values()}:
-        estimator = s.estimator_of(room.both, room.fits, draft, room.plan)
-        column, recipe = room.plan.drafts[draft], room.fits.recipes[draft]
-        p = t.sufficiencies(estimator, room.both, room.ids, room.plan.ladder, column, recipe.features)
-        judged[draft] = Judged(p, room.fits.judged[draft].gains)
+    judged = {
+        draft: s.judged_by(room.both, room.fits, draft, room.plan, room.ids)
+        for draft in {point.draft for point in points.values()}
+    }
     space = Space(room.both, judged, room.plan.ladder, room.plan.pair)
     return (
         {name: space.ends(point) for name, point in points.items()},
@@ -222,7 +222,7 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: s.Say) -> lis
         plan = replace(room.plan, pair=Pair(larger, intern, cache))
         known = {i: room.both[i] for i in room.fits.ids}
         judged = {
-            draft: Judged(j.p, t.fit_gains(known, j.p, plan.ladder, plan.pair, draft))
+            draft: replace(j, gains=repriced(j.gains, extra_costs(known, list(known), plan.ladder, plan.pair, draft)))
             for draft, j in room.fits.judged.items()
         }
         fits = replace(room.fits, judged=judged)
@@ -261,4 +261,5 @@ def _truncated(problems: t.Problems, plan: s.Plan) -> dict[str, float]:
     return {
         level.name: round(float(np.mean([bool(p[level.name].get("truncated")) for p in problems.values()])), 4)
         for level in plan.ladder
+        if not level.is_question
     }

@@ -15,6 +15,7 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.evaluation.comparison.outcomes import Outcomes, outcomes_of
+from tandem.ladder import QUESTION
 from tandem.ledger import Entry, Ledger
 from tandem.strategies.random_mix import RandomMix, coin
 
@@ -155,7 +156,7 @@ def _climb(run: Records, intern: Records, fixed: Mapping[str, Records]) -> Ways:
     score, known = np.full(shape, -np.inf), np.ones(shape, dtype=bool)
     score[count] = np.inf
     stops: list[list[Record]] = [[] for _ in range(count)]
-    by_level = {"none": intern, **fixed}
+    by_level = {QUESTION: intern, "none": intern, **fixed}
     for place, (one, record) in enumerate(run.items()):
         for k in range(count):
             stop = None
@@ -189,23 +190,26 @@ def _stopped(record: Record, k: int, at_level: Record | None) -> Record | None:
     if at_level is None or at_level["error"] is not None or not _thrifty(record):
         return None
     entries = Ledger.model_validate(record["ledger"]).entries
-    before = entries[: _drafts(entries)[k]]
+    asked = [decision["level"] != QUESTION for decision in record["trace"]]
+    before = entries[: _drafts(entries)[sum(asked[:k])]] if asked[k] else []
     answers = [e for e in Ledger.model_validate(at_level["ledger"]).select("intern", "answer") if e.error is None]
     paid = [*before, *answers[-1:]]
     return _charged(at_level, paid, sum(entry.seconds for entry in paid))
 
 
 def _drafts(entries: Sequence[Entry]) -> list[int]:
-    """Return where the intern's drafts are among the entries, one for each decision."""
+    """Return where the intern's drafts are among the entries, one for each decision but that on the question alone."""
     return [n for n, e in enumerate(entries) if e.role == "intern" and e.purpose in _DRAFTS and e.error is None]
 
 
 def _thrifty(record: Record) -> bool:
     """Whether the mentor was asked level by level: before each draft it had written what the draft was made under."""
     entries = Ledger.model_validate(record["ledger"]).entries
-    drafts, trace = _drafts(entries), record["trace"]
+    drafts, trace = _drafts(entries), [decision for decision in record["trace"] if decision["level"] != QUESTION]
     if len(drafts) < len(trace):
         return False
+    if not trace:
+        return True
     bought = [e.usage.completion if e.purpose == "insight" and e.error is None else 0 for e in entries]
     sums = [sum(bought[:at]) for at in drafts[: len(trace)]]
     wanted = [decision["insight_tokens"] for decision in trace]

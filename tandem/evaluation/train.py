@@ -12,7 +12,7 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.evaluation.intervals import Bootstrap, gain_of, interval
 from tandem.evaluation.tables import read_collection
-from tandem.ladder import ANSWER, Effort, Ladder, format_ladder, parse_ladder
+from tandem.ladder import ANSWER, QUESTION, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency import certify
 from tandem.sufficiency import selection as s
@@ -21,6 +21,7 @@ from tandem.sufficiency.aims import Aim, choose
 from tandem.sufficiency.arrays import Ends, fixed_ends
 from tandem.sufficiency.classifier import FORMAT, Card, Classifier, short_hash
 from tandem.sufficiency.estimators import KINDS
+from tandem.sufficiency.folds import FOLDS, digest, folds, halves
 from tandem.sufficiency.reliability import figures, reliability
 from tandem.sufficiency.replay import Pair, oracle
 from tandem.sufficiency.thresholds import DEGENERATE, Point
@@ -47,7 +48,7 @@ def plan_of(
     **more: Any,
 ) -> s.Plan:
     """Return the plan for a table: its ladder, its draft lengths, and the pair's prices; `more`: fields of `Plan`."""
-    ladder = parse_ladder(manifest["ladder"])
+    ladder = t.with_question(parse_ladder(manifest["ladder"]))
     drafts: dict[int | None, str] = {int(n): str(n) for n in manifest["draft_lengths"]} | {None: "all"}
     pair = Pair(*specs, prefix_cache)
     return s.Plan(ladder, drafts, pair, hand_over, tuple(kinds), seed=seed, **more)
@@ -79,7 +80,8 @@ def train(
     how: dict[str, Any] = {"kinds": kinds, "prefix_cache": prefix_cache, "seed": seed} | more
     plan = plan_of(manifest, specs, hand_over=hand_over or regret, **how)
     problems = t.by_problem(rows, plan.ladder)
-    ids, certified = t.halves(list(problems), seed) if regret else (list(problems), [])
+    plan = s.with_features(plan, problems) if "features" not in more else plan
+    ids, certified = halves(list(problems), seed) if regret else (list(problems), [])
     if regret:
         _enough(plan.ladder, aim, len(certified))
     say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
@@ -133,7 +135,7 @@ def train(
             "problems": t.counts(problems),
             "rows": len(rows),
             "max_tokens": manifest["max_tokens"],
-            "split": {"seed": seed, "folds": t.FOLDS, "fit": len(ids), "certify": len(certified)},
+            "split": {"seed": seed, "folds": FOLDS, "fit": len(ids), "certify": len(certified)},
             "id_sha256": _hashes(ids, certified, plan),
             "seen": sorted(map(short_hash, ids)),
         },
@@ -164,8 +166,8 @@ def train(
 
 def _hashes(ids: Sequence[str], certified: Sequence[str], plan: s.Plan) -> dict[str, str]:
     """Return the digests of what was fitted on, of each fold that was held out, and of what certified."""
-    parts = {f"fold_{k}": t.digest(held) for k, (_, held) in enumerate(t.folds(ids, plan.seed), start=1)}
-    return {"fit": t.digest(ids)} | parts | ({"certify": t.digest(certified)} if certified else {})
+    parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(ids, plan.seed), start=1)}
+    return {"fit": digest(ids)} | parts | ({"certify": digest(certified)} if certified else {})
 
 
 def _enough(ladder: Ladder, aim: Aim, count: int) -> None:
@@ -226,7 +228,9 @@ def _anchors(problems: t.Problems, ids: Sequence[str], plan: s.Plan) -> dict[str
 
 def anchor_name(level: Effort) -> str:
     """Return the strategy that always uses one level."""
-    return {"none": "intern-only", ANSWER: "mentor-only"}.get(level.name, f"fixed:{level.name}")
+    return {QUESTION: "intern-only", "none": "intern-only", ANSWER: "mentor-only"}.get(
+        level.name, f"fixed:{level.name}"
+    )
 
 
 def _described(ends: Ends) -> dict[str, float]:
@@ -296,7 +300,7 @@ def _notes(point: Point, passed_over: Point | None, plan: s.Plan) -> list[str]:
             "A point that hardly adapts would serve the aim better and was passed over: "
             f"{format_ladder(passed_over.ladder)} ({best})."
         )
-    dropped = [level.name for level in plan.ladder if level not in point.ladder]
+    dropped = [level.name for level in plan.ladder if level not in point.ladder and not level.is_question]
     if dropped:
         notes.append(f"Levels collected but not used by the chosen ladder: {', '.join(dropped)}.")
     return notes

@@ -17,7 +17,7 @@ from tandem.models.call import Call
 from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.source import OpenPace, Source, choose_pace
 from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.signals import draft_signals, question_signals
+from tandem.sufficiency.signals import draft_signals, judged_signals, question_candidates, question_signals
 from tandem.types import AnswerDelta, Decision, Event, Problem
 
 
@@ -31,7 +31,9 @@ class Tandem:
         """Return the climb to the top, where the mentor is asked anew at each level."""
         planned: list[Planned] = []
         before, cap = 0, settings.intern_max_tokens
-        insights = [level for level in ladder if level.tokens is not None]
+        insights = [level for level in ladder if level.tokens is not None and not level.is_question]
+        if not insights:
+            planned.append(Planned("intern", "answer", ladder[0].name, cap))
         for level in insights:
             tokens = level.tokens or 0
             if tokens > before:
@@ -50,18 +52,30 @@ class Tandem:
         need_logprobs(ctx.intern, ctx.strategy)
         if ctx.policy is None:
             raise TandemError(f"strategy '{ctx.strategy}' needs a classifier")
-        source = Source.open(problem, ctx, ctx.ladder, _pace(problem, ctx))
+        ladder = ctx.ladder
+        if ladder[0].is_question:
+            decision = self._read_question(problem, ctx, ctx.policy)
+            ctx.trace.append(decision)
+            yield decision
+            if decision.action != "go_on":
+                role: Role = "intern" if decision.action == "stop" else "mentor"
+                level = ladder[0] if decision.action == "stop" else ladder[-1]
+                async for event in answer_alone(role, problem, ctx, level.name):
+                    yield event
+                return
+            ladder = ladder[1:]
+        source = Source.open(problem, ctx, ladder, _pace(problem, ctx))
         try:
-            async for event in self._climb(problem, ctx, ctx.policy, source):
+            async for event in self._climb(problem, ctx, ladder, ctx.policy, source):
                 yield event
         finally:
             await source.close()
 
     async def _climb(
-        self, problem: Problem, ctx: Context, policy: Policy, source: Source
+        self, problem: Problem, ctx: Context, ladder: Ladder, policy: Policy, source: Source
     ) -> AsyncGenerator[Event, None]:
         seen = -1  # mentor tokens under the last draft
-        for position, level in enumerate(ctx.ladder):
+        for position, level in enumerate(ladder):
             if level.is_answer:
                 async for event in self._hand_over(problem, ctx, source):
                     yield event
@@ -73,7 +87,7 @@ class Tandem:
                     yield event
                 return
             text, tokens = source.cut(level)
-            later = _later(ctx.ladder[position + 1 :], source.exhausted(level))
+            later = _later(ladder[position + 1 :], source.exhausted(level))
             if tokens == seen and later:  # `same_as` the level before
                 continue
             seen = tokens
@@ -125,8 +139,18 @@ class Tandem:
                 f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
             )
         ended = call.finish_reason is not None and len(stats) == call.tokens
-        signals = draft_signals(stats, ended=ended) | question_signals(ctx.intern.count(problem.question))
+        signals = judged_signals(draft_signals(stats, ended=ended), _question(problem, ctx))
         return policy.decide(level, signals, tokens, later)
+
+    def _read_question(self, problem: Problem, ctx: Context, policy: Policy) -> Decision:
+        """Let the policy decide before anybody is asked."""
+        signals = judged_signals({}, _question(problem, ctx), alone=True)
+        return policy.decide(ctx.ladder[0], signals, 0, ctx.ladder[1:])
+
+
+def _question(problem: Problem, ctx: Context) -> dict[str, float]:
+    question = problem.question
+    return question_signals(ctx.intern.count(question)) | question_candidates(question)
 
 
 def _later(rest: Ladder, exhausted: bool) -> Ladder:

@@ -22,6 +22,7 @@ from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.sufficiency.arrays import Walks, fixed_ends
 from tandem.sufficiency.estimators import one_thread
+from tandem.sufficiency.folds import folds
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.reading import INSIGHT, PUBLISHED, pass_tflops
 from tandem.sufficiency.reliability import aurocs, calibration_error
@@ -36,7 +37,7 @@ from tandem.sufficiency.signals import (
     question_signals,
 )
 from tandem.sufficiency.thresholds import ladders
-from tandem.sufficiency.training import Problems, complete, dataset_of, folds
+from tandem.sufficiency.training import Problems, complete, dataset_of
 
 WHOLE = "all"
 PUBLISHED_NAMES = tuple(f"published_{name}" for name in PUBLISHED)

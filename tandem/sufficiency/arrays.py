@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tandem.ladder import Ladder
+from tandem.sufficiency.gains import Chances, Gains
 from tandem.sufficiency.policy import PLACES, Gain, PolicyCard
 from tandem.sufficiency.replay import Levels, Outcome, Pair, fixed, walk
 
@@ -54,10 +55,15 @@ class Walks:
         ladder: Ladder,
         pair: Pair,
         draft: int | None,
-        gains: Mapping[str, Mapping[str, Gain]],
+        gains: Gains,
+        chances: Chances | None = None,
     ) -> None:
-        """`p` is the sufficiency by problem and level; its problems are replayed, in its order."""
+        """`p` is the sufficiency by problem and level; its problems are replayed, in its order.
+
+        `chances` are those of the gains by problem, level and later level, for gains that read more than `p`.
+        """
         self.ladder = ladder
+        self._ids = list(p)
         size, count = len(p), len(ladder)
         self._present = np.zeros((count, size), dtype=bool)
         self._later = np.zeros((count, count, size), dtype=bool)  # by level, by later level
@@ -77,11 +83,17 @@ class Walks:
                     self._answer[k, :, n] = [getattr(step.answer, field) for field in _FIELDS]
         self._verdicts: dict[tuple[int, float | None], tuple[np.ndarray, np.ndarray]] = {}
         self._chances = {
-            (here, there): (_chances(gain, self._p[place[here]]) - self._p[place[here]], gain.cost)
+            (here, there): (self._chance(here, there, gain, chances) - self._p[place[here]], gain.cost)
             for here, later in gains.items()
             for there, gain in later.items()
             if here in place and there in place
         }
+
+    def _chance(self, here: str, there: str, gain: Gain, chances: Chances | None) -> np.ndarray:
+        """Return the chance of a right answer at a later level for each problem."""
+        if chances is not None:
+            return np.asarray([chances[i][here][there] for i in self._ids])
+        return _chances(gain, self._p[[level.name for level in self.ladder].index(here)])
 
     def judged(self, p: Mapping[str, Mapping[str, float]]) -> Walks:
         """Return the same walks under other sufficiencies of the same problems in the same order; without gains."""

@@ -21,13 +21,13 @@ from tandem.sufficiency.estimators import sound
 from tandem.sufficiency.formats import read_format
 from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
-from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
+from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 from tandem.types import Sampling
 
 # Signal versions whose signals mean what signals of the same names mean today: later ones only added some.
 _STILL_MEANT = frozenset({"1", SIGNAL_VERSION})
 _INSIGHT = "log_insight_tokens"
-FEATURES = (*NAMES, "log_question_tokens", _INSIGHT)
+FEATURES = (*NAMES, *QUESTION_CANDIDATES, *ALONE, _INSIGHT)
 FORMAT = 2  # of the card; one that is higher was written by a later Tandem
 # The features of cards that do not name theirs: those of the first signal version.
 _FIRST_FEATURES = (

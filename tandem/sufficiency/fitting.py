@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from tandem.errors import UsageError
+from tandem.sufficiency.folds import folds
 from tandem.sufficiency.predictor import Head
-from tandem.sufficiency.training import folds
 
 Features = Mapping[str, float]
 Fit = Callable[[Sequence[Features], np.ndarray], Head]

@@ -16,13 +16,15 @@ from pydantic import BaseModel, ConfigDict
 from tandem.ladder import ANSWER, Effort
 from tandem.types import Action, Decision
 
+_NOTHING: Mapping[str, float] = {}
 PLACES = 12  # decimals of a worth: what is nothing but rounding is worth nothing
 
 
 class Gain(BaseModel):
-    """Chance of a right answer at a later level, given sufficiency p now: sigmoid(offset + slope * logit(p)).
+    """Chance of a right answer at a later level, given sufficiency p and the signals x of the draft now.
 
-    `cost` is what going there adds on average, as a share of what the mentor alone costs.
+    It is sigmoid(offset + slope * logit(p) + weights . x); `cost` is what going there adds on average, as a share of
+    what the mentor alone costs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,10 +32,12 @@ class Gain(BaseModel):
     offset: float
     slope: float
     cost: float
+    weights: dict[str, float] = {}  # by signal; of cards before: none
 
-    def chance(self, sufficiency: float) -> float:
+    def chance(self, sufficiency: float, signals: Mapping[str, float] = _NOTHING) -> float:
         """Return the expected correctness there."""
-        return _sigmoid(self.offset + self.slope * logit(sufficiency))
+        told = math.fsum(weight * signals[name] for name, weight in self.weights.items())
+        return _sigmoid(self.offset + self.slope * logit(sufficiency) + told)
 
 
 class PolicyCard(BaseModel):
@@ -93,7 +97,7 @@ class Policy:
         """Judge one draft; `later` are the levels that can still be bought (none: it stops)."""
         p = self.judge.sufficiency(level, signals, insight_tokens)
         threshold = self.threshold(level)
-        action, reason = self.verdict(level, p, later, threshold)
+        action, reason = self.verdict(level, p, later, threshold, signals)
         self.recall(level.name, p)
         return Decision(
             level=level.name,
@@ -107,15 +111,24 @@ class Policy:
         )
 
     def verdict(
-        self, level: Effort, p: float, later: Sequence[Effort], threshold: float | None = None
+        self,
+        level: Effort,
+        p: float,
+        later: Sequence[Effort],
+        threshold: float | None = None,
+        signals: Mapping[str, float] = _NOTHING,
     ) -> tuple[Action, str]:
-        """Return the action at a level for sufficiency `p`, and why; `threshold` where it is known already."""
+        """Return the action at a level for sufficiency `p`, and why; `threshold` where it is known already.
+
+        `signals` are those of the draft, which gains may read.
+        """
         if not later:
             return "stop", "no later level"
         if p >= (self.threshold(level) if threshold is None else threshold):
             return "stop", "sufficient"
         gains = self.card.gains.get(level.name, {}) if self.calibrated else {}
-        found = [(g.chance(p) - p - self.card.price * g.cost, e.name) for e in later if (g := gains.get(e.name))]
+        able = [(gain, effort.name) for effort in later if (gain := gains.get(effort.name))]
+        found = [(gain.chance(p, signals) - p - self.card.price * gain.cost, name) for gain, name in able]
         if known := [(round(worth, PLACES), name) for worth, name in found]:
             worth, best = max(known)
             if worth <= 0:

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
+from tandem.sufficiency.folds import ranked
 from tandem.sufficiency.reading import PUBLISHED, pass_tflops
 from tandem.sufficiency.replay import Levels, Outcome, Pair, Row
-from tandem.sufficiency.training import Problems, complete, ranked
+from tandem.sufficiency.training import Problems, complete
 
 FEATURES = (*PUBLISHED, "level_index", "level_tokens")
 FILE = "published.json"

@@ -130,6 +130,11 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
         if level.is_answer or (pair.begins_answer and ladder[-1].is_answer and row.get("insight_finished")):
             steps.append(Step(ladder[-1], (), by_mentor(), None))
             break
+        if level.is_question:
+            later = ladder[position + 1 :]
+            alone = Outcome(level.name, bool(row["correct"]), pair.answer(row), 0, pair.published(0, row))
+            steps.append(Step(level, later, alone, by_mentor() if later and later[-1].is_answer else None))
+            continue
         tokens = row["insight_tokens"]
         later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
         if tokens == bought and later:
@@ -147,12 +152,19 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
     return steps
 
 
-def replay(steps: Sequence[Step], policy: Policy, p: Mapping[str, float]) -> Outcome:
-    """Return what the policy makes of a walk; `p` is the sufficiency at each level."""
+def replay(
+    steps: Sequence[Step],
+    policy: Policy,
+    p: Mapping[str, float],
+    signals: Mapping[str, Mapping[str, float]] | None = None,
+) -> Outcome:
+    """Return what the policy makes of a walk; `p` is the sufficiency at each level, `signals` those of its draft."""
     for step in steps:
         if step.level.is_answer:
             return step.stop
-        action, _ = policy.verdict(step.level, p[step.level.name], step.later)
+        action, _ = policy.verdict(
+            step.level, p[step.level.name], step.later, signals=(signals or {}).get(step.level.name, {})
+        )
         if action == "stop":
             return step.stop
         if action == "answer" and step.answer is not None:

@@ -8,7 +8,7 @@ selected point itself are optimistic (the best of thousands), the nested ones ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from tandem.sufficiency.aims import Aim, choose
 from tandem.sufficiency.arrays import Ends, fixed_ends
 from tandem.sufficiency.classifier import FEATURES
 from tandem.sufficiency.estimators import Recipe
+from tandem.sufficiency.folds import FOLDS, folds
+from tandem.sufficiency.gains import Said, chances_of, fit_gains
 from tandem.sufficiency.replay import Pair, chord
 from tandem.sufficiency.thresholds import Judged, Point, Space
 
@@ -38,8 +40,13 @@ class Plan:
     kinds: Sequence[str] = ("logistic", "boosted")
     features: tuple[str, ...] = FEATURES
     strengths: tuple[float, ...] = t.STRENGTHS  # of the regression, to choose among
-    outer: int = t.FOLDS  # folds that judge the selection
+    outer: int = FOLDS  # folds that judge the selection
     seed: int = 0
+
+
+def with_features(plan: Plan, problems: t.Problems) -> Plan:
+    """Return the plan with the features that a table has."""
+    return replace(plan, features=t.features_in(problems, plan.ladder, next(iter(plan.drafts.values()))))
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ def fit_all(problems: t.Problems, ids: Sequence[str], plan: Plan, say: Say = lam
             seed=plan.seed,
         )
         recipes[draft] = recipe
-        judged[draft] = Judged(p, t.fit_gains(problems, p, plan.ladder, plan.pair, draft))
+        signals = t.told(problems, ids, plan.ladder, column, plan.features)
+        judged[draft] = Judged(p, *fit_gains(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed))
         say(f"draft {column:>3}: {recipe.describe()['kind']}")
     return Fits(list(ids), recipes, judged)
 
@@ -122,7 +130,7 @@ def cascade(aim: Aim | None = None) -> Choice:
     """
 
     def chosen_from(chosen: Chosen) -> Point:
-        first, last = chosen.space.full[0], chosen.space.full[-1]
+        first, last = next(level for level in chosen.space.full if not level.is_question), chosen.space.full[-1]
         grid = [round(0.02 * k, 2) for k in range(1, 50)]
         points = chosen.space.many((first, last), None, [{first.name: threshold} for threshold in grid], None)
         if aim:
@@ -138,16 +146,17 @@ def estimator_of(problems: t.Problems, fits: Fits, draft: int | None, plan: Plan
     return t.fit(rows, plan.drafts[draft], fits.recipes[draft], seed=plan.seed)
 
 
-def applied(
-    problems: t.Problems, fits: Fits, point: Point, plan: Plan, held: Sequence[str]
-) -> tuple[Ends, t.Sufficiencies]:
+def applied(problems: t.Problems, fits: Fits, point: Point, plan: Plan, held: Sequence[str]) -> tuple[Ends, Said]:
     """Fit the point's recipe on all that `fits` saw, and replay the point on other problems."""
-    draft = point.draft
-    recipe, column = fits.recipes[draft], plan.drafts[draft]
-    estimator = estimator_of(problems, fits, draft, plan)
-    p = t.sufficiencies(estimator, problems, held, plan.ladder, column, recipe.features)
-    space = Space(problems, {draft: Judged(p, fits.judged[draft].gains)}, plan.ladder, plan.pair)
-    return space.ends(point), p
+    judged = judged_by(problems, fits, point.draft, plan, held)
+    return Space(problems, {point.draft: judged}, plan.ladder, plan.pair).ends(point), judged.p
+
+
+def judged_by(problems: t.Problems, fits: Fits, draft: int | None, plan: Plan, held: Sequence[str]) -> Judged:
+    """Return what a draft length's recipe and gains, fitted on all that `fits` saw, say of other problems."""
+    recipe, column, gains = fits.recipes[draft], plan.drafts[draft], fits.judged[draft].gains
+    p = t.sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
+    return Judged(p, gains, chances_of(gains, p, t.told(problems, held, plan.ladder, column, plan.features)))
 
 
 @dataclass(frozen=True)
@@ -156,7 +165,7 @@ class Held:
 
     ids: list[str]
     ends: Ends
-    p: t.Sufficiencies
+    p: Said
     points: list[Point]
 
 
@@ -171,8 +180,8 @@ def nested(
 ) -> dict[str, Held]:
     """Judge each choice by an outer five folds: fitted, calibrated and chosen on the others, replayed on the held."""
     ids: list[str] = []
-    found: dict[str, list[tuple[Ends, t.Sufficiencies, Point]]] = {name: [] for name in choices}
-    for number, (others, held) in enumerate(t.folds(list(problems), plan.seed + 7, plan.outer), start=1):
+    found: dict[str, list[tuple[Ends, Said, Point]]] = {name: [] for name in choices}
+    for number, (others, held) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
         say(f"outer fold {number} of {plan.outer}")
         fits = fit_all(problems, others, plan)
         chosen = search(problems, fits, plan)
@@ -186,7 +195,7 @@ def nested(
     }
 
 
-def _merged(parts: Sequence[t.Sufficiencies]) -> t.Sufficiencies:
+def _merged(parts: Sequence[Said]) -> Said:
     return {i: by_level for part in parts for i, by_level in part.items()}
 
 

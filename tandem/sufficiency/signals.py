@@ -31,6 +31,8 @@ NAMES = (
 )
 QUESTION = ("log_question_tokens",)
 QUESTION_CANDIDATES = (*QUESTION, "question_numbers", "question_sentences", "question_symbols")
+# The question's once more, and a one, where nothing else is known; zeros beside a draft.
+ALONE = ("alone", *(f"alone_{name}" for name in QUESTION_CANDIDATES))
 _EDGE = 20  # tokens at either end for the trend, as in arXiv 2604.23623
 _SURE = 3.0  # nats of margin from which a token is no choice at all
 _FORK = 0.5  # nats of margin below which two ways are open
@@ -121,6 +123,20 @@ def question_candidates(question: str) -> dict[str, float]:
     """Return what else a question's text tells: log(1 + n) of its numbers, its sentences and its symbols."""
     counts = (len(pattern.findall(question)) for pattern in (_NUMBER, _SENTENCE, _SYMBOL))
     return dict(zip(QUESTION_CANDIDATES[1:], map(math.log1p, counts), strict=True))
+
+
+def judged_signals(
+    draft: Mapping[str, float], question: Mapping[str, float], *, alone: bool = False
+) -> dict[str, float]:
+    """Return what a level is judged by: its draft's signals beside the question's, or the question's alone."""
+    if alone:
+        return empty() | dict(question) | {"alone": 1.0} | {f"alone_{name}": value for name, value in question.items()}
+    return dict.fromkeys(ALONE, 0.0) | dict(question) | dict(draft)
+
+
+def empty() -> dict[str, float]:
+    """Return the signals of no draft at all."""
+    return dict.fromkeys(NAMES, 0.0)
 
 
 def draft_signals(

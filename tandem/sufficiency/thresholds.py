@@ -11,22 +11,23 @@ import numpy as np
 
 from tandem.ladder import Ladder
 from tandem.sufficiency.arrays import Ends, Walks
-from tandem.sufficiency.policy import Gain, PolicyCard
+from tandem.sufficiency.gains import Chances, Gains
+from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.replay import Levels, Pair
 
 DEGENERATE = 0.9
 OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
 _THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 _PRICES = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, whatever is to be gained
-Gains = Mapping[str, Mapping[str, Gain]]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a draft length offers: sufficiency by problem and level, and the gains fitted on it."""
+    """What a draft length offers: sufficiency by problem and level, the gains fitted on it, and what they say."""
 
     p: Mapping[str, Mapping[str, float]]
     gains: Gains
+    chances: Chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,12 @@ class Point:
 
 
 def ladders(full: Ladder) -> list[Ladder]:
-    """Return every sub-ladder of two levels or more that begins with the first, so that what is free is tried first."""
-    return [(full[0], *rest) for size in range(1, len(full)) for rest in combinations(full[1:], size)]
+    """Return every sub-ladder of two levels or more that begins with the first, so that what is free is tried first.
+
+    Where the first is the question alone, those that begin with the second come too.
+    """
+    found = [(full[0], *rest) for size in range(1, len(full)) for rest in combinations(full[1:], size)]
+    return found + (ladders(full[1:]) if full[0].is_question else [])
 
 
 class Space:
@@ -102,7 +107,7 @@ class Space:
         key = (ladder, draft)
         if key not in self._walks:
             judged = self.by_draft[draft]
-            self._walks[key] = Walks(self.problems, judged.p, ladder, self.pair, draft, judged.gains)
+            self._walks[key] = Walks(self.problems, judged.p, ladder, self.pair, draft, judged.gains, judged.chances)
         return self._walks[key]
 
     def ends(self, point: Point) -> Ends:

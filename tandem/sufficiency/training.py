@@ -6,23 +6,21 @@ Everything is grouped by problem. A problem's sufficiency is always that of a fi
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tandem.errors import UsageError
-from tandem.ladder import ANSWER, Ladder
+from tandem.ladder import QUESTION, Effort, Ladder
 from tandem.sufficiency.classifier import FEATURES, feature_matrix
 from tandem.sufficiency.estimators import Recipe, one_thread, unfitted
-from tandem.sufficiency.policy import Gain, logit
-from tandem.sufficiency.replay import Levels, Pair, Row, fixed
-from tandem.sufficiency.signals import question_signals
+from tandem.sufficiency.folds import folds
+from tandem.sufficiency.replay import Levels, Row
+from tandem.sufficiency.signals import judged_signals, question_signals
 
 MIN_PROBLEMS = 40
-FOLDS = 5
 _INNER = 3  # folds of a calibration
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 Problems = dict[str, Levels]
@@ -55,33 +53,22 @@ def complete(rows: Sequence[Row], ladder: Ladder) -> Problems:
     for row in rows:
         if not row.get("sample"):
             grouped[row["problem"]][row["level"]] = row
-    names = {level.name for level in ladder}
-    return {key: levels for key, levels in sorted(grouped.items()) if names <= levels.keys()}
+    names = {level.name for level in ladder if not level.is_question}
+    whole = {key: levels for key, levels in sorted(grouped.items()) if names <= levels.keys()}
+    if any(level.is_question for level in ladder):
+        for levels in whole.values():
+            levels[QUESTION] = _question_row(levels["none"])
+    return dict(whole)
 
 
-def ranked(ids: Sequence[str], seed: int) -> list[str]:
-    """Order problems by the hash of their id, so that a grown table keeps every problem in its order."""
-    return sorted(ids, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).hexdigest())
+def with_question(ladder: Ladder) -> Ladder:
+    """Return the ladder with the question alone before it, where the level `none` is there to be answered from."""
+    return (Effort(name=QUESTION, tokens=0), *ladder) if ladder[0].tokens == 0 else ladder
 
 
-def folds(ids: Sequence[str], seed: int, count: int = FOLDS) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield (the others, held) for each of `count` disjoint parts that are equal to within one problem."""
-    order = ranked(ids, seed)
-    for part in range(count):
-        held = order[part::count]
-        out = set(held)
-        yield [i for i in order if i not in out], held
-
-
-def halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """Return two disjoint halves: one to fit and to order operating points on, one to certify them on."""
-    order = ranked(ids, seed)
-    return order[0::2], order[1::2]
-
-
-def digest(ids: Sequence[str]) -> str:
-    """Return the sha256 of the sorted ids."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+def _question_row(row: Row) -> Row:
+    """Return the row of the question alone: the intern's answer at `none`, and no draft."""
+    return {**row, "level": QUESTION}
 
 
 def intern_rows(problems: Problems, ids: Sequence[str], ladder: Ladder) -> list[Row]:
@@ -92,12 +79,27 @@ def intern_rows(problems: Problems, ids: Sequence[str], ladder: Ladder) -> list[
 def signals_of(row: Row, draft: str) -> dict[str, float]:
     """Return everything that a row tells about a draft: its signals, the question's and the insight's."""
     shared: dict[str, dict[str, float]] = row["signals"]
-    return (
-        question_signals(row["question_tokens"])
-        | shared.get("question", {})
-        | shared.get("insight", {})
-        | shared[draft]
-    )
+    question = question_signals(row["question_tokens"]) | shared.get("question", {})
+    found = judged_signals(shared[draft], question, alone=row["level"] == QUESTION)
+    return found | shared.get("insight", {})
+
+
+def features_in(problems: Problems, ladder: Ladder, draft: str) -> tuple[str, ...]:
+    """Return those of FEATURES that every row tells: tables of before have less about the question."""
+    own = [set(signals_of(row, draft)) for row in intern_rows(problems, list(problems), ladder)]
+    shared = set.intersection(*own) | {"log_insight_tokens"}
+    return tuple(name for name in FEATURES if name in shared)
+
+
+def told(
+    problems: Problems, ids: Sequence[str], ladder: Ladder, draft: str, features: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return what gains may read: by problem and level those of the features that are signals."""
+    found: dict[str, dict[str, dict[str, float]]] = {i: {} for i in ids}
+    for row in intern_rows(problems, ids, ladder):
+        signals = signals_of(row, draft)
+        found[row["problem"]][row["level"]] = {name: signals[name] for name in features if name in signals}
+    return found
 
 
 def matrix(rows: Sequence[Row], draft: str, features: Sequence[str] = FEATURES) -> np.ndarray:
@@ -224,40 +226,6 @@ def choose_recipe(
         if better.mean() > better.std(ddof=1) / np.sqrt(len(better)):
             best, p = other, q
     return best, p
-
-
-def fit_gains(
-    problems: Problems, p: Mapping[str, Mapping[str, float]], ladder: Ladder, pair: Pair, draft: int | None
-) -> dict[str, dict[str, Gain]]:
-    """Fit, for each level and each later one, the chance of a right answer there given sufficiency here."""
-    from sklearn.linear_model import LogisticRegression
-
-    scale = dearest(problems, list(p), ladder, pair)
-    gains: dict[str, dict[str, Gain]] = {}
-    for position, level in enumerate(ladder[:-1]):
-        here = np.asarray([[logit(p[i][level.name])] for i in p])
-        for later in ladder[position + 1 :]:
-            y = np.asarray([int(problems[i][later.name]["correct"]) for i in p])
-            if len(set(y)) < 2:
-                offset, slope = (6.0 if y[0] else -6.0), 0.0
-            else:
-                model = LogisticRegression(C=1.0).fit(here, y)
-                offset, slope = float(model.intercept_[0]), float(model.coef_[0, 0])
-            cost = float(np.mean([_extra(problems[i], level.name, later.name, pair, draft) for i in p])) / scale
-            gains.setdefault(level.name, {})[later.name] = Gain(offset=offset, slope=slope, cost=max(cost, 0.0))
-    return gains
-
-
-def dearest(problems: Problems, ids: Sequence[str], ladder: Ladder, pair: Pair) -> float:
-    """Return the mean TFLOPs of the ladder's last level alone (mentor-only, where it ends with `answer`)."""
-    return float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
-
-
-def _extra(problem: Levels, here: str, there: str, pair: Pair, draft: int | None) -> float:
-    """TFLOPs that going on adds over answering here: the discarded draft and what is bought, less the answer here."""
-    bought = 0.0 if there == ANSWER else pair.insight(problem[here])
-    wasted = pair.draft(problem[here], draft)
-    return wasted + fixed(problem, there, pair).tflops - bought - pair.answer(problem[here])
 
 
 def counts(problems: Problems) -> dict[str, int]:

@@ -22,8 +22,8 @@ from tandem.evaluation.predictors.outcomes import Outcomes, joined
 from tandem.evaluation.predictors.points import Choice, Way, anchors_of, compared, ended, judged
 from tandem.evaluation.tables import Table
 from tandem.strategies import make_strategy
+from tandem.sufficiency.folds import folds
 from tandem.sufficiency.predictor import Predictor
-from tandem.sufficiency.training import folds
 
 pytestmark = pytest.mark.slow  # whole trainings
 

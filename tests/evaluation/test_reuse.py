@@ -28,16 +28,19 @@ def plan(ladder: str, **more: Any) -> Plan:
     return Plan(ladder=parse_ladder(ladder), **more)
 
 
-async def collected(out: Path, of: Plan, mentor: FakeModel, intern: FakeModel) -> Path:
+def _manifest(out: Path, of: Plan, mentor: FakeModel) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    open_manifest(out, describe_collection(of, mentor, intern))
+    return open_manifest(out, describe_collection(of, mentor, FakeModel()))
+
+
+async def collected(out: Path, of: Plan, mentor: FakeModel, intern: FakeModel) -> Path:
+    _manifest(out, of, mentor)
     assert (await Collector(mentor, intern, of, out).collect(PROBLEMS)).failed == 0
     return out
 
 
 def taken(source: Path, out: Path, of: Plan, mentor: FakeModel) -> int:
-    out.mkdir(exist_ok=True)
-    manifest = open_manifest(out, describe_collection(of, mentor, FakeModel()))
+    manifest = _manifest(out, of, mentor)
     return reuse(source, out, manifest, {key for problem in PROBLEMS for key in of.keys(problem.id)})
 
 

@@ -277,6 +277,26 @@ async def test_a_stream_without_an_end_is_a_failure_not_an_answer() -> None:
         await solve({}, strategy="intern-only", intern=Cut())
 
 
+async def test_where_the_question_alone_suffices_no_draft_is_read_and_no_mentor_asked() -> None:
+    events, ctx = await solve({"question": 0.9, "none": 0.1, "low": 0.1}, ladder="question,none,low=5", pace="eager")
+    found = solution(events)
+    assert (found.level, found.answered_by, found.ledger.mentor_tokens) == ("question", "intern", 0)
+    assert isinstance(ctx.intern, FakeModel) and len(ctx.intern.calls) == 1 and not ctx.intern.aborted
+    assert isinstance(ctx.mentor, FakeModel) and not ctx.mentor.calls
+    assert decisions(events) == [("question", "stop")] and events.index(found.trace[0]) == 0
+
+
+async def test_the_question_alone_may_hand_over_or_go_on_to_a_draft() -> None:
+    events, ctx = await solve({"question": 0.1}, ladder="question,answer")
+    assert (solution(events).level, solution(events).answered_by) == ("answer", "mentor")
+    assert isinstance(ctx.intern, FakeModel) and not ctx.intern.calls
+    events, _ = await solve({"question": 0.1, "none": 0.9}, ladder="question,none,answer")
+    assert decisions(events) == [("question", "go_on"), ("none", "stop")] and solution(events).level == "none"
+    signals = solution(events).trace[0].signals, solution(events).trace[1].signals
+    assert [own["alone"] for own in signals] == [1.0, 0.0] and signals[0]["length"] == 0.0 < signals[1]["length"]
+    assert signals[0]["alone_question_numbers"] == signals[1]["question_numbers"] > 0
+
+
 ANSWERED = "so " * 20 + "it is \\boxed{391}"
 
 

@@ -105,6 +105,15 @@ def test_jumps_to_the_answer_where_that_is_worth_most() -> None:
     assert action(policy(thresholds={"none": 0.9}, price=0.8, gains=gains), 0.1) == "go_on"
 
 
+def test_a_gain_may_read_the_signals_too() -> None:
+    gain = Gain(offset=-1.0, slope=0.0, cost=0.0, weights={"length": 2.0})
+    assert gain.chance(0.5, {"length": 3.0, "other": 9.0}) == pytest.approx(1 / (1 + math.exp(-5)))
+    made = policy(thresholds={"none": 0.9}, price=0.5, gains={"none": {"low": gain}})
+    later = parse_ladder("none,low,medium,high,answer")[1:2]
+    verdicts = [made.verdict(parse_ladder("none")[0], 0.5, later, signals={"length": x})[0] for x in (0.0, 3.0)]
+    assert verdicts == ["stop", "go_on"]
+
+
 def test_sufficiency_comes_before_gains() -> None:
     made = policy(thresholds={"none": 0.6}, gains={"none": {"answer": SURE}})
     assert action(made, 0.6) == "stop"

@@ -40,14 +40,15 @@ from tandem.sufficiency.replay import (
     walk,
 )
 from tandem.sufficiency.thresholds import Point, frontier, ladders
-from tandem.sufficiency.training import complete
+from tandem.sufficiency.training import complete, with_question
 from tandem.types import Problem, Solution
 
 pytestmark = pytest.mark.slow
 
 PAIR = Pair(MENTOR, INTERN)
 FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
-NAMES = ("none", "low", "medium", "high")
+FROM_QUESTION = parse_ladder("question,none,low=5,medium=12,high=30,answer")
+NAMES = ("question", "none", "low", "medium", "high")
 
 
 def reply(request: Request) -> str:
@@ -84,7 +85,7 @@ def cards(draw: st.DrawFn) -> PolicyCard:
 @given(
     st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}),
     cards(),
-    st.sampled_from([sub for size in (2, 3, 4, 5) for sub in combinations(FULL, size)]),
+    st.sampled_from([sub for size in (2, 3, 4, 5, 6) for sub in combinations(FROM_QUESTION, size)]),
     st.integers(0, 40),
     st.sampled_from([1, 4, 16, None]),
     st.sampled_from(["gpra", "prefix"]),
@@ -102,7 +103,7 @@ def test_the_walk_is_that_of_the_real_strategy(
         with tempfile.TemporaryDirectory() as out:
             collector = Collector(mentor, intern, Collected(ladder=FULL), Path(out))
             assert (await collector.collect([problem])).failed == 0
-            rows = {row["level"]: row for row in Folder(Path(out), write=False).rows()}
+            rows = complete(list(Folder(Path(out), write=False).rows()), FROM_QUESTION)["p"]
         return events[-1], rows, Pair(mentor.spec, intern.spec)
 
     solution, rows, pair = asyncio.run(both())
@@ -242,7 +243,7 @@ def test_every_sub_ladder_from_the_first_level_once() -> None:
 @given(
     st.lists(st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}), min_size=1, max_size=12),
     cards(),
-    st.sampled_from([sub for size in (1, 2, 3, 5) for sub in combinations(LADDER, size)]),
+    st.sampled_from([sub for size in (1, 2, 3, 5) for sub in combinations(with_question(LADDER), size)]),
     st.sampled_from([16, None]),
     st.integers(0, 3),
     st.booleans(),
@@ -251,7 +252,7 @@ def test_many_problems_at_once_end_as_they_do_one_by_one(
     p: list[dict[str, float]], card: PolicyCard, ladder: Ladder, draft: int | None, seed: int, cache: bool
 ) -> None:
     pair = Pair(MENTOR, INTERN, cache)
-    problems = complete(table(len(p), seed=seed), LADDER)
+    problems = complete(table(len(p), seed=seed), with_question(LADDER))
     by_problem = dict(zip(problems, p, strict=True))
     ends = Walks(problems, by_problem, ladder, pair, draft, card.gains).ends(card)
     for n, (i, by_level) in enumerate(by_problem.items()):

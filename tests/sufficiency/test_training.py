@@ -24,10 +24,12 @@ from tandem.sufficiency import training as t
 from tandem.sufficiency.aims import parse_aim
 from tandem.sufficiency.classifier import FEATURES, Classifier, load_classifier
 from tandem.sufficiency.estimators import Recipe
+from tandem.sufficiency.folds import digest, folds, halves, ranked
+from tandem.sufficiency.gains import fit_gains
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.reliability import auroc, figures, reliability
 from tandem.sufficiency.replay import Pair, chord, fixed, mean_of, replay, walk
-from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION
+from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 
 pytestmark = pytest.mark.slow  # whole trainings
 
@@ -65,28 +67,28 @@ IDS = st.sets(st.integers(0, 10**6), min_size=10, max_size=120).map(lambda found
 @settings(max_examples=30, deadline=None)
 @given(IDS, st.integers(0, 5))
 def test_folds_are_disjoint_whole_and_of_one_size(ids: list[str], seed: int) -> None:
-    parts = list(t.folds(ids, seed))
+    parts = list(folds(ids, seed))
     assert sorted(i for _, held in parts for i in held) == sorted(ids)
     for others, held in parts:
         assert sorted([*others, *held]) == sorted(ids)
         assert len(held) == pytest.approx(len(ids) / 5, abs=1)
     shuffled = random.Random(seed).sample(ids, len(ids))
-    assert [held for _, held in t.folds(shuffled, seed)] == [held for _, held in parts]  # the order does not matter
-    one, other = t.halves(ids, seed)
+    assert [held for _, held in folds(shuffled, seed)] == [held for _, held in parts]  # the order does not matter
+    one, other = halves(ids, seed)
     assert not set(one) & set(other) and sorted([*one, *other]) == sorted(ids)
 
 
 @settings(max_examples=30, deadline=None)
 @given(IDS)
 def test_a_grown_table_keeps_its_problems_in_order(ids: list[str]) -> None:
-    grown = t.ranked([*ids, *(f"new-{i}" for i in range(20))], 0)
-    assert [i for i in grown if i.startswith("set-")] == t.ranked(ids, 0)
+    grown = ranked([*ids, *(f"new-{i}" for i in range(20))], 0)
+    assert [i for i in grown if i.startswith("set-")] == ranked(ids, 0)
 
 
 def test_the_card_names_its_data(informed: Classifier) -> None:
     ids = sorted({row["problem"] for row in table(150)})
     data = informed.card.data
-    assert data["id_sha256"]["fit"] == t.digest(ids)
+    assert data["id_sha256"]["fit"] == digest(ids)
     assert len(set(data["id_sha256"].values())) == 6  # all of them, and each fold
     assert data["split"] == {"seed": 0, "folds": 5, "fit": 150, "certify": 0}
     assert data["problems"] == {"made": 150} and data["rows"] == 750
@@ -102,7 +104,8 @@ def memorable(count: int) -> t.Problems:
         code = {name: draw.gauss(0, 1) for name in NAMES}
         rows = {}
         for level in INTERN_LEVELS:
-            row = {"problem": f"p-{number}", "level": level, "correct": number % 2 == 0, "signals": {"64": code}}
+            signals = {"64": code, "question": dict.fromkeys(QUESTION_CANDIDATES[1:], 0.0)}
+            row = {"problem": f"p-{number}", "level": level, "correct": number % 2 == 0, "signals": signals}
             rows[level] = row | {"insight_tokens": 0, "question_tokens": 40}
         problems[f"p-{number}"] = rows
     return problems
@@ -205,11 +208,13 @@ def test_the_chosen_point_is_as_accurate_as_the_mentor_and_cheaper(informed: Cla
 
 def on_new_problems(classifier: Classifier, seed: int) -> tuple[dict[str, float], float]:
     """Return what a classifier does on 600 others, and its gain over the chord."""
-    card, pair = classifier.card, Pair(MENTOR, INTERN)
-    problems = t.by_problem(table(600, seed=seed), LADDER)
-    p = t.sufficiencies(classifier.estimator, problems, list(problems), LADDER, column(classifier), card.features)
+    card, pair, full = classifier.card, Pair(MENTOR, INTERN), t.with_question(LADDER)
+    problems, draft = t.by_problem(table(600, seed=seed), full), column(classifier)
+    p = t.sufficiencies(classifier.estimator, problems, list(problems), full, draft, card.features)
+    told = t.told(problems, list(problems), full, draft, card.features)
     policy, ladder = Policy(classifier, card.policy), parse_ladder(card.ladder)
-    ours = mean_of([replay(walk(problems[i], ladder, pair, card.draft_tokens), policy, p[i]) for i in problems])
+    walks = {i: walk(problems[i], ladder, pair, card.draft_tokens) for i in problems}
+    ours = mean_of([replay(walks[i], policy, p[i], told[i]) for i in problems])
     ends = [mean_of([fixed(levels, name, pair) for levels in problems.values()]) for name in ("none", "answer")]
     mix = chord(ours["tflops"], *((end["tflops"], end["accuracy"]) for end in ends))
     return ours, ours["accuracy"] - mix
@@ -251,8 +256,8 @@ def test_a_regret_is_certified_on_problems_that_fitted_nothing() -> None:
     assert found.classifier is not None and certificate["passed"] > 0
     card = found.classifier.card
     assert card.data["split"] == {"seed": 0, "folds": 5, "fit": 150, "certify": 150}
-    one, other = t.halves(sorted({row["problem"] for row in table(300)}), 0)
-    assert card.data["id_sha256"]["fit"] == t.digest(one) and card.data["id_sha256"]["certify"] == t.digest(other)
+    one, other = halves(sorted({row["problem"] for row in table(300)}), 0)
+    assert card.data["id_sha256"]["fit"] == digest(one) and card.data["id_sha256"]["certify"] == digest(other)
     assert card.ladder.endswith("answer") and card.figures["held_out"]["problems"] == 150
     assert card.figures["held_out"]["tflops"] < card.figures["anchors"]["mentor-only"]["tflops"]
     ours, _ = on_new_problems(found.classifier, 5)
@@ -358,7 +363,7 @@ def test_going_on_costs_the_draft_that_is_thrown_away() -> None:
     problems = t.by_problem(table(60), LADDER)
     p = {i: dict.fromkeys(INTERN_LEVELS, 0.5) for i in problems}
     pair = Pair(MENTOR, INTERN)
-    short, whole = (t.fit_gains(problems, p, LADDER, pair, draft) for draft in (16, None))
+    short, whole = (fit_gains(problems, p, LADDER, pair, draft)[0] for draft in (16, None))
     alone = np.mean([pair.answer(levels["answer"]) for levels in problems.values()])
     for here in INTERN_LEVELS[:-1]:
         thrown = [pair.draft(levels[here], None) - pair.draft(levels[here], 16) for levels in problems.values()]

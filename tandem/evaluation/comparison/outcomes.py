@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.ladder import QUESTION
 from tandem.ledger import Ledger
 
 UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
@@ -53,7 +54,7 @@ class Outcomes:
 
     def predictions(self, runs: Mapping[str, Outcomes]) -> Iterator[tuple[float, float]]:
         """Yield what was predicted of the intern, and what came true, where some run shows it."""
-        by_level = {"none": runs.get("intern-only")}
+        by_level = dict.fromkeys((QUESTION, "none"), runs.get("intern-only"))
         for name, run in runs.items():
             base, _, level = name.partition(":")
             if base == "fixed":

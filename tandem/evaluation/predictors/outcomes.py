@@ -21,6 +21,7 @@ from tandem.strategies.learned import TRUNCATED
 from tandem.sufficiency import training as t
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.fitting import Features
+from tandem.sufficiency.folds import FOLDS, digest, folds
 from tandem.sufficiency.replay import HINT, Pair, Row, is_mentors
 from tandem.sufficiency.signals import CANDIDATES, QUESTION_CANDIDATES, question_signals
 
@@ -152,7 +153,7 @@ class Outcomes:
 
     def data(self, seed: int) -> dict[str, Any]:
         """Return what a predictor keeps of its data: counts, the digests of its parts, and the problems seen."""
-        folds = {f"fold_{k}": t.digest(held) for k, (_, held) in enumerate(t.folds(self.ids, seed), start=1)}
+        parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(self.ids, seed), start=1)}
         counts: dict[str, int] = defaultdict(int)
         for i in self.ids:
             counts[t.dataset_of(i)] += 1
@@ -160,8 +161,8 @@ class Outcomes:
             "problems": dict(sorted(counts.items())),
             "rows": sum(len(samples) for own in self._rows.values() for samples in own.values()),
             "max_tokens": self.max_tokens,
-            "split": {"seed": seed, "folds": t.FOLDS},
-            "id_sha256": {"fit": t.digest(self.ids)} | folds,
+            "split": {"seed": seed, "folds": FOLDS},
+            "id_sha256": {"fit": digest(self.ids)} | parts,
             "seen": sorted(map(short_hash, self.ids)),
         }
 

@@ -15,10 +15,11 @@ from tandem.evaluation.intervals import Bootstrap, chords, interval
 from tandem.evaluation.predictors.outcomes import NONE, Outcomes
 from tandem.ladder import ANSWER, parse_ladder
 from tandem.sufficiency.aims import Aim, choose
+from tandem.sufficiency.folds import folds
 from tandem.sufficiency.reliability import figure
 from tandem.sufficiency.replay import oracle
 from tandem.sufficiency.thresholds import DEGENERATE, Point
-from tandem.sufficiency.training import dataset_of, folds
+from tandem.sufficiency.training import dataset_of
 
 LADDER = parse_ladder(f"{NONE},{ANSWER}")
 _QUANTILES = np.linspace(0.025, 0.975, 39)

@@ -16,8 +16,8 @@ from tandem.evaluation.predictors.outcomes import NONE, Outcomes
 from tandem.evaluation.predictors.points import Ended, anchors_of, compared, tried
 from tandem.ladder import ANSWER
 from tandem.sufficiency.aims import Aim, choose
+from tandem.sufficiency.folds import folds
 from tandem.sufficiency.thresholds import DEGENERATE, Point
-from tandem.sufficiency.training import folds
 
 
 @dataclass(frozen=True, slots=True)
