@@ -48,11 +48,20 @@ def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
 
 
 def complete(rows: Sequence[Row], ladder: Ladder) -> Problems:
-    """Return the problems that have every level of the ladder, with all of their levels."""
+    """Return the problems that have every level of the ladder, with all of their levels.
+
+    A level's row is that of its first sample; the others are in it, as ``others``, for fits.
+    """
     grouped: dict[str, dict[str, Row]] = defaultdict(dict)
+    others: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if not row.get("sample"):
+        if row.get("sample"):
+            others[row["problem"], row["level"]].append(row)
+        else:
             grouped[row["problem"]][row["level"]] = row
+    for (problem, level), more in others.items():
+        if (first := grouped[problem].get(level)) is not None:
+            grouped[problem][level] = {**first, "others": more}
     names = {level.name for level in ladder if not level.is_question}
     whole = {key: levels for key, levels in sorted(grouped.items()) if names <= levels.keys()}
     if any(level.is_question for level in ladder):
@@ -68,7 +77,7 @@ def with_question(ladder: Ladder) -> Ladder:
 
 def _question_row(row: Row) -> Row:
     """Return the row of the question alone: the intern's answer at `none`, and no draft."""
-    return {**row, "level": QUESTION}
+    return {**row, "level": QUESTION, "others": [{**other, "level": QUESTION} for other in row.get("others", ())]}
 
 
 def intern_rows(problems: Problems, ids: Sequence[str], ladder: Ladder) -> list[Row]:
@@ -115,10 +124,12 @@ def labels(rows: Sequence[Row]) -> np.ndarray:
 def fit(rows: Sequence[Row], draft: str, recipe: Recipe, *, calibrated: bool = True, seed: int = 0) -> Any:
     """Fit a recipe on the drafts of one length; where `calibrated`, its sigmoid on held-out parts of the same rows.
 
+    All samples of a level count, each with its own draft and label: the likelihood is that of shares as labels.
     Raises UsageError where a part has one class only.
     """
     from sklearn.calibration import CalibratedClassifierCV
 
+    rows = [*rows, *(other for row in rows for other in row.get("others", ()))]
     x, y = matrix(rows, draft, recipe.features), labels(rows)
     model = unfitted(recipe)
     if not calibrated:

@@ -118,6 +118,7 @@ def crowd(folder: Path) -> Path:
     write_compare(folder, problems=20, strategies=(*STRATEGIES, *extra))
     raw = json.loads((folder / "compare.json").read_text())
     raw["strategies"][-1] |= {"status": "partial", "n": 7, "accuracy": 0.99}
+    raw["strategies"][-2] |= {"upper_bound": True, "accuracy": 0.98}
     (folder / "compare.json").write_text(json.dumps(raw))
     return folder
 
@@ -226,6 +227,11 @@ def test_points_stand_where_their_figures_are(show: Open, folders: dict[str, Pat
             best.append(name)
     front = (page.locator("#plot path.pareto").get_attribute("d") or "")[1:].split("L")
     assert [float(c.split()[0]) + origin["x"] for c in front] == pytest.approx([at[name][0] for name in best], abs=1)
+
+
+def test_what_looks_at_the_reference_is_no_part_of_the_frontier(show: Open) -> None:
+    point = show("crowd").get_by_role("img", name="best-route: 98.0 %")
+    assert point.locator(".dot").count() == 1 and point.locator(".front").count() == 0
 
 
 def test_a_partial_strategy_is_marked_and_no_part_of_the_frontier(show: Open) -> None:

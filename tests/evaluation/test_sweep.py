@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from swept import INTERN, LEVELS, MENTOR, THRESHOLDS, comparison, edited, made
+from swept import INTERN, LADDER, LEVELS, MENTOR, THRESHOLDS, comparison, edited, made
 
 from tandem.errors import UsageError
 from tandem.evaluation.comparison.outcomes import UNITS, outcomes_of
@@ -109,6 +109,21 @@ def test_a_climb_that_stops_earlier_is_what_a_run_with_lower_thresholds_comes_to
     for row in rows[1 :: len(rows) // 4]:
         lower = {level: min(own, row["threshold"]) for level, own in THRESHOLDS.items()}
         alike(row, really(made(tmp_path / f"{row['threshold']}", "tandem", thresholds=lower)))
+
+
+def test_a_climb_from_the_question_alone_pays_nothing_before_it_stops(runs: dict[str, Path], tmp_path: Path) -> None:
+    own = THRESHOLDS | {"question": 0.75}
+    first = {"effort": f"question,{LADDER}", "thresholds": own}
+    mine = made(tmp_path / "own", "tandem", **first)
+    rows = swept(runs | {"tandem": mine}, "tandem")["rows"]
+    levels = {record["level"] for record in RunStore.open_for_reading(mine).records()}
+    assert {"question", "none", "answer"} <= levels
+    alike(rows[-1], really(mine))
+    alike(rows[0], really(runs[INTERN]))
+    for row in rows[1 :: len(rows) // 3]:
+        lower = {level: min(threshold, row["threshold"]) for level, threshold in own.items()}
+        again = made(tmp_path / f"{row['threshold']}", "tandem", **first | {"thresholds": lower})
+        alike(row, really(again))
 
 
 def test_a_level_that_nobody_ran_leaves_rows_without_figures(runs: dict[str, Path]) -> None:

@@ -123,6 +123,24 @@ def test_out_of_fold_never_sees_the_problem_it_judges(calibrated: bool) -> None:
     assert figures(problems, p)["pooled"]["auroc"] < 0.7
 
 
+def test_every_sample_counts_in_a_fit_and_none_of_them_leaks() -> None:
+    """Labels that are drawn: more samples of a problem tell its chance, and they stay with their problem."""
+    rows = table(60)
+    asked = [row for row in rows if row["level"] != "answer"]
+    again = [{**row, "sample": k, "correct": not row["correct"]} for row in asked for k in (1, 2)]
+    one, many = t.by_problem(rows, LADDER), t.by_problem([*rows, *again], LADDER)
+    assert [len(row["others"]) for row in t.intern_rows(many, list(many), LADDER)] == [2] * 4 * 60
+    ids, said = list(one), []
+    for problems in (one, many):
+        fitted = t.fit(t.intern_rows(problems, ids, LADDER), "64", LOGISTIC)
+        said.append(t.sufficiencies(fitted, one, ids, LADDER, "64", FEATURES))
+    plain, turned = said
+    assert figures(one, plain)["pooled"]["auroc"] > 0.7
+    assert figures(one, turned)["pooled"]["auroc"] < 0.3  # two of three samples say the opposite
+    alone = t.by_problem([*rows, *again], t.with_question(LADDER))["made-0"]["question"]
+    assert {other["level"] for other in alone["others"]} == {"question"}
+
+
 def test_signals_that_inform_are_found_and_longer_drafts_inform_more(informed: Classifier) -> None:
     by_draft = informed.card.figures["auroc_by_draft"]
     assert list(by_draft) == ["16", "64", "all"]

@@ -33,6 +33,7 @@ def strategy_figures(runs: Mapping[str, Outcomes], best: Outcomes, *, seed: int 
             "levels": run.levels,
             "truncated": run.truncated,
             "errors": run.errors,
+            "upper_bound": name in UPPER_BOUND,
             "notes": [*run.notes, *([_BOUND] if name in UPPER_BOUND else [])],
         }
         if CHEAP in runs and DEAR in runs:

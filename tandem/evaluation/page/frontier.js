@@ -43,7 +43,8 @@ function candidates() {
     .map((one) => ({ ...one, tone: { "mentor-only": "mentor", "intern-only": "intern" }[one.name] || "" }));
   points.sort((a, b) => a.cost[unit.current] - b.cost[unit.current] || b.accuracy - a.accuracy);
   let best = -Infinity;
-  for (const point of points.filter(({ status }) => status === "finished")) { // a part is of other problems
+  // A part is of other problems, and an upper bound looks at the reference.
+  for (const point of points.filter((one) => one.status === "finished" && !one.upper_bound)) {
     point.pareto = point.accuracy > best;
     best = Math.max(best, point.accuracy);
   }

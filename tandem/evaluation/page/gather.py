@@ -137,6 +137,7 @@ def _strategy(raw: Mapping[str, Any]) -> dict[str, Any]:
         "levels": {str(k): v for k, v in _numbers(raw.get("levels")).items() if v},
         "truncated": {role: number(_dict(raw.get("truncated")).get(role)) or 0 for role in ("mentor", "intern")},
         "errors": number(raw.get("errors")) or 0,
+        "upper_bound": raw.get("upper_bound") is True,
         "notes": [str(note) for note in _list(raw.get("notes"))],
         "offline": _numbers(raw.get("offline")) or None,
     }
