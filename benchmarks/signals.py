@@ -19,7 +19,14 @@ from tandem.models.logprobs import TokenStat
 from tandem.sufficiency.classifier import available, load_classifier
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.reading import PUBLISHED, published_signals
-from tandem.sufficiency.signals import CANDIDATES, NAMES, draft_signals, question_signals
+from tandem.sufficiency.signals import (
+    CANDIDATES,
+    NAMES,
+    draft_signals,
+    judged_signals,
+    question_candidates,
+    question_signals,
+)
 
 _ROUNDS = 2000
 
@@ -52,7 +59,8 @@ def main() -> None:
     measure(f"all {len(CANDIDATES)} candidates, 64 tokens", lambda: draft_signals(draft, ended=False, names=CANDIDATES))
     text = stats(400)
     measure(f"{len(PUBLISHED)} published signals, 400 tokens", lambda: published_signals(text))
-    signals = draft_signals(draft, ended=False) | question_signals(80)
+    question = question_signals(80) | question_candidates("What is 3 + 4, and half of it?")
+    signals = judged_signals(draft_signals(draft, ended=False), question)
     for name in available():
         try:
             policy = Policy((classifier := load_classifier(name)), classifier.card.policy)

@@ -25,8 +25,8 @@ from tandem.evaluation.collection.folder import Folder, files
 from tandem.evaluation.collection.manifest import describe_collection, open_manifest, read_manifest
 from tandem.evaluation.collection.meter import spent
 from tandem.evaluation.collection.parallel import collect_parallel, shares
-from tandem.evaluation.collection.plan import Plan, estimate
-from tandem.evaluation.collection.reuse import reuse
+from tandem.evaluation.collection.plan import Key, Plan, estimate
+from tandem.evaluation.collection.reuse import reuse, without_insight
 from tandem.evaluation.collection.table import export, export_parquet, public
 from tandem.evaluation.collection.texts import Texts
 from tandem.evaluation.collection.worker import ModelAt, WorkerJob
@@ -80,12 +80,16 @@ class CollectionJob:
         """Return what is missing and what it may cost, without asking a model."""
         out = self._wishes.out
         folder, known = Folder(out, write=False), Texts.known(out)
+        others: set[Key] = set()
+        if (source := self._wishes.reuse) is not None:
+            others = set(filter(without_insight, Folder(source, write=False).keys()))
+            known |= {name for name in Texts.known(source) if name[1] == "answer"}
         return estimate(
             self._plan,
             self._engine.mentor,
             self._engine.intern,
             self._problems,
-            lambda key: key in folder,
+            lambda key: key in folder or key in others,
             lambda problem, source: (problem, source) in known,
         )
 

@@ -96,6 +96,7 @@ def pair_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec]:
     Raises UsageError where neither knows a size.
     """
     mentor, intern = (_spec_of(manifest, role) for role in ("mentor", "intern"))
+    mentor = mentor.model_copy(update={"insight_mode": manifest["insight_mode"]})  # as it was collected
     if missing := [spec.name for spec in (mentor, intern) if spec.parameters is None]:
         raise UsageError(f"the catalog knows no size of {', '.join(missing)}, which the cost needs")
     return mentor, intern

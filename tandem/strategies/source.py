@@ -75,13 +75,14 @@ class Source:
 
     async def answer(self, level: Effort) -> AsyncGenerator[Event, None]:
         """Let the mentor write its answer to the end, and yield all of it and the solution; see `begins_answer`."""
+        assert self._last is not None
         cap = self._ctx.max_tokens("mentor")
+        self._last.purpose = "answer"  # of one that is still open: all of it is what the user gets
         self.insight.read(cap)
         yield AnswerDelta(self.insight.text)
         async for _ in self._buy(cap, "answer"):
             if piece := self.insight.read(cap):
                 yield AnswerDelta(piece)
-        assert self._last is not None
         before = self.insight.text.removesuffix(self._last.text)
         yield self._ctx.conclude(self._problem, require_end(self._last), level=level.name, prefix=before)
 
@@ -95,8 +96,13 @@ class Source:
     def _call(self, max_tokens: int, purpose: Purpose = "insight") -> Call:
         """Open a call that continues what is written so far."""
         prefix = self.insight.text or None
-        messages = mentor_messages(self._problem, self._ctx.mentor.spec.insight_mode)
-        self._last = self._ctx.call("mentor", purpose, self._problem, messages, max_tokens=max_tokens, prefix=prefix)
+        ctx, mode = self._ctx, self._ctx.mentor.spec.insight_mode
+        messages = mentor_messages(self._problem, mode)
+        # What ends an answer does not end an insight, unless that may become the answer.
+        sampling = ctx.sampling(self._problem) if mode == "prefix" and ctx.ladder[-1].is_answer else None
+        self._last = ctx.call(
+            "mentor", purpose, self._problem, messages, max_tokens=max_tokens, prefix=prefix, sampling=sampling
+        )
         return self._last
 
 
@@ -140,8 +146,9 @@ class _Eager(Source):
         self._wanted = budget
         self._more_wanted.set()
         while True:
-            if self.insight.tokens >= budget or self._done:
-                if self._error and self.insight.tokens < budget:
+            enough = purpose == "insight" and self.insight.tokens >= budget  # an answer has an end, and a reason for it
+            if enough or self._done:
+                if self._error and not enough:
                     raise self._error
                 yield
                 return
@@ -204,7 +211,8 @@ class _Thrifty(Source):
         if not call.finished:
             raise TandemError(f"{call.model.spec.name} ended its stream without a finish reason")
         complete = len(split_sections(self.insight.text)) == len(SECTIONS)
-        natural = self._ctx.mentor.spec.continuation is not Continuation.SECTIONS or complete
+        spec = self._ctx.mentor.spec
+        natural = spec.continuation is not Continuation.SECTIONS or spec.insight_mode == "prefix" or complete
         self.insight.finished = call.finish_reason == "stop" and (natural or call.tokens == 0)
 
 
@@ -243,7 +251,8 @@ def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shar
     reach, overshoot, reread = 1.0, 0.0, 0.0
     for position, level in enumerate(ladder[:-1]):
         stop = reach * min(stop_shares.get(level.name, even), 1.0)
-        later = ladder[position + 1].tokens or (2 * max(budgets) if prefix else 0)
+        following = ladder[position + 1]
+        later = 2 * max(budgets) if prefix and following.is_answer else following.tokens
         if later:
             overshoot += stop * (later - (level.tokens or 0)) * price_out
         reach -= stop

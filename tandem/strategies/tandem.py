@@ -32,7 +32,7 @@ class Tandem:
         planned: list[Planned] = []
         before, cap = 0, settings.intern_max_tokens
         insights = [level for level in ladder if level.tokens is not None and not level.is_question]
-        if not insights:
+        if ladder[0].is_question and not insights:
             planned.append(Planned("intern", "answer", ladder[0].name, cap))
         for level in insights:
             tokens = level.tokens or 0
@@ -64,7 +64,7 @@ class Tandem:
                     yield event
                 return
             ladder = ladder[1:]
-        source = Source.open(problem, ctx, ladder, _pace(problem, ctx))
+        source = Source.open(problem, ctx, ladder, _pace(problem, ctx, ladder))
         try:
             async for event in self._climb(problem, ctx, ladder, ctx.policy, source):
                 yield event
@@ -158,9 +158,9 @@ def _later(rest: Ladder, exhausted: bool) -> Ladder:
     return tuple(level for level in rest if level.is_answer or not exhausted)
 
 
-def _pace(problem: Problem, ctx: Context) -> OpenPace:
+def _pace(problem: Problem, ctx: Context, ladder: Ladder) -> OpenPace:
     if ctx.settings.pace != "auto":
         return ctx.settings.pace
     prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(problem))
     shares = ctx.policy.card.stop_shares if ctx.policy else {}
-    return choose_pace(ctx.ladder, ctx.mentor.spec, prompt, shares)
+    return choose_pace(ladder, ctx.mentor.spec, prompt, shares)

@@ -28,7 +28,7 @@ from tandem.types import Sampling
 _STILL_MEANT = frozenset({"1", SIGNAL_VERSION})
 _INSIGHT = "log_insight_tokens"
 FEATURES = (*NAMES, *QUESTION_CANDIDATES, *ALONE, _INSIGHT)
-FORMAT = 2  # of the card; one that is higher was written by a later Tandem
+FORMAT = 3  # of the card; one that is higher was written by a later Tandem
 # The features of cards that do not name theirs: those of the first signal version.
 _FIRST_FEATURES = (
     *("log_perplexity", "entropy_mean", "entropy_std", "entropy_max", "entropy_trend", "entropy_gap"),
@@ -138,6 +138,11 @@ class Classifier:
                     f"classifier '{self.id}' was fitted with {what} '{fitted}', this run has '{here}'; "
                     "train one for this set-up (tandem train) or name another with --classifier"
                 )
+        if ladder and ladder[0].is_question and ALONE[0] not in card.features:
+            raise ClassifierMismatchError(
+                f"classifier '{self.id}' was not trained to judge a question alone; leave 'question' out of --effort, "
+                "or train one with this version (tandem train)"
+            )
         budgets = set(card.ladder.split(","))
         pairs = {
             "mentor": card.mentor == mentor.name,

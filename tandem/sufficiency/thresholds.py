@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.ladder import Ladder
+from tandem.ladder import QUESTION, Ladder
 from tandem.sufficiency.arrays import Ends, Walks
 from tandem.sufficiency.gains import Chances, Gains
 from tandem.sufficiency.policy import PolicyCard
@@ -47,8 +47,9 @@ class Point:
 
     @property
     def degenerate(self) -> bool:
-        """Whether over 90 % of the problems end at one level."""
-        return max(self.shares.values()) > DEGENERATE
+        """Whether over 90 % of the problems end at one level; `question` and `none` end with the same answer."""
+        alone = sum(self.shares.get(name, 0.0) for name in (QUESTION, "none"))
+        return max(alone, *self.shares.values()) > DEGENERATE
 
     def card(self, gains: Gains) -> PolicyCard:
         """Return the policy card of the point, with the shares that stop at each level."""
@@ -149,8 +150,8 @@ class Space:
         points = []
         for draft in self.by_draft:
             for ladder in ladders(self.full):
-                if ladder[-1].is_answer and not hand_over:
-                    continue
+                if (ladder[-1].is_answer and not hand_over) or all(level.tokens == 0 for level in ladder):
+                    continue  # or nothing is ever bought
                 insight = [level.name for level in ladder if not level.is_answer]
                 common = [dict.fromkeys(insight, threshold) for threshold in _THRESHOLDS]
                 for price in _PRICES:

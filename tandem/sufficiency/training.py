@@ -32,13 +32,14 @@ def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
 
     Raises UsageError for a ladder of one level, too few problems or labels of one class only.
     """
-    if len(ladder) < 2:
+    own = [level for level in ladder if not level.is_question]
+    if len(own) < 2:
         raise UsageError("training needs a table of two levels or more, among them one where the intern answers")
     whole = complete(rows, ladder)
     if len(whole) < MIN_PROBLEMS:
         raise UsageError(
             f"the table has {len(whole)} problems with all of the levels "
-            f"{', '.join(sorted(level.name for level in ladder))}; "
+            f"{', '.join(sorted(level.name for level in own))}; "
             f"training needs at least {MIN_PROBLEMS}: collect more"
         )
     labels = {bool(row["correct"]) for row in intern_rows(whole, list(whole), ladder)}
@@ -72,7 +73,7 @@ def complete(rows: Sequence[Row], ladder: Ladder) -> Problems:
 
 def with_question(ladder: Ladder) -> Ladder:
     """Return the ladder with the question alone before it, where the level `none` is there to be answered from."""
-    return (Effort(name=QUESTION, tokens=0), *ladder) if ladder[0].tokens == 0 else ladder
+    return (Effort(name=QUESTION, tokens=0), *ladder) if ladder[0].name == "none" else ladder
 
 
 def _question_row(row: Row) -> Row:

@@ -19,7 +19,7 @@ from tandem.spec import Continuation, Prices
 from tandem.strategies import Context, make_strategy
 from tandem.strategies.source import choose_pace, trim_overlap
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem, Solution
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem, Sampling, Solution
 
 PROBLEM = Problem.from_text("What is 17*23?", id="p1")
 WORDS = "Goal: " + " ".join(f"w{i}" for i in range(60))
@@ -317,6 +317,28 @@ async def test_a_mentor_that_began_its_answer_ends_that_one_when_the_problem_is_
     assert found.ledger.mentor_tokens == mentor.count(ANSWERED)  # as if it had answered at once
     assert len(mentor.calls) == (1 if pace == "eager" else 2)
     assert decisions(events) == [("none", "go_on"), ("low", "answer")]
+
+
+@pytest.mark.parametrize("pace", ["eager", "thrifty"])
+async def test_an_answer_that_is_cut_at_its_cap_is_truncated_and_booked(pace: Pace) -> None:
+    mentor, intern = beginning(), FakeModel()
+    policy = Policy(Judge({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
+    wishes = Settings(pace=pace, mentor_max_tokens=8)
+    ctx = Context("tandem", mentor, intern, wishes, parse_ladder("none,low=5,answer"), policy, 4)
+    events = [event async for event in make_strategy("tandem").run(PROBLEM, ctx)]
+    found = solution(events)
+    assert found.truncated and found.text == "so so so so so so so so"
+    assert found.ledger.mentor_tokens == 8 and found.ledger.select("mentor")[-1].purpose == "answer"
+
+
+async def test_what_ends_an_answer_ends_one_that_began_as_an_insight() -> None:
+    mentor = beginning()
+    problem = PROBLEM.model_copy(update={"sampling": Sampling(stop=("it is",))})
+    policy = Policy(Judge({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
+    ctx = Context("tandem", mentor, FakeModel(), Settings(), parse_ladder("none,low=5,answer"), policy, 4)
+    async for _ in make_strategy("tandem").run(problem, ctx):
+        pass
+    assert {call.sampling.stop for call in mentor.calls} == {("it is",)}
 
 
 @pytest.mark.parametrize("pace", ["eager", "thrifty"])

@@ -30,7 +30,7 @@ from tandem.sufficiency.classifier import (
 )
 from tandem.sufficiency.estimators import Recipe
 from tandem.sufficiency.policy import Gain, PolicyCard
-from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, question_signals
+from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, judged_signals, question_candidates, question_signals
 from tandem.types import Sampling
 
 ROWS = table(60)
@@ -82,10 +82,15 @@ def shelf(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path / "classifiers"
 
 
+def judged(tokens: int) -> dict[str, float]:
+    question = question_signals(tokens) | question_candidates("What is 3 + 4?")
+    return judged_signals(dict.fromkeys(NAMES, 0.5), question)
+
+
 def probabilities(classifier: Classifier) -> list[float]:
     level = Effort(name="low", tokens=100)
     rows = [row for row in ROWS if row["level"] != "answer"][:40]
-    drafts = [row["signals"]["64"] | question_signals(row["question_tokens"]) for row in rows]
+    drafts = [fit.signals_of(row, "64") for row in rows]
     return [classifier.sufficiency(level, s, row["insight_tokens"]) for s, row in zip(drafts, rows, strict=True)]
 
 
@@ -101,7 +106,7 @@ def test_save_and_load_give_identical_probabilities(classifier: Classifier, fold
 
 
 def test_features_are_the_signals_and_two_lengths() -> None:
-    signals = dict.fromkeys(NAMES, 0.0) | question_signals(7) | {"margin_low": 3.0}
+    signals = judged(7) | {"margin_low": 3.0}
     matrix = feature_matrix([(signals, 0), (dict(reversed(signals.items())), 99)])
     assert matrix.shape == (2, len(FEATURES))
     assert matrix[:, FEATURES.index("margin_low")].tolist() == [3.0, 3.0]  # by name, not by order
@@ -255,12 +260,20 @@ def test_a_classifier_of_the_first_signal_version_still_serves(classifier: Class
 
 
 def test_signals_added_later_do_not_disturb_and_missing_ones_are_named(classifier: Classifier) -> None:
-    signals = dict.fromkeys(NAMES, 0.5) | question_signals(40)
+    signals = judged(40)
     p = classifier.sufficiency(LADDER[1], signals, 100)
     assert classifier.sufficiency(LADDER[1], signals | {"invented_later": 9.0}, 100) == p
     del signals["margin_low"]
     with pytest.raises(ClassifierMismatchError, match="needs the signal 'margin_low'"):
         classifier.sufficiency(LADDER[1], signals, 100)
+
+
+def test_a_classifier_that_never_judged_a_question_alone_is_not_asked_to(classifier: Classifier) -> None:
+    ladder = parse_ladder("question,none,answer")
+    assert classifier.differences(MENTOR, INTERN, Sampling(), ladder) == ["ladder"]
+    old = Classifier(classifier.estimator, card(features=tuple(f for f in FEATURES if not f.startswith("alone"))))
+    with pytest.raises(ClassifierMismatchError, match="leave 'question' out of --effort"):
+        old.differences(MENTOR, INTERN, Sampling(), ladder)
 
 
 def test_a_card_of_a_later_version_says_so(folder: Path) -> None:

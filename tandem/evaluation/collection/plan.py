@@ -45,6 +45,8 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _sane(self) -> Self:
+        if any(level.is_question for level in self.ladder):
+            raise UsageError("the level 'question' is not collected: training makes it of 'none'")
         if self.samples > 1 and not self.sampling.temperature:
             raise UsageError(f"{self.samples} samples at temperature 0 are all the same: give a --temperature")
         if list(self.hints) != sorted({h for h in self.hints if 0 < h < 100}):

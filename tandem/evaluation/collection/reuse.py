@@ -35,26 +35,31 @@ def reuse(source: Path, out: Path, manifest: Mapping[str, Any], wanted: Collecti
     here = {name: _bare(theirs[name]) for name in SAME if name in theirs and name not in _OF_INSIGHTS}
     if found := differences(here, {name: _bare(manifest[name]) for name in here}):
         raise UsageError(f"{source} was collected with another {name_differences(found)}; nothing can be taken over")
-    folder, problems = Folder(out), {key.problem for key in wanted}
+    folder, whole = Folder(out), Texts.known(source)
+    # Of an answer that was begun here the rest is written here: two generations may differ.
+    begun = {line["problem"] for path in files(out, "texts") for line in read_lines(path) if line["source"] == "answer"}
+    problems = {key.problem for key in wanted} - begun
     copied = 0
     try:
         for row in Folder(source, write=False).rows():
-            if (key := key_of(row)) in wanted and key not in folder and _without_insight(key):
+            key = key_of(row)
+            fresh = key in wanted and key not in folder and (key.level == "none" or key.problem not in begun)
+            if fresh and without_insight(key):
                 folder.add(row)
                 copied += 1
     finally:
         folder.close()
-    whole, known = Texts.known(source), Texts.known(out)
     with JsonlWriter(shard_file(out, "texts", None)) as texts:
         for path in files(source, "texts"):
             for line in read_lines(path):
                 name = line["problem"], line["source"]
-                if line["source"] == "answer" and line["problem"] in problems and name in whole and name not in known:
+                if line["source"] == "answer" and line["problem"] in problems and name in whole:
                     texts.write(line)
     return copied
 
 
-def _without_insight(key: Key) -> bool:
+def without_insight(key: Key) -> bool:
+    """Whether a row is the same whatever the levels and the insight mode."""
     return key.level in ("none", ANSWER) or key.level.startswith((HINT, BUDGET))
 
 

@@ -4,8 +4,8 @@ import { report } from "./data.js";
 import { byId, make, said } from "./dom.js";
 import { count, share } from "./numbers.js";
 
-const FIRST = ["none", "low", "medium", "high"];
-const USUAL = { none: 0, low: 1, medium: 2, high: 3, answer: 5 };
+const FIRST = ["question", "none", "low", "medium", "high"];
+const USUAL = { question: 0, none: 0, low: 1, medium: 2, high: 3, answer: 5 };
 const COLOURS = 6;
 const LEGIBLE = 0.07; // of the bar's width
 

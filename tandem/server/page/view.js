@@ -115,6 +115,7 @@ function rungs(run) {
   });
 }
 
+const DOING = { question: "reading the question…" };
 const DECIDED = {
   stop: ["■", "Stop", "the mentor stopped here"],
   go_on: ["↓", "Go on", "not enough yet"],
@@ -135,7 +136,7 @@ function step({ level, decision, fate, end }) {
     const now = fate === "now";
     const item = make("li", { className: end ? "end" : now ? "now" : "unvisited" }, head);
     if (fate)
-      item.append(make("p", { className: "fate", textContent: now ? "buying insight, reading a draft…" : fate }));
+      item.append(make("p", { className: "fate", textContent: now ? DOING[level.name] || "buying insight, reading a draft…" : fate }));
     return item;
   }
   const [sign, name, meaning] = DECIDED[decision.action] || ["", decision.action, ""];

@@ -31,6 +31,7 @@ export function verdict(run) {
   const by = run.solution && run.solution.answered_by;
   if (last && last.action === "stop") {
     const why = saidAll(run) ? "it had nothing to add" : REASONS[last.reason] || last.reason;
+    if (last.level === "question") return "The mentor was not needed: the question alone said so.";
     if (!last.insight_tokens) {
       return last.reason === "sufficient"
         ? "The mentor was not needed: the intern’s draft was sufficient without insight."
@@ -41,7 +42,9 @@ export function verdict(run) {
   if (last && (last.action === "answer" || by === "mentor")) {
     const tried = last.insight_tokens
       ? `The insight up to ${last.level} was not enough`
-      : "A draft without insight was not enough";
+      : last.level === "question"
+        ? "The question alone said so"
+        : "A draft without insight was not enough";
     return `${tried}: the mentor ${run.state === "done" ? "answered" : "answers"} itself.`;
   }
   if (last) return `Not yet enough at ${last.level}; the mentor goes on.`;
