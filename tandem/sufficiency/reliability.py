@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from tandem.ladder import QUESTION
 from tandem.sufficiency.replay import Levels
 
 _BINS = 10
 
 
 def figures(problems: Mapping[str, Levels], p: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return AUROC, Brier score and expected calibration error (10 equal bins), pooled and by level."""
+    """Return AUROC, Brier score and expected calibration error (10 equal bins), pooled and by level.
+
+    The question alone foretells the answer at `none` once more, and is not pooled.
+    """
     by_level: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for i, levels in p.items():
         for level, value in levels.items():
             by_level[level].append((int(problems[i][level]["correct"]), value))
-    everything = [pair for pairs in by_level.values() for pair in pairs]
+    everything = [pair for level, pairs in by_level.items() if level != QUESTION for pair in pairs]
     return {"pooled": figure(everything)} | {level: figure(pairs) for level, pairs in sorted(by_level.items())}
 
 

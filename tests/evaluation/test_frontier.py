@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from synthetic import INTERN, MENTOR, manifest, table
 
 from tandem.evaluation.frontier import evaluate
 from tandem.evaluation.frontier_report import markdown
+from tandem.evaluation.rivals import PublishedRival
+from tandem.sufficiency.reading import PUBLISHED
 
 pytestmark = pytest.mark.slow  # whole trainings
 
@@ -44,6 +47,29 @@ def test_budgets_that_every_problem_has_are_rivals() -> None:
     assert "budget-forcing" not in found["left_out"]
     text = markdown(found)
     assert text.count("| budget-150 |") == text.count("| budget-40 |") == 2  # its figures, and ours less its
+
+
+def with_published(rows: Rows, seed: int) -> Rows:
+    """Add published signals that say nothing."""
+    draw = random.Random(seed)
+    for row in rows:
+        if "signals" in row:
+            row["signals"]["published"] = {name: draw.gauss(0, 1) for name in PUBLISHED}
+    return rows
+
+
+def test_the_published_classifier_is_judged_on_the_same_answers() -> None:
+    train, test = with_published(table(60), 1), with_published(renamed(table(60, seed=7)), 2)
+    found = evaluate(
+        (train, MANIFEST), (test, MANIFEST), (MENTOR, INTERN), rivals=[PublishedRival()], kinds=("logistic",)
+    )
+    assert found["left_out"].keys() == {"budget-forcing"}
+    assert set(found["differences"]) == {"cascade", "published"}
+    ours, theirs = found["sufficiency"]["ours"], found["sufficiency"]["published"]
+    assert ours["pooled"]["n"] == theirs["pooled"]["n"] == 4 * 60 and "question" in ours
+    apart = found["auroc_difference"]["published"]
+    assert set(apart) == {"pooled", "none", "low", "medium", "high"} and apart["pooled"]["low"] > 0
+    assert "AUROC, ours less published" in markdown(found)
 
 
 def test_a_budget_that_some_problems_lack_is_no_rival() -> None:
