@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds by problem.")
 @click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's own answer may be the last level.")
 @click.option("--sets", metavar="SET,SET", default="", help="Train on these data sets of the table only.")
+@click.option(
+    "--for", "domain", metavar="SET,SET", default="", help="Fit on everything, choose the operating point for these."
+)
 @click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as a server with a prefix cache does.")
 @click.option(
     "--evaluate",
@@ -48,6 +51,7 @@ def train(
     seed: int,
     hand_over: bool,
     sets: str,
+    domain: str,
     prefix_cache: bool,
     tests: tuple[Path, ...],
     test_sets: str,
@@ -65,6 +69,7 @@ def train(
       tandem train collected --out classifiers/my-pair
       tandem run --mentor M --intern I --dataset math500 --classifier classifiers/my-pair
       tandem train collected --evaluate collected-test --report frontier.md
+      tandem train collected --for gsm8k-train --out classifiers/for-word-problems
       tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
     from tandem.errors import UsageError
@@ -75,6 +80,7 @@ def train(
         needless = {
             "--name": name,
             "--no-hand-over": not hand_over,
+            "--for": domain,
             "--prefix-cache": prefix_cache,
             "--evaluate": tests,
             "--test-sets": test_sets,
@@ -92,7 +98,8 @@ def train(
     if tests:
         if out or name or not hand_over:
             raise UsageError("--evaluate writes no classifier: leave out --out, --name and --no-hand-over")
-        _judge((rows, manifest), tests, _listed(test_sets), seed, prefix_cache, report, as_json)
+        how = {"prefix_cache": prefix_cache, "domain": _listed(domain), "seed": seed}
+        _judge((rows, manifest), tests, _listed(test_sets), how, report, as_json)
         return
     identity = name or f"{specs[0].name}+{specs[1].name}"
     trained = fit(
@@ -104,6 +111,7 @@ def train(
         seed=seed,
         hand_over=hand_over,
         prefix_cache=prefix_cache,
+        domain=tuple(_listed(domain)),
         say=lambda line: click.echo(line, err=True),
     )
     assert trained.classifier is not None  # only a regret can fail to be certified
@@ -185,8 +193,7 @@ def _judge(
     training: tuple[list[dict[str, object]], dict[str, object]],
     tests: tuple[Path, ...],
     test_sets: list[str],
-    seed: int,
-    prefix_cache: bool,
+    how: dict[str, Any],
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -204,9 +211,8 @@ def _judge(
         (rows, parts[0][1]),
         pair_of(training[1]),
         rivals=[PublishedRival()],
-        prefix_cache=prefix_cache,
-        seed=seed,
         say=lambda line: click.echo(line, err=True),
+        **how,
     )
     text = markdown(found)
     if report:

@@ -58,15 +58,20 @@ def evaluate(
     rivals: Sequence[Rival] = (),
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
+    domain: Sequence[str] = (),
     seed: int = 0,
     say: s.Say = lambda line: None,
 ) -> dict[str, Any]:
     """Return the figures of every strategy on the test table, with paired 95 % intervals over its problems.
 
+    The operating points are chosen on the training problems of `domain` (data sets; none: all of them).
+
     Raises UsageError for a test table of another pair or set-up, or with problems of the training table in it.
     """
     check_same(train[1], test[1], "the test table")
-    plan = plan_of(train[1], specs, hand_over=True, kinds=kinds, prefix_cache=prefix_cache, seed=seed)
+    plan = plan_of(
+        train[1], specs, hand_over=True, kinds=kinds, prefix_cache=prefix_cache, seed=seed, domain=tuple(domain)
+    )
     known, fresh = t.by_problem(train[0], plan.ladder), t.complete(test[0], plan.ladder)
     if shared := sorted(known.keys() & fresh.keys()):
         raise UsageError(f"{len(shared)} problems are in both tables (as {shared[0]}): test on others")
@@ -89,7 +94,7 @@ def evaluate(
             ends[rival.name], judged[rival.name] = found
     boot = Bootstrap(len(room.ids), seed=seed)
     return {
-        "train": {"problems": t.counts(known)},
+        "train": {"problems": t.counts(known), "chosen_on": list(domain) or sorted(t.counts(known))},
         "test": {"problems": t.counts(fresh), "truncated": _truncated(fresh, plan)},
         "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
         "strategies": _strategies(boot, ends, plan),

@@ -12,7 +12,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     lines = [
         "# Everything chosen on training data, judged on others",
         "",
-        f"Trained on {_sets(found['train']['problems'])}; judged on {_sets(found['test']['problems'])}.",
+        f"Trained on {_sets(found['train']['problems'])}; points chosen on {', '.join(found['train']['chosen_on'])}; "
+        f"judged on {_sets(found['test']['problems'])}.",
         f"Honest TFLOPs {cache} the intern's prefix cache; the insight is {found['cost_model']['insight']}. Brackets "
         "are 95 % intervals (Wilson for an accuracy, paired bootstrap over problems else). Gains are over the chord "
         "between the cheapest and the dearest level at equal cost, in points of accuracy.",

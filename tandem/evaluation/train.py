@@ -82,6 +82,7 @@ def train(
     problems = t.by_problem(rows, plan.ladder)
     plan = s.with_features(plan, problems) if "features" not in more else plan
     ids, certified = halves(list(problems), seed) if regret else (list(problems), [])
+    certified = s.in_domain(certified, plan) if regret else []
     if regret:
         _enough(plan.ladder, aim, len(certified))
     say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")

@@ -41,6 +41,7 @@ class Plan:
     features: tuple[str, ...] = FEATURES
     strengths: tuple[float, ...] = t.STRENGTHS  # of the regression, to choose among
     outer: int = FOLDS  # folds that judge the selection
+    domain: tuple[str, ...] = ()  # the data sets that the operating point is chosen for; none: all that are there
     seed: int = 0
 
 
@@ -94,16 +95,29 @@ def fit_all(problems: t.Problems, ids: Sequence[str], plan: Plan, say: Say = lam
 
 
 def search(problems: t.Problems, fits: Fits, plan: Plan) -> Chosen:
-    """Search the operating points on sufficiencies out of fold."""
-    space = Space(problems, fits.judged, plan.ladder, plan.pair)
+    """Search the operating points on sufficiencies out of fold, on the problems of the plan's domain.
+
+    Raises UsageError where there are none, or no ladder that the plan allows.
+    """
+    ids = in_domain(fits.ids, plan)
+    judged = {draft: Judged({i: one.p[i] for i in ids}, one.gains, one.chances) for draft, one in fits.judged.items()}
+    space = Space(problems, judged, plan.ladder, plan.pair)
     points = space.search(hand_over=plan.hand_over)
     if not points:
         raise UsageError(
             f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
         )
-    ends = [fixed_ends(problems, fits.ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
+    ends = [fixed_ends(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
     cheap, dear = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)
     return Chosen(space, points, cheap, dear)
+
+
+def in_domain(ids: Sequence[str], plan: Plan) -> list[str]:
+    """Return the problems of the plan's domain. Raises UsageError where there are none."""
+    found = [i for i in ids if not plan.domain or t.dataset_of(i) in plan.domain]
+    if not found:
+        raise UsageError(f"the table has no problems of {', '.join(plan.domain)}; it has {', '.join(t.counts(ids))}")
+    return found
 
 
 def by_aim(aim: Aim) -> Choice:
@@ -181,10 +195,10 @@ def nested(
     """Judge each choice by an outer five folds: fitted, calibrated and chosen on the others, replayed on the held."""
     ids: list[str] = []
     found: dict[str, list[tuple[Ends, Said, Point]]] = {name: [] for name in choices}
-    for number, (others, held) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
+    for number, (others, apart) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
         say(f"outer fold {number} of {plan.outer}")
         fits = fit_all(problems, others, plan)
-        chosen = search(problems, fits, plan)
+        chosen, held = search(problems, fits, plan), in_domain(apart, plan)
         ids += held
         for name, choice in choices.items():
             point = choice(chosen)

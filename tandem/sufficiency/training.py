@@ -6,8 +6,9 @@ Everything is grouped by problem. A problem's sufficiency is always that of a fi
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -240,11 +241,11 @@ def choose_recipe(
     return best, p
 
 
-def counts(problems: Problems) -> dict[str, int]:
+def counts(problems: Iterable[str]) -> dict[str, int]:
     """Return how many problems come from each data set (the id's part before the number)."""
     return dict(sorted(Counter(dataset_of(i) for i in problems).items()))
 
 
 def dataset_of(problem: str) -> str:
-    """Return the data set in a problem's id."""
-    return problem.rsplit("-", 1)[0]
+    """Return the data set in a problem's id, as in ``gsm8k-test-7``, ``math500/7`` and ``HumanEval/7``."""
+    return re.split(r"[-/][^-/]*$", problem)[0]

@@ -510,3 +510,27 @@ def test_a_table_cut_short_is_a_clear_error(tmp_path: Path, keep: float) -> None
     file.write_bytes(whole[: int(len(whole) * keep)])
     with pytest.raises(TandemError, match="is damaged"):
         read_collection(tmp_path)
+
+
+def two_kinds() -> Rows:
+    """Problems of two sets: of one the intern's answers are always right, of the other never."""
+    easy, hard = table(60), table(60, seed=1)
+    for row in easy:
+        row |= {"problem": f"easy-{row['problem'][5:]}", "correct": row["correct"] or row["level"] != "answer"}
+    for row in hard:
+        row |= {"problem": f"hard-{row['problem'][5:]}", "correct": row["level"] == "answer"}
+    return easy + hard
+
+
+def test_a_point_is_chosen_for_a_domain_and_judged_on_it() -> None:
+    easy, hard = (trained(two_kinds(), how={"domain": (name,)}).card for name in ("easy", "hard"))
+    assert easy.data["problems"] == hard.data["problems"] == {"easy": 60, "hard": 60}  # fitted on both
+    assert easy.figures["held_out"]["problems"] == hard.figures["held_out"]["problems"] == 60
+    assert easy.figures["anchors"]["intern-only"]["accuracy"] == 1.0
+    assert hard.figures["anchors"]["intern-only"]["accuracy"] == 0.0
+    assert easy.figures["held_out"]["tflops"] < 0.5 * hard.figures["held_out"]["tflops"]
+
+
+def test_a_domain_that_the_table_has_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="no problems of other; it has easy, hard"):
+        trained(two_kinds(), how={"domain": ("other",)})
