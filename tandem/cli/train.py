@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--strategy",
     metavar="NAME",
-    help="Train this strategy's predictor, not a classifier: route, cascade, shepherding, best-route.",
+    help="Train what this strategy has learned instead: route, cascade, shepherding, best-route, published.",
 )
 @click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: classifiers/<id>.")
@@ -88,7 +88,11 @@ def train(
         }
         if given := [option for option, value in needless.items() if value]:
             raise UsageError(f"--strategy trains a predictor, not a classifier: leave out {', '.join(given)}")
-        _train_strategy(strategy, [read_collection(path) for path in collections], _listed(sets), out, seed, as_json)
+        tables = [read_collection(path) for path in collections]
+        if strategy == "published":
+            _train_published(tables, _listed(sets), out, as_json)
+        else:
+            _train_strategy(strategy, tables, _listed(sets), out, seed, as_json)
         return
     if len(collections) > 1:
         raise UsageError("a classifier is trained from one collection; only --strategy takes several")
@@ -155,6 +159,25 @@ def _train_strategy(
     else:
         _print_predictor(predictor)
     click.echo(f"written to {path}", err=True)
+
+
+def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_json: bool) -> None:
+    """Fit the published classifier, with the seed of its code; it has a form, and a place, of its own."""
+    from tandem.evaluation.predictors.outcomes import joined
+    from tandem.evaluation.tables import only
+    from tandem.ladder import parse_ladder
+    from tandem.sufficiency.published import FILE, fit_published
+
+    rows, manifest = joined(tables)
+    pair = {role: manifest[role] for role in ("mentor", "intern")}
+    identity = f"{pair['mentor']}+{pair['intern']}"
+    fitted = fit_published(only(rows, sets), parse_ladder(manifest["ladder"]), name=identity, **pair)
+    folder = out or Path("classifiers") / identity
+    fitted.save(folder)
+    told = fitted.model_dump(mode="json", include={"id", "ladder", "thresholds", "data"})
+    told["data"].pop("seen")
+    click.echo(json.dumps(told) if as_json else "\n".join(f"{name}: {value}" for name, value in told.items()))
+    click.echo(f"written to {folder / FILE}", err=True)
 
 
 def _print_predictor(predictor: Predictor) -> None:

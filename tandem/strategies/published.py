@@ -18,31 +18,54 @@ from tandem.ladder import Ladder, parse_ladder
 from tandem.ledger import Entry, Role
 from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
+from tandem.paths import shipped
 from tandem.strategies.base import Context, Planned, answer_under
 from tandem.strategies.source import Source
 from tandem.strategies.tandem import Tandem
+from tandem.sufficiency.classifier import short_hash
+from tandem.sufficiency.published import FILE
 from tandem.sufficiency.published import Published as Classifier
 from tandem.sufficiency.reading import MAX_TOKENS, prompt_text, published_signals
 from tandem.types import Decision, Event, Problem
 
 
 class Published:
-    """The climb of the published method; its classifier comes from a folder, and the ladder with it."""
+    """The climb of the published method; classifier and ladder come from a folder, or are the pair's own."""
 
     roles: tuple[Role, ...] = ("mentor", "intern")
     judges = False
 
-    def __init__(self, folder: str) -> None:
-        """`folder` has the published.json of a training; raises UsageError for none."""
-        if not folder:
-            raise UsageError("strategy 'published' takes its classifier's folder, as in published:classifiers/mine")
-        self.classifier = Classifier.load(Path(folder))
-        self.ladder = parse_ladder(self.classifier.ladder)
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder` has the published.json of a training; None: `bind` finds the pair's own."""
+        if folder is not None:
+            self._take(folder)
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy with the classifier in a folder."""
-        return cls(argument or "")
+        """Return the strategy with the classifier in a folder. Raises UsageError for an empty name, or none there."""
+        if argument == "":
+            raise UsageError("strategy 'published' takes its classifier's folder, as in published:classifiers/mine")
+        return cls(None if argument is None else Path(argument))
+
+    def bind(self, mentor: str, intern: str) -> str:
+        """Find the classifier that is shipped for a pair, unless a folder was named. Raises UsageError for none."""
+        if not hasattr(self, "classifier"):
+            folder = shipped("classifiers") / f"{mentor}+{intern}"
+            if not (folder / FILE).is_file():
+                raise UsageError(
+                    "strategy 'published' has no classifier for this pair; train one (tandem train COLLECTION "
+                    "--strategy published --out classifiers/mine) and name its folder: published:classifiers/mine"
+                )
+            self._take(folder)
+        return f"published@{self.classifier.id}"
+
+    def saw(self, problem_id: str) -> bool:
+        """Whether the classifier was fitted on this problem, or its thresholds were chosen on it."""
+        return short_hash(problem_id) in self.classifier.data.get("seen", ())
+
+    def _take(self, folder: Path) -> None:
+        self.classifier = Classifier.load(folder)
+        self.ladder = parse_ladder(self.classifier.ladder)
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
         """Return the climb to the top; a pass over the prompt is a probe of one token at each level."""

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
+from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.folds import ranked
 from tandem.sufficiency.reading import PUBLISHED, pass_tflops
 from tandem.sufficiency.replay import Levels, Outcome, Pair, Row
@@ -184,7 +185,13 @@ def fit_published(
         scale=scale,
         offset=offset,
         trees=trees,
-        data={"problems": len(problems), "differing": len(differing), "fitted": len(fitted), "seed": seed},
+        data={
+            "problems": len(problems),
+            "differing": len(differing),
+            "fitted": len(fitted),
+            "seed": seed,
+            "seen": sorted(map(short_hash, differing)),
+        },
     )
     p = np.asarray([found.probabilities(differing[i], levels) for i in order])
     y = np.asarray([[int(differing[i][e.name]["correct"]) for e in levels] for i in order])

@@ -10,6 +10,7 @@ from tandem.engine import Tandem
 from tandem.errors import CapabilityError, UsageError
 from tandem.models.fake import FakeModel, Script
 from tandem.strategies import make_strategy
+from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.published import FEATURES, Published, Tree
 
 # Trees that see the level alone: log-odds -2, -1, 1, 0 at the levels none, low, medium, high.
@@ -42,6 +43,19 @@ def folder(path: Path, thresholds: tuple[float, ...]) -> Path:
 def solve(path: Path, thresholds: tuple[float, ...]):  # type: ignore[no-untyped-def]
     with Tandem("fake", "fake", strategy=f"published:{folder(path, thresholds)}") as tandem:
         return tandem.solve("What is 17*23?")
+
+
+def test_without_a_folder_the_pair_s_own_classifier_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.strategies.published.shipped", lambda name: tmp_path / name)
+    with pytest.raises(UsageError, match=r"no classifier for this pair.* --strategy published"):
+        Tandem("fake", "fake", strategy="published")
+    made = folder(tmp_path / "classifiers" / "fake+fake", (0.5, 0.2, 0.5, 0.5))
+    seen = Published.load(made).model_copy(update={"data": {"seen": [short_hash("p7")]}})
+    seen.save(made)
+    with Tandem("fake", "fake", strategy="published") as tandem:
+        assert tandem.solve("What is 17*23?").level == "low"
+        assert tandem.describe()["predictor"] == "published@made"
+        assert tandem.saw("p7") and not tandem.saw("p8")
 
 
 def test_the_first_level_that_passes_answers(tmp_path: Path) -> None:
