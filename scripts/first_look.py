@@ -1,4 +1,4 @@
-"""The main job on real models, to watch: one problem live, then a data set, then the table.
+"""The main job on real models, to watch: one problem live, one under a whole insight, then a data set and the table.
 
 python scripts/first_look.py --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --limit 40
 """
@@ -29,7 +29,7 @@ from tandem.evaluation.store import RunStore
 @click.option("--limit", type=click.IntRange(1), help="Default: the whole data set.")
 @click.option("--concurrency", type=click.IntRange(1), default=16)
 def main(mentor: str, intern: str, dataset: str, limit: int | None, concurrency: int) -> None:
-    """Watch one problem being solved, then solve the data set and print the table."""
+    """Watch two problems, one of them under a whole insight, then solve the data set and print the table."""
     try:
         asyncio.run(_look(mentor, intern, dataset, limit, concurrency))
     except TandemError as error:
@@ -42,10 +42,9 @@ async def _look(mentor: str, intern: str, dataset: str, limit: int | None, concu
     async with Tandem(mentor, intern, mentor_max_tokens=640, intern_max_tokens=640) as tandem:
         console.print(f"Loading {mentor} and {intern} ...", style="dim")
         await tandem.prepare()
-        for problem in problems[:3]:  # until the mentor was asked once
-            console.print(f"\n{problem.question}\n", style="bold")
-            if (await watch(tandem.astream(problem), console)).insight:
-                break
+        for problem, engine in ((problems[0], tandem), (problems[-1], tandem.variant(strategy="fixed:high"))):
+            console.print(f"\n[{engine.strategy_name}] {problem.question}\n", style="bold", markup=False)
+            await watch(engine.astream(problem), console)
         console.print(f"\nNow all {len(problems)} problems of {dataset}.\n", style="dim")
         with tempfile.TemporaryDirectory() as folder, RunProgress(len(problems), []) as progress:
             store = RunStore.create(Path(folder) / "run", {"run": tandem.describe()})
