@@ -55,8 +55,8 @@ def test_a_pair_may_bring_levels_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "unknown effort level ''. Known: answer, high, low, medium, none."),
-        ("none,,low", "unknown effort level ''. Known: answer, high, low, medium, none."),
+        ("", "unknown effort level ''. Known: answer, high, low, medium, none, question."),
+        ("none,,low", "unknown effort level ''. Known: answer, high, low, medium, none, question."),
         ("none,meduim", "unknown effort level 'meduim'. Did you mean medium?"),
         ("High", "unknown effort level 'High'. Did you mean high?"),
         ("low,low=200", "effort level 'low' is named twice in 'low,low=200'"),

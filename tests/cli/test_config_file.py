@@ -356,8 +356,8 @@ def test_every_option_of_both_commands_has_its_place_and_none_is_taken_for_a_sec
         names = [long.removeprefix("--") for option in command.params for long in option.opts if long != "--config"]
         lines[str(command.name)] = dict.fromkeys(names, "1")
         lines |= dict.fromkeys(names, "1")
-    lines["run"] |= {"backend": "vllm", "pace": "eager", "sandbox": "bwrap"}
-    for name in ("backend", "pace", "sandbox"):
+    lines["run"] |= {"backend": "vllm", "pace": "eager", "sandbox": "bwrap", "insight-mode": "prefix"}
+    for name in ("backend", "pace", "sandbox", "insight-mode"):
         del lines[name]
     Path("run.yaml").write_text(yaml.safe_dump(lines))
     assert parsed("--config", "run.yaml")["mentor_max_tokens"] == 1

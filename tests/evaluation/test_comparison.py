@@ -110,7 +110,7 @@ def test_a_row_says_what_a_run_alone_says_and_equal_calls_are_made_once(tmp_path
             assert one["cost"][unit] == pytest.approx(summary[unit] / 8), (name, unit)
     assert asked < made and found["shared"]["charged_tokens"] == charged
     written = found["shared"]["generated_tokens"]
-    assert found["shared"]["share"] == round(written / charged, 4) < 0.7
+    assert found["shared"]["share"] == round(written / charged, 4) < 0.8
     # mentor-only, intern-only and the two calls of fixed serve all but the cues of budget-forcing, and what tandem's
     # mentor writes behind the level that fixed bought.
     assert len(models[1].calls) <= 8 * 4

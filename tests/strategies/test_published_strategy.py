@@ -103,7 +103,7 @@ def test_an_intern_that_cannot_read_is_refused(tmp_path: Path) -> None:
         tandem.solve("What is 17*23?")
 
 
-@pytest.mark.parametrize(("name", "said"), [("published", "folder"), ("published:nowhere", "holds no published")])
+@pytest.mark.parametrize(("name", "said"), [("published:", "folder"), ("published:nowhere", "holds no published")])
 def test_without_its_classifier_it_is_refused(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make_strategy(name)
