@@ -34,6 +34,11 @@ class Effort(BaseModel):
         """Whether the question alone is judged at this level."""
         return self.name == QUESTION
 
+    @property
+    def is_drafted(self) -> bool:
+        """Whether the intern begins an answer at this level, which is then judged."""
+        return not (self.is_answer or self.is_question)
+
     def __str__(self) -> str:
         """Return the level as the command line takes it."""
         if self.is_answer or self.is_question or DEFAULT_BUDGETS.get(self.name) == self.tokens:

@@ -190,7 +190,7 @@ def _headroom(boot: Bootstrap, ends: Mapping[str, Ends], plan: s.Plan) -> dict[s
 
 def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Said]) -> dict[str, Any]:
     """Return ours minus each rival's AUROC, pooled and by level, with intervals grouped by problem."""
-    levels = [level.name for level in room.plan.ladder if not (level.is_answer or level.is_question)]
+    levels = [level.name for level in room.plan.ladder if level.is_drafted]
     found: dict[str, Any] = {}
     for name, p in judged.items():
         if name == OURS:

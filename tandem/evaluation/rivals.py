@@ -33,7 +33,7 @@ class PublishedRival:
 
     def judge(self, known: Problems, fresh: Problems, plan: Plan) -> tuple[Ends, Sufficiencies] | str:
         """See `Rival`."""
-        levels = tuple(level for level in plan.ladder if not (level.is_answer or level.is_question))
+        levels = tuple(level for level in plan.ladder if level.is_drafted)
         rows = intern_rows(known, list(known), levels)
         if any("published" not in row["signals"] for row in [*rows, *intern_rows(fresh, list(fresh), levels)]):
             return _MISSING

@@ -46,7 +46,7 @@ class Menu:
     def names(self) -> list[str]:
         """Return the models that are listed; the server's own strategy comes first."""
         own = self.engine.strategy_name
-        levels = [level.name for level in self._tandem().ladder if not (level.is_answer or level.is_question)]
+        levels = [level.name for level in self._tandem().ladder if level.is_drafted]
         shipped = ["tandem", *(f"tandem:{name}" for name in levels), *_ALONE, *(f"fixed:{name}" for name in levels)]
         return list(dict.fromkeys([next((n for n, s in _ALONE.items() if s == own), own), *shipped, "budget-forcing"]))
 

@@ -15,9 +15,10 @@ from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
 from tandem.models.call import Call
 from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.learned import question_features
 from tandem.strategies.source import OpenPace, Source, choose_pace
 from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.signals import draft_signals, judged_signals, question_candidates, question_signals
+from tandem.sufficiency.signals import draft_signals, judged_signals
 from tandem.types import AnswerDelta, Decision, Event, Problem
 
 
@@ -31,7 +32,7 @@ class Tandem:
         """Return the climb to the top, where the mentor is asked anew at each level."""
         planned: list[Planned] = []
         before, cap = 0, settings.intern_max_tokens
-        insights = [level for level in ladder if level.tokens is not None and not level.is_question]
+        insights = [level for level in ladder if level.is_drafted]
         if ladder[0].is_question and not insights:
             planned.append(Planned("intern", "answer", ladder[0].name, cap))
         for level in insights:
@@ -139,18 +140,13 @@ class Tandem:
                 f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
             )
         ended = call.finish_reason is not None and len(stats) == call.tokens
-        signals = judged_signals(draft_signals(stats, ended=ended), _question(problem, ctx))
+        signals = judged_signals(draft_signals(stats, ended=ended), question_features(problem, ctx.intern))
         return policy.decide(level, signals, tokens, later)
 
     def _read_question(self, problem: Problem, ctx: Context, policy: Policy) -> Decision:
         """Let the policy decide before anybody is asked."""
-        signals = judged_signals({}, _question(problem, ctx), alone=True)
+        signals = judged_signals({}, question_features(problem, ctx.intern), alone=True)
         return policy.decide(ctx.ladder[0], signals, 0, ctx.ladder[1:])
-
-
-def _question(problem: Problem, ctx: Context) -> dict[str, float]:
-    question = problem.question
-    return question_signals(ctx.intern.count(question)) | question_candidates(question)
 
 
 def _later(rest: Ladder, exhausted: bool) -> Ladder:

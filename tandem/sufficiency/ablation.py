@@ -283,7 +283,7 @@ class _Replay:
         self._data = data
         nothing: dict[str, dict[str, float]] = {i: {} for i in data.problems}
         options = ladders(ladder)
-        self._walks = [Walks(data.problems, nothing, option, pair, draft, {}) for option in options]
+        self._walks = [Walks(data.problems, nothing, option, pair, draft, {}, {}) for option in options]
         plain = Pair(pair.mentor, pair.intern, pair.prefix_cache)
         ends = [fixed_ends(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
         self._ends = [(end.tflops, end.correct) for end in ends]

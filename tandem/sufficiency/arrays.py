@@ -13,7 +13,7 @@ import numpy as np
 
 from tandem.ladder import Ladder
 from tandem.sufficiency.gains import Chances, Gains
-from tandem.sufficiency.policy import PLACES, Gain, PolicyCard
+from tandem.sufficiency.policy import PLACES, PolicyCard
 from tandem.sufficiency.replay import Levels, Outcome, Pair, fixed, walk
 
 _FIELDS = ("correct", "tflops", "published", "mentor_tokens")
@@ -56,14 +56,13 @@ class Walks:
         pair: Pair,
         draft: int | None,
         gains: Gains,
-        chances: Chances | None = None,
+        chances: Chances,
     ) -> None:
         """`p` is the sufficiency by problem and level; its problems are replayed, in its order.
 
-        `chances` are those of the gains by problem, level and later level, for gains that read more than `p`.
+        `chances` are those of the gains, by problem, level and later level.
         """
         self.ladder = ladder
-        self._ids = list(p)
         size, count = len(p), len(ladder)
         self._present = np.zeros((count, size), dtype=bool)
         self._later = np.zeros((count, count, size), dtype=bool)  # by level, by later level
@@ -83,17 +82,11 @@ class Walks:
                     self._answer[k, :, n] = [getattr(step.answer, field) for field in _FIELDS]
         self._verdicts: dict[tuple[int, float | None], tuple[np.ndarray, np.ndarray]] = {}
         self._chances = {
-            (here, there): (self._chance(here, there, gain, chances) - self._p[place[here]], gain.cost)
+            (here, there): (np.asarray([chances[i][here][there] for i in p]) - self._p[place[here]], gain.cost)
             for here, later in gains.items()
             for there, gain in later.items()
             if here in place and there in place
         }
-
-    def _chance(self, here: str, there: str, gain: Gain, chances: Chances | None) -> np.ndarray:
-        """Return the chance of a right answer at a later level for each problem."""
-        if chances is not None:
-            return np.asarray([chances[i][here][there] for i in self._ids])
-        return _chances(gain, self._p[[level.name for level in self.ladder].index(here)])
 
     def judged(self, p: Mapping[str, Mapping[str, float]]) -> Walks:
         """Return the same walks under other sufficiencies of the same problems in the same order; without gains."""
@@ -149,13 +142,6 @@ class Walks:
         answer = np.where(known, best_is_answer & last, only_answer)
         self._verdicts[k, price] = ~later.any(axis=0) | (known & (worth <= 0)), answer
         return self._verdicts[k, price]
-
-
-def _chances(gain: Gain, p: np.ndarray) -> np.ndarray:
-    """`Gain.chance` for many sufficiencies."""
-    clamped = np.clip(p, 1e-4, 1 - 1e-4)
-    found: np.ndarray = (1 + np.tanh((gain.offset + gain.slope * np.log(clamped / (1 - clamped))) / 2)) / 2
-    return found
 
 
 def fixed_ends(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> Ends:

@@ -30,6 +30,7 @@ from tandem.spec import Prices
 from tandem.types import Problem
 
 NAMES = ["mentor-only", "intern-only", "fixed:low=10", "budget-forcing:5", "random-mix:0.5", "tandem"]
+LADDER = "none,low=10,medium=20"  # of its own: what a shipped classifier would climb is no matter here
 DATA = {"name": "sums", "split": "test"}
 ENDPOINTS = {"mentor": None, "intern": None}
 
@@ -68,7 +69,7 @@ def compare(
     folder: Path, names: list[str], models: tuple[FakeModel, FakeModel], *, n: int = 8, **job: Any
 ) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
-        async with Tandem(*models, strategy="fixed:low") as engine:
+        async with Tandem(*models, strategy="fixed:low", effort=LADDER) as engine:
             parts = await carry_out(engine, names, Job(folder, DATA, problems(n), ENDPOINTS, **job), silent)
         return report(folder, parts)
 
@@ -79,7 +80,7 @@ def alone(folder: Path, name: str, models: tuple[FakeModel, FakeModel]) -> dict[
     """Run one strategy by itself, as `tandem run` does."""
 
     async def work() -> dict[str, Any]:
-        async with Tandem(*models, strategy=name, pace="thrifty") as engine:
+        async with Tandem(*models, strategy=name, pace="thrifty", effort=LADDER) as engine:
             await engine.prepare()
             with RunStore.create(folder, describe_run(engine, DATA, problems(), ENDPOINTS)) as store:
                 return await run(engine, problems(), store)
@@ -110,7 +111,7 @@ def test_a_row_says_what_a_run_alone_says_and_equal_calls_are_made_once(tmp_path
             assert one["cost"][unit] == pytest.approx(summary[unit] / 8), (name, unit)
     assert asked < made and found["shared"]["charged_tokens"] == charged
     written = found["shared"]["generated_tokens"]
-    assert found["shared"]["share"] == round(written / charged, 4) < 0.8
+    assert found["shared"]["share"] == round(written / charged, 4) < 0.7
     # mentor-only, intern-only and the two calls of fixed serve all but the cues of budget-forcing, and what tandem's
     # mentor writes behind the level that fixed bought.
     assert len(models[1].calls) <= 8 * 4

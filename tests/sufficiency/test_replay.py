@@ -26,6 +26,7 @@ from tandem.spec import ModelSpec
 from tandem.strategies import Context, make_strategy
 from tandem.sufficiency.aims import Aim, choose, parse_aim
 from tandem.sufficiency.arrays import Walks
+from tandem.sufficiency.gains import chances_of
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
 from tandem.sufficiency.replay import (
     Levels,
@@ -254,7 +255,9 @@ def test_many_problems_at_once_end_as_they_do_one_by_one(
     pair = Pair(MENTOR, INTERN, cache)
     problems = complete(table(len(p), seed=seed), with_question(LADDER))
     by_problem = dict(zip(problems, p, strict=True))
-    ends = Walks(problems, by_problem, ladder, pair, draft, card.gains).ends(card)
+    unseen = {i: {name: {} for name in NAMES} for i in by_problem}
+    chances = chances_of(card.gains, by_problem, unseen)
+    ends = Walks(problems, by_problem, ladder, pair, draft, card.gains, chances).ends(card)
     for n, (i, by_level) in enumerate(by_problem.items()):
         one = replay(walk(problems[i], ladder, pair, draft), Policy(Judge({}), card), by_level)
         assert (ladder[ends.level[n]].name, bool(ends.correct[n])) == (one.level, one.correct)
