@@ -154,6 +154,7 @@ def test_history_can_be_reopened_deleted_and_cleared(page: Page, url: str) -> No
     entries = page.locator(".entry")
     assert [one.split("\n")[0] for one in entries.all_inner_texts()] == [FAULTY, STUBBORN, QUESTION]
     requests: list[str] = []
+    page.get_by_role("status").get_by_text("Ready.").wait_for()  # what the page itself asks at its start is over
     page.on("request", lambda request: requests.append(request.url))
     entries.nth(2).click()
     assert page.locator("#answer").inner_text() == ANSWER and "44" in text(page.locator("#cost"))

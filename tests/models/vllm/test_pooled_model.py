@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +184,23 @@ async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], sp
     for stub in stubs:
         stub.respond = lambda body: _slowly(chaos(body))
     questions = [f"Question {i}" for i in range(40)]
-    async with pool_of(stubs, spec) as model:
-        calls = {q: asyncio.create_task(call(model, ask(q))) for q in questions}
+    async with pool_of(stubs, spec, timeout=30.0) as model:
         dying = stubs[1]
-        await dying.until(lambda: dying.in_flight > 8 and sum(s.sent for s in dying.chats) > 20)
+        part = {question: i % 8 for i, question in enumerate(questions)}
+        # It writes a part of each answer, at times nothing, and then waits: none ends there before it dies.
+        dying.respond = lambda body: replace(chaos(body), fault="stall", fault_after=part[_question(body)])
+        calls = {q: asyncio.create_task(call(model, ask(q))) for q in questions}
+        await dying.until(
+            lambda: (
+                sum(len(stub.chats) for stub in stubs) == len(questions)
+                and all(s.sent == part[_question(s.body)] for s in dying.chats)
+            ),
+            seconds=30.0,
+        )
         await asyncio.sleep(0.02)  # what was sent arrives
-        struck = {s.body["messages"][0]["content"] for s in dying.chats if not s.finished}
+        struck = {_question(s.body) for s in dying.chats}
         await dying.die()
+        dying.respond = chaos
         await asyncio.gather(*calls.values())
         chats = served(stubs)
         for question, task in calls.items():
@@ -209,6 +220,10 @@ async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], sp
             async with asyncio.timeout(10):
                 while len(dying.chats) == before:
                     await asyncio.gather(*(model.complete(ask(f"Later {i}")) for i in range(10)))
+
+
+def _question(body: dict[str, Any]) -> str:
+    return str(body["messages"][0]["content"])
 
 
 def _slowly(reply: Reply) -> Reply:
