@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hostile import ESCAPES, HOGS, LIARS, RIGHT, TESTS
 
+from tandem.children import start_process
 from tandem.errors import TandemError, UsageError
 from tandem.grading.sandbox import Kind, Sandbox, Submission, Verdict, open_sandbox, probe
 
@@ -162,6 +163,40 @@ async def test_a_cancelled_run_leaves_nothing_behind(sandbox: Sandbox) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not running(below)
+
+
+async def test_a_run_can_be_cancelled_at_every_moment_of_its_start(sandbox: Sandbox) -> None:
+    before = children(os.getpid())
+    for turns in range(40):
+        task = asyncio.create_task(sandbox.run(Submission("def f(): ...", TESTS)))
+        for _ in range(turns):  # of the event loop
+            await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.wait({task})
+        assert task.cancelled()
+    assert not running(children(os.getpid()) - before)
+
+
+async def test_a_start_that_is_cancelled_hands_over_what_it_started() -> None:
+    # The grandchild is of a session of its own and holds the pipes; only who ends the process can know of it.
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], start_new_session=True)"
+    ended: list[int] = []
+
+    async def end(process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert await until(lambda: len(children(process.pid)) == 1)
+        process.stdin.close()
+        await process.wait()
+        ended.append(process.pid)
+
+    task = asyncio.create_task(start_process(sys.executable, "-c", script, end=end, stdin=asyncio.subprocess.PIPE))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(30):
+        await asyncio.wait({task})
+    assert task.cancelled() and len(ended) == 1 and not running(set(ended))
 
 
 def parent_of_a_run(kind: Kind) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tandem.children import start_process
 from tandem.errors import TandemError
 from tandem.evaluation.collection.collector import Progress
 from tandem.evaluation.collection.plan import shard_of
@@ -59,10 +60,11 @@ class _Worker:
 
     async def run(self, lock: FolderLock) -> None:
         """Run the process to its end."""
-        process = await asyncio.create_subprocess_exec(
+        process = await start_process(
             sys.executable,
             "-m",
             "tandem.evaluation.collection.worker",
+            end=_end,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(lock.fileno(),),
@@ -79,13 +81,7 @@ class _Worker:
                 await self._listen(process.stdout)
             raise
         finally:
-            process.stdin.close()
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+            await _end(process)
 
     async def _listen(self, lines: asyncio.StreamReader) -> None:
         """Take up what the process tells; raises TandemError if it fails."""
@@ -103,3 +99,15 @@ class _Worker:
             if kind == "done":
                 return
         raise TandemError(f"worker {self._number} ended without a word; run the same command again")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Let a worker end, which it does when nobody tells it anything any more; kill it if it does not."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

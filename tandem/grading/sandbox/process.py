@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tandem.children import start_process
 from tandem.grading.sandbox.launch import Launcher, Role
 
 
@@ -33,9 +34,18 @@ class SandboxProcess:
     ) -> SandboxProcess:
         """Start `role` with `job`. Raises OSError if no process can be made."""
         news, told = os.pipe()
+
+        async def end(process: asyncio.subprocess.Process) -> None:
+            unwanted = cls(process, os.dup(news))
+            assert process.stdin is not None
+            process.stdin.close()  # what outlives the kill finds no job
+            unwanted.kill()
+            await unwanted.wait()
+
         try:
-            process = await asyncio.create_subprocess_exec(
+            process = await start_process(
                 *launcher.command(role, told),
+                end=end,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE if role == "tester" else asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
