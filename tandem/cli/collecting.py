@@ -20,6 +20,7 @@ import click
 from tandem.cli.collecting_view import CollectionView
 from tandem.engine import Tandem
 from tandem.errors import MissingPackageError, TandemError, UsageError
+from tandem.evaluation.added_signals import join_added
 from tandem.evaluation.collection.collector import Collector, Progress
 from tandem.evaluation.collection.folder import Folder, files
 from tandem.evaluation.collection.manifest import describe_collection, open_manifest, read_manifest
@@ -32,8 +33,6 @@ from tandem.evaluation.collection.texts import Texts
 from tandem.evaluation.collection.worker import ModelAt, WorkerJob
 from tandem.evaluation.jsonl import JsonlWriter
 from tandem.evaluation.lock import FolderLock
-from tandem.evaluation.prompt_signals import FILE as PROMPT_SIGNALS
-from tandem.evaluation.prompt_signals import join_prompt_signals
 from tandem.grading import Sandbox
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -196,7 +195,7 @@ class CollectionJob:
         """Write the table and say how it went."""
         wishes, last = self._wishes, self._last
         folder = Folder(wishes.out, write=False)
-        table = join_prompt_signals(map(public, folder.rows()), wishes.out / PROMPT_SIGNALS)
+        table = join_added(map(public, folder.rows()), wishes.out)
         rows = export(table, wishes.table)
         tables = [str(wishes.table)]
         with suppress(MissingPackageError):

@@ -43,7 +43,7 @@ def signals(
       tandem signals collected --draft 64,all --out ablation.json
     """
     from tandem.errors import UsageError
-    from tandem.evaluation.prompt_signals import read_raw
+    from tandem.evaluation.added_signals import read_raw
     from tandem.evaluation.tables import pair_of, read_collection
     from tandem.ladder import parse_ladder
     from tandem.sufficiency.ablation import ablate
@@ -74,6 +74,7 @@ def signals(
             click.echo(_row(line))
 
 
+_BOUGHT = {"": "", "pass": " (one pass)", "draft": " (2 drafts)"}
 _HEAD = (
     f"{'draft':>5} {'kind':<8} {'signal':<30} {'AUROC':>6} {'d':>7} {'':<16} {'ECE':>6} "
     f"{'gain':>7} {'d':>7} {'':<16} {'curve':>7} {'d':>7}"
@@ -82,7 +83,7 @@ _HEAD = (
 
 def _row(line: dict[str, Any]) -> str:
     pooled, gain, curve = line["auroc"]["pooled"], line["gain"], line["curve"]
-    name = line["signal"] + (" (one pass)" if line["reads"] else "")
+    name = line["signal"] + _BOUGHT[line["buys"]]
     return (
         f"{line['draft']:>5} {line['kind']:<8} {name:<30} {_number(pooled['value'], 6)} {_difference(pooled)} "
         f"{line['calibration_error']:>6.3f} {_number(gain['value'], 7)} {_difference(gain)} "

@@ -13,7 +13,7 @@ from tandem.sufficiency.published import fit_published, replay_published
 from tandem.sufficiency.selection import Plan
 from tandem.sufficiency.training import Problems, Sufficiencies, intern_rows
 
-_MISSING = "rows without the published signals (scripts/add_prompt_signals.py adds them)"
+_MISSING = "rows without the published signals (scripts/add_signals.py adds them)"
 
 
 class Rival(Protocol):

@@ -80,6 +80,14 @@ def is_closed(problem: Problem) -> bool:
     return grader_of(problem) in _FORMULAS | _CLOSED
 
 
+def same_answer(problem: Problem, one: str, other: str) -> bool | None:
+    """Whether two texts give the same answer; None where one gives none, or where that cannot be told."""
+    if not is_closed(problem):
+        return None
+    first, second = answer_of(problem, one), answer_of(problem, other)
+    return None if first is None or second is None else _same(problem, first, second)
+
+
 def _same(problem: Problem, one: str, other: str) -> bool:
     """Whether two answers are one: what only algebra could tell counts as two."""
     if grader_of(problem) not in _FORMULAS:

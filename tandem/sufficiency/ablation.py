@@ -12,7 +12,7 @@ at the same shares, so it tells them apart on fewer problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,58 +24,22 @@ from tandem.sufficiency.arrays import Walks, fixed_ends
 from tandem.sufficiency.estimators import one_thread
 from tandem.sufficiency.folds import folds
 from tandem.sufficiency.policy import PolicyCard
-from tandem.sufficiency.reading import INSIGHT, PUBLISHED, pass_tflops
 from tandem.sufficiency.reliability import aurocs, calibration_error
-from tandem.sufficiency.replay import Pair, Row, is_mentors
+from tandem.sufficiency.replay import Pair, Row
 from tandem.sufficiency.signals import (
     CANDIDATES,
-    NAMES,
-    QUESTION,
-    QUESTION_CANDIDATES,
     change_signals,
     draft_signals,
     question_signals,
 )
 from tandem.sufficiency.thresholds import ladders
 from tandem.sufficiency.training import Problems, complete, dataset_of
+from tandem.sufficiency.variants import Variant, paid, variants
 
 WHOLE = "all"
-PUBLISHED_NAMES = tuple(f"published_{name}" for name in PUBLISHED)
-STANDING = (*NAMES, *QUESTION, "log_insight_tokens")
 _STRENGTH = 0.1  # C of the regression; the same for all variants
 _SHARES = np.linspace(0.02, 0.98, 25)  # quantiles of sufficiency that are tried as thresholds
-_PLACE = ("level_index", "level_tokens")  # what the published features have beside those of the pass
 _CHANGING = ("log_perplexity", "entropy_mean", "entropy_std", "least_likely", "least_likely_5", "margin_mean", "ended")
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A set of features under a name: how it differs from the standing set, whether it needs a prompt pass.
-
-    `apart`: each level has a fit of its own.
-    """
-
-    name: str
-    kind: str  # standing, without, with, alone
-    features: tuple[str, ...]
-    reads: bool = False
-    apart: bool = False
-
-
-@dataclass(frozen=True)
-class ReadingPair(Pair):
-    """A pair whose intern also reads question and insight once at every level, uncached."""
-
-    def answer(self, row: Row, before: Row | None = None) -> float:
-        """TFLOPs of the answer, and of the pass before it."""
-        return super().answer(row, before) + self._pass(row)
-
-    def draft(self, row: Row, tokens: int | None, before: Row | None = None) -> float:
-        """TFLOPs of a discarded draft, and of the pass before it."""
-        return super().draft(row, tokens, before) + self._pass(row)
-
-    def _pass(self, row: Row) -> float:
-        return 0.0 if is_mentors(row["level"]) else pass_tflops(self.intern, row)
 
 
 @dataclass(slots=True)
@@ -144,43 +108,17 @@ def ablate(
     for draft in drafts:
         data = _data(problems, ladder, draft, seed, resamples)
         length = None if draft == WHOLE else int(draft)
-        replays = {reads: _Replay(data, ladder, _paid(pair, reads), length) for reads in (False, True)}
+        replays = {
+            buys: _Replay(data, ladder, paid(pair, buys, draft), length)
+            for buys in dict.fromkeys(variant.buys for variant in variants(data.names))
+        }
         standing: Judged | None = None
         for variant in variants(data.names):
-            judged = _judge(data, variant, replays[variant.reads])
+            judged = _judge(data, variant, replays[variant.buys])
             standing = standing or judged
-            lines.append(_line(data, draft, variant, judged, standing, replays))
+            lines.append(_line(data, draft, variant, judged, standing))
         say(f"draft {draft}: {len(data.y)} rows of {len(problems)} problems judged")
     return lines
-
-
-def variants(names: Sequence[str]) -> Iterator[Variant]:
-    """Yield the variants that can be made of the features at hand."""
-    passes = {*PUBLISHED_NAMES, *INSIGHT}
-    standing = tuple(name for name in STANDING if name in names)
-    others = tuple(name for name in names if name not in standing and name not in _PLACE)
-    yield Variant("standing", "standing", standing)
-    yield Variant("standing, each level apart", "with", standing, apart=True)
-    for name in standing:
-        yield Variant(name, "without", tuple(n for n in standing if n != name))
-    for name in others:
-        if name not in PUBLISHED_NAMES:
-            yield Variant(name, "with", (*standing, name), name in passes)
-    groups = {
-        "draft candidates": [n for n in others if n in CANDIDATES],
-        "change": [n for n in others if n.startswith("change_")],
-        "question": [n for n in others if n in QUESTION_CANDIDATES],
-        "insight": [n for n in others if n in INSIGHT],
-        "published": [n for n in others if n in PUBLISHED_NAMES],
-    }
-    for name, group in groups.items():
-        if group:
-            yield Variant(f"{name} (all {len(group)})", "with", (*standing, *group), bool(passes & set(group)))
-    if groups["published"]:
-        yield Variant("published", "alone", (*groups["published"], *_PLACE), True)
-    for name in (*standing, *others):
-        if name not in PUBLISHED_NAMES and name not in _PLACE and not name.startswith("change_"):
-            yield Variant(name, "alone", (name,), name in passes)
 
 
 def row_features(row: Row, before: Row | None, draft: str) -> dict[str, float]:
@@ -189,7 +127,7 @@ def row_features(row: Row, before: Row | None, draft: str) -> dict[str, float]:
     then = _draft_features(before, draft) if before is not None else None
     found = now | change_signals({name: now[name] for name in _CHANGING if name in now}, then)
     found |= question_signals(row["question_tokens"]) | {"log_insight_tokens": math.log1p(row["insight_tokens"])}
-    found |= held.get("question", {}) | held.get("insight", {})
+    found |= held.get("question", {}) | held.get("insight", {}) | held.get("agreement", {}).get(draft, {})
     return found | {f"published_{name}": value for name, value in held.get("published", {}).items()}
 
 
@@ -231,10 +169,6 @@ def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: 
         [np.asarray([ids[o] in part for o in owner]) for part in out],
         rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=resamples).astype(float),
     )
-
-
-def _paid(pair: Pair, reads: bool) -> Pair:
-    return ReadingPair(pair.mentor, pair.intern, pair.prefix_cache) if reads else pair
 
 
 def _judge(data: Data, variant: Variant, replay: _Replay) -> Judged:
@@ -332,15 +266,13 @@ class _Replay:
         return found
 
 
-def _line(
-    data: Data, draft: str, variant: Variant, judged: Judged, standing: Judged, replays: Mapping[bool, _Replay]
-) -> dict[str, Any]:
+def _line(data: Data, draft: str, variant: Variant, judged: Judged, standing: Judged) -> dict[str, Any]:
     """Return a variant's figures; differences are to the standing set."""
     line: dict[str, Any] = {
         "draft": draft,
         "signal": variant.name,
         "kind": variant.kind,
-        "reads": variant.reads,
+        "buys": variant.buys,
         "problems": len(data.problems),
         "rows": len(data.y),
         "calibration_error": round(calibration_error(data.y, judged.p), 4),

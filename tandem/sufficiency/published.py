@@ -153,7 +153,7 @@ def fit_published(
     seed: int = 42,
     only: Sequence[str] = (),
 ) -> Published:
-    """Fit the published classifier on rows with ``signals["published"]`` (scripts/add_prompt_signals.py adds them).
+    """Fit the published classifier on rows with ``signals["published"]`` (scripts/add_signals.py adds them).
 
     `only` restricts it to those problems (the others are held out); `seed` orders the problems for the 70/30 split.
     Raises UsageError for rows without these signals, or too few problems whose levels differ.
@@ -164,7 +164,7 @@ def fit_published(
     allowed = set(only)
     kept = [row for row in rows if row["level"] in {e.name for e in levels} and "published" in row["signals"]]
     if not kept:
-        raise UsageError("no row has the published signals; add them with scripts/add_prompt_signals.py")
+        raise UsageError("no row has the published signals; add them with scripts/add_signals.py")
     problems = {i: found for i, found in complete(kept, levels).items() if not allowed or i in allowed}
     differing = {i: found for i, found in problems.items() if len({found[e.name]["correct"] for e in levels}) == 2}
     if len(differing) < 10:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -9,11 +11,13 @@ from synthetic import INTERN, LADDER, MENTOR, table
 
 from tandem.errors import UsageError
 from tandem.models.logprobs import TokenStat
-from tandem.sufficiency.ablation import ReadingPair, ablate, row_features
+from tandem.sufficiency.ablation import ablate, row_features
+from tandem.sufficiency.agreement import AGREEMENT, second_tflops
 from tandem.sufficiency.reading import INSIGHT, PUBLISHED
 from tandem.sufficiency.reliability import aurocs, calibration_error
 from tandem.sufficiency.replay import Pair
 from tandem.sufficiency.signals import CANDIDATES, draft_signals
+from tandem.sufficiency.variants import paid
 
 pytestmark = pytest.mark.slow
 
@@ -80,13 +84,13 @@ def test_raw_rows_show_every_candidate_and_a_table_only_its_own(lines: list[dict
 
 def test_a_prompt_pass_is_paid_at_every_level_of_the_intern_and_only_there() -> None:
     row = next(row for row in table(1) if row["level"] == "medium")
-    paid, plain = ReadingPair(MENTOR, INTERN), PAIR
+    dear, plain = paid(PAIR, "pass", "64"), PAIR
     tokens = row["question_tokens"] + row["insight_tokens"] + 8
     one = INTERN.tflops(min(tokens, 1024), 0, 1)
-    assert paid.answer(row) - plain.answer(row) == pytest.approx(one)
-    assert paid.draft(row, 64) - plain.draft(row, 64) == pytest.approx(one)
+    assert dear.answer(row) - plain.answer(row) == pytest.approx(one)
+    assert dear.draft(row, 64) - plain.draft(row, 64) == pytest.approx(one)
     answer = next(row for row in table(1) if row["level"] == "answer")
-    assert paid.answer(answer) == plain.answer(answer)
+    assert dear.answer(answer) == plain.answer(answer)
 
 
 def test_prompt_signals_are_judged_on_the_problems_that_have_them_all() -> None:
@@ -98,12 +102,29 @@ def test_prompt_signals_are_judged_on_the_problems_that_have_them_all() -> None:
             row["signals"]["insight"] = dict.fromkeys(INSIGHT, 0.0) | {"question_surprise": right}
     said: list[str] = []
     without = ablate(rows, LADDER, PAIR, ["16"], resamples=50, say=said.append)
-    assert not [line for line in without if line["reads"]]
+    assert not [line for line in without if line["buys"]]
     assert "20 of 40 problems have prompt signals" in said[0]
     lines = ablate(rows, LADDER, PAIR, ["16"], resamples=50, read=True)
     told = of(lines, "with", "question_surprise")
-    assert told["problems"] == 20 and told["reads"] and told["auroc"]["pooled"]["value"] > 0.97
+    assert told["problems"] == 20 and told["buys"] == "pass" and told["auroc"]["pooled"]["value"] > 0.97
     assert of(lines, "alone", "published")["auroc"]["pooled"]["value"] > 0.97
+
+
+def test_a_second_draft_that_agrees_where_the_first_is_right_is_worth_its_tokens_and_they_are_paid() -> None:
+    rows = table(40)
+    for row in rows:
+        if row["level"] != "answer":
+            agree = dict.fromkeys(AGREEMENT, 0.5) | {"agreement_words": float(row["correct"])}
+            row["signals"]["agreement"] = {"16": agree | {"second_length": math.log1p(16)}}
+    lines = ablate(rows, LADDER, PAIR, ["16"], resamples=50)
+    told = of(lines, "with", "agreement_words")
+    assert told["buys"] == "draft" and told["auroc"]["pooled"]["value"] > 0.97 and told["curve"]["difference"] > 0
+    assert of(lines, "with", f"agreement (all {len(AGREEMENT)})")["buys"] == "draft"
+    silent = of(lines, "with", "agreement_answer")  # tells nothing, and costs
+    assert silent["auroc"]["pooled"]["difference"] == pytest.approx(0.0, abs=0.01)
+    assert silent["curve"]["difference"] < 0
+    row, both = next(row for row in rows if row["level"] == "low"), paid(PAIR, "draft", "16")
+    assert both.draft(row, 16) - PAIR.draft(row, 16) == pytest.approx(second_tflops(INTERN, row, "16"))
 
 
 def test_tables_that_cannot_be_judged_are_refused() -> None:
