@@ -17,11 +17,12 @@ from tandem.sufficiency.agreement import agreement_signals
 from tandem.types import Problem, Sampling
 
 TEMPERATURE = 0.7  # as self-consistency samples (arXiv 2203.11171)
+_TOP = 2  # of the second only the chosen tokens count; more would cost the server more than they tell
 Row = Mapping[str, Any]
 
 
 def second_draft(
-    problems: Mapping[str, Problem], intern: Model, mode: InsightMode, *, max_tokens: int, top_logprobs: int = 20
+    problems: Mapping[str, Problem], intern: Model, mode: InsightMode, *, max_tokens: int
 ) -> Callable[[Row], Awaitable[dict[str, Any]]]:
     """Return what samples a second answer to a row's prompt and makes its ``agreement`` signals at every length.
 
@@ -37,7 +38,7 @@ def second_draft(
             max_tokens=max_tokens,
             sampling=Sampling(temperature=TEMPERATURE),
             prefix=prefix,
-            top_logprobs=top_logprobs,
+            top_logprobs=_TOP,
             affinity=problem.id,
         )
         async with Call(intern, request, "intern", Ledger(), read_tokens=row["insight_tokens"]) as call:
