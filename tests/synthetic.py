@@ -73,7 +73,8 @@ def _signals(odds: float | None, row: Mapping[str, Any], draw: random.Random) ->
     for draft in DRAFTS:
         seen = draw.gauss(0, 2) if odds is None else odds + draw.gauss(0, NOISE[draft])
         written = row["completion_tokens"] if draft == "all" else min(int(draft), row["completion_tokens"])
-        values = {name: round(draw.gauss(0, 1), 5) for name in NAMES} | {
+        values = {name: round(draw.gauss(0, 1), 5) for name in NAMES if name != "settling"} | {
+            "settling": 0.0,  # a signal that came later: the others stay what they were
             "log_perplexity": round(0.3 - 0.05 * seen + draw.gauss(0, 0.02), 5),
             "entropy_mean": round(0.5 - 0.1 * seen + draw.gauss(0, 0.05), 5),
             "least_likely": round(-3 + 0.4 * seen + draw.gauss(0, 0.3), 5),

@@ -10,7 +10,6 @@ from tandem.evaluation.collection.table import rounded
 from tandem.insight import trim
 from tandem.models.base import Model, Reads
 from tandem.sufficiency.reading import MAX_TOKENS, insight_signals, prompt_text, published_signals
-from tandem.sufficiency.signals import question_candidates
 from tandem.types import Problem
 
 Row = Mapping[str, Any]
@@ -19,7 +18,7 @@ Row = Mapping[str, Any]
 def prompt_pass(
     problems: Mapping[str, Problem], intern: Model, *, top_logprobs: int = 20
 ) -> Callable[[Row], Awaitable[dict[str, Any]]]:
-    """Return what makes the ``published``, ``insight`` and ``question`` signals of a row.
+    """Return what makes the ``published`` and ``insight`` signals of a row.
 
     Few passes may run at once: they can exhaust a server's memory. Raises CapabilityError for an intern that cannot
     read a text.
@@ -33,7 +32,6 @@ def prompt_pass(
         signals = {
             "published": published_signals(reading.stats),
             "insight": insight_signals(reading, question, insight),
-            "question": question_candidates(question),
         }
         kept = {part: rounded(found) for part, found in signals.items()}
         return {"read_tokens": reading.usage.prompt, "signals": kept}

@@ -25,7 +25,7 @@ from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL
 from tandem.types import Sampling
 
 # Signal versions whose signals mean what signals of the same names mean today: later ones only added some.
-_STILL_MEANT = frozenset({"1", SIGNAL_VERSION})
+_STILL_MEANT = frozenset({"1", "2", SIGNAL_VERSION})
 _INSIGHT = "log_insight_tokens"
 FEATURES = (*NAMES, *QUESTION_CANDIDATES, *ALONE, _INSIGHT)
 FORMAT = 3  # of the card; one that is higher was written by a later Tandem

@@ -14,7 +14,7 @@ import numpy as np
 
 from tandem.models.logprobs import TokenStat
 
-SIGNAL_VERSION = "2"
+SIGNAL_VERSION = "3"
 NAMES = (
     "log_perplexity",
     "entropy_mean",
@@ -26,6 +26,7 @@ NAMES = (
     "least_likely_5",
     "margin_mean",
     "margin_low",
+    "settling",
     "length",
     "ended",
 )
@@ -81,6 +82,8 @@ _DEFINITIONS: dict[str, Callable[[_Draft], float]] = {
     # distance between the two best tokens: mean, and 10 % quantile
     "margin_mean": lambda d: d.margin.mean(),
     "margin_low": lambda d: _quantile(np.sort(d.margin), 0.1),
+    # log-likelihood a token of the last third less that of the first: does it settle?
+    "settling": lambda d: _last(d.logprob, 3) - _first(d.logprob, 3),
     # log(1 + tokens), and whether the answer ended within the draft (0 or 1)
     "length": lambda d: math.log1p(d.count),
     "ended": lambda d: float(d.ended),
@@ -94,8 +97,6 @@ _DEFINITIONS: dict[str, Callable[[_Draft], float]] = {
     "logprob_std": lambda d: d.logprob.std(),
     "logprob_first_quarter": lambda d: _first(d.logprob, 4),
     "logprob_last_quarter": lambda d: _last(d.logprob, 4),
-    # log-likelihood a token of the last third less that of the first: does it settle?
-    "settling": lambda d: _last(d.logprob, 3) - _first(d.logprob, 3),
     # share of tokens that were no choice; share, and log(1 + number), of those where two ways were open
     "commitment": lambda d: float((d.margin > _SURE).mean()),
     "forks": lambda d: float((d.margin < _FORK).mean()),
