@@ -141,6 +141,7 @@ def text(locator: Locator) -> str:
 
 def ask(page: Page, question: str, *, model: str | None = None, effort: str | None = None) -> None:
     """Ask, and wait for the end."""
+    page.locator("#model:enabled").wait_for()  # before the models were listed, Ask does nothing
     if model:
         page.get_by_label("Model", exact=True).select_option(model)
     if effort:
@@ -149,3 +150,9 @@ def ask(page: Page, question: str, *, model: str | None = None, effort: str | No
     page.get_by_role("button", name="Ask", exact=True).click()
     page.locator("#stop:disabled").wait_for()
     page.locator("#run[aria-busy=false]").wait_for()
+    drawn(page)
+
+
+def drawn(page: Page) -> None:
+    """Wait until all that the page knows is drawn: it draws when the browser next paints."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

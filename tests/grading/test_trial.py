@@ -48,7 +48,7 @@ class Secretive(Problem):
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    return open_sandbox(seconds=1.5)
+    return open_sandbox(seconds=60)
 
 
 def problem(question: str = PROMPT) -> Problem:
@@ -81,7 +81,12 @@ async def test_each_answer_passes_what_it_passes(sandbox: Sandbox) -> None:
     assert await try_examples(problem(), texts, sandbox) == Trial((3, 3, 2, 1, 1, 0, 0, 0, 0, 0, 0), 3)
 
 
-async def test_what_hangs_or_ends_keeps_what_it_passed_before(sandbox: Sandbox) -> None:
+async def test_what_hangs_or_ends_keeps_what_it_passed_before(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The examples' time is up long before the sandbox's, which a busy machine may need to hear what passed.
+    monkeypatch.setattr("tandem.grading.trial.SECONDS", 60.0)
+    monkeypatch.setattr("tandem.grading.trial._FOR_EXAMPLES", 0.02)
     begin = "import os, sys, time\ndef top(values):\n    if 8 in values:\n        print('junk')\n        return 4\n"
     codes = [
         begin + "    while True: pass",
@@ -89,9 +94,8 @@ async def test_what_hangs_or_ends_keeps_what_it_passed_before(sandbox: Sandbox) 
         begin + "    os._exit(0)",
         begin + "    sys.exit()",
         begin + "    top(values)",
-        "while True: pass",
-        "import sys\nsys.exit()",
     ]
+    never = ["while True: pass", "import sys\nsys.exit()"]
     start = time.monotonic()
     ticks = 0
 
@@ -102,7 +106,9 @@ async def test_what_hangs_or_ends_keeps_what_it_passed_before(sandbox: Sandbox) 
             ticks += 1
 
     ticking = asyncio.create_task(tick())
-    assert await passed(sandbox, PROMPT, *codes) == Trial((1, 1, 1, 1, 1, 0, 0), 3)
+    assert await passed(sandbox, PROMPT, *codes) == Trial((1, 1, 1, 1, 1), 3)
+    monkeypatch.undo()
+    assert await passed(open_sandbox(seconds=1.5), PROMPT, *never) == Trial((0, 0), 3)
     ticking.cancel()
     assert ticks > 5, f"the loop stood still for {time.monotonic() - start:.1f} s"
 

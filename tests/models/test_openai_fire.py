@@ -52,7 +52,7 @@ async def call(
     stub: Stub, request: Request, spec: ModelSpec = SPEC, **options: Any
 ) -> tuple[Call, list[Entry], EndpointError | None]:
     """Make one call; return it with its ledger and the error that ended it, if one did."""
-    model = OpenAIModel(spec, base_url=stub.url, **({"timeout": 0.3} | options))
+    model = OpenAIModel(spec, base_url=stub.url, **({"timeout": 60.0} | options))
     ledger, error = Ledger(), None
     made = Call(model, request, "mentor", ledger)
     try:
@@ -80,8 +80,8 @@ LOST = {"source": "bound", "prompt_bound": len(QUESTION) + 64, "completion_bound
         (Reply(status=503, headers=SOON), {}, "answered 503"),
         (Reply(status=504), LOST, "answered 504"),  # the server behind the gateway may have worked
         (Reply(fault="reset"), LOST, "broke the connection"),
-        (Reply(fault="stall"), LOST, "sent nothing for 0.3 s"),
-        (Reply(fault="comments"), LOST, "sent nothing for 0.3 s"),
+        (Reply(fault="stall"), LOST, "sent nothing for 2 s"),
+        (Reply(fault="comments"), LOST, "sent nothing for 2 s"),
         (Reply(fault="cut"), LOST, "sent an empty answer"),
         (Reply(tokens=(), finish=None), {"prompt": 12}, "sent an empty answer"),
         (Reply(tokens=(), finish=None, usage=False), LOST, "sent an empty answer"),
@@ -107,7 +107,8 @@ async def test_a_failed_try_is_in_the_ledger(
     stub: Stub, reply: Reply, usage: dict[str, Any], said: str, last: bool
 ) -> None:
     stub.script(reply)
-    made, entries, error = await call(stub, ask(), retries=0 if last else 1)
+    timeout = 2.0 if reply.fault in ("stall", "comments") else 60.0
+    made, entries, error = await call(stub, ask(), retries=0 if last else 1, timeout=timeout)
     assert entries[0].usage == Usage(**usage)
     assert said in str(entries[0].error)
     if last:
@@ -304,7 +305,8 @@ async def test_nothing_is_lost_in_a_storm_of_faults(
     assert set(lost) == {question for question, fates in chaos.fates.items() if fates[-1] in LASTING}
     paid_and_lost = 0
     for question in questions:
-        entries = ledgers[question].entries
+        # On a machine that has much to do, a connection may come too late: such a try arrives nowhere and is free.
+        entries = [e for e in ledgers[question] if "cannot reach" not in (e.error or "")]
         fates = chaos.fates[question]
         for entry, fate, seen in zip(entries, fates, served[question], strict=True):
             # On a machine that has much to do, a good request may come too late.

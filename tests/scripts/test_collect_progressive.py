@@ -163,7 +163,7 @@ async def test_workers_share_the_endpoints(tmp_path: Path) -> None:
 def test_an_interrupted_collection_says_how_to_go_on(
     tmp_path: Path, sent: signal.Signals, more: tuple[str, ...]
 ) -> None:
-    model, own = script(tmp_path / "model.json", token_seconds=0.01), dataset(tmp_path / "own.jsonl", 40)
+    model, own = script(tmp_path / "model.json", token_seconds=0.1), dataset(tmp_path / "own.jsonl", 40)
     out = tmp_path / "out"
     whole = command(model, own, out, *more, "--json")
     process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

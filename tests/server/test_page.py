@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from page_pair import ANSWER, BY_MENTOR, FAULTY, LONG, QUESTION, STUBBORN, ask, asked, text
+from page_pair import ANSWER, BY_MENTOR, FAULTY, LONG, QUESTION, STUBBORN, ask, asked, drawn, text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 pytest_plugins = ("page_fixtures",)
 pytestmark = pytest.mark.slow
 
-# Notes when each of these elements first had a text that came from a model.
+# Notes when each of these elements first had a text that came from a model. Each chunk is drawn: a frame may have many.
 _WATCH = """() => {
   window.filled = [];
+  window.requestAnimationFrame = (draw) => draw();
   const watched = ["section-goal", "section-planning", "section-retrieval", "section-action", "answer"];
   new MutationObserver(() => {
     for (const id of watched) {
@@ -31,8 +32,8 @@ _WATCH = """() => {
 
 def test_a_question_is_answered_before_the_users_eyes(page: Page, url: str) -> None:
     page.goto(url)
-    assert "fake:mentor.json" in text(page.get_by_role("banner")) and "fake:intern.json" in text(page.locator("#pair"))
     page.get_by_text("Synthetic.").wait_for()
+    assert "fake:mentor.json" in text(page.get_by_role("banner")) and "fake:intern.json" in text(page.locator("#pair"))
     page.evaluate(_WATCH)
     ask(page, QUESTION)
 
@@ -122,6 +123,7 @@ def test_three_answers_side_by_side(page: Page, url: str) -> None:
     ask(page, QUESTION)
     page.get_by_role("button", name="Compare").click()
     page.get_by_role("status").get_by_text("The comparison is complete.").wait_for()
+    drawn(page)
     cards = page.locator("#cards > section")
     titles = [card.get_attribute("aria-label") for card in cards.all()]
     assert titles == ["With insight (tandem)", "Intern alone", "Mentor alone"]

@@ -157,7 +157,9 @@ def test_samples_run_side_by_side_and_closing_ends_all(tmp_path: Path) -> None:
                     pass
 
             task = asyncio.create_task(read())
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(60):
+                while len(small.calls) < 3:  # noqa: ASYNC110 (a fake tells nobody)
+                    await asyncio.sleep(0.01)
             assert len(small.calls) == 3 and not small.aborted
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -85,7 +85,7 @@ class Stub:
         """Append replies for the next requests."""
         self.replies.extend(replies)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until `condition` holds; raises TimeoutError if it does not within `seconds`."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 (any condition: there is no event to wait for)

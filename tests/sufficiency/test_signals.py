@@ -37,6 +37,7 @@ def quantile(values: list[float], share: float) -> float:
 def test_every_signal_is_what_its_definition_says(stats: list[TokenStat], ended: bool) -> None:
     logprobs, entropies = [s.logprob for s in stats], [s.entropy for s in stats]
     margins = [s.margin for s in stats]
+    third = max(len(stats) // 3, 1)
     expected = {
         "log_perplexity": -statistics.fmean(logprobs),
         "entropy_mean": statistics.fmean(entropies),
@@ -48,6 +49,7 @@ def test_every_signal_is_what_its_definition_says(stats: list[TokenStat], ended:
         "least_likely_5": statistics.fmean(sorted(logprobs)[:5]),
         "margin_mean": statistics.fmean(margins),
         "margin_low": quantile(margins, 0.1),
+        "settling": statistics.fmean(logprobs[-third:]) - statistics.fmean(logprobs[:third]),
         "length": math.log(1 + len(stats)),
         "ended": 1.0 if ended else 0.0,
     }
@@ -130,7 +132,7 @@ def test_the_margin_is_between_the_two_best_in_any_order() -> None:
 def test_every_candidate_is_what_its_definition_says(stats: list[TokenStat], ended: bool) -> None:
     logprobs, entropies = [s.logprob for s in stats], [s.entropy for s in stats]
     margins, count = [s.margin for s in stats], len(stats)
-    third, quarter = max(count // 3, 1), max(count // 4, 1)
+    quarter = max(count // 4, 1)
     forks = sum(m < 0.5 for m in margins)
     expected = {
         "least_likely_3": statistics.fmean(sorted(logprobs)[:3]),
@@ -140,7 +142,6 @@ def test_every_candidate_is_what_its_definition_says(stats: list[TokenStat], end
         "logprob_std": statistics.pstdev(logprobs),
         "logprob_first_quarter": statistics.fmean(logprobs[:quarter]),
         "logprob_last_quarter": statistics.fmean(logprobs[-quarter:]),
-        "settling": statistics.fmean(logprobs[-third:]) - statistics.fmean(logprobs[:third]),
         "commitment": sum(m > 3 for m in margins) / count,
         "forks": forks / count,
         "forks_log_count": math.log(1 + forks),

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ async def stubs() -> AsyncIterator[list[Mortal]]:
 
 @contextlib.asynccontextmanager
 async def pool_of(stubs: list[Mortal], spec: ModelSpec = NATIVE, **options: Any) -> AsyncIterator[PooledModel]:
-    model = PooledModel(spec, [stub.url for stub in stubs], **({"timeout": 5.0} | options))
+    model = PooledModel(spec, [stub.url for stub in stubs], **({"timeout": 60.0} | options))
     try:
         yield model
     finally:
@@ -84,11 +85,15 @@ def ask(question: str = "Say ten words.", **changes: Any) -> Request:
 
 async def call(model: PooledModel, request: Request) -> tuple[Call, list[Entry]]:
     """Make one call to its end; return it with its ledger."""
-    ledger = Ledger()
-    async with Call(model, request, "intern", ledger) as made:
+    made = Call(model, request, "intern", ledger := Ledger())
+    await read(made)
+    return made, ledger.entries
+
+
+async def read(made: Call) -> None:
+    async with made:
         async for _ in made:
             pass
-    return made, ledger.entries
 
 
 def home_of(question: str, stubs: list[Mortal]) -> Mortal:
@@ -151,14 +156,16 @@ async def test_the_levels_of_a_problem_meet_one_replica_and_problems_are_spread(
 
 async def test_no_replica_gets_much_more_than_the_mean(stubs: list[Mortal]) -> None:
     for stub in stubs:
-        stub.default = Reply(tokens=WORDS, first_delay=0.5)
-    async with pool_of(stubs) as model:
+        stub.default = Reply(tokens=WORDS, first_delay=600.0)
+    async with pool_of(stubs, timeout=600.0) as model:
         calls = [asyncio.create_task(model.complete(ask(affinity="the same"))) for _ in range(24)]
         await stubs[0].until(lambda: sum(stub.in_flight for stub in stubs) == 24)
         # ceil(1.25 x 24 / 3) where all belong to one
         assert max(stub.in_flight for stub in stubs) == 10
         assert sum(model.loads.values()) == 24
-        await asyncio.gather(*calls)
+        for made in calls:
+            made.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
         assert set(model.loads.values()) == {0}
 
 
@@ -217,7 +224,7 @@ async def test_a_death_amid_forty_requests_loses_nothing(stubs: list[Mortal], sp
         # It comes back at its port, and is used again.
         before = len(dying.chats)
         async with dying:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(dying.chats) == before:
                     await asyncio.gather(*(model.complete(ask(f"Later {i}")) for i in range(10)))
 
@@ -236,7 +243,7 @@ async def test_a_broken_stream_goes_on_elsewhere(stubs: list[Mortal], fault: Any
     home.script(Reply(tokens=WORDS, fault=fault, fault_after=4))
     for stub in stubs:
         stub.default = Reply(tokens=WORDS, continuation=WORDS[4:])
-    async with pool_of(stubs, timeout=1.0 if fault == "stall" else 30.0) as model:
+    async with pool_of(stubs, timeout=3.0 if fault == "stall" else 60.0) as model:
         made, entries = await call(model, ask())
     assert made.text == "".join(WORDS)
     assert [bool(e.error) for e in entries] == [True, False]
@@ -254,7 +261,7 @@ async def test_one_broken_stream_costs_a_replica_nothing_but_a_check(stubs: list
         await model.complete(ask())
         await home.until(lambda: any(seen.path.endswith("/models") for seen in home.seen))
         other = next(f"q{i}" for i in range(100) if home_of(f"q{i}", stubs) is home)
-        await asyncio.sleep(0.05)
+        await home.until(lambda: model.states[home.url][0])
         await model.complete(ask(other))
     assert len(home.chats) == 2
 
@@ -329,7 +336,7 @@ async def test_all_down_is_one_clear_error_that_may_be_tried_again(
 async def test_a_restart_is_waited_for(stubs: list[Mortal], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.models.vllm.members.GRACE", 0.0)
     one = stubs[:1]
-    async with pool_of(one, patience=5.0) as model:
+    async with pool_of(one, patience=600.0) as model:
         await model.complete(ask())
         await one[0].die()
         model.set_up(one[0].url, False)
@@ -340,7 +347,7 @@ async def test_a_restart_is_waited_for(stubs: list[Mortal], monkeypatch: pytest.
             model.set_up(one[0].url, True)
             began = time.monotonic()
             assert {done.text for done in await asyncio.gather(*waiting)} == {"".join(WORDS)}
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 60
         with pytest.raises(UsageError, match="no replica of this pool"):
             model.set_up("http://127.0.0.1:1/v1", True)
 
@@ -357,14 +364,14 @@ async def test_patience_has_an_end(stubs: list[Mortal]) -> None:
 async def test_calls_leave_a_replica_that_fell_silent(stubs: list[Mortal]) -> None:
     home = home_of("Say ten words.", stubs)
     home.script(Reply(tokens=WORDS, fault="stall", fault_after=4))
-    async with pool_of(stubs, SPEC, timeout=60.0) as model:
-        going = asyncio.create_task(call(model, ask()))
-        await home.until(lambda: bool(home.chats) and home.chats[0].sent == 4)
-        await asyncio.sleep(0.05)
+    async with pool_of(stubs, SPEC, timeout=600.0) as model:
+        made = Call(model, ask(), "intern", ledger := Ledger())
+        going = asyncio.create_task(read(made))
+        await home.until(lambda: made.tokens == 4)
         model.set_up(home.url, False)
-        made, entries = await asyncio.wait_for(going, 5)
+        await asyncio.wait_for(going, 60)
         assert made.text == "".join(WORDS)
-        assert [e.usage.completion for e in entries] == [4, 10]
+        assert [e.usage.completion for e in ledger] == [4, 10]
         model.set_up(home.url, True)
         other = next(f"q{i}" for i in range(100) if home_of(f"q{i}", stubs) is home)
         assert (await model.complete(ask(other))).text == "".join(WORDS)
@@ -374,13 +381,13 @@ async def test_calls_leave_a_replica_that_fell_silent(stubs: list[Mortal]) -> No
 async def test_a_replica_that_comes_back_at_another_url(stubs: list[Mortal]) -> None:
     first, second, third = stubs
     first.script(Reply(tokens=WORDS, fault="stall", fault_after=4))
-    async with pool_of([first], SPEC, timeout=60.0) as model:
+    async with pool_of([first], SPEC, timeout=600.0) as model:
         going = asyncio.create_task(call(model, ask()))
         await first.until(lambda: bool(first.chats) and first.chats[0].sent == 4)
         model.set_up(first.url, False)
         model.replace_url(first.url, second.url)
         model.set_up(second.url, True)
-        made, _ = await asyncio.wait_for(going, 5)
+        made, _ = await asyncio.wait_for(going, 60)
         assert made.text == "".join(WORDS) and list(model.loads) == [second.url]
         with pytest.raises(UsageError, match="no replica of this pool"):
             model.replace_url(first.url, third.url)
@@ -504,11 +511,10 @@ async def test_a_replica_that_is_down_at_the_start_may_come_later_if_it_is_the_s
                 await asyncio.sleep(0.005)
             assert not late.chats
             late.models = card(2048)
-            async with asyncio.timeout(5):
-                for i in range(1000):
-                    if late.chats:
-                        break
-                    await model.complete(ask(f"{mine} {i}"))
+            async with asyncio.timeout(60):
+                more = count()
+                while not late.chats:
+                    await model.complete(ask(f"{mine} {next(more)}"))
                     await asyncio.sleep(0.01)
 
 

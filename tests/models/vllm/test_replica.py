@@ -105,6 +105,7 @@ async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
 async def test_a_start_that_takes_too_long(fake: MakeFake, tmp_path: Path) -> None:
     server = replica(fake(hang=True), tmp_path)
     await server.start()
+    until(lambda: b"Starting to load" in (tmp_path / "log").read_bytes(), 60)
     with pytest.raises(EndpointError, match=r"not ready after 1 s \(last seen: loading weights\); its log: .*log"):
         await server.wait_ready(1)
     await server.stop()
