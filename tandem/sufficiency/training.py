@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -224,21 +225,29 @@ def choose_recipe(
 
     A recipe that is less simple must beat the one before it by more than a standard error of the paired difference.
     """
-    found: dict[float, float] = {}
-    for strength in strengths if len(strengths) > 1 else ():
-        recipe = Recipe("logistic", strength, tuple(features))
-        raw = cross_fitted(problems, ids, ladder, draft, recipe, calibrated=False, seed=seed)
-        found[strength] = float(np.mean(log_losses(problems, raw)))
-    best = Recipe("logistic", min(found, key=lambda s: found[s], default=strengths[0]), tuple(features))
+
+    def raw(recipe: Recipe) -> np.ndarray:
+        return log_losses(problems, cross_fitted(problems, ids, ladder, draft, recipe, calibrated=False, seed=seed))
+
+    simplest, *others = sorted(strengths)
+    best = Recipe("logistic", simplest, tuple(features))
+    least = raw(best) if others else np.zeros(0)
+    for recipe in [replace(best, strength=strength) for strength in others]:
+        if _beats(losses := raw(recipe), least):
+            best, least = recipe, losses
     p = cross_fitted(problems, ids, ladder, draft, best, seed=seed)
     losses = log_losses(problems, p)
     if "boosted" in kinds:
         other = Recipe("boosted", 0.0, tuple(features))
         q = cross_fitted(problems, ids, ladder, draft, other, seed=seed)
-        better = losses - log_losses(problems, q)
-        if better.mean() > better.std(ddof=1) / np.sqrt(len(better)):
+        if _beats(log_losses(problems, q), losses):
             best, p = other, q
     return best, p
+
+
+def _beats(losses: np.ndarray, simpler: np.ndarray) -> bool:
+    better = simpler - losses
+    return bool(better.mean() > better.std(ddof=1) / np.sqrt(len(better)))
 
 
 def counts(problems: Iterable[str]) -> dict[str, int]:
