@@ -203,7 +203,7 @@ def test_a_damaged_file_is_refused(found: Published, tmp_path: Path, before: str
 
 
 def test_what_cannot_be_learned_from_is_said() -> None:
-    with pytest.raises(UsageError, match="add_prompt_signals"):
+    with pytest.raises(UsageError, match="add_signals"):
         fitted(table(20))
     with pytest.raises(UsageError, match="levels differ"):
         fitted(rows(8))
