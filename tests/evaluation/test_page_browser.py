@@ -248,7 +248,11 @@ def test_labels_never_collide(show: Open, name: str) -> None:
     page = show(name)
     for width in (1280, 800, 360):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function("document.querySelector('#plot svg').clientWidth <= document.body.clientWidth")
+        # Until it is drawn anew: what was drawn for another width is shrunk at once, its labels with it.
+        page.wait_for_function(
+            "document.querySelector('#plot svg').getAttribute('width') =="
+            " Math.max(280, document.querySelector('#plot').clientWidth)"
+        )
         boxes = page.locator(".labels text:not(.unplaced)").evaluate_all(
             "all => all.map((one) => { const b = one.getBBox(); return [b.x, b.y, b.x + b.width, b.y + b.height]; })"
         )
