@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from tandem.datasets import load_dataset
-from tandem.datasets.cards import cards
+from tandem.datasets.cards import training_split
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.added_signals import PROMPT_SIGNALS, SECOND_DRAFTS, add_signals
 from tandem.evaluation.collection import Folder
@@ -63,17 +63,15 @@ async def _add(
         raise UsageError(f"{collected} has no collection.json: it is not a folder of tandem collect")
     problems: dict[str, Problem] = {}
     for name in datasets:
-        card = cards().get(name)
-        where = split or ("train" if card and "train" in card.splits else None)
-        problems |= {problem.id: problem for problem in load_dataset(name, split=where)}
+        problems |= {problem.id: problem for problem in load_dataset(name, split=split or training_split(name))}
     model = load_model(intern, role="intern", endpoint=intern_endpoint, timeout=3600)
     try:
         await model.probe()
         if kind == "prompt":
             make, path = prompt_pass(problems, model), collected / PROMPT_SIGNALS
         else:
-            made = second_draft(problems, model, manifest["insight_mode"], max_tokens=manifest["max_tokens"])
-            make, path = made, collected / SECOND_DRAFTS
+            make = second_draft(problems, model, manifest["insight_mode"], max_tokens=manifest["max_tokens"])
+            path = collected / SECOND_DRAFTS
         failed = await add_signals(
             [row for row in Folder(collected, write=False).rows() if row["problem"] in problems],
             path,

@@ -58,11 +58,12 @@ def build(as_json: bool, **options: Any) -> None:
     from tandem.cli.blueprint_job import BlueprintJob
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.serving_options import take_serving
+    from tandem.datasets.cards import training_split
     from tandem.engine import Tandem
     from tandem.evaluation.blueprints.build import Plan, split
     from tandem.sufficiency.blueprint_card import NONE
 
-    options["split"] = options["split"] or _training_split(options["dataset"])
+    options["split"] = options["split"] or training_split(options["dataset"])
     data = describe_data(options)
     problems = load_problems(options)
     plan = Plan(**{key: options.pop(key) for key in ("candidates", "first", "rounds", "examples", "held_out")})
@@ -153,10 +154,3 @@ def _lines(card: BlueprintCard) -> list[str]:
     if card.synthetic:
         lines.append("synthetic: a fake model wrote this")
     return [*lines, *(f"note: {note}" for note in card.notes)]
-
-
-def _training_split(name: str) -> str | None:
-    from tandem.datasets.cards import cards
-
-    card = cards().get(name)
-    return "train" if card and "train" in card.splits else None

@@ -138,25 +138,19 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
 def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]:
     """Take the data options out of a command's; return problems of all data sets in turn, and how they were loaded."""
     from tandem.cli.data_options import describe_data, load_problems
+    from tandem.datasets.cards import training_split
     from tandem.evaluation.collection.manifest import describe_dataset
 
     own = {key: options.pop(key) for key in DATA_KEYS}
     seed = options["seed"] or 0
     loaded, told = [], []
     for name in dict.fromkeys(own["dataset"]):
-        one = {**own, "dataset": name, "seed": seed, "split": own["split"] or _training_split(name)}
+        one = {**own, "dataset": name, "seed": seed, "split": own["split"] or training_split(name)}
         data = describe_data(one)
         loaded.append(load_problems(one))
         told.append(describe_dataset(data, loaded[-1]))
     turns = chain.from_iterable(zip_longest(*loaded))  # so that a collection that is stopped has of each
     return list({p.id: p for p in turns if p is not None}.values()), told
-
-
-def _training_split(name: str) -> str | None:
-    from tandem.datasets.cards import cards
-
-    card = cards().get(name)
-    return "train" if card and "train" in card.splits else None
 
 
 def _workers(options: dict[str, Any]) -> int | None:

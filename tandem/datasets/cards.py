@@ -104,6 +104,12 @@ def cards() -> dict[str, Card]:
     return {card.name: card for card in found}
 
 
+def training_split(name: str) -> str | None:
+    """Return ``train`` for a shipped data set that has it, else None."""
+    card = cards().get(name)
+    return "train" if card and "train" in card.splits else None
+
+
 def load_card(name: str) -> Card:
     """Return a card, shipped or from a plugin; raises UsageError with the nearest names."""
     if name in cards():

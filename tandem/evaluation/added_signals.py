@@ -16,10 +16,10 @@ from tandem.evaluation.collection.folder import Folder, files, key_of
 from tandem.evaluation.collection.manifest import read_manifest
 from tandem.evaluation.collection.plan import Key
 from tandem.evaluation.jsonl import JsonlWriter, read_lines
+from tandem.sufficiency.replay import Row
 
 PROMPT_SIGNALS = "prompt_signals.jsonl"
 SECOND_DRAFTS = "second_drafts.jsonl"
-Row = Mapping[str, Any]
 
 
 def join_added(rows: Iterable[Row], folder: Path) -> list[dict[str, Any]]:

@@ -10,9 +10,8 @@ from tandem.evaluation.collection.table import rounded
 from tandem.insight import trim
 from tandem.models.base import Model, Reads
 from tandem.sufficiency.reading import MAX_TOKENS, insight_signals, prompt_text, published_signals
+from tandem.sufficiency.replay import Row
 from tandem.types import Problem
-
-Row = Mapping[str, Any]
 
 
 def prompt_pass(

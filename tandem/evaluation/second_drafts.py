@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from tandem.errors import TandemError
 from tandem.evaluation.collection.table import DRAFT_LENGTHS, WHOLE, rounded
 from tandem.insight import intern_view, trim
 from tandem.ledger import Ledger
 from tandem.models.base import Model, Request
 from tandem.models.call import Call
 from tandem.spec import InsightMode
+from tandem.strategies.base import require_end
 from tandem.strategies.best_of import same_answer
 from tandem.sufficiency.agreement import agreement_signals
+from tandem.sufficiency.replay import Row
 from tandem.types import Problem, Sampling
 
 TEMPERATURE = 0.7  # as self-consistency samples (arXiv 2203.11171)
 _TOP = 2  # of the second only the chosen tokens count; more would cost the server more than they tell
-Row = Mapping[str, Any]
 
 
 def second_draft(
@@ -44,8 +44,7 @@ def second_draft(
         async with Call(intern, request, "intern", Ledger(), read_tokens=row["insight_tokens"]) as call:
             async for _ in call:
                 pass
-        if not call.finished:
-            raise TandemError(f"{intern.spec.name} ended its stream without a finish reason")
+        require_end(call)
         begun = prefix or ""
         first, agreed = row["text"].removeprefix(begun), same_answer(problem, row["text"], begun + call.text)
         found = {

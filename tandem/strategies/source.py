@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Literal
 
-from tandem.errors import CapabilityError, TandemError
+from tandem.errors import CapabilityError
 from tandem.insight import SECTIONS, Insight, SectionParser, continue_messages, mentor_messages, opening, split_sections
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Purpose
@@ -208,8 +208,7 @@ class _Thrifty(Source):
         yield
 
     def _note_end(self, call: Call) -> None:
-        if not call.finished:
-            raise TandemError(f"{call.model.spec.name} ended its stream without a finish reason")
+        require_end(call)
         complete = len(split_sections(self.insight.text)) == len(SECTIONS)
         spec = self._ctx.mentor.spec
         natural = spec.continuation is not Continuation.SECTIONS or spec.insight_mode == "prefix" or complete

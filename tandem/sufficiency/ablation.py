@@ -108,12 +108,13 @@ def ablate(
     for draft in drafts:
         data = _data(problems, ladder, draft, seed, resamples)
         length = None if draft == WHOLE else int(draft)
+        compared = list(variants(data.names))
         replays = {
             buys: _Replay(data, ladder, paid(pair, buys, draft), length)
-            for buys in dict.fromkeys(variant.buys for variant in variants(data.names))
+            for buys in dict.fromkeys(variant.buys for variant in compared)
         }
         standing: Judged | None = None
-        for variant in variants(data.names):
+        for variant in compared:
             judged = _judge(data, variant, replays[variant.buys])
             standing = standing or judged
             lines.append(_line(data, draft, variant, judged, standing))

@@ -15,7 +15,7 @@ from typing import Any
 
 from tandem.models.logprobs import TokenStat
 from tandem.spec import ModelSpec
-from tandem.sufficiency.signals import draft_signals
+from tandem.sufficiency.signals import NUMBER, draft_signals
 
 AGREEMENT = (
     "agreement_prefix",
@@ -27,7 +27,6 @@ AGREEMENT = (
     "second_length",
 )
 _WORD = re.compile(r"\w+|[^\w\s]")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _OF_SECOND = ("log_perplexity", "least_likely", "length")
 
 
@@ -47,7 +46,7 @@ def agreement_signals(
     return {
         "agreement_prefix": shared / max(len(words), len(others), 1),
         "agreement_words": _dice(words, others),
-        "agreement_numbers": _dice(_NUMBER.findall(first), _NUMBER.findall(second)),
+        "agreement_numbers": _dice(NUMBER.findall(first), NUMBER.findall(second)),
         "agreement_answer": 0.5 if same_answer is None else float(same_answer),
         **{f"second_{name}": value for name, value in of_second.items()},
     }

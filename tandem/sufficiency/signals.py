@@ -110,7 +110,7 @@ _DEFINITIONS: dict[str, Callable[[_Draft], float]] = {
     "entropy_last_quarter": lambda d: _last(d.entropy, 4),
 }
 CANDIDATES = tuple(_DEFINITIONS)
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SENTENCE = re.compile(r"[.?!](?:\s|$)")
 _SYMBOL = re.compile(r"[\\^_{}=<>$\[\]()*/+]")
 
@@ -122,7 +122,7 @@ def question_signals(tokens: int) -> dict[str, float]:
 
 def question_candidates(question: str) -> dict[str, float]:
     """Return what else a question's text tells: log(1 + n) of its numbers, its sentences and its symbols."""
-    counts = (len(pattern.findall(question)) for pattern in (_NUMBER, _SENTENCE, _SYMBOL))
+    counts = (len(pattern.findall(question)) for pattern in (NUMBER, _SENTENCE, _SYMBOL))
     return dict(zip(QUESTION_CANDIDATES[1:], map(math.log1p, counts), strict=True))
 
 

@@ -22,6 +22,7 @@ from tandem.ledger import Ledger, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call
 from tandem.spec import Continuation, InsightMode
+from tandem.strategies.base import require_end
 from tandem.strategies.budget_forcing import force
 from tandem.sufficiency.replay import HINT
 from tandem.sufficiency.signals import question_candidates, question_signals
@@ -314,8 +315,7 @@ def _head(key: Key) -> Row:
 
 def _counts(call: Call, ledger: Ledger) -> Row:
     """Return what the table says of a call; raises TandemError for one that was cut."""
-    if not call.finished:
-        raise TandemError(f"{call.model.spec.name} ended its stream without a finish reason")
+    require_end(call)
     usage = ledger.entries[-1].usage
     return dict(
         zip(_COUNTS, (usage.prompt, usage.cached, usage.completion, call.finish_reason == "length"), strict=True)
