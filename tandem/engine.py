@@ -26,7 +26,7 @@ from tandem.models.prices import load_prices, set_prices
 from tandem.spec import InsightMode
 from tandem.strategies import STRATEGIES, Context
 from tandem.strategies.base import Adapts, Checks, Planned, need_logprobs
-from tandem.sufficiency.classifier import Card
+from tandem.sufficiency.classifier import ClassifierCard
 from tandem.sync_face import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind
 
@@ -91,9 +91,9 @@ class Tandem(SyncFace):
         )
         site = None
         if backend != "transformers":
-            from tandem.models.vllm.served import Site
+            from tandem.models.vllm.served import PoolPlacement
 
-            site = Site()
+            site = PoolPlacement()
         common = {"timeout": request_timeout, "backend": backend, "site": site}
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, serving=mentor_serving, **common)
         if insight_mode is not None:
@@ -158,7 +158,7 @@ class Tandem(SyncFace):
         return self._method.name
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> ClassifierCard | None:
         """The classifier's card, where the strategy needs a classifier."""
         return self._method.card
 

@@ -14,8 +14,8 @@ from tandem.models.base import Model
 from tandem.strategies import make_strategy
 from tandem.strategies.base import Learned
 from tandem.sufficiency.classifier import (
-    Card,
     Classifier,
+    ClassifierCard,
     find_classifier,
     load_classifier,
     nearest_classifier,
@@ -34,11 +34,11 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self._cards: dict[Path, Card] = {}
+        self._cards: dict[Path, ClassifierCard] = {}
         self._loading: dict[Path, asyncio.Task[Classifier]] = {}
         self._policies: dict[tuple[object, ...], Policy] = {}
 
-    def card(self, folder: Path) -> Card:
+    def card(self, folder: Path) -> ClassifierCard:
         """Return a classifier's card; raises TandemError for a damaged one."""
         if folder not in self._cards:
             self._cards[folder] = read_card(folder)
@@ -69,7 +69,7 @@ class Method:
     def __init__(self, name: str, settings: Settings, mentor: Model, intern: Model, shelf: Shelf) -> None:
         """Raises UsageError for an unknown strategy, classifier or level."""
         self.name, self.settings = name, settings
-        self.card: Card | None = None
+        self.card: ClassifierCard | None = None
         self.mismatch: list[str] = []
         self.policy: Policy | None = None
         self._mentor, self._intern, self._shelf = mentor, intern, shelf

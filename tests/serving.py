@@ -23,9 +23,9 @@ from tandem.models.base import Delta, Model, Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.paths import shipped
 from tandem.server.app import create_app
-from tandem.server.asking import Menu
+from tandem.server.asking import ModelMenu
 from tandem.server.gate import Gate
-from tandem.server.keys import Keys
+from tandem.server.keys import KeyRing
 from tandem.server.running import listen
 from tandem.server.service import Service
 
@@ -191,7 +191,7 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server with a mentor and an intern; `options` are those of `Tandem`."""
     engine = Tandem(first or mentor(), second or intern(), **{"effort": LADDER, "pace": "thrifty", **options})
-    service = Service(Menu(engine, aims), Keys(keys), Gate(concurrency, queue), deadline=deadline)
+    service = Service(ModelMenu(engine, aims), KeyRing(keys), Gate(concurrency, queue), deadline=deadline)
     listening = listen("127.0.0.1", 0)
     server = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", service, engine.mentor, engine.intern, key=key)
     paid = service.metrics.paid

@@ -48,7 +48,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def strategies() -> Registry:
-    return Registry("strategy", "strategies", {"tandem": "tandem.strategies.tandem:Tandem", "gone": "json:no_such"})
+    return Registry(
+        "strategy", "strategies", {"tandem": "tandem.strategies.tandem:TandemStrategy", "gone": "json:no_such"}
+    )
 
 
 def test_a_name_is_imported_on_use() -> None:

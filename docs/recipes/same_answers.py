@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from tandem.errors import TandemError
-from tandem.evaluation.regrade import Source
+from tandem.evaluation.regrade import RecordsToGrade
 from tandem.types import Message
 
 _NUMBER = re.compile(r"(?<!\w)(?:(?<![)}])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/[1-9]\d*)?")
@@ -89,7 +89,7 @@ def _sent(prompt: Any) -> Sent:
 
 def records(folder: Path) -> Iterator[tuple[Sent, str, Read]]:
     """Yield what a run sent, the problem's id and what it read. Raises TandemError where the data is not here."""
-    source = Source(folder)
+    source = RecordsToGrade(folder)
     problems = source.problems()
     for record in source.records():
         problem = problems.get(record["problem"])

@@ -89,7 +89,7 @@ def cli() -> None:
         raise UsageError(f".env: not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
 
-class _Said(logging.Handler):
+class _Warnings(logging.Handler):
     """Prints what the package logs as this command's own lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -98,7 +98,7 @@ class _Said(logging.Handler):
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line: exit code 2 and one line for bad usage, 1 and one line for a failure, 130 for Ctrl-C."""
-    logging.getLogger("tandem").handlers[:] = [_Said()]
+    logging.getLogger("tandem").handlers[:] = [_Warnings()]
     try:
         code = cli.main(args=argv, prog_name="tandem", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

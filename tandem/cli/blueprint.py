@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import Number, code_options, open_code_sandbox, pair_options
+from tandem.cli.options import FiniteNumber, code_options, open_code_sandbox, pair_options
 from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def blueprint() -> None:
 @click.option("--held-out", type=int, default=64, show_default=True, help="Problems that only judge; 64 or more.")
 @click.option("--mentor-max-tokens", type=click.IntRange(1), default=768, show_default=True)
 @click.option("--intern-max-tokens", type=click.IntRange(1), default=768, show_default=True)
-@click.option("--request-timeout", type=Number(0, min_open=True), metavar="S", help="See tandem run.")
+@click.option("--request-timeout", type=FiniteNumber(0, min_open=True), metavar="S", help="See tandem run.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Calls at once.")
-@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New, or to be gone on with."
 )
@@ -60,13 +60,13 @@ def build(as_json: bool, **options: Any) -> None:
     from tandem.cli.serving_options import take_serving
     from tandem.datasets.cards import training_split
     from tandem.engine import Tandem
-    from tandem.evaluation.blueprints.build import Plan, split
+    from tandem.evaluation.blueprints.build import BlueprintPlan, split
     from tandem.sufficiency.blueprint_card import NONE
 
     options["split"] = options["split"] or training_split(options["dataset"])
     data = describe_data(options)
     problems = load_problems(options)
-    plan = Plan(**{key: options.pop(key) for key in ("candidates", "first", "rounds", "examples", "held_out")})
+    plan = BlueprintPlan(**{key: options.pop(key) for key in ("candidates", "first", "rounds", "examples", "held_out")})
     split(problems, plan)  # before a model is loaded
     sandbox = open_code_sandbox(options, problems, judged=True)
     wishes = {key: options.pop(key) for key in ("concurrency", "max_minutes", "out")}

@@ -17,8 +17,8 @@ from tandem.cli.live import DRAW_SECONDS, LINE_SECONDS, Live, clock
 from tandem.datasets.loaders import is_path
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
-from tandem.evaluation.blueprints.bench import Bench, Progress
-from tandem.evaluation.blueprints.build import Plan
+from tandem.evaluation.blueprints.bench import Bench, SearchProgress
+from tandem.evaluation.blueprints.build import BlueprintPlan
 from tandem.evaluation.blueprints.build import build as make
 from tandem.evaluation.lock import FolderLock
 from tandem.grading import Sandbox
@@ -37,7 +37,7 @@ class BlueprintJob:
         engine: Tandem,
         problems: list[Problem],
         data: dict[str, Any],
-        plan: Plan,
+        plan: BlueprintPlan,
         sandbox: Sandbox | None,
         *,
         out: Path,
@@ -58,7 +58,7 @@ class BlueprintJob:
         except OSError as error:
             raise UsageError(f"cannot write {self._out}: {error.strerror}; take another --out") from None
         lock = FolderLock(self._out)
-        view = View()
+        view = BlueprintView()
         try:
             with view:
                 card = asyncio.run(self._run(view))
@@ -76,13 +76,13 @@ class BlueprintJob:
         finally:
             lock.release()
 
-    async def _run(self, view: View) -> BlueprintCard:
+    async def _run(self, view: BlueprintView) -> BlueprintCard:
         task = asyncio.current_task()
         if task and threading.current_thread() is threading.main_thread():
             with suppress(NotImplementedError):  # Windows
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with self._engine as engine:
-            view(Progress(doing="getting both models ready"))
+            view(SearchProgress(doing="getting both models ready"))
             await engine.prepare()
             bench = Bench(
                 engine.mentor,
@@ -99,7 +99,7 @@ class BlueprintJob:
             return await make(bench, self._problems, self._plan, dataset=dataset, command=command, source=self._data)
 
 
-class View(Live):
+class BlueprintView(Live):
     """How far a build is, with what it has spent."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class View(Live):
         self._began: float | None = None  # when the first answer was paid for
         self._before = 0  # answers that were there by then
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: SearchProgress) -> None:
         """Show how far it is; drawn only now and then."""
         if self._began is None and progress.intern_tokens:
             self._began, self._before = time.monotonic(), progress.done
@@ -128,7 +128,7 @@ class View(Live):
             answers = f"{progress.done}/{progress.total} answers, " if progress.total else ""
             self.say(f"{progress.doing}: {answers}{self._figures(progress)}" if answers else progress.doing)
 
-    def _figures(self, progress: Progress) -> str:
+    def _figures(self, progress: SearchProgress) -> str:
         parts = [f"mentor {progress.mentor_tokens:,} tokens", f"intern {progress.intern_tokens:,} tokens"]
         if progress.usd is not None:
             parts.append(f"US$ {progress.usd:.4f}")

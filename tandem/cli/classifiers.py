@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tandem.sufficiency.classifier import Card
+    from tandem.sufficiency.classifier import ClassifierCard
 
 _WIDTH = 40  # characters of the scale from 0 to 1
 
@@ -82,7 +82,7 @@ def show(name: str, plot: Path | None, as_json: bool) -> None:
         print_card(Console(), card)
 
 
-def print_card(console: Console, card: Card) -> None:
+def print_card(console: Console, card: ClassifierCard) -> None:
     """Print a card for people."""
     from rich.table import Table
 
@@ -175,7 +175,7 @@ def print_certificate(console: Console, found: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def _draw(card: Card, path: Path) -> None:
+def _draw(card: ClassifierCard, path: Path) -> None:
     from tandem.errors import UsageError
 
     if "reliability" not in card.figures:

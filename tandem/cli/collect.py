@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.data_options import DATA_KEYS, dataset_options
-from tandem.cli.options import Number, code_options, insight_mode_option, open_code_sandbox, pair_options
+from tandem.cli.options import FiniteNumber, code_options, insight_mode_option, open_code_sandbox, pair_options
 from tandem.cli.serving_options import Numbers, serving_options, take_serving
 
 if TYPE_CHECKING:
@@ -57,16 +57,16 @@ _HINTS = "20,40,60"
     help="Take over from another collection of the pair what no insight has a part in: none, answer, hints, budgets.",
 )
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Intern's answers a level.")
-@click.option("--temperature", type=Number(0, 2), default=0.0, show_default=True)
-@click.option("--top-p", type=Number(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--temperature", type=FiniteNumber(0, 2), default=0.0, show_default=True)
+@click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0, show_default=True)
 @click.option("--seed", type=int, help="Seed for sampling; problems are drawn by it too (0 if not given).")
 @click.option("--max-tokens", type=click.IntRange(1), default=768, show_default=True, help="Cap on every answer.")
-@click.option("--request-timeout", type=Number(0, min_open=True), metavar="S", help="See tandem run.")
+@click.option("--request-timeout", type=FiniteNumber(0, min_open=True), metavar="S", help="See tandem run.")
 @click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Problems at once, in all.")
 @click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
 @click.option("--num-workers", type=click.IntRange(1), default=4, show_default=True, help="With --parallel.")
-@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
-@click.option("--max-usd", type=Number(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--max-usd", type=FiniteNumber(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
 @click.option("--dry-run", "--estimate", is_flag=True, help="Say what is missing and may cost, and ask no model.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New, or to be gone on with."
@@ -93,12 +93,12 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from tandem.cli.collecting import CollectionJob, Wishes
     from tandem.cli.run import check_prices
-    from tandem.evaluation.collection.plan import Plan
+    from tandem.evaluation.collection.plan import CollectionPlan
     from tandem.ladder import parse_ladder
     from tandem.types import Sampling
 
     out, table = options.pop("out"), options.pop("table")
-    plan = Plan(
+    plan = CollectionPlan(
         ladder=parse_ladder(options.pop("effort")),
         hints=options.pop("hints") or (),
         budgets=options.pop("budgets") or (),

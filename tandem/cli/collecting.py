@@ -21,12 +21,12 @@ from tandem.cli.collecting_view import CollectionView
 from tandem.engine import Tandem
 from tandem.errors import MissingPackageError, TandemError, UsageError
 from tandem.evaluation.added_signals import join_added
-from tandem.evaluation.collection.collector import Collector, Progress
+from tandem.evaluation.collection.collector import CollectionProgress, Collector
 from tandem.evaluation.collection.folder import Folder, files
 from tandem.evaluation.collection.manifest import describe_collection, open_manifest, read_manifest
 from tandem.evaluation.collection.meter import spent
 from tandem.evaluation.collection.parallel import collect_parallel, shares
-from tandem.evaluation.collection.plan import Key, Plan, estimate
+from tandem.evaluation.collection.plan import CollectionPlan, Key, estimate
 from tandem.evaluation.collection.reuse import reuse, without_insight
 from tandem.evaluation.collection.table import export, export_parquet, public
 from tandem.evaluation.collection.texts import Texts
@@ -63,7 +63,7 @@ class CollectionJob:
     def __init__(
         self,
         engine: Tandem,
-        plan: Plan,
+        plan: CollectionPlan,
         problems: Sequence[Problem],
         datasets: list[dict[str, Any]],
         sandbox: Sandbox | None,
@@ -72,7 +72,7 @@ class CollectionJob:
         self._engine, self._plan, self._problems, self._datasets = engine, plan, problems, datasets
         self._sandbox, self._wishes = sandbox, wishes
         self._began = time.monotonic()
-        self._last = Progress()
+        self._last = CollectionProgress()
         self._view: CollectionView | None = None
 
     def estimate(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class CollectionJob:
         key = getattr(model, "api_key_env", None)
         return ModelAt(spec=model.spec, endpoint=endpoint, timeout=self._wishes.timeout, api_key_env=key)
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: CollectionProgress) -> None:
         self._last = progress
         if self._view:
             self._view(progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tandem.cli.live import DRAW_SECONDS, LINE_SECONDS, Live, clock
-from tandem.evaluation.collection.collector import Progress
+from tandem.evaluation.collection.collector import CollectionProgress
 from tandem.types import Problem
 
 
@@ -26,7 +26,7 @@ class CollectionView(Live):
         elif text:
             self.say(text)
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: CollectionProgress) -> None:
         """Show how far it is; drawn only now and then."""
         waited, last = time.monotonic() - self._shown, progress.ended == len(self.todo)
         if self._err.is_terminal:
@@ -37,7 +37,7 @@ class CollectionView(Live):
             self._shown, self._said = time.monotonic(), progress.ended
             self.say(f"{progress.ended}/{len(self.todo)} problems, {self._figures(progress)}")
 
-    def _figures(self, progress: Progress) -> str:
+    def _figures(self, progress: CollectionProgress) -> str:
         seconds = max(time.monotonic() - self._began, 1e-3)
         parts = [
             f"{progress.rows} rows",

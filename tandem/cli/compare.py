@@ -10,7 +10,7 @@ import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import Number, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import FiniteNumber, code_options, engine_options, make_engine, open_code_sandbox
 from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Strategies at once.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with one that was stopped.")
-@click.option("--max-usd", type=Number(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
-@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--max-usd", type=FiniteNumber(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
 def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: Any) -> None:
@@ -104,7 +104,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.run import check_prices
     from tandem.errors import UsageError
-    from tandem.evaluation.comparison.carry_out import Job, check_unseen
+    from tandem.evaluation.comparison.carry_out import Comparison, check_unseen
     from tandem.evaluation.comparison.plan import strategies_of
     from tandem.evaluation.comparison.report import COMPARE
     from tandem.evaluation.runner import Limits
@@ -129,7 +129,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
             f"{folder} holds a comparison already; go on with it (--resume {folder}) or take another --out"
         )
     limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
-    job = Job(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
+    job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
     _show(carry_out(engine, names, job), folder, as_json)
 
 

@@ -17,14 +17,14 @@ from rich.progress import Progress as Bars
 
 from tandem.cli.progress import Figures
 from tandem.engine import Tandem
-from tandem.evaluation.comparison.carry_out import Job, Part
+from tandem.evaluation.comparison.carry_out import Comparison, Part
 from tandem.evaluation.comparison.carry_out import carry_out as run_all
 from tandem.evaluation.comparison.report import report
 from tandem.evaluation.runner import Progress
 from tandem.evaluation.store import RunStore
 
 
-def carry_out(engine: Tandem, names: Sequence[str], job: Job) -> dict[str, Any]:
+def carry_out(engine: Tandem, names: Sequence[str], job: Comparison) -> dict[str, Any]:
     """Run what is left of a comparison and return its figures.
 
     Raises TandemError if a model cannot serve; KeyboardInterrupt after Ctrl-C or SIGTERM.

@@ -17,7 +17,7 @@ _OURS = "tag:yaml.org,2002:"
 _TAGS = {f"{_OURS}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 
 
-class Entry(NamedTuple):
+class ConfigEntry(NamedTuple):
     """One key of a file: as it was written there, in which section (None: at top level), and what it holds."""
 
     key: str
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
         return os.path.expanduser(text) if text.startswith("~/") else text  # as a shell does with a flag's value
 
 
-def read_config(path: Path, sections: Collection[str]) -> list[Entry]:
+def read_config(path: Path, sections: Collection[str]) -> list[ConfigEntry]:
     """Return the entries of a file: those at top level and those of `sections`, in its order.
 
     Raises UsageError, in words that leave out the file's name, for one that cannot be read, is not YAML or no mapping,
@@ -88,14 +88,14 @@ def _compose(path: Path) -> yaml.MappingNode:
     return root
 
 
-def _entries(root: yaml.MappingNode, sections: Collection[str]) -> Iterator[Entry]:
+def _entries(root: yaml.MappingNode, sections: Collection[str]) -> Iterator[ConfigEntry]:
     import yaml
 
     for key, node in _pairs(root, ""):
         if key not in sections:
-            yield Entry(key, None, node)
+            yield ConfigEntry(key, None, node)
         elif isinstance(node, yaml.MappingNode):
-            yield from (Entry(name, key, value) for name, value in _pairs(node, f"{key}: "))
+            yield from (ConfigEntry(name, key, value) for name, value in _pairs(node, f"{key}: "))
         elif not _is_null(node):
             raise UsageError(f"'{key}' is a section; it holds options of `tandem {key}`")
 

@@ -13,7 +13,7 @@ from tandem.cli.serving_options import Numbers
 from tandem.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from tandem.cli.config_file import Entry
+    from tandem.cli.config_file import ConfigEntry
 
 COMMANDS = ("run", "serve")  # that one file may serve
 _SECRET = re.compile(
@@ -70,7 +70,7 @@ config_option = click.option(
 )
 
 
-def _defaults(ctx: click.Context, entries: list[Entry]) -> dict[str, Any]:
+def _defaults(ctx: click.Context, entries: list[ConfigEntry]) -> dict[str, Any]:
     """Return what the entries say of this command's parameters, its section's words before those at top level."""
     above: dict[str, Any] = {}
     section: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def _defaults(ctx: click.Context, entries: list[Entry]) -> dict[str, Any]:
     return {name: value for name, value in (above | section).items() if value is not None}
 
 
-def _option(ctx: click.Context, entry: Entry) -> click.Option | None:
+def _option(ctx: click.Context, entry: ConfigEntry) -> click.Option | None:
     """Return the option that a key names, None for one that only the other command has.
 
     Raises UsageError for a key that neither has, and for one that is a secret.
@@ -120,7 +120,7 @@ def _long_names(ctx: click.Context, name: str) -> dict[str, click.Option]:
     }
 
 
-def _checked(ctx: click.Context, option: click.Option, entry: Entry) -> Any:
+def _checked(ctx: click.Context, option: click.Option, entry: ConfigEntry) -> Any:
     """Return a value as click takes it for a default, None for the option's own. Raises UsageError in click's words."""
     value: Any = entry.value
     if option.multiple:

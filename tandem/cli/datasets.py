@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.datasets import Card
+    from tandem.datasets import DatasetCard
     from tandem.types import Problem
 
 _SHOWN = 20  # subjects or levels named in full
@@ -104,13 +104,13 @@ def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) ->
 
 
 def _is_card(name: str) -> bool:
-    from tandem.datasets import Card
+    from tandem.datasets import DatasetCard
     from tandem.datasets.cards import plugins
 
-    return isinstance(plugins.get(name), Card)
+    return isinstance(plugins.get(name), DatasetCard)
 
 
-def _row(card: Card) -> dict[str, Any]:
+def _row(card: DatasetCard) -> dict[str, Any]:
     from tandem.datasets.loaders import locate
 
     splits: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def _row(card: Card) -> dict[str, Any]:
 
 
 def _plugin_row(name: str) -> dict[str, Any]:
-    from tandem.datasets import Card
+    from tandem.datasets import DatasetCard
     from tandem.datasets.cards import plugins
     from tandem.errors import TandemError
 
@@ -139,7 +139,7 @@ def _plugin_row(name: str) -> dict[str, Any]:
     except TandemError as error:  # a broken one must not hide the others
         return row | {"title": str(error)}
     lines = (getattr(found, "__doc__", None) or "").strip().splitlines()
-    return _row(found) if isinstance(found, Card) else row | {"title": lines[0] if lines else ""}
+    return _row(found) if isinstance(found, DatasetCard) else row | {"title": lines[0] if lines else ""}
 
 
 def _here(row: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import Number, engine_options, make_engine
+from tandem.cli.options import FiniteNumber, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _FRAMES = 12  # a second
 @click.option("--problem-id", metavar="ID", help="Which of the data set's problems, or of a run's. Default: the first.")
 @click.option(
     "--speed",
-    type=Number(0, min_open=True),
+    type=FiniteNumber(0, min_open=True),
     metavar="N",
     help=f"At most N tokens a second from each model. Default: as they come; {_EASY:g} for `fake` and --replay.",
 )
@@ -175,10 +175,10 @@ async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Cons
     """Draw the picture until the last event; then leave the whole of it on the terminal, however it ended."""
     from rich.live import Live
 
-    from tandem.cli.demo_view import View
+    from tandem.cli.demo_view import DemoView
 
     try:
-        with Live(View(stage, console), console=console, screen=True, auto_refresh=False) as live:
+        with Live(DemoView(stage, console), console=console, screen=True, auto_refresh=False) as live:
 
             async def draw() -> None:
                 while True:
@@ -193,4 +193,4 @@ async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Cons
             finally:
                 drawing.cancel()
     finally:
-        console.print(View(stage, console, whole=True))
+        console.print(DemoView(stage, console, whole=True))

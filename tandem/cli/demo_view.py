@@ -30,7 +30,7 @@ def fits(console: Console) -> bool:
 
 
 @dataclass(slots=True)
-class View:
+class DemoView:
     """A stage as something that rich prints: as high as the terminal, or (`whole`) as high as it takes."""
 
     stage: Stage

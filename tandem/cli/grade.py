@@ -12,7 +12,7 @@ from tandem.cli.data_options import DATA_KEYS, dataset_options
 from tandem.cli.options import code_options, open_code_sandbox
 
 if TYPE_CHECKING:
-    from tandem.evaluation.regrade import Regraded, Source
+    from tandem.evaluation.regrade import RecordsToGrade, Regraded
     from tandem.grading import Sandbox
     from tandem.types import Problem
 
@@ -42,10 +42,10 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
     import asyncio
     from contextlib import closing
 
-    from tandem.evaluation.regrade import Source, regrade
+    from tandem.evaluation.regrade import RecordsToGrade, regrade
     from tandem.grading import DEADLINE
 
-    with closing(Source(run, write=write)) as source:
+    with closing(RecordsToGrade(run, write=write)) as source:
         problems = _problems(source, options)
         sandbox = _sandbox(options, problems)
         with _Progress(source) as progress:
@@ -62,7 +62,7 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
         _show(regraded, written, verbose)
 
 
-def _problems(source: Source, options: dict[str, Any]) -> dict[str, Problem]:
+def _problems(source: RecordsToGrade, options: dict[str, Any]) -> dict[str, Problem]:
     from tandem.cli.data_options import load_problems
     from tandem.errors import TandemError, UsageError
 
@@ -120,7 +120,7 @@ def _short(text: str | None) -> str:
 class _Progress:
     """A bar on standard error, where that is a terminal."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: RecordsToGrade) -> None:
         from rich.console import Console
         from rich.progress import Progress
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tandem.cli.options import Number
+from tandem.cli.options import FiniteNumber
 
 
 @click.group()
@@ -19,7 +19,7 @@ def keys() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--name", required=True, help="Whose key it is.")
 @click.option("--requests-per-minute", type=click.IntRange(1), metavar="N", help="Default: no limit.")
-@click.option("--usd", type=Number(0), metavar="X", help="What it may spend in all. Default: no limit.")
+@click.option("--usd", type=FiniteNumber(0), metavar="X", help="What it may spend in all. Default: no limit.")
 def add(file: Path, name: str, requests_per_minute: int | None, usd: float | None) -> None:
     """Make a new key, add its hash to FILE, and print the key, once.
 
@@ -38,10 +38,11 @@ def add(file: Path, name: str, requests_per_minute: int | None, usd: float | Non
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(file: Path, as_json: bool) -> None:
     """List the keys in FILE with their limits and what they have spent."""
-    from tandem.server.keys import Keys
+    from tandem.server.keys import KeyRing
 
     rows = [
-        {"spent_usd": account.spent, **account.entry.model_dump(exclude={"sha256"})} for account in Keys(file).accounts
+        {"spent_usd": account.spent, **account.entry.model_dump(exclude={"sha256"})}
+        for account in KeyRing(file).accounts
     ]
     if as_json:
         click.echo(json.dumps(rows))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tandem.types import Problem
 
 
-class Number(click.FloatRange):
+class FiniteNumber(click.FloatRange):
     """A number within a range; infinity and not-a-number are in none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -23,7 +23,7 @@ class Number(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
 
-_SIZE = Number(0, min_open=True)
+_SIZE = FiniteNumber(0, min_open=True)
 _PAIR = [
     click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder, a hub id."),
     click.option("--intern", required=True, metavar="M", help="The small model; it must expose log-probabilities."),
@@ -68,8 +68,8 @@ _METHOD = [
     ),
     click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before the verdict."),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
-    click.option("--temperature", type=Number(0, 2), default=0.0, show_default=True),
-    click.option("--top-p", type=Number(0, 1, min_open=True), default=1.0, show_default=True),
+    click.option("--temperature", type=FiniteNumber(0, 2), default=0.0, show_default=True),
+    click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0, show_default=True),
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
     click.option(
         "--request-timeout", type=_SIZE, metavar="S", help="Seconds that an endpoint may send nothing. Default: 600."

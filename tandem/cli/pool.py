@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.models.vllm.command import Serve
-    from tandem.models.vllm.keeper import Job
+    from tandem.models.vllm.keeper import StandingPool
     from tandem.models.vllm.state import PoolState
 
 _SECOND = 1.0  # between the two looks that give a rate
@@ -135,11 +135,11 @@ def down(names: tuple[str, ...], everything: bool) -> None:
         click.echo(f"{running.name} is down", err=True)
 
 
-def _job(model: str, options: dict[str, Any]) -> Job:
+def _job(model: str, options: dict[str, Any]) -> StandingPool:
     from dataclasses import replace
 
     from tandem.models.vllm.command import command, need_vllm
-    from tandem.models.vllm.keeper import Job
+    from tandem.models.vllm.keeper import StandingPool
     from tandem.models.vllm.machine import GIB, find_machine
     from tandem.models.vllm.placement import Wish, place
     from tandem.models.vllm.pool import pool_name
@@ -164,7 +164,7 @@ def _job(model: str, options: dict[str, Any]) -> Job:
     ports = [first + i for i in range(len(places))] if first else []
     command(serve, places[0], first or 1)  # says what is wrong with the options for vLLM
     name = check_name(options["name"]) if options["name"] else pool_name(serve.name)
-    return Job(name=name, serve=serve, places=places, folder=pools_dir() / name, ports=ports)
+    return StandingPool(name=name, serve=serve, places=places, folder=pools_dir() / name, ports=ports)
 
 
 def _serve(model: str, options: dict[str, Any]) -> Serve:
@@ -192,7 +192,7 @@ def _serve(model: str, options: dict[str, Any]) -> Serve:
     return Serve(model=where, name=name, **{key: options[key] for key in kept})
 
 
-def _start(job: Job) -> subprocess.Popen[bytes]:
+def _start(job: StandingPool) -> subprocess.Popen[bytes]:
     import subprocess
 
     with _keeper_log(job).open("wb") as log:
@@ -209,7 +209,7 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     return keeper
 
 
-def _wait(keeper: subprocess.Popen[bytes], job: Job) -> PoolState:
+def _wait(keeper: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
     """Tell what the replicas are at until all are up; raises TandemError with the reason if they do not come up."""
     from tandem.models.vllm import state
 
@@ -229,7 +229,7 @@ def _wait(keeper: subprocess.Popen[bytes], job: Job) -> PoolState:
         time.sleep(0.2)
 
 
-def _keeper_log(job: Job) -> Path:
+def _keeper_log(job: StandingPool) -> Path:
     return job.folder / "keeper.log"
 
 

@@ -10,7 +10,7 @@ import click
 
 from tandem.cli.config_option import config_option, from_file
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import Number, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import FiniteNumber, code_options, engine_options, make_engine, open_code_sandbox
 from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>."
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped.")
-@click.option("--max-usd", type=Number(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
-@click.option("--max-minutes", type=Number(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--max-usd", type=FiniteNumber(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
 @click.option("--estimate", is_flag=True, help="Say what the run may cost, and ask no model.")
 @click.option(
     "--cache",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.config_option import config_option
-from tandem.cli.options import Number, engine_options, make_engine
+from tandem.cli.options import FiniteNumber, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
-    from tandem.server.keys import Keys
+    from tandem.server.keys import KeyRing
 
 
 @click.command()
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     "--queue", type=click.IntRange(0), default=256, show_default=True, help="Requests that may wait; then 429."
 )
 @click.option(
-    "--deadline", type=Number(0, min_open=True), default=600.0, show_default=True, metavar="S", help="Seconds."
+    "--deadline", type=FiniteNumber(0, min_open=True), default=600.0, show_default=True, metavar="S", help="Seconds."
 )
 @click.option(
-    "--drain", type=Number(0), default=60.0, show_default=True, metavar="S", help="Seconds to end on SIGTERM."
+    "--drain", type=FiniteNumber(0), default=60.0, show_default=True, metavar="S", help="Seconds to end on SIGTERM."
 )
 @click.option(
     "--max-body", type=click.IntRange(1024), default=4 << 20, show_default=True, metavar="BYTES", help="Then 413."
@@ -83,9 +83,9 @@ def serve(
 
         raise MissingPackageError("the server", "serve") from None
     from tandem.errors import UsageError
-    from tandem.server.asking import Menu
+    from tandem.server.asking import ModelMenu
     from tandem.server.gate import Gate
-    from tandem.server.keys import Keys
+    from tandem.server.keys import KeyRing
     from tandem.server.running import listen, own_machine, run
     from tandem.server.service import Service
     from tandem.server.tracing import set_up
@@ -94,11 +94,11 @@ def serve(
         raise UsageError(
             f"at {host} everybody on the network may spend your money: give --keys FILE, or --allow-anyone"
         )
-    accounts = Keys(keys)
+    accounts = KeyRing(keys)
     engine = make_engine(options)
     engine.want("mentor", "intern")  # whatever the server's own strategy calls, a request may name another
     _check_budgets(accounts, engine)
-    menu = Menu(engine, _aims(aims))
+    menu = ModelMenu(engine, _aims(aims))
     for classifier in menu.aims.values():
         engine.variant(classifier=classifier)  # a wrong one is said now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
@@ -115,7 +115,7 @@ def serve(
     run(create_app(service, max_body=max_body), service.gate, listening, drain_seconds=drain, started=started)
 
 
-def _check_budgets(accounts: Keys, engine: Tandem) -> None:
+def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
     """Raise UsageError where a key has a budget and nobody knows what a model costs."""
     from tandem.errors import UsageError
 

@@ -222,7 +222,7 @@ def _judge(
 ) -> None:
     from tandem.evaluation.frontier import evaluate
     from tandem.evaluation.frontier_report import markdown
-    from tandem.evaluation.rivals import PublishedRival
+    from tandem.evaluation.rivals import PublishedBaseline
     from tandem.evaluation.tables import check_same, only, pair_of, read_collection
 
     parts = [read_collection(path) for path in tests]
@@ -233,7 +233,7 @@ def _judge(
         training,
         (rows, parts[0][1]),
         pair_of(training[1]),
-        rivals=[PublishedRival()],
+        rivals=[PublishedBaseline()],
         say=lambda line: click.echo(line, err=True),
         **how,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tandem.datasets.cards import Card, cards, load_card
+from tandem.datasets.cards import DatasetCard, cards, load_card
 from tandem.datasets.loaders import load_dataset
 
-__all__ = ["Card", "cards", "load_card", "load_dataset"]
+__all__ = ["DatasetCard", "cards", "load_card", "load_dataset"]

@@ -19,11 +19,11 @@ GENERATED = "reasoning-gym"  # the card whose problems are made, not read: reaso
 plugins = Registry("data set", "datasets", {})  # group tandem.datasets: a Card, or load(split) -> Iterable[Problem]
 
 
-class _Part(BaseModel):
+class _CardPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Fields(_Part):
+class Fields(_CardPart):
     """Which fields of a row hold what: names in the order they are tried. The defaults read a user's own file."""
 
     problem: tuple[str, ...] = ("problem", "question", "prompt", "text")
@@ -41,7 +41,7 @@ class Fields(_Part):
     metadata: dict[str, str] = {}  # key in Problem.metadata -> field
 
 
-class Hub(_Part):
+class Hub(_CardPart):
     """Where the data-set hub has it: a repository and its configurations, read one after another.
 
     `label` is the field that takes the configuration's name.
@@ -52,7 +52,7 @@ class Hub(_Part):
     label: str = ""
 
 
-class Split(_Part):
+class Split(_CardPart):
     """One file of a data set (plain or with `.gz`), or a part of it, or another card's split (`same_as: card/split`).
 
     The file is looked for in every place; an absolute path is taken as it is. `ids` keeps the rows whose id lies
@@ -67,7 +67,7 @@ class Split(_Part):
     hub: tuple[str, ...] = ()
 
 
-class Card(_Part):
+class DatasetCard(_CardPart):
     """A public data set.
 
     `template` is the text around a problem that is no choice; it may hold {problem} and {tests}. `package` names an
@@ -88,7 +88,7 @@ class Card(_Part):
     package: str = ""
     notes: tuple[str, ...] = ()
 
-    def split(self, name: str | None) -> tuple[Card, str]:
+    def split(self, name: str | None) -> tuple[DatasetCard, str]:
         """Return the card and the split that hold `name` (None: the default split); raises UsageError if unknown."""
         name = name or self.default_split
         if name not in self.splits:
@@ -98,9 +98,11 @@ class Card(_Part):
 
 
 @cache
-def cards() -> dict[str, Card]:
+def cards() -> dict[str, DatasetCard]:
     """Return every shipped card by name."""
-    found = [Card.model_validate(yaml.safe_load(p.read_text("utf-8"))) for p in sorted(shipped("data").glob("*.yaml"))]
+    found = [
+        DatasetCard.model_validate(yaml.safe_load(p.read_text("utf-8"))) for p in sorted(shipped("data").glob("*.yaml"))
+    ]
     return {card.name: card for card in found}
 
 
@@ -110,17 +112,17 @@ def training_split(name: str) -> str | None:
     return "train" if card and "train" in card.splits else None
 
 
-def load_card(name: str) -> Card:
+def load_card(name: str) -> DatasetCard:
     """Return a card, shipped or from a plugin; raises UsageError with the nearest names."""
     if name in cards():
         return cards()[name]
-    if name in plugins and isinstance(found := plugins.get(name), Card):
+    if name in plugins and isinstance(found := plugins.get(name), DatasetCard):
         return found
     known = [*(f"{GENERATED}:<task>" if known == GENERATED else known for known in cards()), *plugins.names()]
     raise UsageError(f"{nearest('data set', name, known)} A file of your own is given by its path, my/set.jsonl.")
 
 
-def card_of_file(path: Path) -> tuple[Card, tuple[str, ...]] | None:
+def card_of_file(path: Path) -> tuple[DatasetCard, tuple[str, ...]] | None:
     """Return the card and the splits that own a file of this name, wherever it lies, or None."""
     name = path.name.removesuffix(".gz")
     for card in cards().values():

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from tandem.datasets.cards import Card
+from tandem.datasets.cards import DatasetCard
 from tandem.datasets.files import read_rows
 from tandem.datasets.places import hub_file
 from tandem.errors import TandemError
@@ -29,13 +29,13 @@ _SECONDS = 10.0  # for the hub's first word
 _log = logging.getLogger(__name__)
 
 
-def can_fetch(card: Card, split: str) -> bool:
+def can_fetch(card: DatasetCard, split: str) -> bool:
     """Whether the hub has a card's split and the `hub` extra is installed."""
     installed = find_spec("huggingface_hub") is not None and find_spec("pyarrow") is not None
     return installed and card.hub is not None and bool(card.splits[split].hub)
 
 
-def fetch(card: Card, split: str) -> Path:
+def fetch(card: DatasetCard, split: str) -> Path:
     """Fetch the file of a card's split into the cache and return it.
 
     Raises TandemError in one line, with where to put the file by hand, whatever goes wrong.
@@ -91,7 +91,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {line[:160]}"
 
 
-def _rows(card: Card, split: str, work: str) -> Iterator[dict[str, Any]]:
+def _rows(card: DatasetCard, split: str, work: str) -> Iterator[dict[str, Any]]:
     assert card.hub is not None
     fields = card.fields
     named = (fields.problem, fields.answer, fields.id, fields.task, fields.tests, fields.setup, fields.entry_point)

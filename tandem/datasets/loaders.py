@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tandem.datasets.cards import GENERATED, Card, Fields, card_of_file, cards, load_card, plugins
+from tandem.datasets.cards import GENERATED, DatasetCard, Fields, card_of_file, cards, load_card, plugins
 from tandem.datasets.files import is_file_name, read_rows, stem
 from tandem.datasets.places import find_file, missing
-from tandem.datasets.rows import Source, of_card, problem_of
+from tandem.datasets.rows import DataFile, of_card, problem_of
 from tandem.errors import TandemError, UsageError, nearest
 from tandem.types import Problem
 
@@ -71,7 +71,7 @@ def load_dataset(
     return chosen
 
 
-def locate(card: Card, split: str, *, fetch: bool = True) -> Path | None:
+def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
     """Return the file of a card's own split: from its places, else (with `fetch`) from the hub; None if not here.
 
     Raises TandemError where the hub was asked in vain.
@@ -94,8 +94,8 @@ def _made(
 
 def _plugged(name: str, split: str | None, fields: Mapping[str, str] | None) -> Iterator[Problem]:
     """Yield the problems of a plugin: those of its card, or what its function gives."""
-    found: Card | Callable[[str | None], Iterable[Problem]] = plugins.get(name)
-    if isinstance(found, Card):
+    found: DatasetCard | Callable[[str | None], Iterable[Problem]] = plugins.get(name)
+    if isinstance(found, DatasetCard):
         yield from _read(_source(name, split, fields))
         return
     if fields:
@@ -120,7 +120,7 @@ def _plugged(name: str, split: str | None, fields: Mapping[str, str] | None) -> 
         raise TandemError(f"data set '{name}' failed in its plugin ({type(error).__name__}: {reason})") from error
 
 
-def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> Source:
+def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> DataFile:
     if not is_path(name):
         if fields:
             raise UsageError(f"fields are for files given by path; '{name}' has a card")
@@ -147,7 +147,7 @@ def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> S
     changes: dict[str, Any] = {key: (field,) for key, field in named.items()}
     changes["metadata"] = _OWN.metadata | metadata
     own_fields = _OWN.model_copy(update=changes)
-    return Source(path, own_fields, stem(path), answers="answer" in named, tested="tests" in named)
+    return DataFile(path, own_fields, stem(path), answers="answer" in named, tested="tests" in named)
 
 
 def _file(name: str) -> Path:
@@ -167,7 +167,7 @@ def is_path(name: str) -> bool:
     return "/" in name or os.sep in name or is_file_name(name)
 
 
-def _read(source: Source) -> Iterator[Problem]:
+def _read(source: DataFile) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for number, row in read_rows(source.path):
         problem = problem_of(row, number, source)

@@ -7,14 +7,14 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from tandem.datasets.cards import Card
+from tandem.datasets.cards import DatasetCard
 from tandem.errors import UsageError
 from tandem.paths import cache_dir, shipped
 
 _log = logging.getLogger(__name__)
 
 
-def find_file(card: Card, split: str) -> Path | None:
+def find_file(card: DatasetCard, split: str) -> Path | None:
     """Return the file of a card's own split, or None.
 
     Looked in, the first that has it: TANDEM_DATA_DIR, `data` in the working folder, what ships with Tandem (for work
@@ -31,12 +31,12 @@ def find_file(card: Card, split: str) -> Path | None:
     return found
 
 
-def hub_file(card: Card, split: str) -> Path:
+def hub_file(card: DatasetCard, split: str) -> Path:
     """Return where the file that the hub gave is kept."""
     return cache_dir() / "datasets" / Path(card.splits[split].file).name
 
 
-def missing(card: Card, split: str) -> UsageError:
+def missing(card: DatasetCard, split: str) -> UsageError:
     """Return the error for a file that lies nowhere: which one, where it was looked for, how to get it."""
     file = card.splits[split].file
     looked = ", ".join(str(folder) for folder in dict.fromkeys(folder.resolve() for folder in _folders()))
@@ -57,7 +57,7 @@ def _folders() -> list[Path]:
     return folders + [Path("data"), shipped("data")] + ([beside] if beside.is_dir() else [])
 
 
-def _packaged(card: Card) -> list[Path]:
+def _packaged(card: DatasetCard) -> list[Path]:
     """Return the file within an installed package, which is looked up and not imported."""
     package, _, inside = card.package.partition("/")
     spec = find_spec(package) if package else None

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from tandem.datasets.cards import GENERATED, Card
+from tandem.datasets.cards import GENERATED, DatasetCard
 from tandem.errors import MissingPackageError, TandemError, UsageError, nearest
 from tandem.types import Message, Problem
 
@@ -23,7 +23,7 @@ _PATIENCE = 600.0  # seconds
 _EXAMPLES = "gsm_symbolic, chain_sum, simple_equations, spell_backward, knights_knaves"
 
 
-def generate(card: Card, task: str, *, size: int | None, seed: int | None) -> Iterator[Problem]:
+def generate(card: DatasetCard, task: str, *, size: int | None, seed: int | None) -> Iterator[Problem]:
     """Yield `size` problems (default 100) of a task, drawn with `seed` (default 0).
 
     Each carries the row that its scorer needs in its metadata, as `entry`: a Python literal. Raises UsageError

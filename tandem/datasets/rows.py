@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from tandem.boxed import last_boxed
-from tandem.datasets.cards import Card, Fields, Split
+from tandem.datasets.cards import DatasetCard, Fields, Split
 from tandem.errors import UsageError, nearest
 from tandem.types import CodeTests, Message, Problem, TaskKind, guess_task
 
@@ -20,7 +20,7 @@ _LETTER = re.compile(r"\([A-Z]\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataFile:
     """A file and how it is read."""
 
     path: Path
@@ -34,9 +34,9 @@ class Source:
     part: Split | None = None  # of a card: which rows belong to it
 
 
-def of_card(path: Path, card: Card, split: str) -> Source:
+def of_card(path: Path, card: DatasetCard, split: str) -> DataFile:
     """Return a card's split in its file."""
-    return Source(
+    return DataFile(
         path,
         card.fields,
         stem=f"{card.name}-{split}",
@@ -48,7 +48,7 @@ def of_card(path: Path, card: Card, split: str) -> Source:
     )
 
 
-def problem_of(values: dict[str, Any], number: int, source: Source) -> Problem | None:
+def problem_of(values: dict[str, Any], number: int, source: DataFile) -> Problem | None:
     """Return the problem of one row, None if the row belongs to another split; raises UsageError for a bad row."""
     row, fields = _Row(values, f"{source.path}:{number}"), source.fields
     own_id = row.text(fields.id)

@@ -14,7 +14,7 @@ from tandem.insight import answer_messages, mentor_messages
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import TEMPLATE
 from tandem.strategies.base import Planned
-from tandem.sufficiency.classifier import Card
+from tandem.sufficiency.classifier import ClassifierCard
 from tandem.types import Problem
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _entry(tandem: Tandem, call: Planned, prompt: int, written: int) -> Entry:
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
 
 
-def _reach(tandem: Tandem, card: Card | None) -> dict[str, float] | None:
+def _reach(tandem: Tandem, card: ClassifierCard | None) -> dict[str, float] | None:
     """Return the share of problems that come to each level; None without a classifier of the pair's own."""
     if card is None or (card.mentor, card.intern) != (tandem.mentor.spec.name, tandem.intern.spec.name):
         return None

@@ -11,30 +11,45 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.evaluation.intervals import Bootstrap, gain_of, interval
 from tandem.evaluation.paper import published_frontier
-from tandem.evaluation.rivals import Rival
+from tandem.evaluation.rivals import Baseline
 from tandem.evaluation.statistics import wilson
 from tandem.evaluation.tables import Table, check_same
 from tandem.evaluation.train import anchor_name, plan_of
 from tandem.ladder import format_ladder
 from tandem.spec import ModelSpec
-from tandem.sufficiency import selection as s
-from tandem.sufficiency import training as t
 from tandem.sufficiency.aims import parse_aim
-from tandem.sufficiency.arrays import Ends, fixed_ends
+from tandem.sufficiency.arrays import ReplayResult, fixed_ends
 from tandem.sufficiency.estimators import KINDS
 from tandem.sufficiency.gains import extra_costs, repriced
 from tandem.sufficiency.reliability import figures
 from tandem.sufficiency.replay import BUDGET, Pair, oracle
+from tandem.sufficiency.selection import (
+    Choice,
+    Chosen,
+    Fits,
+    Say,
+    TrainingPlan,
+    applied,
+    by_aim,
+    by_gain,
+    by_price,
+    cascade,
+    fit_all,
+    judged_by,
+    search,
+    with_features,
+)
 from tandem.sufficiency.thresholds import Point, Space
+from tandem.sufficiency.training import Problems, by_problem, complete, counts
 
 OURS = "ours"  # the point that lay farthest above the chord on the training problems
 Said = Mapping[str, Mapping[str, float]]  # sufficiency by problem and level
 _PRICES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-_CHOICES: dict[str, s.Choice] = {
-    OURS: s.by_gain,
-    "ours, accuracy": s.by_aim(parse_aim("accuracy")),
-    **{f"ours, cost:{x:g}": s.by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
-    **{f"ours, lambda {x:g}": s.by_price(x) for x in _PRICES},
+_CHOICES: dict[str, Choice] = {
+    OURS: by_gain,
+    "ours, accuracy": by_aim(parse_aim("accuracy")),
+    **{f"ours, cost:{x:g}": by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
+    **{f"ours, lambda {x:g}": by_price(x) for x in _PRICES},
 }
 _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 
@@ -43,11 +58,11 @@ _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 class _Test:
     """The test problems, and everything that was chosen without them."""
 
-    both: t.Problems
+    both: Problems
     ids: list[str]
-    plan: s.Plan
-    fits: s.Fits
-    chosen: s.Chosen
+    plan: TrainingPlan
+    fits: Fits
+    chosen: Chosen
 
 
 def evaluate(
@@ -55,12 +70,12 @@ def evaluate(
     test: Table,
     specs: tuple[ModelSpec, ModelSpec],
     *,
-    rivals: Sequence[Rival] = (),
+    rivals: Sequence[Baseline] = (),
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
     domain: Sequence[str] = (),
     seed: int = 0,
-    say: s.Say = lambda line: None,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Return the figures of every strategy on the test table, with paired 95 % intervals over its problems.
 
@@ -72,14 +87,14 @@ def evaluate(
     plan = plan_of(
         train[1], specs, hand_over=True, kinds=kinds, prefix_cache=prefix_cache, seed=seed, domain=tuple(domain)
     )
-    known, fresh = t.by_problem(train[0], plan.ladder), t.complete(test[0], plan.ladder)
+    known, fresh = by_problem(train[0], plan.ladder), complete(test[0], plan.ladder)
     if shared := sorted(known.keys() & fresh.keys()):
         raise UsageError(f"{len(shared)} problems are in both tables (as {shared[0]}): test on others")
     if not fresh:
         raise UsageError(f"no problem of the test table has all of the levels {format_ladder(plan.ladder)}")
-    plan = s.with_features(plan, known | fresh)
-    fits = s.fit_all(known, list(known), plan, say)
-    room = _Test(known | fresh, list(fresh), plan, fits, s.search(known, fits, plan))
+    plan = with_features(plan, known | fresh)
+    fits = fit_all(known, list(known), plan, say)
+    room = _Test(known | fresh, list(fresh), plan, fits, search(known, fits, plan))
     ends, points, p = _ours(room)
     ends |= _anchors(room)
     left_out = (
@@ -94,8 +109,8 @@ def evaluate(
             ends[rival.name], judged[rival.name] = found
     boot = Bootstrap(len(room.ids), seed=seed)
     return {
-        "train": {"problems": t.counts(known), "chosen_on": list(domain) or sorted(t.counts(known))},
-        "test": {"problems": t.counts(fresh), "truncated": _truncated(fresh, plan)},
+        "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},
+        "test": {"problems": counts(fresh), "truncated": _truncated(fresh, plan)},
         "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
         "strategies": _strategies(boot, ends, plan),
         "points": {name: _point(point) for name, point in points.items()},
@@ -109,12 +124,12 @@ def evaluate(
     }
 
 
-def _ours(room: _Test) -> tuple[dict[str, Ends], dict[str, Point], Said]:
+def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Said]:
     """Return how each of our points ends on the test problems; and the sufficiencies behind the first."""
-    choices = _CHOICES | ({"cascade": s.cascade()} if room.plan.ladder[-1].is_answer else {})
+    choices = _CHOICES | ({"cascade": cascade()} if room.plan.ladder[-1].is_answer else {})
     points = {name: choice(room.chosen) for name, choice in choices.items()}
     judged = {
-        draft: s.judged_by(room.both, room.fits, draft, room.plan, room.ids)
+        draft: judged_by(room.both, room.fits, draft, room.plan, room.ids)
         for draft in {point.draft for point in points.values()}
     }
     space = Space(room.both, judged, room.plan.ladder, room.plan.pair)
@@ -125,20 +140,20 @@ def _ours(room: _Test) -> tuple[dict[str, Ends], dict[str, Point], Said]:
     )
 
 
-def _anchors(room: _Test) -> dict[str, Ends]:
+def _anchors(room: _Test) -> dict[str, ReplayResult]:
     pair, names = room.plan.pair, [level.name for level in room.plan.ladder]
     found = {anchor_name(level): fixed_ends(room.both, room.ids, level.name, pair) for level in room.plan.ladder}
     for level in sorted(set.intersection(*(set(room.both[i]) for i in room.ids))):
         if level.startswith(BUDGET):
             found[level] = fixed_ends(room.both, room.ids, level, pair)
-    return found | {"oracle": Ends.of([oracle(room.both[i], names, pair) for i in room.ids])}
+    return found | {"oracle": ReplayResult.of([oracle(room.both[i], names, pair) for i in room.ids])}
 
 
-def _ends_of(ends: Mapping[str, Ends], plan: s.Plan) -> tuple[Ends, Ends]:
+def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[ReplayResult, ReplayResult]:
     return ends[anchor_name(plan.ladder[0])], ends[anchor_name(plan.ladder[-1])]
 
 
-def _strategies(boot: Bootstrap, ends: Mapping[str, Ends], plan: s.Plan) -> dict[str, Any]:
+def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     cheap, dear = _ends_of(ends, plan)
     rows: dict[str, Any] = {}
     for name, found in ends.items():
@@ -158,7 +173,7 @@ def _strategies(boot: Bootstrap, ends: Mapping[str, Ends], plan: s.Plan) -> dict
     return rows
 
 
-def _ace(found: Ends, cheap: Ends, dear: Ends) -> float | None:
+def _ace(found: ReplayResult, cheap: ReplayResult, dear: ReplayResult) -> float | None:
     """Return the slope from the cheap end relative to the chord's; None where a denominator vanishes."""
     (a, c), (a0, c0), (a1, c1) = ((float(e.correct.mean()), float(e.tflops.mean())) for e in (found, cheap, dear))
     if abs(c - c0) < 1e-9 or abs(a1 - a0) < 1e-9:
@@ -166,7 +181,7 @@ def _ace(found: Ends, cheap: Ends, dear: Ends) -> float | None:
     return round((a - a0) / (c - c0) * (c1 - c0) / (a1 - a0), 3)
 
 
-def _differences(boot: Bootstrap, ends: Mapping[str, Ends], plan: s.Plan) -> dict[str, Any]:
+def _differences(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return how far our gain over the chord lies above that of each rival, with paired intervals."""
     cheap, dear = _ends_of(ends, plan)
     ours = {cost: gain_of(boot, ends[OURS], cheap, dear, cost) for cost in ("tflops", "published")}
@@ -177,7 +192,7 @@ def _differences(boot: Bootstrap, ends: Mapping[str, Ends], plan: s.Plan) -> dic
     }
 
 
-def _headroom(boot: Bootstrap, ends: Mapping[str, Ends], plan: s.Plan) -> dict[str, Any]:
+def _headroom(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return our gain over the chord as a share of the oracle's, each at its own cost."""
     cheap, dear = _ends_of(ends, plan)
     found = {}
@@ -207,7 +222,7 @@ def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Said]) -> dict[st
     return found
 
 
-def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: s.Say) -> list[dict[str, Any]]:
+def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[dict[str, Any]]:
     """Return what our point and the oracle would gain on the same answers at other prices: chosen on training data."""
     mentor, intern = specs
     if not mentor.parameters or not intern.parameters:
@@ -231,9 +246,9 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: s.Say) -> lis
             for draft, j in room.fits.judged.items()
         }
         fits = replace(room.fits, judged=judged)
-        chosen = s.search(known, fits, plan)
-        point = s.by_gain(chosen)
-        ours, _ = s.applied(room.both, fits, point, plan, room.ids)
+        chosen = search(known, fits, plan)
+        point = by_gain(chosen)
+        ours, _ = applied(room.both, fits, point, plan, room.ids)
         ends = _anchors(replace(room, plan=plan)) | {OURS: ours}
         boot = Bootstrap(len(room.ids), seed=plan.seed)
         cheap, dear = _ends_of(ends, plan)
@@ -261,7 +276,7 @@ def _point(point: Point) -> dict[str, Any]:
     }
 
 
-def _truncated(problems: t.Problems, plan: s.Plan) -> dict[str, float]:
+def _truncated(problems: Problems, plan: TrainingPlan) -> dict[str, float]:
     """Return the share of answers cut at the cap, by level."""
     return {
         level.name: round(float(np.mean([bool(p[level.name].get("truncated")) for p in problems.values()])), 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tandem.sufficiency.arrays import Ends
+from tandem.sufficiency.arrays import ReplayResult
 from tandem.sufficiency.reliability import aurocs
 
 Means = tuple[np.ndarray, np.ndarray]  # cost and accuracy, one value for each draw
@@ -23,7 +23,7 @@ class Bootstrap:
         found: np.ndarray = self.weights @ values / self.weights.shape[1]
         return found
 
-    def means(self, ends: Ends, cost: str = "tflops") -> Means:
+    def means(self, ends: ReplayResult, cost: str = "tflops") -> Means:
         """Return cost and accuracy of a strategy in each draw."""
         return self.mean(getattr(ends, cost)), self.mean(ends.correct)
 
@@ -49,7 +49,9 @@ def interval(draws: np.ndarray) -> dict[str, float | None]:
     return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def gain_of(boot: Bootstrap, ends: Ends, cheap: Ends, dear: Ends, cost: str = "tflops") -> np.ndarray:
+def gain_of(
+    boot: Bootstrap, ends: ReplayResult, cheap: ReplayResult, dear: ReplayResult, cost: str = "tflops"
+) -> np.ndarray:
     """Return the gain over the chord in each draw, in accuracy."""
     at, accuracy = boot.means(ends, cost)
     gain: np.ndarray = accuracy - chords(at, boot.means(cheap, cost), boot.means(dear, cost))

@@ -22,7 +22,7 @@ _LONGEST = 48
 _SHOWN = 3
 
 
-class Difference(NamedTuple):
+class ManifestDifference(NamedTuple):
     """One value that differs: its dotted path, what it was (None: absent) and what it is now."""
 
     path: str
@@ -61,13 +61,13 @@ def _address(endpoint: str | None) -> str | None:
     return ",".join(parts.geturl() for parts in bare)
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ManifestDifference]:
     """Return what differs between two manifests, or parts of them; the most important first, digests behind words."""
     found = _differences(before, after, "")
     return sorted(found, key=lambda one: (_rank(one.path), one.path.endswith("_sha256"), one.path))
 
 
-def name_differences(found: list[Difference]) -> str:
+def name_differences(found: list[ManifestDifference]) -> str:
     """Return the first few differences in one line."""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ", ".join(map(str, found[:_SHOWN])) + more
@@ -100,13 +100,13 @@ def prompts_digest() -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _differences(before: Any, after: Any, path: str) -> list[Difference]:
+def _differences(before: Any, after: Any, path: str) -> list[ManifestDifference]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         found = []
         for key in before.keys() | after.keys():
             found += _differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
         return found
-    return [] if before == after else [Difference(path, before, after)]
+    return [] if before == after else [ManifestDifference(path, before, after)]
 
 
 def _rank(path: str) -> int:

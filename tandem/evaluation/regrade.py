@@ -71,7 +71,7 @@ class Regraded:
         }
 
 
-class Source:
+class RecordsToGrade:
     """The records to grade: a run's folder, its records file, or a records file that lies alone."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
@@ -147,7 +147,7 @@ class Source:
 
 
 async def regrade(
-    source: Source,
+    source: RecordsToGrade,
     problems: Mapping[str, Problem],
     *,
     sandbox: Sandbox | None = None,
@@ -177,7 +177,11 @@ async def regrade(
 
 
 async def _verdicts(
-    source: Source, problems: Mapping[str, Problem], usual: Problem | None, sandbox: Sandbox | None, deadline: float
+    source: RecordsToGrade,
+    problems: Mapping[str, Problem],
+    usual: Problem | None,
+    sandbox: Sandbox | None,
+    deadline: float,
 ) -> AsyncGenerator[tuple[Record, Problem, bool | TandemError | None], None]:
     """Yield each record with its problem and its new verdict, in the records' order."""
 

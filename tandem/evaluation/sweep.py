@@ -11,14 +11,14 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.evaluation.comparison.figures import CHEAP, DEAR
-from tandem.evaluation.comparison.outcomes import UNITS, Outcomes, outcomes_of
+from tandem.evaluation.comparison.outcomes import UNITS, RunOutcomes, outcomes_of
 from tandem.evaluation.comparison.report import COMPARE, check_judged, check_same
 from tandem.evaluation.intervals import Bootstrap, chords, interval
 from tandem.evaluation.listing import current_summary, state
 from tandem.evaluation.page.gather import read_comparison
 from tandem.evaluation.statistics import wilson
 from tandem.evaluation.store import Record, RunStore
-from tandem.evaluation.sweep_ways import SWEPT, Ways, ways_of
+from tandem.evaluation.sweep_ways import SWEPT, SweepChoices, ways_of
 from tandem.ladder import parse_ladder
 
 WARNING = (
@@ -175,7 +175,7 @@ def _level(name: str) -> str:
     return level.name
 
 
-def _point(run: Outcomes) -> dict[str, Any]:
+def _point(run: RunOutcomes) -> dict[str, Any]:
     return {"accuracy": float(run.correct.mean()), "cost": {unit: run.mean(unit) for unit in UNITS}}
 
 
@@ -189,7 +189,7 @@ class _Taken:
     cost: Mapping[str, np.ndarray | None]
 
 
-def _taken(ways: Ways, thresholds: Sequence[float]) -> _Taken:
+def _taken(ways: SweepChoices, thresholds: Sequence[float]) -> _Taken:
     choice = np.stack([ways.choose(threshold) for threshold in thresholds], axis=1)
     each = np.arange(len(ways.ids))[:, None]
 
@@ -202,7 +202,7 @@ def _taken(ways: Ways, thresholds: Sequence[float]) -> _Taken:
     return _Taken(take([end.correct for end in ways.ends]), take(ways.by_mentor), take(ways.known), cost)  # type: ignore[arg-type]
 
 
-def _rows(ways: Ways, cheap: Outcomes, dear: Outcomes, seed: int) -> list[dict[str, Any]]:
+def _rows(ways: SweepChoices, cheap: RunOutcomes, dear: RunOutcomes, seed: int) -> list[dict[str, Any]]:
     boot = Bootstrap(len(ways.ids), seed=seed)
     right = [boot.mean(run.correct)[:, None] for run in (cheap, dear)]
     rows: list[dict[str, Any]] = []
@@ -219,7 +219,9 @@ def _rows(ways: Ways, cheap: Outcomes, dear: Outcomes, seed: int) -> list[dict[s
     return rows
 
 
-def _row(ways: Ways, threshold: float, taken: _Taken, gains: Mapping[str, np.ndarray], k: int) -> dict[str, Any]:
+def _row(
+    ways: SweepChoices, threshold: float, taken: _Taken, gains: Mapping[str, np.ndarray], k: int
+) -> dict[str, Any]:
     undetermined = int((~taken.known[:, k]).sum())
     row: dict[str, Any] = {"threshold": threshold, "own": threshold == ways.own, "undetermined": undetermined}
     if undetermined:  # figures of the others would be of other problems than those of the next row

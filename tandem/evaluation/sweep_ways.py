@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import UsageError
-from tandem.evaluation.comparison.outcomes import Outcomes, outcomes_of
+from tandem.evaluation.comparison.outcomes import RunOutcomes, outcomes_of
 from tandem.ladder import QUESTION
 from tandem.ledger import Entry, Ledger
 from tandem.strategies.random_mix import RandomMix, coin
@@ -26,14 +26,14 @@ _DRAFTS = ("probe", "answer")
 
 
 @dataclass(frozen=True)
-class Ways:
+class SweepChoices:
     """All the ways in which problems may end: `ends` has one set of outcomes for each, in the order of `ids`.
 
     `known` (ways, problems) is False where a way was never recorded. `choose` says which way each problem takes.
     """
 
     ids: list[str]
-    ends: Sequence[Outcomes]
+    ends: Sequence[RunOutcomes]
     known: np.ndarray
     by_mentor: np.ndarray  # (ways, problems): whether the mentor answers
     grid: list[float]  # thresholds at which something changes, ascending
@@ -53,7 +53,9 @@ class Ways:
         return mentor.astype(int)
 
 
-def ways_of(name: str, run: Records, intern: Records, mentor: Records, fixed: Mapping[str, Records], seed: int) -> Ways:
+def ways_of(
+    name: str, run: Records, intern: Records, mentor: Records, fixed: Mapping[str, Records], seed: int
+) -> SweepChoices:
     """Return the ways of a run's problems; each of them must have a record in all three runs.
 
     `fixed` has the records of fixed levels, by the level's name. Raises UsageError for a run that cannot be swept.
@@ -66,7 +68,7 @@ def ways_of(name: str, run: Records, intern: Records, mentor: Records, fixed: Ma
     return _one_decision(name, run, intern, mentor, seed)
 
 
-def _one_decision(name: str, run: Records, intern: Records, mentor: Records, seed: int) -> Ways:
+def _one_decision(name: str, run: Records, intern: Records, mentor: Records, seed: int) -> SweepChoices:
     base, ids = name.partition(":")[0], list(run)
     mentor_from, rule = False, "the intern's answer stands where the sufficiency is at least the threshold"
     if base == "random-mix":
@@ -87,7 +89,7 @@ def _one_decision(name: str, run: Records, intern: Records, mentor: Records, see
         outcomes_of(_after(intern[one], mentor[one]) if discards else mentor[one] for one in ids),
     ]
     shape = 2, len(ids)
-    return Ways(
+    return SweepChoices(
         ids=ids,
         ends=ends,
         known=np.ones(shape, dtype=bool),
@@ -144,7 +146,7 @@ def _charged(record: Record, entries: Sequence[Entry], seconds: float) -> Record
     return {**record, "ledger": ledger, "seconds": seconds}
 
 
-def _climb(run: Records, intern: Records, fixed: Mapping[str, Records]) -> Ways:
+def _climb(run: Records, intern: Records, fixed: Mapping[str, Records]) -> SweepChoices:
     """Every level that a problem went on from is a way; the last way of all is how it ended."""
     ids = list(run)
     for one, record in run.items():
@@ -168,7 +170,7 @@ def _climb(run: Records, intern: Records, fixed: Mapping[str, Records]) -> Ways:
             stops[k].append(record if stop is None else stop)
     by_mentor = np.zeros(shape, dtype=bool)
     by_mentor[count] = [record["answered_by"] == "mentor" for record in run.values()]
-    return Ways(
+    return SweepChoices(
         ids=ids,
         ends=[*(outcomes_of(records) for records in stops), outcomes_of(run.values())],
         known=known,

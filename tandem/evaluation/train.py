@@ -15,16 +15,34 @@ from tandem.evaluation.tables import read_collection
 from tandem.ladder import ANSWER, QUESTION, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency import certify
-from tandem.sufficiency import selection as s
-from tandem.sufficiency import training as t
 from tandem.sufficiency.aims import Aim, choose
-from tandem.sufficiency.arrays import Ends, fixed_ends
-from tandem.sufficiency.classifier import FORMAT, Card, Classifier, short_hash
+from tandem.sufficiency.arrays import ReplayResult, fixed_ends
+from tandem.sufficiency.classifier import FORMAT, Classifier, ClassifierCard, short_hash
 from tandem.sufficiency.estimators import KINDS
 from tandem.sufficiency.folds import FOLDS, digest, folds, halves
 from tandem.sufficiency.reliability import figures, reliability
 from tandem.sufficiency.replay import Pair, oracle
+from tandem.sufficiency.selection import (
+    Chosen,
+    Fits,
+    Held,
+    Say,
+    TrainingPlan,
+    applied,
+    by_aim,
+    cascade,
+    estimator_of,
+    fit_all,
+    held_by,
+    in_domain,
+    losses,
+    nested,
+    search,
+    sequence,
+    with_features,
+)
 from tandem.sufficiency.thresholds import DEGENERATE, Point
+from tandem.sufficiency.training import Problems, by_problem, counts, with_question
 
 __all__ = ["Trained", "plan_of", "read_collection", "train"]
 
@@ -46,12 +64,12 @@ def plan_of(
     prefix_cache: bool = False,
     seed: int = 0,
     **more: Any,
-) -> s.Plan:
-    """Return the plan for a table: its ladder, its draft lengths, and the pair's prices; `more`: fields of `Plan`."""
-    ladder = t.with_question(parse_ladder(manifest["ladder"]))
+) -> TrainingPlan:
+    """Return the plan for a table: its ladder, draft lengths and prices; `more` are fields of `TrainingPlan`."""
+    ladder = with_question(parse_ladder(manifest["ladder"]))
     drafts: dict[int | None, str] = {int(n): str(n) for n in manifest["draft_lengths"]} | {None: "all"}
     pair = Pair(*specs, prefix_cache)
-    return s.Plan(ladder, drafts, pair, hand_over, tuple(kinds), seed=seed, **more)
+    return TrainingPlan(ladder, drafts, pair, hand_over, tuple(kinds), seed=seed, **more)
 
 
 def train(
@@ -66,7 +84,7 @@ def train(
     hand_over: bool = True,
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
-    say: s.Say = lambda line: None,
+    say: Say = lambda line: None,
     **more: Any,
 ) -> Trained:
     """Fit, calibrate, choose the operating point for an aim out of fold, judge that choice by nested folds.
@@ -79,15 +97,15 @@ def train(
     regret = aim.kind == "regret"
     how: dict[str, Any] = {"kinds": kinds, "prefix_cache": prefix_cache, "seed": seed} | more
     plan = plan_of(manifest, specs, hand_over=hand_over or regret, **how)
-    problems = t.by_problem(rows, plan.ladder)
-    plan = s.with_features(plan, problems) if "features" not in more else plan
+    problems = by_problem(rows, plan.ladder)
+    plan = with_features(plan, problems) if "features" not in more else plan
     ids, certified = halves(list(problems), seed) if regret else (list(problems), [])
-    certified = s.in_domain(certified, plan) if regret else []
+    certified = in_domain(certified, plan) if regret else []
     if regret:
         _enough(plan.ladder, aim, len(certified))
     say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
-    fits = s.fit_all(problems, ids, plan, say)
-    chosen = s.search(problems, fits, plan)
+    fits = fit_all(problems, ids, plan, say)
+    chosen = search(problems, fits, plan)
     report: dict[str, Any] = {"aim": str(aim), "problems": len(problems)}
     if regret:
         point, certificate = _certify(problems, fits, chosen, plan, aim, certified)
@@ -95,25 +113,25 @@ def train(
         if point is None:
             return Trained(None, report | {"alternatives": [_mentor_serves(certificate)]})
         passed_over = None
-        choice = s.by_aim(Aim())
+        choice = by_aim(Aim())
     else:
         point, passed_over = choose(chosen.points, aim, chosen.dear[1], chosen.dear[0])
-        choice = s.by_aim(aim)
-    choices = {"aim": choice} | ({"cascade": s.cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
+        choice = by_aim(aim)
+    choices = {"aim": choice} | ({"cascade": cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
     if certified:
         points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
-        judging = {name: s.held_by(problems, fits, p, plan, certified) for name, p in points.items()}
+        judging = {name: held_by(problems, fits, p, plan, certified) for name, p in points.items()}
     else:
-        judging = s.nested(problems, plan, choices, say)
+        judging = nested(problems, plan, choices, say)
     held = judging["aim"]
     recipe, judged = fits.recipes[point.draft], fits.judged[point.draft]
-    estimator = s.estimator_of(problems, fits, point.draft, plan)
+    estimator = estimator_of(problems, fits, point.draft, plan)
     anchors = _anchors(problems, held.ids, plan)
     if "cascade" in judging:
         anchors["cascade"] = judging["cascade"].ends
     found = _held_figures(held, anchors, plan)
     alternatives = _alternatives(aim, found, anchors, plan)
-    card = Card(
+    card = ClassifierCard(
         format=FORMAT,
         id=name,
         created=datetime.now(UTC).date().isoformat(),
@@ -133,7 +151,7 @@ def train(
         aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
         policy=point.card(judged.gains),
         data={
-            "problems": t.counts(problems),
+            "problems": counts(problems),
             "rows": len(rows),
             "max_tokens": manifest["max_tokens"],
             "split": {"seed": seed, "folds": FOLDS, "fit": len(ids), "certify": len(certified)},
@@ -165,7 +183,7 @@ def train(
     )
 
 
-def _hashes(ids: Sequence[str], certified: Sequence[str], plan: s.Plan) -> dict[str, str]:
+def _hashes(ids: Sequence[str], certified: Sequence[str], plan: TrainingPlan) -> dict[str, str]:
     """Return the digests of what was fitted on, of each fold that was held out, and of what certified."""
     parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(ids, plan.seed), start=1)}
     return {"fit": digest(ids)} | parts | ({"certify": digest(certified)} if certified else {})
@@ -183,17 +201,17 @@ def _enough(ladder: Ladder, aim: Aim, count: int) -> None:
 
 
 def _certify(
-    problems: t.Problems, fits: s.Fits, chosen: s.Chosen, plan: s.Plan, aim: Aim, held: list[str]
+    problems: Problems, fits: Fits, chosen: Chosen, plan: TrainingPlan, aim: Aim, held: list[str]
 ) -> tuple[Point | None, dict[str, Any]]:
     """Test points on problems that neither fitted nor ordered them; return the last that passed."""
-    points = s.sequence(chosen, aim.limit)
+    points = sequence(chosen, aim.limit)
     samples = []
     for point in points:
-        ends, _ = s.applied(problems, fits, point, plan, held)
-        samples.append(s.losses(problems, held, ends, plan.ladder[-1].name))
+        ends, _ = applied(problems, fits, point, plan, held)
+        samples.append(losses(problems, held, ends, plan.ladder[-1].name))
     passed = certify.fixed_sequence(samples, aim.limit)
     # How many it would take is told by what ordered the points, which the test has not touched.
-    own = [s.losses(problems, fits.ids, chosen.space.ends(point), plan.ladder[-1].name) for point in points]
+    own = [losses(problems, fits.ids, chosen.space.ends(point), plan.ladder[-1].name) for point in points]
     wanted = [n for n in (certify.needed(sample, aim.limit) for sample in own) if n]
     certificate = {
         "limit": aim.limit,
@@ -221,10 +239,10 @@ def _mentor_serves(certificate: Mapping[str, Any]) -> str:
     )
 
 
-def _anchors(problems: t.Problems, ids: Sequence[str], plan: s.Plan) -> dict[str, Ends]:
+def _anchors(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> dict[str, ReplayResult]:
     found = {anchor_name(level): fixed_ends(problems, ids, level.name, plan.pair) for level in plan.ladder}
     names = [level.name for level in plan.ladder]
-    return found | {"oracle": Ends.of([oracle(problems[i], names, plan.pair) for i in ids])}
+    return found | {"oracle": ReplayResult.of([oracle(problems[i], names, plan.pair) for i in ids])}
 
 
 def anchor_name(level: Effort) -> str:
@@ -234,7 +252,7 @@ def anchor_name(level: Effort) -> str:
     )
 
 
-def _described(ends: Ends) -> dict[str, float]:
+def _described(ends: ReplayResult) -> dict[str, float]:
     return {
         "accuracy": round(float(ends.correct.mean()), 4),
         "tflops": round(float(ends.tflops.mean()), 4),
@@ -242,7 +260,7 @@ def _described(ends: Ends) -> dict[str, float]:
     }
 
 
-def _held_figures(held: s.Held, anchors: Mapping[str, Ends], plan: s.Plan) -> dict[str, Any]:
+def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return what the selection does on problems that it never saw, with paired 95 % intervals."""
     boot = Bootstrap(len(held.ids), seed=plan.seed)
     cheap, dear = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
@@ -259,8 +277,8 @@ def _held_figures(held: s.Held, anchors: Mapping[str, Ends], plan: s.Plan) -> di
 def _alternatives(
     aim: Aim,
     ours: Mapping[str, Any],
-    anchors: Mapping[str, Ends],
-    plan: s.Plan,
+    anchors: Mapping[str, ReplayResult],
+    plan: TrainingPlan,
 ) -> list[str]:
     """Say what would serve better on the same held-out problems, where something does."""
     notes = []
@@ -286,7 +304,7 @@ def _how(name: str) -> str:
     return "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
 
 
-def _notes(point: Point, passed_over: Point | None, plan: s.Plan) -> list[str]:
+def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[str]:
     cache = "with the intern's prefix cache" if plan.pair.prefix_cache else "without any prefix cache"
     notes = [
         "`chosen` is the best of many points on the problems that chose it, so its figures are optimistic; those of "

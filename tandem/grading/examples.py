@@ -23,7 +23,7 @@ _BLANK = re.compile(r"\n[ \t]*\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class DoctestExample:
     """A statement, what it is shown to print, and the exception that it is shown to raise ("" where none is)."""
 
     source: str
@@ -36,7 +36,7 @@ class Example:
         return bool(self.wanted or self.raises)
 
 
-def examples_of(question: str) -> tuple[Example, ...]:
+def examples_of(question: str) -> tuple[DoctestExample, ...]:
     """Return the examples in their order, with those that prepare others; none where no example tells anything.
 
     What doctest cannot read, or is no Python, is left out.
@@ -57,7 +57,7 @@ def examples_of(question: str) -> tuple[Example, ...]:
             tree = tree_of(one.source)
             if tree is not None and not one.options.get(doctest.SKIP):
                 wanted = one.want or ("True\n" if _equates(tree) else "")
-                found.append(Example(one.source, wanted, (one.exc_msg or "").strip()))
+                found.append(DoctestExample(one.source, wanted, (one.exc_msg or "").strip()))
     return tuple(found) if any(one.tells for one in found) else ()
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tandem.grading.numbers import compare_numbers
 from tandem.grading.pool import formulas_equal
-from tandem.grading.spelling import Spelled, quick_equal, spell
+from tandem.grading.spelling import Normalised, quick_equal, spell
 
 MAX_FORMULA = 2000  # characters; what is longer is compared as text only
 _OR = re.compile(r"\bor\b|\\(?:lor|vee|text\{ ?or ?\})(?![A-Za-z])|,")
@@ -38,15 +38,15 @@ async def same_answer(reference: str, answer: str, deadline: float) -> bool:
     return await formulas_equal(first, second, deadline) if verdict is None else verdict
 
 
-def _in_degrees(side: Spelled) -> bool:
+def _in_degrees(side: Normalised) -> bool:
     return side.unit is not None and side.unit.dimension == (("angle", 1),) and not side.unit.radian
 
 
-def _in_radians(side: Spelled) -> bool:
+def _in_radians(side: Normalised) -> bool:
     return side.unit.radian if side.unit else "\\pi" in side.text
 
 
-def _radians(side: Spelled) -> str:
+def _radians(side: Normalised) -> str:
     return rf"\frac{{\pi}}{{180}} \cdot ({side.text})" if _in_degrees(side) else side.text
 
 

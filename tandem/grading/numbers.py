@@ -20,7 +20,7 @@ _MAX_DIGITS, _MAX_EXPONENT = 4000, 400  # what is longer is not worth the arithm
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class ExactNumber:
     """An exact value and how it was written."""
 
     value: Fraction
@@ -52,7 +52,7 @@ def compare_numbers(left: str, right: str, factor: Fraction = Fraction(1)) -> bo
     return abs(first - second) <= max(abs(first), abs(second)) / 10**9  # 18.000000000000004 is float noise
 
 
-def read_number(text: str) -> Number | None:
+def read_number(text: str) -> ExactNumber | None:
     """Read a number as it stands without spaces, but for the one in "1 4/5"."""
     if len(text) > _MAX_DIGITS:
         return None
@@ -66,18 +66,18 @@ def read_number(text: str) -> Number | None:
     return number and replace(number, value=number.value * times, percent=bare != text)
 
 
-def _as_decimal(text: str) -> Number | None:
+def _as_decimal(text: str) -> ExactNumber | None:
     if _DECIMAL.fullmatch(text):
-        return Number(Fraction(text.removesuffix(".")), decimal="." in text)
+        return ExactNumber(Fraction(text.removesuffix(".")), decimal="." in text)
     match = _SCIENTIFIC.fullmatch(text)
     exponent = int(match[2] or match[3]) if match else 0
     if match is None or abs(exponent) > _MAX_EXPONENT:
         return None
     value = Fraction(match[1]) * Fraction(10) ** exponent
-    return Number(value, decimal=value.denominator != 1)
+    return ExactNumber(value, decimal=value.denominator != 1)
 
 
-def _as_ratio(text: str) -> Number | None:
+def _as_ratio(text: str) -> ExactNumber | None:
     """Read a fraction, a mixed number or a repeating decimal."""
     if match := _MIXED.fullmatch(text):
         bottom = int(match[4] or match[6])
@@ -92,7 +92,7 @@ def _as_ratio(text: str) -> Number | None:
         return None
     if not bottom:
         return None
-    return Number(Fraction(-top if match[1] == "-" else top, bottom), ratio=True)
+    return ExactNumber(Fraction(-top if match[1] == "-" else top, bottom), ratio=True)
 
 
 def only_number(answer: str) -> str:

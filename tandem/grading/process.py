@@ -21,7 +21,7 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR",
 _Json = dict[str, object]
 
 
-class Worker:
+class GradingProcess:
     """One process, started when first needed and again after each end. For one job at a time, from any thread."""
 
     def __init__(self, module: str, name: str, needs: str) -> None:

@@ -62,14 +62,14 @@ _BASED = re.compile(r"0*(\d\w*)_(\d+|[a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Spelled:
+class Normalised:
     """An answer in the common spelling: still LaTeX, single spaces; `unit` where a known one was written."""
 
     text: str
     unit: Unit | None = None
 
 
-def spell(answer: str) -> Spelled:
+def spell(answer: str) -> Normalised:
     """Return the answer in one spelling."""
     text = re.sub(r"\s+", " ", answer.strip().translate(_CHARACTERS))
     if text.count("$") - text.count("\\$") > 1 and (inside := re.fullmatch(r"\$+([^$]+)\$+", text)):
@@ -81,7 +81,7 @@ def spell(answer: str) -> Spelled:
     if re.fullmatch(r"\([A-Za-z]\)", text) or re.fullmatch(r"\{[^{}\\]*\}", text):
         text = text[1:-1].strip()
     text = re.sub(r"[, ](?=\d)", "", text) if _THOUSANDS.fullmatch(text) else text
-    return Spelled(_both_signs(text), unit)
+    return Normalised(_both_signs(text), unit)
 
 
 def quick_equal(reference: str, answer: str) -> bool | None:

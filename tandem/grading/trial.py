@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tandem.errors import TandemError
-from tandem.grading.examples import Example, examples_of
+from tandem.grading.examples import DoctestExample, examples_of
 from tandem.grading.extract import extract_answer
 from tandem.grading.sandbox import Sandbox, Submission
 from tandem.types import Problem
@@ -71,7 +71,7 @@ async def try_examples(problem: Problem, texts: Sequence[str], sandbox: Sandbox 
     return Trial(tuple(counts[one] for one in programs), sum(one.tells for one in examples))
 
 
-def _frame(question: str, examples: Sequence[Example]) -> tuple[str, str]:
+def _frame(question: str, examples: Sequence[DoctestExample]) -> tuple[str, str]:
     """Return what the question's code gives a program (imports, helpers, an open definition), and what is called.
 
     Only a function that the examples call makes the code of use: beside a class that is to be written they would meet
@@ -90,7 +90,7 @@ def _frame(question: str, examples: Sequence[Example]) -> tuple[str, str]:
     return "", next(iter(own or called), "")
 
 
-def _tests(examples: Sequence[Example], seconds: float) -> str:
+def _tests(examples: Sequence[DoctestExample], seconds: float) -> str:
     """Return the tests that run the examples and then fail, always, with the number of those that passed."""
     nodes = [node for one in examples for node in ast.walk(ast.parse(one.source))]
     used = {node.id for node in nodes if isinstance(node, ast.Name)}

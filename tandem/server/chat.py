@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from tandem.server.asking import Asked
+from tandem.server.asking import SolveRequest
 from tandem.server.errors import ApiError
 from tandem.server.schema import ChatRequest
 from tandem.server.service import Bill, Service
@@ -20,7 +20,7 @@ from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 DONE = b"data: [DONE]\n\n"
 
 
-async def answer(service: Service, request: ChatRequest, asked: Sequence[Asked], bill: Bill) -> dict[str, Any]:
+async def answer(service: Service, request: ChatRequest, asked: Sequence[SolveRequest], bill: Bill) -> dict[str, Any]:
     """Solve every choice and return the whole answer. Raises ApiError."""
     solutions = [await solution_of(service, one, bill) for one in asked]
     choices = [
@@ -42,7 +42,7 @@ async def answer(service: Service, request: ChatRequest, asked: Sequence[Asked],
 
 
 async def stream(
-    service: Service, request: ChatRequest, asked: Sequence[Asked], bill: Bill
+    service: Service, request: ChatRequest, asked: Sequence[SolveRequest], bill: Bill
 ) -> AsyncGenerator[bytes, None]:
     """Yield the answer as server-sent events, choice by choice; an error in its midst is the last of them."""
     head = _head(request.model, "chat.completion.chunk")
@@ -76,7 +76,7 @@ async def stream(
     yield DONE
 
 
-async def solution_of(service: Service, asked: Asked, bill: Bill) -> Solution:
+async def solution_of(service: Service, asked: SolveRequest, bill: Bill) -> Solution:
     """Return the solution of one choice. Raises ApiError."""
     found: Event | None = None
     async with aclosing(service.solve(asked, bill)) as events:
@@ -87,7 +87,7 @@ async def solution_of(service: Service, asked: Asked, bill: Bill) -> Solution:
     return found
 
 
-def usage(service: Service, solutions: Sequence[Solution], asked: Sequence[Asked]) -> dict[str, Any]:
+def usage(service: Service, solutions: Sequence[Solution], asked: Sequence[SolveRequest]) -> dict[str, Any]:
     """Return the usage of one request."""
     return usage_of(solutions, asked[0].problem, service.engine.mentor, service.engine.intern)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from tandem.server.asking import Asked
+from tandem.server.asking import SolveRequest
 from tandem.server.chat import DONE, finish, solution_of, sse, usage
 from tandem.server.errors import ApiError
 from tandem.server.schema import CompletionRequest
@@ -16,7 +16,9 @@ from tandem.server.service import Bill, Service
 from tandem.types import AnswerDelta, Solution
 
 
-async def answer(service: Service, request: CompletionRequest, asked: Sequence[Asked], bill: Bill) -> dict[str, Any]:
+async def answer(
+    service: Service, request: CompletionRequest, asked: Sequence[SolveRequest], bill: Bill
+) -> dict[str, Any]:
     """Solve every prompt and choice, and return the whole answer. Raises ApiError."""
     solutions = [await solution_of(service, one, bill) for one in asked]
     choices = [_choice(index, solution.text, finish(solution)) for index, solution in enumerate(solutions)]
@@ -28,7 +30,7 @@ async def answer(service: Service, request: CompletionRequest, asked: Sequence[A
 
 
 async def stream(
-    service: Service, request: CompletionRequest, asked: Sequence[Asked], bill: Bill
+    service: Service, request: CompletionRequest, asked: Sequence[SolveRequest], bill: Bill
 ) -> AsyncGenerator[bytes, None]:
     """Yield the answer as server-sent events; an error in its midst is the last of them."""
     head, solutions = _head(request.model), list[Solution]()

@@ -97,7 +97,7 @@ class Account:
 ANYONE = KeyEntry(name="anyone", sha256="0" * 64)
 
 
-class Keys:
+class KeyRing:
     """The accounts of a server; without a key file everybody is one account without limits."""
 
     def __init__(self, path: Path | None = None) -> None:

@@ -12,10 +12,10 @@ from tandem.engine import Tandem
 from tandem.errors import TandemError
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
-from tandem.server.asking import Asked, Menu
+from tandem.server.asking import ModelMenu, SolveRequest
 from tandem.server.errors import FAULT, ApiError, api_error
 from tandem.server.gate import Gate
-from tandem.server.keys import Account, Keys
+from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
 from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Service:
     """What all requests share: models on offer, accounts, room and figures. Nothing of a request is kept here."""
 
-    def __init__(self, menu: Menu, keys: Keys, gate: Gate, *, deadline: float | None = None) -> None:
+    def __init__(self, menu: ModelMenu, keys: KeyRing, gate: Gate, *, deadline: float | None = None) -> None:
         """`deadline`: seconds that a request may take from when it is let in; None: as long as it needs."""
         self.menu, self.keys, self.gate = menu, keys, gate
         self.deadline = deadline
@@ -56,7 +56,7 @@ class Service:
         self.ready = True
 
     @asynccontextmanager
-    async def admit(self, account: Account, asked: Sequence[Asked]) -> AsyncGenerator[Bill, None]:
+    async def admit(self, account: Account, asked: Sequence[SolveRequest]) -> AsyncGenerator[Bill, None]:
         """Hold what a request needs: its share of the rate and of the budget, and room to be solved in.
 
         Raises ApiError where there is none. Whatever happens, what was paid is charged and noted.
@@ -79,7 +79,7 @@ class Service:
             if usd:
                 self.keys.save()
 
-    async def solve(self, asked: Asked, bill: Bill) -> AsyncGenerator[Event, None]:
+    async def solve(self, asked: SolveRequest, bill: Bill) -> AsyncGenerator[Event, None]:
         """Yield the events of one choice; closing the generator aborts both models' requests.
 
         Raises ApiError for a failure or when the deadline is over.

@@ -12,8 +12,8 @@ STRATEGIES = Registry(
     "strategy",
     "strategies",
     {
-        "tandem": "tandem.strategies.tandem:Tandem",
-        "published": "tandem.strategies.published:Published",
+        "tandem": "tandem.strategies.tandem:TandemStrategy",
+        "published": "tandem.strategies.published:PublishedStrategy",
         "mentor-only": "tandem.strategies.anchors:MentorOnly",
         "intern-only": "tandem.strategies.anchors:InternOnly",
         "fixed": "tandem.strategies.anchors:Fixed",

@@ -11,7 +11,7 @@ from tandem.insight import trim
 from tandem.ladder import Effort, Ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.strategies.base import Context, Planned, answer_alone, answer_under
-from tandem.strategies.source import Source
+from tandem.strategies.source import InsightSource
 from tandem.types import Event, Problem
 
 
@@ -76,7 +76,7 @@ class Fixed:
             async for event in answer_alone("mentor", problem, ctx, self.level.name):
                 yield event
             return
-        source = Source.open(problem, ctx, (self.level,), "thrifty")
+        source = InsightSource.open(problem, ctx, (self.level,), "thrifty")
         try:
             async for insight_delta in source.extend(self.level):
                 yield insight_delta

@@ -16,7 +16,7 @@ from tandem.models.tools import Tool, ToolCall, find_call, write_call
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Question:
     """A call in a mentor's message: what stands before it, and the question ("" where there is none).
 
     `message` is the mentor's message up to its call, in the protocol's own form.
@@ -28,14 +28,14 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ToolProtocol:
     """How a mentor is told of its assistant and finds it: `protocol` begins the first prompt, `find` reads its calls.
 
     `reply` stands before each reply; `nothing` is said to a call without a question.
     """
 
     name: str
-    find: Callable[[str], Ask | None]
+    find: Callable[[str], Question | None]
     protocol: str
     reply: str
     nothing: str
@@ -48,14 +48,14 @@ class Way:
         return self.tool.room if self.tool else 0
 
 
-def find_ask(text: str) -> Ask | None:
+def find_ask(text: str) -> Question | None:
     """Return the first question in a message's text, whatever stands behind it; None if there is none.
 
     A question in tags ends with its paragraph where they are not closed; one behind ``ASK:`` with its line. An empty
     message asks nothing: small mentors write one behind a reply that answers all.
     """
     if not text.strip():
-        return Ask("", "", f"{_OPEN}{_CLOSE}")
+        return Question("", "", f"{_OPEN}{_CLOSE}")
     call = _ASK.search(text)
     if call is None:
         return None
@@ -65,10 +65,10 @@ def find_ask(text: str) -> Ask | None:
     else:
         question = behind.partition("\n")[0]
     before, question = text[: call.start()], _asked(question.strip(_DRESS))
-    return Ask(before, question, f"{before}{_OPEN}{question}{_CLOSE}")
+    return Question(before, question, f"{before}{_OPEN}{question}{_CLOSE}")
 
 
-def find_tool_call(text: str) -> Ask | None:
+def find_tool_call(text: str) -> Question | None:
     """Return the first call of a tool in a message; None if there is none.
 
     One that is no call of ours (another function, arguments that cannot be read) asks nothing, and is told to the
@@ -79,7 +79,7 @@ def find_tool_call(text: str) -> Ask | None:
         return None
     question = _asked(call.argument(TOOL).strip())
     arguments = json.dumps({TOOL.parameter: question}, ensure_ascii=False)
-    return Ask(call.before, question, call.before + write_call(TOOL.name, arguments))
+    return Question(call.before, question, call.before + write_call(TOOL.name, arguments))
 
 
 def _asked(question: str) -> str:
@@ -96,7 +96,7 @@ TOOL = Tool(
     parameter="question",
     meaning=_EXAMPLE,
 )
-TEXT = Way(
+TEXT = ToolProtocol(
     "text",
     find_ask,
     protocol=(
@@ -108,7 +108,7 @@ TEXT = Way(
     nothing=f"There was no question. Write {_OPEN}your question{_CLOSE}, or give the final answer.",
     stop=(_CLOSE,),
 )
-NATIVE = Way(
+NATIVE = ToolProtocol(
     "native",
     find_tool_call,
     protocol=(

@@ -33,7 +33,7 @@ from tandem.ledger import Role
 from tandem.models.base import TEMPLATE
 from tandem.models.call import Call
 from tandem.spec import ModelSpec
-from tandem.strategies.asking import NATIVE, TEXT, Ask, Way
+from tandem.strategies.asking import NATIVE, TEXT, Question, ToolProtocol
 from tandem.strategies.base import Context, Planned, written
 from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
@@ -47,7 +47,7 @@ LEVEL = "delegate"
 class Talk:
     """The conversation with the mentor: what was said, what was asked, and what is left of the mentor's tokens."""
 
-    way: Way
+    way: ToolProtocol
     problem: Problem
     messages: tuple[Message, ...]
     left: int
@@ -73,7 +73,7 @@ class Talk:
         said = sum(ctx.mentor.count(message.content) + _TURN for message in self.messages)
         return context - TEMPLATE - self.way.room - said
 
-    def decide(self, ask: Ask | None, over: bool) -> Decision:
+    def decide(self, ask: Question | None, over: bool) -> Decision:
         """Return what a turn came to, with the number of turns and of valid calls so far."""
         if ask is None:
             reason = "has to answer" if self.last else "answers"
@@ -84,7 +84,7 @@ class Talk:
         signals: dict[str, float] = {"valid_calls": self.valid, "turns": self.turns}
         return Decision(level=LEVEL, action="answer" if over else "go_on", reason=reason, signals=signals)
 
-    async def reply(self, ask: Ask, ctx: Context) -> str:
+    async def reply(self, ask: Question, ctx: Context) -> str:
         """Return what the mentor is told to its question, and count the call as valid or in vain."""
         key = " ".join(ask.question.lower().split())
         if not key or key in self.replies:
@@ -110,7 +110,7 @@ class Talk:
         self.valid, self.in_vain = self.valid + 1, 0
         return f"{self.way.reply}{reply}"
 
-    async def exchange(self, ask: Ask, ctx: Context) -> bool:
+    async def exchange(self, ask: Question, ctx: Context) -> bool:
         """Get the reply to a question and add both; False where there is no room for a further turn.
 
         A reply is cut where it would leave no room for the answer.
@@ -147,7 +147,7 @@ class Delegate:
     roles: tuple[Role, ...] = ("mentor", "intern")
     judges = False
 
-    def __init__(self, way: Way | None = None) -> None:
+    def __init__(self, way: ToolProtocol | None = None) -> None:
         """`way` is how the mentor asks; None: native tools where it has them, else in its text."""
         self._way = way
 
@@ -198,7 +198,7 @@ class Delegate:
         yield solution.model_copy(update={"text": text, "answer": answer_of(problem, text)})
 
 
-def _first(problem: Problem, way: Way) -> tuple[Message, ...]:
+def _first(problem: Problem, way: ToolProtocol) -> tuple[Message, ...]:
     """Return the conversation's beginning: the protocol, and the problem."""
     text = f"{way.protocol}{_END[problem.task]}\n\nProblem: {problem.question}"
     return (*problem.messages[:-1], Message(role="user", content=text))

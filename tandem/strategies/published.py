@@ -20,16 +20,15 @@ from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
 from tandem.paths import shipped
 from tandem.strategies.base import Context, Planned, answer_under
-from tandem.strategies.source import Source
-from tandem.strategies.tandem import Tandem
+from tandem.strategies.source import InsightSource
+from tandem.strategies.tandem import TandemStrategy
 from tandem.sufficiency.classifier import short_hash
-from tandem.sufficiency.published import FILE
-from tandem.sufficiency.published import Published as Classifier
+from tandem.sufficiency.published import FILE, PublishedClassifier
 from tandem.sufficiency.reading import MAX_TOKENS, prompt_text, published_signals
 from tandem.types import Decision, Event, Problem
 
 
-class Published:
+class PublishedStrategy:
     """The climb of the published method; classifier and ladder come from a folder, or are the pair's own."""
 
     roles: tuple[Role, ...] = ("mentor", "intern")
@@ -64,14 +63,14 @@ class Published:
         return short_hash(problem_id) in self.classifier.data.get("seen", ())
 
     def _take(self, folder: Path) -> None:
-        self.classifier = Classifier.load(folder)
+        self.classifier = PublishedClassifier.load(folder)
         self.ladder = parse_ladder(self.classifier.ladder)
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
         """Return the climb to the top; a pass over the prompt is a probe of one token at each level."""
         planned = [
             call
-            for call in Tandem().calls(self.ladder, settings, draft_tokens)
+            for call in TandemStrategy().calls(self.ladder, settings, draft_tokens)
             if call.purpose == "insight" or call.level == self.ladder[-1].name
         ]
         passes = [Planned("intern", "probe", level.name, 1, level.tokens or 0) for level in self.ladder]
@@ -79,14 +78,14 @@ class Published:
 
     async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern that cannot read a text."""
-        source = Source.open(problem, ctx, self.ladder, "thrifty")
+        source = InsightSource.open(problem, ctx, self.ladder, "thrifty")
         try:
             async for event in self._climb(problem, ctx, source):
                 yield event
         finally:
             await source.close()
 
-    async def _climb(self, problem: Problem, ctx: Context, source: Source) -> AsyncGenerator[Event, None]:
+    async def _climb(self, problem: Problem, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
         p: list[float] = []
         chosen = 0
         for index, level in enumerate(self.ladder):

@@ -25,7 +25,7 @@ from tandem.types import AnswerDelta, Event, InsightDelta, Problem
 OpenPace = Literal["eager", "thrifty"]
 
 
-class Source:
+class InsightSource:
     """The insight of one problem as it is bought. Use `open`; `close` aborts what the mentor still writes."""
 
     def __init__(self, problem: Problem, ctx: Context) -> None:
@@ -37,7 +37,7 @@ class Source:
         self._last: Call | None = None  # that wrote at the insight
 
     @staticmethod
-    def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> Source:
+    def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> InsightSource:
         """Return the source for a pace; an eager one starts the mentor at once, where there is something to work out.
 
         A greeting or small talk (`general`) is drafted first: most of it needs no mentor at all.
@@ -106,7 +106,7 @@ class Source:
         return self._last
 
 
-class _Eager(Source):
+class _Eager(InsightSource):
     """One stream, read by a task of its own."""
 
     def __init__(self, problem: Problem, ctx: Context, budget: int, *, at_once: bool) -> None:
@@ -162,7 +162,7 @@ class _Eager(Source):
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-class _Thrifty(Source):
+class _Thrifty(InsightSource):
     """One call a level; the mentor continues its own text, natively or section by section."""
 
     async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:

@@ -16,13 +16,13 @@ from tandem.ledger import Role
 from tandem.models.call import Call
 from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.learned import question_features
-from tandem.strategies.source import OpenPace, Source, choose_pace
+from tandem.strategies.source import InsightSource, OpenPace, choose_pace
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import draft_signals, judged_signals
 from tandem.types import AnswerDelta, Decision, Event, Problem
 
 
-class Tandem:
+class TandemStrategy:
     """Insight is bought level by level, until a draft of the intern's says that it suffices."""
 
     roles: tuple[Role, ...] = ("mentor", "intern")
@@ -65,7 +65,7 @@ class Tandem:
                     yield event
                 return
             ladder = ladder[1:]
-        source = Source.open(problem, ctx, ladder, _pace(problem, ctx, ladder))
+        source = InsightSource.open(problem, ctx, ladder, _pace(problem, ctx, ladder))
         try:
             async for event in self._climb(problem, ctx, ladder, ctx.policy, source):
                 yield event
@@ -73,7 +73,7 @@ class Tandem:
             await source.close()
 
     async def _climb(
-        self, problem: Problem, ctx: Context, ladder: Ladder, policy: Policy, source: Source
+        self, problem: Problem, ctx: Context, ladder: Ladder, policy: Policy, source: InsightSource
     ) -> AsyncGenerator[Event, None]:
         seen = -1  # mentor tokens under the last draft
         for position, level in enumerate(ladder):
@@ -115,7 +115,7 @@ class Tandem:
             yield ctx.conclude(problem, require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
             return
 
-    async def _hand_over(self, problem: Problem, ctx: Context, source: Source) -> AsyncGenerator[Event, None]:
+    async def _hand_over(self, problem: Problem, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
         """Let the mentor answer: it goes on with the answer that it began, else it gives its own."""
         level = ctx.ladder[-1]
         if source.begins_answer:

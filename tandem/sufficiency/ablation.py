@@ -20,7 +20,7 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
-from tandem.sufficiency.arrays import Walks, fixed_ends
+from tandem.sufficiency.arrays import BatchReplay, fixed_ends
 from tandem.sufficiency.estimators import one_thread
 from tandem.sufficiency.folds import folds
 from tandem.sufficiency.policy import PolicyCard
@@ -62,7 +62,7 @@ class Data:
 
 
 @dataclass(slots=True)
-class Judged:
+class VariantResult:
     """A variant's sufficiencies and what the bootstrap made of them."""
 
     p: np.ndarray
@@ -113,7 +113,7 @@ def ablate(
             buys: _Replay(data, ladder, paid(pair, buys, draft), length)
             for buys in dict.fromkeys(variant.buys for variant in compared)
         }
-        standing: Judged | None = None
+        standing: VariantResult | None = None
         for variant in compared:
             judged = _judge(data, variant, replays[variant.buys])
             standing = standing or judged
@@ -172,12 +172,12 @@ def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: 
     )
 
 
-def _judge(data: Data, variant: Variant, replay: _Replay) -> Judged:
+def _judge(data: Data, variant: Variant, replay: _Replay) -> VariantResult:
     x, p = data.columns(variant.features), np.zeros(len(data.y))
     groups = [data.level == level for level in dict.fromkeys(data.level.tolist())] if variant.apart else [data.y >= 0]
     for rows in groups:
         p[rows] = out_of_fold(x[rows], data.y[rows], [held[rows] for held in data.held])
-    judged = Judged(p)
+    judged = VariantResult(p)
     weights = np.vstack([np.ones(data.weights.shape[1]), data.weights])
     for part, mask in _parts(data):
         judged.aurocs[part] = aurocs(data.y[mask], judged.p[mask], weights[:, data.owner[mask]])
@@ -218,7 +218,7 @@ class _Replay:
         self._data = data
         nothing: dict[str, dict[str, float]] = {i: {} for i in data.problems}
         options = ladders(ladder)
-        self._walks = [Walks(data.problems, nothing, option, pair, draft, {}, {}) for option in options]
+        self._walks = [BatchReplay(data.problems, nothing, option, pair, draft, {}, {}) for option in options]
         plain = Pair(pair.mentor, pair.intern, pair.prefix_cache)
         ends = [fixed_ends(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
         self._ends = [(end.tflops, end.correct) for end in ends]
@@ -267,7 +267,7 @@ class _Replay:
         return found
 
 
-def _line(data: Data, draft: str, variant: Variant, judged: Judged, standing: Judged) -> dict[str, Any]:
+def _line(data: Data, draft: str, variant: Variant, judged: VariantResult, standing: VariantResult) -> dict[str, Any]:
     """Return a variant's figures; differences are to the standing set."""
     line: dict[str, Any] = {
         "draft": draft,

@@ -20,7 +20,7 @@ _FIELDS = ("correct", "tflops", "published", "mentor_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class ReplayResult:
     """How each problem ended, all of shape (problems,): the level's position in the ladder, and what it cost."""
 
     level: np.ndarray
@@ -30,22 +30,22 @@ class Ends:
     mentor_tokens: np.ndarray
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], level: int = 0) -> Ends:
+    def of(cls, outcomes: Sequence[Outcome], level: int = 0) -> ReplayResult:
         """Return outcomes that all ended at one level as arrays."""
         columns = [np.asarray([getattr(o, field) for o in outcomes], dtype=float) for field in _FIELDS]
         return cls(np.full(len(outcomes), level), *columns)
 
-    def first(self) -> Ends:
+    def first(self) -> ReplayResult:
         """Return the first of several sets of thresholds."""
-        return Ends(*(getattr(self, name)[0] for name in ("level", *_FIELDS)))
+        return ReplayResult(*(getattr(self, name)[0] for name in ("level", *_FIELDS)))
 
     @classmethod
-    def join(cls, parts: Sequence[Ends]) -> Ends:
+    def join(cls, parts: Sequence[ReplayResult]) -> ReplayResult:
         """Return several sets of problems as one."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("level", *_FIELDS)))
 
 
-class Walks:
+class BatchReplay:
     """The walks of many problems through one ladder with one draft length, ready to be replayed together."""
 
     def __init__(
@@ -88,18 +88,18 @@ class Walks:
             if here in place and there in place
         }
 
-    def judged(self, p: Mapping[str, Mapping[str, float]]) -> Walks:
+    def judged(self, p: Mapping[str, Mapping[str, float]]) -> BatchReplay:
         """Return the same walks under other sufficiencies of the same problems in the same order; without gains."""
         other = copy(self)
         other._p = np.asarray([[by_level.get(level.name, 1.0) for by_level in p.values()] for level in self.ladder])
         other._chances = {}
         return other
 
-    def ends(self, card: PolicyCard) -> Ends:
+    def ends(self, card: PolicyCard) -> ReplayResult:
         """Return how every problem ends under a policy's thresholds and price; its gains are those of the walks."""
         return self.many([card.thresholds], card.price).first()
 
-    def many(self, thresholds: Sequence[Mapping[str, float]], price: float | None) -> Ends:
+    def many(self, thresholds: Sequence[Mapping[str, float]], price: float | None) -> ReplayResult:
         """Return the ends for each of several sets of thresholds at one price, shape (sets, problems).
 
         Without a price the thresholds decide alone, whatever is to be gained.
@@ -121,7 +121,7 @@ class Walks:
             active &= ~(stop | answer)
         if active.any():
             raise ValueError("the ladder has no level that completes")
-        return Ends(level, *found)
+        return ReplayResult(level, *found)
 
     def _verdict(self, k: int, price: float | None) -> tuple[np.ndarray, np.ndarray]:
         """Return where `Policy.verdict` stops whatever the threshold, and where it answers if it does not stop."""
@@ -144,6 +144,6 @@ class Walks:
         return self._verdicts[k, price]
 
 
-def fixed_ends(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> Ends:
+def fixed_ends(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> ReplayResult:
     """Return how problems end when one level is always used."""
-    return Ends.of([fixed(problems[i], level, pair) for i in ids])
+    return ReplayResult.of([fixed(problems[i], level, pair) for i in ids])

@@ -25,18 +25,18 @@ HELD_OUT = "held-out"
 Place = Literal["system", "before", "after"]
 
 
-class _Part(BaseModel):
+class _BlueprintPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Text(_Part):
+class Text(_BlueprintPart):
     """A blueprint as the mentor wrote it, and its size in the mentor's tokens."""
 
     text: str
     tokens: int
 
 
-class Candidate(_Part):
+class Candidate(_BlueprintPart):
     """A prompt: which blueprint (None: none) stands where, and whether a line says to follow it."""
 
     name: str
@@ -45,7 +45,7 @@ class Candidate(_Part):
     follow: bool = False
 
 
-class Score(_Part):
+class Score(_BlueprintPart):
     """What a candidate did in a part (``round-1``, …, ``held-out``): right answers of `n`, and the intern's tokens."""
 
     candidate: str
@@ -56,14 +56,14 @@ class Score(_Part):
     completion_tokens: int
 
 
-class Price(_Part):
+class Price(_BlueprintPart):
     """TFLOPs and US$, of everything or of one problem; None where a part is unknown."""
 
     tflops: float | None = None
     usd: float | None = None
 
 
-class Offline(_Part):
+class Offline(_BlueprintPart):
     """What the search cost in all, and what a problem costs by the mentor alone and by the intern as it was chosen.
 
     `break_even` are the problems after which the search is repaid by unit; None where there is nothing to gain.
@@ -86,7 +86,7 @@ class Offline(_Part):
         }
 
 
-class Difference(_Part):
+class HeldOutDifference(_BlueprintPart):
     """The best blueprint against none on the held-out problems: of `n` pairs it `won` some and `lost` others."""
 
     candidate: str
@@ -102,7 +102,7 @@ class Difference(_Part):
         return (self.won - self.lost) / self.n
 
 
-class BlueprintCard(_Part):
+class BlueprintCard(_BlueprintPart):
     """The outcome of one search; `chosen` names the candidate that the search part chose, be it ``none``.
 
     `data` has counts and, under `seen`, the digests of the problems that the search used. No problem is in it.
@@ -117,7 +117,7 @@ class BlueprintCard(_Part):
     blueprints: dict[str, Text]
     candidates: tuple[Candidate, ...]
     scores: tuple[Score, ...]
-    held_out: Difference
+    held_out: HeldOutDifference
     offline: Offline
     data: dict[str, Any] = {}
     settings: dict[str, Any] = {}

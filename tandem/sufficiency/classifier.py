@@ -46,7 +46,7 @@ _TRUSTED = frozenset(
 )
 
 
-class Card(BaseModel):
+class ClassifierCard(BaseModel):
     """What a classifier was fitted on, how it is to be used, and what it achieved on held-out problems."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,7 +86,7 @@ def short_hash(problem: str) -> str:
 class Classifier:
     """A fitted classifier: `sufficiency` is what the policy asks, one draft at a time."""
 
-    def __init__(self, estimator: Any, card: Card, linear: Linear | None = None) -> None:
+    def __init__(self, estimator: Any, card: ClassifierCard, linear: Linear | None = None) -> None:
         """`estimator` has sklearn's `predict_proba` over the card's features; with `linear` it may be None."""
         self.estimator = estimator
         self.card = card
@@ -200,10 +200,10 @@ def nearest_classifier(mentor: str, intern: str) -> Path | None:
     return max(folders, key=nearness, default=None)
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> ClassifierCard:
     """Return a classifier's card without loading its model. Raises TandemError for a damaged or a later one."""
     try:
-        return Card.model_validate(read_format(folder / _CARD, FORMAT))
+        return ClassifierCard.model_validate(read_format(folder / _CARD, FORMAT))
     except (ValidationError, ValueError, OSError) as error:
         raise TandemError(f"{folder / _CARD} cannot be read: {str(error).splitlines()[0]}") from None
 

@@ -51,7 +51,7 @@ class PolicyCard(BaseModel):
     stop_shares: dict[str, float] = {}  # of the problems seen at a level, how many stopped there
 
 
-class Judge(Protocol):
+class SufficiencyModel(Protocol):
     """Anything that turns a draft's signals into sufficiency, 0 to 1."""
 
     id: str
@@ -69,7 +69,9 @@ class Policy:
     are seen at a level, the card's thresholds hold.
     """
 
-    def __init__(self, judge: Judge, card: PolicyCard, *, calibrated: bool = True, warm_up: int = 16) -> None:
+    def __init__(
+        self, judge: SufficiencyModel, card: PolicyCard, *, calibrated: bool = True, warm_up: int = 16
+    ) -> None:
         self.judge = judge
         self.card = card
         self.calibrated = calibrated

@@ -52,7 +52,7 @@ class Tree(BaseModel):
         return self.value[node]
 
 
-class Published(BaseModel):
+class PublishedClassifier(BaseModel):
     """The fitted trees in plain numbers, the thresholds, and what they were fitted on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -127,7 +127,7 @@ class Published(BaseModel):
 
 
 def replay_published(
-    found: Published, problem: Levels, ladder: Ladder, pair: Pair, p: Sequence[float] | None = None
+    found: PublishedClassifier, problem: Levels, ladder: Ladder, pair: Pair, p: Sequence[float] | None = None
 ) -> Outcome:
     """Return what the published method makes of a collected problem; `ladder` is its own, `p` its probabilities there.
 
@@ -152,7 +152,7 @@ def fit_published(
     intern: str,
     seed: int = 42,
     only: Sequence[str] = (),
-) -> Published:
+) -> PublishedClassifier:
     """Fit the published classifier on rows with ``signals["published"]`` (scripts/add_signals.py adds them).
 
     `only` restricts it to those problems (the others are held out); `seed` orders the problems for the 70/30 split.
@@ -175,7 +175,7 @@ def fit_published(
     order = ranked(list(differing), seed)
     fitted = order[: round(FIT_SHARE * len(order))]
     mean, scale, offset, trees = _boost(*_matrix(differing, fitted, levels))
-    found = Published(
+    found = PublishedClassifier(
         id=name,
         mentor=mentor,
         intern=intern,

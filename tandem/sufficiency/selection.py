@@ -15,22 +15,33 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder
-from tandem.sufficiency import training as t
 from tandem.sufficiency.aims import Aim, choose
-from tandem.sufficiency.arrays import Ends, fixed_ends
+from tandem.sufficiency.arrays import ReplayResult, fixed_ends
 from tandem.sufficiency.classifier import FEATURES
 from tandem.sufficiency.estimators import Recipe
 from tandem.sufficiency.folds import FOLDS, folds
 from tandem.sufficiency.gains import Said, chances_of, fit_gains
 from tandem.sufficiency.replay import Pair, chord
-from tandem.sufficiency.thresholds import Judged, Point, Space
+from tandem.sufficiency.thresholds import DraftPredictions, Point, Space
+from tandem.sufficiency.training import (
+    STRENGTHS,
+    Problems,
+    choose_recipe,
+    counts,
+    dataset_of,
+    features_in,
+    fit,
+    intern_rows,
+    sufficiencies,
+    told,
+)
 
 Say = Callable[[str], None]
 Choice = Callable[["Chosen"], Point]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is common to every fit and search: ladder, draft lengths (None: the whole answer), prices and folds."""
 
     ladder: Ladder
@@ -39,15 +50,15 @@ class Plan:
     hand_over: bool = True
     kinds: Sequence[str] = ("logistic", "boosted")
     features: tuple[str, ...] = FEATURES
-    strengths: tuple[float, ...] = t.STRENGTHS  # of the regression, to choose among
+    strengths: tuple[float, ...] = STRENGTHS  # of the regression, to choose among
     outer: int = FOLDS  # folds that judge the selection
     domain: tuple[str, ...] = ()  # the data sets that the operating point is chosen for; none: all that are there
     seed: int = 0
 
 
-def with_features(plan: Plan, problems: t.Problems) -> Plan:
+def with_features(plan: TrainingPlan, problems: Problems) -> TrainingPlan:
     """Return the plan with the features that a table has."""
-    return replace(plan, features=t.features_in(problems, plan.ladder, next(iter(plan.drafts.values()))))
+    return replace(plan, features=features_in(problems, plan.ladder, next(iter(plan.drafts.values()))))
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Fits:
 
     ids: list[str]
     recipes: Mapping[int | None, Recipe]
-    judged: Mapping[int | None, Judged]
+    judged: Mapping[int | None, DraftPredictions]
 
 
 @dataclass(frozen=True)
@@ -73,11 +84,11 @@ class Chosen:
         return point.accuracy - chord(point.tflops, self.cheap, self.dear)
 
 
-def fit_all(problems: t.Problems, ids: Sequence[str], plan: Plan, say: Say = lambda line: None) -> Fits:
+def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say = lambda line: None) -> Fits:
     """Choose a recipe for each draft length and return its sufficiencies out of fold, with the gains fitted on them."""
     recipes, judged = {}, {}
     for draft, column in plan.drafts.items():
-        recipe, p = t.choose_recipe(
+        recipe, p = choose_recipe(
             problems,
             ids,
             plan.ladder,
@@ -88,19 +99,24 @@ def fit_all(problems: t.Problems, ids: Sequence[str], plan: Plan, say: Say = lam
             seed=plan.seed,
         )
         recipes[draft] = recipe
-        signals = t.told(problems, ids, plan.ladder, column, plan.features)
-        judged[draft] = Judged(p, *fit_gains(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed))
+        signals = told(problems, ids, plan.ladder, column, plan.features)
+        judged[draft] = DraftPredictions(
+            p, *fit_gains(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed)
+        )
         say(f"draft {column:>3}: {recipe.describe()['kind']}")
     return Fits(list(ids), recipes, judged)
 
 
-def search(problems: t.Problems, fits: Fits, plan: Plan) -> Chosen:
+def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
     """Search the operating points on sufficiencies out of fold, on the problems of the plan's domain.
 
     Raises UsageError where there are none, or no ladder that the plan allows.
     """
     ids = in_domain(fits.ids, plan)
-    judged = {draft: Judged({i: one.p[i] for i in ids}, one.gains, one.chances) for draft, one in fits.judged.items()}
+    judged = {
+        draft: DraftPredictions({i: one.p[i] for i in ids}, one.gains, one.chances)
+        for draft, one in fits.judged.items()
+    }
     space = Space(problems, judged, plan.ladder, plan.pair)
     points = space.search(hand_over=plan.hand_over)
     if not points:
@@ -112,11 +128,11 @@ def search(problems: t.Problems, fits: Fits, plan: Plan) -> Chosen:
     return Chosen(space, points, cheap, dear)
 
 
-def in_domain(ids: Sequence[str], plan: Plan) -> list[str]:
+def in_domain(ids: Sequence[str], plan: TrainingPlan) -> list[str]:
     """Return the problems of the plan's domain. Raises UsageError where there are none."""
-    found = [i for i in ids if not plan.domain or t.dataset_of(i) in plan.domain]
+    found = [i for i in ids if not plan.domain or dataset_of(i) in plan.domain]
     if not found:
-        raise UsageError(f"the table has no problems of {', '.join(plan.domain)}; it has {', '.join(t.counts(ids))}")
+        raise UsageError(f"the table has no problems of {', '.join(plan.domain)}; it has {', '.join(counts(ids))}")
     return found
 
 
@@ -154,23 +170,27 @@ def cascade(aim: Aim | None = None) -> Choice:
     return chosen_from
 
 
-def estimator_of(problems: t.Problems, fits: Fits, draft: int | None, plan: Plan) -> Any:
+def estimator_of(problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan) -> Any:
     """Fit the recipe of a draft length on everything that `fits` saw."""
-    rows = t.intern_rows(problems, fits.ids, plan.ladder)
-    return t.fit(rows, plan.drafts[draft], fits.recipes[draft], seed=plan.seed)
+    rows = intern_rows(problems, fits.ids, plan.ladder)
+    return fit(rows, plan.drafts[draft], fits.recipes[draft], seed=plan.seed)
 
 
-def applied(problems: t.Problems, fits: Fits, point: Point, plan: Plan, held: Sequence[str]) -> tuple[Ends, Said]:
+def applied(
+    problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]
+) -> tuple[ReplayResult, Said]:
     """Fit the point's recipe on all that `fits` saw, and replay the point on other problems."""
     judged = judged_by(problems, fits, point.draft, plan, held)
     return Space(problems, {point.draft: judged}, plan.ladder, plan.pair).ends(point), judged.p
 
 
-def judged_by(problems: t.Problems, fits: Fits, draft: int | None, plan: Plan, held: Sequence[str]) -> Judged:
+def judged_by(
+    problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan, held: Sequence[str]
+) -> DraftPredictions:
     """Return what a draft length's recipe and gains, fitted on all that `fits` saw, say of other problems."""
     recipe, column, gains = fits.recipes[draft], plan.drafts[draft], fits.judged[draft].gains
-    p = t.sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
-    return Judged(p, gains, chances_of(gains, p, t.told(problems, held, plan.ladder, column, plan.features)))
+    p = sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
+    return DraftPredictions(p, gains, chances_of(gains, p, told(problems, held, plan.ladder, column, plan.features)))
 
 
 @dataclass(frozen=True)
@@ -178,23 +198,23 @@ class Held:
     """What a choice did on problems that it never saw: their ids in order, how they ended, and sufficiencies."""
 
     ids: list[str]
-    ends: Ends
+    ends: ReplayResult
     p: Said
     points: list[Point]
 
 
-def held_by(problems: t.Problems, fits: Fits, point: Point, plan: Plan, held: Sequence[str]) -> Held:
+def held_by(problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]) -> Held:
     """Judge one point on problems that neither fitted nor chose it."""
     ends, p = applied(problems, fits, point, plan, held)
     return Held(list(held), ends, p, [point])
 
 
 def nested(
-    problems: t.Problems, plan: Plan, choices: Mapping[str, Choice], say: Say = lambda line: None
+    problems: Problems, plan: TrainingPlan, choices: Mapping[str, Choice], say: Say = lambda line: None
 ) -> dict[str, Held]:
     """Judge each choice by an outer five folds: fitted, calibrated and chosen on the others, replayed on the held."""
     ids: list[str] = []
-    found: dict[str, list[tuple[Ends, Said, Point]]] = {name: [] for name in choices}
+    found: dict[str, list[tuple[ReplayResult, Said, Point]]] = {name: [] for name in choices}
     for number, (others, apart) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
         say(f"outer fold {number} of {plan.outer}")
         fits = fit_all(problems, others, plan)
@@ -204,7 +224,9 @@ def nested(
             point = choice(chosen)
             found[name].append((*applied(problems, fits, point, plan, held), point))
     return {
-        name: Held(ids, Ends.join([e for e, _, _ in parts]), _merged([p for _, p, _ in parts]), [x for *_, x in parts])
+        name: Held(
+            ids, ReplayResult.join([e for e, _, _ in parts]), _merged([p for _, p, _ in parts]), [x for *_, x in parts]
+        )
         for name, parts in found.items()
     }
 
@@ -237,7 +259,7 @@ def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:
     return sorted(found, key=lambda point: -point.tflops)
 
 
-def losses(problems: t.Problems, ids: Sequence[str], ends: Ends, last: str) -> np.ndarray:
+def losses(problems: Problems, ids: Sequence[str], ends: ReplayResult, last: str) -> np.ndarray:
     """Return mentor right minus ours right for each problem, in {-1, 0, 1}."""
     lost: np.ndarray = np.asarray([int(problems[i][last]["correct"]) for i in ids]) - ends.correct.astype(int)
     return lost

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tandem.ladder import QUESTION, Ladder
-from tandem.sufficiency.arrays import Ends, Walks
+from tandem.sufficiency.arrays import BatchReplay, ReplayResult
 from tandem.sufficiency.gains import Chances, Gains
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.replay import Levels, Pair
@@ -22,7 +22,7 @@ _PRICES = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, whatever i
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class DraftPredictions:
     """What a draft length offers: sufficiency by problem and level, the gains fitted on it, and what they say."""
 
     p: Mapping[str, Mapping[str, float]]
@@ -96,22 +96,24 @@ class Space:
     """Every operating point of a table: made once, replayed often."""
 
     def __init__(
-        self, problems: Mapping[str, Levels], by_draft: Mapping[int | None, Judged], full: Ladder, pair: Pair
+        self, problems: Mapping[str, Levels], by_draft: Mapping[int | None, DraftPredictions], full: Ladder, pair: Pair
     ) -> None:
-        self._walks: dict[tuple[Ladder, int | None], Walks] = {}
+        self._walks: dict[tuple[Ladder, int | None], BatchReplay] = {}
         self.problems, self.by_draft, self.full, self.pair = problems, by_draft, full, pair
         self.ids = list(next(iter(by_draft.values())).p)
         self._last = np.asarray([bool(problems[i][full[-1].name]["correct"]) for i in self.ids])
 
-    def walks(self, ladder: Ladder, draft: int | None) -> Walks:
+    def walks(self, ladder: Ladder, draft: int | None) -> BatchReplay:
         """Return the walks of one ladder and draft length."""
         key = (ladder, draft)
         if key not in self._walks:
             judged = self.by_draft[draft]
-            self._walks[key] = Walks(self.problems, judged.p, ladder, self.pair, draft, judged.gains, judged.chances)
+            self._walks[key] = BatchReplay(
+                self.problems, judged.p, ladder, self.pair, draft, judged.gains, judged.chances
+            )
         return self._walks[key]
 
-    def ends(self, point: Point) -> Ends:
+    def ends(self, point: Point) -> ReplayResult:
         """Return how each problem ends at a point; levels are positions in the full ladder."""
         many = self.walks(point.ladder, point.draft).many([point.thresholds], point.price)
         places = np.asarray([self.full.index(level) for level in point.ladder])

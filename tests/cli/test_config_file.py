@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import tandem.cli
 from tandem.cli.config_option import config_option
-from tandem.cli.options import Number
+from tandem.cli.options import FiniteNumber
 from tandem.cli.run import run
 from tandem.cli.serve import serve
 from tandem.cli.serving_options import Numbers
@@ -410,7 +410,7 @@ def values(option: click.Option) -> st.SearchStrategy[Any]:
     match option.type:
         case click.Choice(choices=choices):
             found = st.sampled_from(list(choices))
-        case Number(max=most):
+        case FiniteNumber(max=most):
             found = st.floats(0.001, 1 if most else 1e15) | st.just(1)
         case Numbers():
             found = st.lists(st.integers(0, 99), min_size=1, max_size=3).map(lambda many: ",".join(map(str, many)))

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tandem import Tandem
 from tandem.cli.demo_stage import Block, Stage, written
-from tandem.cli.demo_view import View
+from tandem.cli.demo_view import DemoView
 from tandem.ledger import Entry, Usage
 from tandem.models.base import Reads
 from tandem.models.fake import FakeModel, Rule, Script
@@ -117,7 +117,7 @@ async def test_speed_slows_a_model_down() -> None:
 
 def drawn(found: Stage, width: int, height: int, *, whole: bool = False) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    console.print(View(found, console, whole=whole))
+    console.print(DemoView(found, console, whole=whole))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

@@ -101,8 +101,8 @@ def test_the_server_is_asked_whether_it_is_ready_and_given_the_time_to_drain() -
 
 def test_the_example_of_keys_is_one_that_the_server_refuses(tmp_path: Path) -> None:
     from tandem.errors import UsageError
-    from tandem.server.keys import Keys
+    from tandem.server.keys import KeyRing
 
     (tmp_path / "keys.yaml").write_text(one("Secret", "tandem-keys")["stringData"]["keys.yaml"])
     with pytest.raises(UsageError, match="has no keys"):
-        Keys(tmp_path / "keys.yaml")
+        KeyRing(tmp_path / "keys.yaml")

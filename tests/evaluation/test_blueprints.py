@@ -14,9 +14,9 @@ from tandem.config import Settings
 from tandem.engine import Tandem
 from tandem.errors import EndpointError, LimitReached, TandemError, UsageError
 from tandem.evaluation.blueprints.bench import Bench
-from tandem.evaluation.blueprints.build import MIN_HELD_OUT, Plan, build, split
+from tandem.evaluation.blueprints.build import MIN_HELD_OUT, BlueprintPlan, build, split
 from tandem.evaluation.blueprints.candidates import STYLES, TEMPLATES, candidates, tidy
-from tandem.evaluation.blueprints.search import Outcome, ranked, search
+from tandem.evaluation.blueprints.search import TrialAnswer, ranked, search
 from tandem.insight import answer_messages
 from tandem.models.base import Request
 from tandem.models.cache import ResponseCache
@@ -25,7 +25,7 @@ from tandem.spec import Prices
 from tandem.sufficiency.blueprint_card import NONE, BlueprintCard, Candidate, Score
 from tandem.types import CodeTests, Problem
 
-PLAN = Plan(examples=2, mistakes=2, first=8, rounds=3)
+PLAN = BlueprintPlan(examples=2, mistakes=2, first=8, rounds=3)
 GOLD = "Write the number that is named in the question into the box"  # what the intern needs to be told
 ASKED = re.compile(r"Of which number (\d+) do we speak")
 
@@ -83,7 +83,7 @@ def bench(mentor: FakeModel, intern: FakeModel, **options: Any) -> Bench:
 
 
 async def made(
-    mentor: FakeModel, intern: FakeModel, *, n: int = 120, plan: Plan = PLAN, **options: Any
+    mentor: FakeModel, intern: FakeModel, *, n: int = 120, plan: BlueprintPlan = PLAN, **options: Any
 ) -> BlueprintCard:
     return await build(bench(mentor, intern, **options), problems(n), plan, dataset="toy")
 
@@ -347,17 +347,17 @@ def test_what_problems_and_plans_are_refused() -> None:
     with pytest.raises(UsageError, match=r"for one kind of problem, these are code, math$"):
         split(bare, PLAN)
     with pytest.raises(UsageError, match=f"at least {MIN_HELD_OUT} problems must be held out, not 63"):
-        split(problems(120), Plan(held_out=63))
+        split(problems(120), BlueprintPlan(held_out=63))
     with pytest.raises(UsageError, match="takes 8 to 43 candidates, not 7"):
-        split(problems(120), Plan(candidates=7))
+        split(problems(120), BlueprintPlan(candidates=7))
 
 
 async def test_two_rivals_are_both_in_the_last_round_and_more_rounds_than_halves_do_no_harm() -> None:
     asked: list[tuple[int, int]] = []
 
-    async def judge(live: Sequence[Candidate], some: Sequence[Problem]) -> Mapping[tuple[str, str], Outcome]:
+    async def judge(live: Sequence[Candidate], some: Sequence[Problem]) -> Mapping[tuple[str, str], TrialAnswer]:
         asked.append((len(live), len(some)))
-        return {(c.name, p.id): Outcome(c.name != NONE, "", 1, 1) for c in live for p in some}
+        return {(c.name, p.id): TrialAnswer(c.name != NONE, "", 1, 1) for c in live for p in some}
 
     async def refine(best: Candidate, wrong: Sequence[Any]) -> Candidate | None:
         raise AssertionError("nothing went wrong")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tandem.errors import CapabilityError, EndpointError, MissingPackageError, UsageError
-from tandem.evaluation.collection import Collector, Folder, Plan, describe_collection, export, open_manifest
+from tandem.evaluation.collection import CollectionPlan, Collector, Folder, describe_collection, export, open_manifest
 from tandem.evaluation.collection.meter import calls, spent
 from tandem.evaluation.collection.plan import Key, estimate, shard_of
 from tandem.evaluation.collection.table import export_parquet
@@ -34,12 +34,17 @@ def problems(n: int) -> list[Problem]:
     return [Problem.from_text(f"Zebras number {i}, so how many?", id=f"p{i}", reference=str(i)) for i in range(n)]
 
 
-def plan(ladder: str = LADDER, **more: Any) -> Plan:
-    return Plan(ladder=parse_ladder(ladder), **more)
+def plan(ladder: str = LADDER, **more: Any) -> CollectionPlan:
+    return CollectionPlan(ladder=parse_ladder(ladder), **more)
 
 
 def collector(
-    out: Path, *, mentor: FakeModel | None = None, intern: FakeModel | None = None, of: Plan | None = None, **more: Any
+    out: Path,
+    *,
+    mentor: FakeModel | None = None,
+    intern: FakeModel | None = None,
+    of: CollectionPlan | None = None,
+    **more: Any,
 ) -> Collector:
     return Collector(mentor or FakeModel(parameters=7e9), intern or FakeModel(), of or plan(), out, **more)
 

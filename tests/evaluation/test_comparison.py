@@ -14,9 +14,9 @@ import pytest
 
 from tandem.engine import Tandem
 from tandem.errors import UsageError
-from tandem.evaluation.comparison.carry_out import Job, carry_out, check_unseen
+from tandem.evaluation.comparison.carry_out import Comparison, carry_out, check_unseen
 from tandem.evaluation.comparison.figures import oracle, strategy_figures
-from tandem.evaluation.comparison.outcomes import UNITS, Outcomes
+from tandem.evaluation.comparison.outcomes import UNITS, RunOutcomes
 from tandem.evaluation.comparison.plan import folders_of, strategies_of
 from tandem.evaluation.comparison.report import finished_parts, report
 from tandem.evaluation.manifest import describe_run
@@ -70,7 +70,7 @@ def compare(
 ) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
         async with Tandem(*models, strategy="fixed:low", effort=LADDER) as engine:
-            parts = await carry_out(engine, names, Job(folder, DATA, problems(n), ENDPOINTS, **job), silent)
+            parts = await carry_out(engine, names, Comparison(folder, DATA, problems(n), ENDPOINTS, **job), silent)
         return report(folder, parts)
 
     return asyncio.run(work())
@@ -242,11 +242,11 @@ def test_problems_that_a_predictor_was_fitted_on_are_refused() -> None:
         check_unseen(engine, ["mentor-only", "tandem"], [one])
 
 
-def made(correct: list[int], tflops: list[float], tokens: list[float] | None = None) -> Outcomes:
+def made(correct: list[int], tflops: list[float], tokens: list[float] | None = None) -> RunOutcomes:
     ids = [f"p{i}" for i in range(len(correct))]
     cost: dict[str, Any] = dict.fromkeys((*UNITS, "intern_tokens"))
     cost |= {"tflops": np.array(tflops), "mentor_tokens": np.array(tokens or tflops)}
-    return Outcomes(ids, np.array(correct, dtype=float), cost)
+    return RunOutcomes(ids, np.array(correct, dtype=float), cost)
 
 
 def test_gain_ace_and_headroom_by_hand() -> None:

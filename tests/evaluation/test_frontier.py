@@ -10,7 +10,7 @@ from synthetic import INTERN, MENTOR, manifest, table
 
 from tandem.evaluation.frontier import evaluate
 from tandem.evaluation.frontier_report import markdown
-from tandem.evaluation.rivals import PublishedRival
+from tandem.evaluation.rivals import PublishedBaseline
 from tandem.sufficiency.reading import PUBLISHED
 
 pytestmark = pytest.mark.slow  # whole trainings
@@ -61,7 +61,7 @@ def with_published(rows: Rows, seed: int) -> Rows:
 def test_the_published_classifier_is_judged_on_the_same_answers() -> None:
     train, test = with_published(table(60), 1), with_published(renamed(table(60, seed=7)), 2)
     found = evaluate(
-        (train, MANIFEST), (test, MANIFEST), (MENTOR, INTERN), rivals=[PublishedRival()], kinds=("logistic",)
+        (train, MANIFEST), (test, MANIFEST), (MENTOR, INTERN), rivals=[PublishedBaseline()], kinds=("logistic",)
     )
     assert found["left_out"].keys() == {"budget-forcing"}
     assert set(found["differences"]) == {"cascade", "published"}

@@ -18,8 +18,8 @@ from tandem.cli import cli
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.collection import export
 from tandem.evaluation.predictors import TRAINERS, train_predictor
-from tandem.evaluation.predictors.outcomes import Outcomes, joined
-from tandem.evaluation.predictors.points import Choice, Way, anchors_of, compared, ended, judged
+from tandem.evaluation.predictors.outcomes import OutcomeTable, joined
+from tandem.evaluation.predictors.points import ChoiceOutcome, ThresholdChoice, anchors_of, compared, ended, judged
 from tandem.evaluation.tables import Table
 from tandem.strategies import make_strategy
 from tandem.sufficiency.folds import folds
@@ -179,7 +179,7 @@ def test_an_unknown_strategy_gets_the_nearest() -> None:
 # ---- rows by problem ----
 
 
-def small() -> Outcomes:
+def small() -> OutcomeTable:
     rows = asked(rows_of(40), lambda who: 2.0)
     first = {row["level"]: row for row in rows if row["problem"] == "made-0"}
     first["none"]["correct"], first["answer"]["correct"] = True, False
@@ -188,7 +188,7 @@ def small() -> Outcomes:
     for row in hints:
         if row["problem"] == "made-0":
             row |= {"hint_tokens": 30, "prompt_tokens": 150}
-    return Outcomes.of((rows + [row for row in hints if not row.get("sample")], manifest()), SPECS)
+    return OutcomeTable.of((rows + [row for row in hints if not row.get("sample")], manifest()), SPECS)
 
 
 def test_several_samples_make_a_share_and_a_mean() -> None:
@@ -220,11 +220,11 @@ def test_a_hint_costs_its_own_tokens_of_the_mentors_answer() -> None:
 
 def test_only_what_every_question_has_is_a_feature() -> None:
     rows = asked(rows_of(50), lambda who: 1.0)
-    both = Outcomes.of((rows, manifest()), SPECS).questions()
+    both = OutcomeTable.of((rows, manifest()), SPECS).questions()
     assert set(both[0]) == {"log_question_tokens", "question_numbers"}
     (older,) = (row for row in rows if row["problem"] == "made-3" and row["level"] == "none")
     del older["signals"]["question"]
-    few = Outcomes.of((rows, manifest()), SPECS).questions()
+    few = OutcomeTable.of((rows, manifest()), SPECS).questions()
     assert {name for own in few for name in own} == {"log_question_tokens"}
     assert trained("route", rows).heads["mentor"].features == ("log_question_tokens",)
 
@@ -232,7 +232,7 @@ def test_only_what_every_question_has_is_a_feature() -> None:
 # ---- folds ----
 
 
-def spied(problems: int = 50, samples: int = 3) -> tuple[Choice, list[tuple[set[str], set[str]]]]:
+def spied(problems: int = 50, samples: int = 3) -> tuple[ThresholdChoice, list[tuple[set[str], set[str]]]]:
     """Return a choice of several samples for each problem, and the problems of each fit and of what it scores."""
     ids = tuple(f"made-{n}" for n in range(problems) for _ in range(samples))
     draw, calls = np.random.default_rng(0), list[tuple[set[str], set[str]]]()
@@ -242,8 +242,11 @@ def spied(problems: int = 50, samples: int = 3) -> tuple[Choice, list[tuple[set[
         calls.append((set(names[train]), set(names[test])))
         return draw.random(len(test))
 
-    way = [Way(draw.integers(0, 2, len(ids)).astype(float), np.full(len(ids), c), np.zeros(len(ids))) for c in (1, 3)]
-    return Choice(ids, way[0], way[1], score, lambda p, threshold: p < threshold, (0.0, 1.01)), calls
+    way = [
+        ChoiceOutcome(draw.integers(0, 2, len(ids)).astype(float), np.full(len(ids), c), np.zeros(len(ids)))
+        for c in (1, 3)
+    ]
+    return ThresholdChoice(ids, way[0], way[1], score, lambda p, threshold: p < threshold, (0.0, 1.01)), calls
 
 
 def test_no_problem_is_scored_by_a_fit_that_saw_it() -> None:
@@ -255,7 +258,7 @@ def test_no_problem_is_scored_by_a_fit_that_saw_it() -> None:
 
 
 def test_a_threshold_is_judged_on_problems_that_chose_nothing() -> None:
-    outcomes = Outcomes.of((rows_of(50), manifest()), SPECS)
+    outcomes = OutcomeTable.of((rows_of(50), manifest()), SPECS)
     choice, calls = spied()
     judged(choice, outcomes, 0)
     for k, (kept, held) in enumerate(folds(outcomes.ids, 0)):
@@ -270,16 +273,16 @@ def test_a_threshold_is_judged_on_problems_that_chose_nothing() -> None:
 
 def test_how_problems_end_is_the_mean_of_their_samples() -> None:
     ids = ("a", "a", "b")
-    intern = Way(np.array([1.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]), np.zeros(3))
-    mentor = Way(np.array([0.5, 0.5, 1.0]), np.array([10.0, 11.0, 12.0]), np.array([7.0, 7.0, 9.0]))
-    choice = Choice(ids, intern, mentor, lambda a, b: np.zeros(len(b)), lambda p, t: p < t, (0, 1))
+    intern = ChoiceOutcome(np.array([1.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]), np.zeros(3))
+    mentor = ChoiceOutcome(np.array([0.5, 0.5, 1.0]), np.array([10.0, 11.0, 12.0]), np.array([7.0, 7.0, 9.0]))
+    choice = ThresholdChoice(ids, intern, mentor, lambda a, b: np.zeros(len(b)), lambda p, t: p < t, (0, 1))
     found = ended(choice, np.arange(3), np.array([False, True, True]))
     assert found.correct.tolist() == [0.75, 1.0] and found.tflops.tolist() == [6.0, 12.0]
     assert found.mentor_tokens.tolist() == [3.5, 9.0] and found.handed.tolist() == [0.5, 1.0]
 
 
 def test_the_gain_of_both_anchors_is_nothing_and_of_the_oracle_much() -> None:
-    anchors = anchors_of(Outcomes.of((rows_of(), manifest()), SPECS))
+    anchors = anchors_of(OutcomeTable.of((rows_of(), manifest()), SPECS))
     for name in ("intern-only", "mentor-only"):
         assert compared(anchors[name], anchors)["gain_over_chord"]["value"] == 0
     assert compared(anchors["oracle"], anchors)["gain_over_chord"]["low"] > 0.05

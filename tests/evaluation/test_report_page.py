@@ -18,7 +18,7 @@ from fabricate_compare import LADDER, UNITS, costs_of, records_of, write_compare
 
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.page.build import PageData, bundle, write_page
-from tandem.evaluation.page.gather import Comparison, Problem, figures, finite, read_comparison
+from tandem.evaluation.page.gather import ReportedProblem, SavedComparison, figures, finite, read_comparison
 from tandem.evaluation.page.records import HEAD, TAIL, clipped, costs, detail, judged, mark, number
 from tandem.evaluation.page.report import reliability, write_comparison
 from tandem.ledger import Ledger
@@ -63,7 +63,7 @@ class Parsed(HTMLParser):
         return [json.loads(text) for attrs, text in self.held if attrs.get("id", "").startswith("part-")]
 
 
-def written(folder: Path) -> tuple[Parsed, Comparison]:
+def written(folder: Path) -> tuple[Parsed, SavedComparison]:
     comparison = read_comparison(folder)
     path = write_comparison(folder, comparison)[0]
     return Parsed(path.read_text(encoding="utf-8")), comparison
@@ -167,7 +167,7 @@ def test_every_problem_is_listed_with_all_that_was_answered(tmp_path: Path) -> N
 def test_texts_that_strategies_share_are_held_once() -> None:
     data = PageData(2)
     record = records_of("mentor-only", 1)[0]
-    data.add(Problem("p", "why?", {0: record, 1: record | {"strategy": "cascade"}}))
+    data.add(ReportedProblem("p", "why?", {0: record, 1: record | {"strategy": "cascade"}}))
     data.listed()
     assert data.parts[0].count(record["text"].split("\n")[0]) == 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tandem.errors import UsageError
-from tandem.evaluation.collection import Collector, Folder, Plan, describe_collection, open_manifest
+from tandem.evaluation.collection import CollectionPlan, Collector, Folder, describe_collection, open_manifest
 from tandem.evaluation.collection.reuse import reuse
 from tandem.ladder import parse_ladder
 from tandem.models.fake import FakeModel, Rule, Script
@@ -24,22 +24,22 @@ def mentor_of(mode: str) -> FakeModel:
     return model
 
 
-def plan(ladder: str, **more: Any) -> Plan:
-    return Plan(ladder=parse_ladder(ladder), **more)
+def plan(ladder: str, **more: Any) -> CollectionPlan:
+    return CollectionPlan(ladder=parse_ladder(ladder), **more)
 
 
-def _manifest(out: Path, of: Plan, mentor: FakeModel) -> dict[str, Any]:
+def _manifest(out: Path, of: CollectionPlan, mentor: FakeModel) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     return open_manifest(out, describe_collection(of, mentor, FakeModel()))
 
 
-async def collected(out: Path, of: Plan, mentor: FakeModel, intern: FakeModel) -> Path:
+async def collected(out: Path, of: CollectionPlan, mentor: FakeModel, intern: FakeModel) -> Path:
     _manifest(out, of, mentor)
     assert (await Collector(mentor, intern, of, out).collect(PROBLEMS)).failed == 0
     return out
 
 
-def taken(source: Path, out: Path, of: Plan, mentor: FakeModel) -> int:
+def taken(source: Path, out: Path, of: CollectionPlan, mentor: FakeModel) -> int:
     manifest = _manifest(out, of, mentor)
     return reuse(source, out, manifest, {key for problem in PROBLEMS for key in of.keys(problem.id)})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.grading.examples import Example, examples_of
+from tandem.grading.examples import DoctestExample, examples_of
 
 HUMAN_EVAL = '''Complete this function. Answer with the whole function, its imports included.
 
@@ -46,11 +46,11 @@ assert set(similar((1, 2), (5, 4))) == set()
 
 def test_all_forms_of_a_docstring_are_read() -> None:
     assert examples_of(HUMAN_EVAL) == (
-        Example('longest(["a", "bc"])\n', "'bc'\n"),
-        Example('longest(["a\\\\nb",\n         "cd"])\n', "'a\\\\nb'\n"),
-        Example('kept = ["x"]\n', ""),
-        Example("print(longest(kept)); print(2)\n", "x\n2\n"),
-        Example(
+        DoctestExample('longest(["a", "bc"])\n', "'bc'\n"),
+        DoctestExample('longest(["a\\\\nb",\n         "cd"])\n', "'a\\\\nb'\n"),
+        DoctestExample('kept = ["x"]\n', ""),
+        DoctestExample("print(longest(kept)); print(2)\n", "x\n2\n"),
+        DoctestExample(
             "longest([])\n", "Traceback (most recent call last):\n    ...\nValueError: no word\n", "ValueError: no word"
         ),
     )
@@ -88,14 +88,14 @@ def test_asserts_and_what_tells_nothing_are_none(question: str) -> None:
     ],
 )
 def test_where_an_example_ends(question: str) -> None:
-    assert examples_of(question) == (Example("f(1)\n", "2\n"),)
+    assert examples_of(question) == (DoctestExample("f(1)\n", "2\n"),)
 
 
 def test_a_line_that_states_its_result_is_one() -> None:
     assert examples_of(">>> f(1) == 2\n>>> f(2) == 3\n>>> f(2) < 3") == (
-        Example("f(1) == 2\n", "True\n"),
-        Example("f(2) == 3\n", "True\n"),
-        Example("f(2) < 3\n", ""),
+        DoctestExample("f(1) == 2\n", "True\n"),
+        DoctestExample("f(2) == 3\n", "True\n"),
+        DoctestExample("f(2) < 3\n", ""),
     )
 
 
@@ -110,7 +110,7 @@ PLAIN = st.recursive(
 def test_every_pair_that_is_shown_is_found(pairs: list[tuple[object, object]], indent: int) -> None:
     lines = [line for given, wanted in pairs for line in (f">>> f({given!r})", repr(wanted))]
     question = "Write f:\n\n" + "\n".join(" " * indent + line for line in lines) + "\n\nDo it well."
-    assert examples_of(question) == tuple(Example(f"f({given!r})\n", f"{wanted!r}\n") for given, wanted in pairs)
+    assert examples_of(question) == tuple(DoctestExample(f"f({given!r})\n", f"{wanted!r}\n") for given, wanted in pairs)
 
 
 @given(st.text() | st.text('>.` \n"fx(1)=', max_size=60))

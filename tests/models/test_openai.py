@@ -22,7 +22,7 @@ from tandem.models.base import Delta, Model, Request
 from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
 from tandem.models.openai.errors import Origin, retry_after
-from tandem.models.openai.keys import Keys
+from tandem.models.openai.keys import ApiKeys
 from tandem.models.openai.stream import StreamReader, reported_usage
 from tandem.spec import Continuation, ModelSpec
 from tandem.types import Message, Sampling
@@ -276,7 +276,7 @@ def test_events_may_be_split_anywhere() -> None:
     for end in ("\n", "\r\n"):
         data = end.join(lines).encode()
         for size in (1, 2, 7, len(data)):
-            reader = StreamReader(Origin("here", "stub", Keys("here")), vocabulary=None, logprobs=False)
+            reader = StreamReader(Origin("here", "stub", ApiKeys("here")), vocabulary=None, logprobs=False)
             pieces = [data[i : i + size] for i in range(0, len(data), size)]
             deltas = [d for piece in pieces for d in reader.feed(piece)]
             assert [d.text for d in deltas] == ["Grüße, ", "\U0001f30d"]

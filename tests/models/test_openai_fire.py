@@ -18,7 +18,7 @@ from tandem.models.call import Call
 from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
 from tandem.models.openai.errors import Failure, Origin
-from tandem.models.openai.keys import Keys
+from tandem.models.openai.keys import ApiKeys
 from tandem.models.openai.stream import StreamReader
 from tandem.spec import Continuation, ModelSpec, Prices
 from tandem.types import Message, Sampling
@@ -158,7 +158,7 @@ async def test_a_server_that_is_down_costs_nothing() -> None:
 
 async def test_an_answer_whose_end_alone_is_lost_is_an_answer(stub: Stub) -> None:
     # A finish reason came, and then the connection broke.
-    reader = StreamReader(Origin("here", "stub", Keys("here")), vocabulary=None, logprobs=False)
+    reader = StreamReader(Origin("here", "stub", ApiKeys("here")), vocabulary=None, logprobs=False)
     assert list(reader.feed(b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n')) == []
     assert reader.finish(Failure("it broke", retryable=True)) == "length"
     # All tokens came, and no finish reason.

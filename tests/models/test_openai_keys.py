@@ -8,7 +8,7 @@ from stub import Stub
 from tandem.errors import EndpointError
 from tandem.models.base import Request
 from tandem.models.load import load_model
-from tandem.models.openai.keys import Keys
+from tandem.models.openai.keys import ApiKeys
 from tandem.types import Message
 
 NAMES = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")
@@ -46,7 +46,7 @@ def test_a_key_goes_to_its_own_host_only(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert Keys(host, "mentor").key == (environment[sent] if sent else "")
+    assert ApiKeys(host, "mentor").key == (environment[sent] if sent else "")
 
 
 async def test_each_role_has_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +70,9 @@ async def test_a_refused_key_names_the_variable_of_the_role(monkeypatch: pytest.
 
 
 def test_a_key_that_is_kept_back_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Keys("api.example.org", "mentor").advice == "set TANDEM_MENTOR_API_KEY"
+    assert ApiKeys("api.example.org", "mentor").advice == "set TANDEM_MENTOR_API_KEY"
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
-    advice = Keys("api.example.org", "mentor").advice
+    advice = ApiKeys("api.example.org", "mentor").advice
     assert advice.startswith("set TANDEM_MENTOR_API_KEY (OPENAI_API_KEY goes to openai.com, this machine")
     assert "a key" not in advice
 
@@ -80,7 +80,7 @@ def test_a_key_that_is_kept_back_is_explained(monkeypatch: pytest.MonkeyPatch) -
 def test_no_key_is_left_in_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ALL.items():
         monkeypatch.setenv(name, value)
-    text = Keys("api.example.org", "mentor").redact(
+    text = ApiKeys("api.example.org", "mentor").redact(
         " / ".join(ALL[n] for n in NAMES if n not in ("OPENROUTER_API_KEY", "TANDEM_INTERN_API_KEY"))
     )
     assert "value" not in text

@@ -12,7 +12,7 @@ import yaml
 from tandem.errors import UsageError
 from tandem.server import keys as keys_module
 from tandem.server.errors import ApiError
-from tandem.server.keys import Account, KeyEntry, Keys, add_key, read_keys
+from tandem.server.keys import Account, KeyEntry, KeyRing, add_key, read_keys
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_only_hashes_are_kept(file: Path) -> None:
 @pytest.mark.parametrize("place", [0, 3, None])
 def test_a_key_is_compared_with_all_of_them(file: Path, monkeypatch: pytest.MonkeyPatch, place: int | None) -> None:
     given = [add_key(file, name, None, None) for name in ("alice", "bob", "carol", "dave")]
-    keys = Keys(file)
+    keys = KeyRing(file)
     compared: list[str] = []
     compare = keys_module.hmac.compare_digest
 
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_told(file: Path, text: str, said: str) -> None:
     text = re.sub(r"HASH(\d)", lambda match: f"'{match[1] * 64}'", text)
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError) as caught:
-        Keys(file)
+        KeyRing(file)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -113,7 +113,7 @@ def test_damaged_spending_is_told_and_gives_nobody_a_new_budget(file: Path, text
     add_key(file, "alice", None, 1.0)
     (spent := file.parent / "keys.yaml.spent.json").write_text(text)
     with pytest.raises(UsageError, match="mend or remove it"):
-        Keys(file)
+        KeyRing(file)
     assert spent.read_text() == text
 
 
@@ -121,7 +121,7 @@ def test_a_full_disk_stops_nobody(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_key(file, "alice", None, 1.0)
-    keys = Keys(file)
+    keys = KeyRing(file)
     keys.accounts[0].settle(0.0, 0.25)
 
     def full(*_: object) -> int:
@@ -132,17 +132,17 @@ def test_a_full_disk_stops_nobody(
     assert "No space left on device" in caplog.text
     monkeypatch.undo()
     keys.save()
-    assert Keys(file).accounts[0].spent == 0.25
+    assert KeyRing(file).accounts[0].spent == 0.25
 
 
 def test_who_is_away_from_the_file_for_a_while_has_no_new_budget(file: Path) -> None:
     add_key(file, "alice", None, 1.0)
     add_key(file, "bob", None, 1.0)
-    keys = Keys(file)
+    keys = KeyRing(file)
     keys.accounts[0].settle(0.0, 0.75)
     keys.save()
     whole = file.read_text()
     file.write_text(yaml.safe_dump({"keys": yaml.safe_load(whole)["keys"][1:]}))
-    Keys(file).save()
+    KeyRing(file).save()
     file.write_text(whole)
-    assert Keys(file).accounts[0].spent == 0.75
+    assert KeyRing(file).accounts[0].spent == 0.75

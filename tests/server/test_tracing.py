@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tandem import Tandem
 from tandem.models.fake import FakeModel, Rule, Script
-from tandem.server.asking import Menu
+from tandem.server.asking import ModelMenu
 from tandem.server.errors import ApiError
 from tandem.server.gate import Gate
-from tandem.server.keys import Keys
+from tandem.server.keys import KeyRing
 from tandem.server.schema import ChatRequest
 from tandem.server.service import Bill, Service
 from tandem.server.tracing import set_up
@@ -31,8 +31,8 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 async def solved(intern: FakeModel) -> None:
-    menu = Menu(Tandem(FakeModel(), intern, effort="none,low=5,high=20"))
-    service = Service(menu, Keys(), Gate(1, 1))
+    menu = ModelMenu(Tandem(FakeModel(), intern, effort="none,low=5,high=20"))
+    service = Service(menu, KeyRing(), Gate(1, 1))
     await service.prepare()
     request = {"model": "tandem", "messages": [{"role": "user", "content": "What is 17*23, my secret?"}]}
     (asked,) = menu.ask(ChatRequest.model_validate(request))

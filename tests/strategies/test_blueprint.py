@@ -19,7 +19,7 @@ from tandem.strategies.blueprint import Blueprint, blueprint_messages
 from tandem.sufficiency.blueprint_card import (
     BlueprintCard,
     Candidate,
-    Difference,
+    HeldOutDifference,
     Offline,
     Price,
     Score,
@@ -51,7 +51,7 @@ def card(chosen: str = "bullets/before", **changes: Any) -> BlueprintCard:
             Score(candidate=name, part="held-out", n=64, right=right, prompt_tokens=640, completion_tokens=6400)
             for name, right in (("none", 20), ("bullets/before", 29))
         ),
-        "held_out": Difference(candidate="bullets/before", n=64, won=12, lost=3, ci95=(0.02, 0.26), p=0.04),
+        "held_out": HeldOutDifference(candidate="bullets/before", n=64, won=12, lost=3, ci95=(0.02, 0.26), p=0.04),
         "offline": Offline(
             calls=300,
             mentor_tokens=2000,

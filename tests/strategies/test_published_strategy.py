@@ -11,7 +11,7 @@ from tandem.errors import CapabilityError, UsageError
 from tandem.models.fake import FakeModel, Script
 from tandem.strategies import make_strategy
 from tandem.sufficiency.classifier import short_hash
-from tandem.sufficiency.published import FEATURES, Published, Tree
+from tandem.sufficiency.published import FEATURES, PublishedClassifier, Tree
 
 # Trees that see the level alone: log-odds -2, -1, 1, 0 at the levels none, low, medium, high.
 LEVEL = FEATURES.index("level_index")
@@ -26,7 +26,7 @@ LADDER = "none,low=5,medium=10,high=20"
 
 
 def folder(path: Path, thresholds: tuple[float, ...]) -> Path:
-    Published(
+    PublishedClassifier(
         id="made",
         mentor="fake",
         intern="fake",
@@ -50,7 +50,7 @@ def test_without_a_folder_the_pair_s_own_classifier_is_taken(tmp_path: Path, mon
     with pytest.raises(UsageError, match=r"no classifier for this pair.* --strategy published"):
         Tandem("fake", "fake", strategy="published")
     made = folder(tmp_path / "classifiers" / "fake+fake", (0.5, 0.2, 0.5, 0.5))
-    seen = Published.load(made).model_copy(update={"data": {"seen": [short_hash("p7")]}})
+    seen = PublishedClassifier.load(made).model_copy(update={"data": {"seen": [short_hash("p7")]}})
     seen.save(made)
     with Tandem("fake", "fake", strategy="published") as tandem:
         assert tandem.solve("What is 17*23?").level == "low"

@@ -19,8 +19,8 @@ from tandem.sufficiency import training as fit
 from tandem.sufficiency.classifier import (
     FEATURES,
     FORMAT,
-    Card,
     Classifier,
+    ClassifierCard,
     available,
     feature_matrix,
     find_classifier,
@@ -36,7 +36,7 @@ from tandem.types import Sampling
 ROWS = table(60)
 
 
-def card(**fields: Any) -> Card:
+def card(**fields: Any) -> ClassifierCard:
     made = manifest()
     values = {
         "id": "made-up",
@@ -55,7 +55,7 @@ def card(**fields: Any) -> Card:
         "figures": {"größe": 1},
     }
     kept = ("mentor", "intern", "signal_version", "estimator", "logprobs_mode", "top_logprobs", "insight_mode")
-    return Card.model_validate(values | {key: made[key] for key in kept} | fields)
+    return ClassifierCard.model_validate(values | {key: made[key] for key in kept} | fields)
 
 
 @pytest.fixture(scope="module")

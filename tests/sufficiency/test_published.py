@@ -18,7 +18,7 @@ from tandem.errors import TandemError, UsageError
 from tandem.ledger import Usage
 from tandem.models.base import Reading
 from tandem.models.logprobs import TokenStat
-from tandem.sufficiency.published import FILE, Published, fit_published, replay_published, search_thresholds
+from tandem.sufficiency.published import FILE, PublishedClassifier, fit_published, replay_published, search_thresholds
 from tandem.sufficiency.reading import (
     PUBLISHED,
     insight_signals,
@@ -43,12 +43,12 @@ def rows(problems: int = 80, seed: int = 0) -> list[dict[str, Any]]:
     return made
 
 
-def fitted(table: list[dict[str, Any]], only: Sequence[str] = ()) -> Published:
+def fitted(table: list[dict[str, Any]], only: Sequence[str] = ()) -> PublishedClassifier:
     return fit_published(table, LADDER, name="p", mentor="big", intern="small", only=only)
 
 
 @pytest.fixture(scope="module")
-def found() -> Published:
+def found() -> PublishedClassifier:
     return fitted(rows())
 
 
@@ -129,7 +129,7 @@ def test_the_plain_trees_give_what_scikit_learn_gives() -> None:
     y = (x[:, 0] + x[:, 3] ** 2 + draw.normal(size=300) > 1).astype(int)
     mean, scale, offset, trees = _boost(x, y)
     fit = {"mean": mean, "scale": scale, "offset": offset, "trees": trees}
-    plain = Published(id="p", mentor="m", intern="i", ladder="none", thresholds=(0.5,), **fit)
+    plain = PublishedClassifier(id="p", mentor="m", intern="i", ladder="none", thresholds=(0.5,), **fit)
     scaler = StandardScaler().fit(x)
     model = GradientBoostingClassifier(n_estimators=100, max_depth=5, learning_rate=0.1, random_state=42)
     expected = model.fit(scaler.transform(x), y).predict_proba(scaler.transform(x))[:, 1]
@@ -137,7 +137,7 @@ def test_the_plain_trees_give_what_scikit_learn_gives() -> None:
     assert given == pytest.approx(expected.tolist(), abs=1e-6)
 
 
-def test_only_problems_whose_levels_differ_are_learned_from(found: Published) -> None:
+def test_only_problems_whose_levels_differ_are_learned_from(found: PublishedClassifier) -> None:
     made = rows()
     by_problem: dict[str, set[bool]] = {}
     for row in made:
@@ -157,7 +157,7 @@ def test_held_out_problems_are_not_learned_from() -> None:
     assert fitted(made, kept) == fitted(turned, kept)
 
 
-def test_the_rule_takes_the_first_that_passes_else_the_likeliest(found: Published) -> None:
+def test_the_rule_takes_the_first_that_passes_else_the_likeliest(found: PublishedClassifier) -> None:
     rule = found.model_copy(update={"thresholds": (0.9, 0.5, 0.8, 0.7)})
     assert rule.choose([0.9, 0.9, 0.9, 0.9]) == 0
     assert rule.choose([0.1, 0.6, 0.9, 0.9]) == 1
@@ -165,7 +165,7 @@ def test_the_rule_takes_the_first_that_passes_else_the_likeliest(found: Publishe
     assert rule.choose([0.4, 0.3, 0.45, 0.1]) == 2
 
 
-def test_a_replay_pays_every_pass_and_the_mentor_to_the_highest_level_seen(found: Published) -> None:
+def test_a_replay_pays_every_pass_and_the_mentor_to_the_highest_level_seen(found: PublishedClassifier) -> None:
     made = rows(3, seed=5)
     problem = {row["level"]: row for row in made if row["problem"] == "made-1"}
     pair = Pair(MENTOR, INTERN)
@@ -178,9 +178,9 @@ def test_a_replay_pays_every_pass_and_the_mentor_to_the_highest_level_seen(found
     assert never.mentor_tokens == problem["high"]["insight_tokens"]
 
 
-def test_it_is_saved_as_numbers_and_read_back(found: Published, tmp_path: Path) -> None:
+def test_it_is_saved_as_numbers_and_read_back(found: PublishedClassifier, tmp_path: Path) -> None:
     found.save(tmp_path / "p")
-    assert Published.load(tmp_path / "p") == found
+    assert PublishedClassifier.load(tmp_path / "p") == found
 
 
 @pytest.mark.parametrize(
@@ -194,12 +194,12 @@ def test_it_is_saved_as_numbers_and_read_back(found: Published, tmp_path: Path) 
         ('"id":', '"id" '),
     ],
 )
-def test_a_damaged_file_is_refused(found: Published, tmp_path: Path, before: str, after: str) -> None:
+def test_a_damaged_file_is_refused(found: PublishedClassifier, tmp_path: Path, before: str, after: str) -> None:
     found.save(tmp_path)
     path = tmp_path / FILE
     path.write_text(path.read_text().replace(before, after, 1))
     with pytest.raises(TandemError, match=FILE):
-        Published.load(tmp_path)
+        PublishedClassifier.load(tmp_path)
 
 
 def test_what_cannot_be_learned_from_is_said() -> None:
@@ -208,4 +208,4 @@ def test_what_cannot_be_learned_from_is_said() -> None:
     with pytest.raises(UsageError, match="levels differ"):
         fitted(rows(8))
     with pytest.raises(UsageError, match="holds no published classifier"):
-        Published.load(Path("nowhere"))
+        PublishedClassifier.load(Path("nowhere"))

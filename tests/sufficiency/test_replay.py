@@ -17,15 +17,15 @@ from synthetic import INTERN, LADDER, MENTOR, table
 
 from tandem.config import Settings
 from tandem.errors import UsageError
+from tandem.evaluation.collection import CollectionPlan as Collected
 from tandem.evaluation.collection import Collector, Folder
-from tandem.evaluation.collection import Plan as Collected
 from tandem.ladder import Ladder, parse_ladder
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import ModelSpec
 from tandem.strategies import Context, make_strategy
 from tandem.sufficiency.aims import Aim, choose, parse_aim
-from tandem.sufficiency.arrays import Walks
+from tandem.sufficiency.arrays import BatchReplay
 from tandem.sufficiency.gains import chances_of
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
 from tandem.sufficiency.replay import (
@@ -257,7 +257,7 @@ def test_many_problems_at_once_end_as_they_do_one_by_one(
     by_problem = dict(zip(problems, p, strict=True))
     unseen = {i: {name: {} for name in NAMES} for i in by_problem}
     chances = chances_of(card.gains, by_problem, unseen)
-    ends = Walks(problems, by_problem, ladder, pair, draft, card.gains, chances).ends(card)
+    ends = BatchReplay(problems, by_problem, ladder, pair, draft, card.gains, chances).ends(card)
     for n, (i, by_level) in enumerate(by_problem.items()):
         one = replay(walk(problems[i], ladder, pair, draft), Policy(Judge({}), card), by_level)
         assert (ladder[ends.level[n]].name, bool(ends.correct[n])) == (one.level, one.correct)

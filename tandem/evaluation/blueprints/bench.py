@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tandem.config import Settings
 from tandem.errors import LimitReached, TandemError
-from tandem.evaluation.blueprints.search import Outcome
+from tandem.evaluation.blueprints.search import TrialAnswer
 from tandem.grading import Sandbox, grade
 from tandem.insight import answer_messages
 from tandem.ledger import Ledger, Purpose, Role
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
-class Progress:
+class SearchProgress:
     """How far a build is: intern's answers done of those that it takes at most, what goes on, tokens written now."""
 
     done: int = 0
@@ -53,12 +53,12 @@ class Bench:
         sandbox: Sandbox | None = None,
         concurrency: int = 16,
         max_seconds: float | None = None,
-        report: Callable[[Progress], None] | None = None,
+        report: Callable[[SearchProgress], None] | None = None,
     ) -> None:
         self.mentor, self.intern, self.settings = mentor, intern, settings
-        self.ledger, self.progress = Ledger(), Progress()
+        self.ledger, self.progress = Ledger(), SearchProgress()
         self.texts: dict[str, Text] = {}  # blueprints by name
-        self._outcomes: dict[tuple[str, str], Outcome] = {}
+        self._outcomes: dict[tuple[str, str], TrialAnswer] = {}
         self._recorder, self._sandbox = recorder, sandbox
         self._room = asyncio.Semaphore(concurrency)
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
@@ -72,14 +72,14 @@ class Bench:
 
     async def judge(
         self, candidates: Sequence[Candidate], problems: Sequence[Problem]
-    ) -> Mapping[tuple[str, str], Outcome]:
+    ) -> Mapping[tuple[str, str], TrialAnswer]:
         """Return outcomes by candidate and problem; only those that are not known are asked for."""
         # Problem by problem, so that the candidates share what they know of it in the intern's cache.
         missing = [(c, p) for p in problems for c in candidates if (c.name, p.id) not in self._outcomes]
         await self.all([self._answer(c, p) for c, p in missing])
         return self._outcomes
 
-    async def mentor_answer(self, problem: Problem) -> Outcome:
+    async def mentor_answer(self, problem: Problem) -> TrialAnswer:
         """Return what the mentor answers alone, as strategy mentor-only asks it."""
         return await self._judged("mentor", problem, answer_messages(problem))
 
@@ -102,14 +102,14 @@ class Bench:
         self.progress.done += 1
         self._report(self.progress)
 
-    async def _judged(self, role: Role, problem: Problem, messages: tuple[Message, ...]) -> Outcome:
+    async def _judged(self, role: Role, problem: Problem, messages: tuple[Message, ...]) -> TrialAnswer:
         ledger = Ledger()
         call = await self._call(role, "answer", problem, messages, None, ledger)
         right = await grade(problem, call.text, sandbox=self._sandbox)
         if right is None:
             raise TandemError(f"{problem.id} cannot be judged, so nothing can be learned from it")
         usages = [entry.usage for entry in ledger.entries]
-        return Outcome(
+        return TrialAnswer(
             right=right,
             text=call.text,
             prompt_tokens=sum(usage.prompt for usage in usages),

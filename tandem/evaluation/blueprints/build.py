@@ -16,8 +16,8 @@ from tandem.evaluation.blueprints.candidates import (
     REFINED,
     STYLES,
     TEMPLATES,
-    Example,
     Mistake,
+    SolvedExample,
     ask,
     ask_again,
     candidate,
@@ -25,7 +25,7 @@ from tandem.evaluation.blueprints.candidates import (
     known_answer,
     tidy,
 )
-from tandem.evaluation.blueprints.search import Found, Outcome, Outcomes, score, search
+from tandem.evaluation.blueprints.search import Found, TrialAnswer, TrialAnswers, score, search
 from tandem.evaluation.statistics import mcnemar, paired_bootstrap
 from tandem.models.base import FinishReason
 from tandem.sufficiency.blueprint_card import (
@@ -33,7 +33,7 @@ from tandem.sufficiency.blueprint_card import (
     NONE,
     BlueprintCard,
     Candidate,
-    Difference,
+    HeldOutDifference,
     Offline,
     Price,
     Text,
@@ -45,7 +45,7 @@ MIN_HELD_OUT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BlueprintPlan:
     """How a search is made: candidates in the first round, its problems (doubled in each further one), and the rest.
 
     `examples` problems are solved by the mentor and shown to it, `mistakes` are shown when it refines; neither counts
@@ -98,7 +98,7 @@ class Parts:
     held_out: list[Problem]
 
 
-def split(problems: Sequence[Problem], plan: Plan) -> Parts:
+def split(problems: Sequence[Problem], plan: BlueprintPlan) -> Parts:
     """Split problems in the order of a hash of their ids; a question that occurs twice counts once.
 
     Raises UsageError for too few of them, several kinds, or one without reference or tests.
@@ -121,7 +121,7 @@ def split(problems: Sequence[Problem], plan: Plan) -> Parts:
 
 
 async def build(
-    bench: Bench, problems: Sequence[Problem], plan: Plan, *, dataset: str, command: str = "", **data: Any
+    bench: Bench, problems: Sequence[Problem], plan: BlueprintPlan, *, dataset: str, command: str = "", **data: Any
 ) -> BlueprintCard:
     """Make the blueprint of a pair for the kind of `problems`. The models must be probed.
 
@@ -134,7 +134,9 @@ async def build(
     notes: list[str] = []
     bench.doing("the mentor solves the examples")
     solved = await bench.all([bench.mentor_answer(problem) for problem in parts.examples])
-    examples = [Example(p, o.text if o.right else known_answer(p)) for p, o in zip(parts.examples, solved, strict=True)]
+    examples = [
+        SolvedExample(p, o.text if o.right else known_answer(p)) for p, o in zip(parts.examples, solved, strict=True)
+    ]
     bench.doing("the mentor writes blueprints")
     await _write(bench, plan, task, examples, notes)
     first = candidates(list(bench.texts), plan.candidates)
@@ -144,7 +146,7 @@ async def build(
             f"candidates: {'; '.join(notes)}"
         )
 
-    async def refine(best: Candidate, wrong: Sequence[tuple[Problem, Outcome]]) -> Candidate | None:
+    async def refine(best: Candidate, wrong: Sequence[tuple[Problem, TrialAnswer]]) -> Candidate | None:
         bench.doing("the mentor refines the best blueprint")
         mistakes = [Mistake(problem, outcome.text) for problem, outcome in wrong]
         messages = ask_again(bench.texts[str(best.blueprint)].text, task, mistakes)
@@ -162,7 +164,9 @@ async def build(
     return _card(bench, plan, parts, found, outcomes, solved, notes, dataset=dataset, command=command, data=data)
 
 
-async def _write(bench: Bench, plan: Plan, task: TaskKind, examples: Sequence[Example], notes: list[str]) -> None:
+async def _write(
+    bench: Bench, plan: BlueprintPlan, task: TaskKind, examples: Sequence[SolvedExample], notes: list[str]
+) -> None:
     """Have the mentor write a blueprint in each style; those that are of no use are noted."""
     shown = [example.problem for example in examples]
     await bench.all([_one(bench, plan, style, task, ask(style, task, examples), shown, notes) for style in STYLES])
@@ -172,7 +176,7 @@ async def _write(bench: Bench, plan: Plan, task: TaskKind, examples: Sequence[Ex
 
 async def _one(
     bench: Bench,
-    plan: Plan,
+    plan: BlueprintPlan,
     name: str,
     task: TaskKind,
     messages: tuple[Message, ...],
@@ -193,11 +197,11 @@ async def _one(
 
 def _card(
     bench: Bench,
-    plan: Plan,
+    plan: BlueprintPlan,
     parts: Parts,
     found: Found,
-    outcomes: Outcomes,
-    solved: Sequence[Outcome],
+    outcomes: TrialAnswers,
+    solved: Sequence[TrialAnswer],
     notes: list[str],
     *,
     dataset: str,
@@ -258,16 +262,16 @@ def _card(
     )
 
 
-def compare(best: Candidate, problems: Sequence[Problem], outcomes: Outcomes) -> Difference:
+def compare(best: Candidate, problems: Sequence[Problem], outcomes: TrialAnswers) -> HeldOutDifference:
     """Return the paired difference between a candidate and "no blueprint" over these problems."""
     pairs = [(outcomes[best.name, p.id].right, outcomes[NONE, p.id].right) for p in problems]
     won, lost = pairs.count((True, False)), pairs.count((False, True))
     interval = paired_bootstrap(won, lost, len(pairs))
     assert interval is not None  # at least 64 are held out
-    return Difference(candidate=best.name, n=len(pairs), won=won, lost=lost, ci95=interval, p=mcnemar(won, lost))
+    return HeldOutDifference(candidate=best.name, n=len(pairs), won=won, lost=lost, ci95=interval, p=mcnemar(won, lost))
 
 
-def _per_problem(outcomes: Sequence[Outcome]) -> Price:
+def _per_problem(outcomes: Sequence[TrialAnswer]) -> Price:
     tflops, usd = [o.tflops for o in outcomes], [o.usd for o in outcomes]
     return Price(tflops=_mean(tflops), usd=_mean(usd))
 

@@ -22,7 +22,7 @@ _SHORTEST = 8  # words that a blueprint must have
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class SolvedExample:
     """A problem with a right solution, or with what is known of one, for the mentor to look at."""
 
     problem: Problem
@@ -42,7 +42,7 @@ def known_answer(problem: Problem) -> str:
     return problem.reference or (problem.tests.code if problem.tests else "")
 
 
-def ask(style: str, task: TaskKind, examples: Sequence[Example]) -> tuple[Message, ...]:
+def ask(style: str, task: TaskKind, examples: Sequence[SolvedExample]) -> tuple[Message, ...]:
     """Return the mentor's prompt for a blueprint of one style; all styles share their beginning."""
     shown = "\n\n".join(f"Problem: {e.problem.question}\nSolution: {e.solution}" for e in examples)
     text = f"{_EXAMPLES}\n\n{shown}\n\n{_WRITE.format(words=WORDS[task])} {STYLES[style]} {_ONLY}"

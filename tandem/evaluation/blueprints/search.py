@@ -14,7 +14,7 @@ from tandem.types import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialAnswer:
     """What the intern's answer to one problem under one candidate came to."""
 
     right: bool
@@ -25,9 +25,9 @@ class Outcome:
     usd: float | None = None
 
 
-Outcomes = Mapping[tuple[str, str], Outcome]  # by candidate's name and problem's id
-Judge = Callable[[Sequence[Candidate], Sequence[Problem]], Awaitable[Outcomes]]
-Refine = Callable[[Candidate, Sequence[tuple[Problem, Outcome]]], Awaitable[Candidate | None]]
+TrialAnswers = Mapping[tuple[str, str], TrialAnswer]  # by candidate's name and problem's id
+Judge = Callable[[Sequence[Candidate], Sequence[Problem]], Awaitable[TrialAnswers]]
+Refine = Callable[[Candidate, Sequence[tuple[Problem, TrialAnswer]]], Awaitable[Candidate | None]]
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ async def search(
     return found
 
 
-def score(candidate: Candidate, part: str, problems: Sequence[Problem], outcomes: Outcomes) -> Score:
+def score(candidate: Candidate, part: str, problems: Sequence[Problem], outcomes: TrialAnswers) -> Score:
     """Return a candidate's score over these problems."""
     own = [outcomes[candidate.name, problem.id] for problem in problems]
     return Score(

@@ -11,15 +11,15 @@ from __future__ import annotations
 from tandem.evaluation.collection.collector import Collector
 from tandem.evaluation.collection.folder import Folder
 from tandem.evaluation.collection.manifest import describe_collection, open_manifest
-from tandem.evaluation.collection.plan import Plan
+from tandem.evaluation.collection.plan import CollectionPlan
 from tandem.evaluation.collection.table import DRAFT_LENGTHS, WHOLE, Row, export
 
 __all__ = [
     "DRAFT_LENGTHS",
     "WHOLE",
+    "CollectionPlan",
     "Collector",
     "Folder",
-    "Plan",
     "Row",
     "describe_collection",
     "export",

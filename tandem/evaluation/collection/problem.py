@@ -12,7 +12,7 @@ from typing import Any
 from tandem.errors import TandemError
 from tandem.evaluation.collection.folder import Folder
 from tandem.evaluation.collection.meter import Meter
-from tandem.evaluation.collection.plan import Key, Plan, Source, budget_name, hint_name
+from tandem.evaluation.collection.plan import CollectionPlan, Key, Source, budget_name, hint_name
 from tandem.evaluation.collection.table import STAT_PLACES, Row, rounded, signals_of
 from tandem.evaluation.collection.texts import CHECKPOINT, MentorText, Texts
 from tandem.grading import Sandbox, answer_of, grade
@@ -35,7 +35,7 @@ class Tools:
 
     mentor: Model
     intern: Model
-    plan: Plan
+    plan: CollectionPlan
     folder: Folder
     texts: Texts
     meter: Meter

@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tandem.errors import TandemError
-from tandem.evaluation.collection.collector import Collector, Progress
-from tandem.evaluation.collection.plan import Plan
+from tandem.evaluation.collection.collector import CollectionProgress, Collector
+from tandem.evaluation.collection.plan import CollectionPlan
 from tandem.grading import open_sandbox
 from tandem.grading.sandbox import Kind
 from tandem.ledger import Role
@@ -56,7 +56,7 @@ class WorkerJob(BaseModel):
 
     mentor: ModelAt
     intern: ModelAt
-    plan: Plan
+    plan: CollectionPlan
     out: Path
     shard: int
     problems: tuple[Problem, ...]
@@ -72,7 +72,7 @@ def say(kind: str, fields: Mapping[str, Any]) -> None:
         print(json.dumps({"kind": kind, **fields}), flush=True)
 
 
-async def carry_out(job: WorkerJob, stop: asyncio.Event) -> Progress:
+async def carry_out(job: WorkerJob, stop: asyncio.Event) -> CollectionProgress:
     """Collect this worker's share until it is done or `stop` is set."""
     sandbox = open_sandbox(job.sandbox) if job.sandbox else None
     mentor, intern = job.mentor.load("mentor"), job.intern.load("intern")

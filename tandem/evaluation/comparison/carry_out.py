@@ -30,7 +30,7 @@ Show = Callable[[str, RunStore, int], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Comparison:
     """What all runs of a comparison have in common."""
 
     folder: Path
@@ -53,7 +53,7 @@ class Part:
     offline: Mapping[str, Any] | None = None
 
 
-async def carry_out(engine: Tandem, names: Sequence[str], job: Job, show: Show) -> list[Part]:
+async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show: Show) -> list[Part]:
     """Run every strategy that this pair can run, and return them all with why some were left out.
 
     `engine` is over both models; each strategy is a variant of it. What was done before is not done again. A limit ends
@@ -76,7 +76,7 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Job, show: Show) 
 class _Work:
     """The runs, which share calls, money and time."""
 
-    def __init__(self, engine: Tandem, job: Job, show: Show, folders: Mapping[str, str]) -> None:
+    def __init__(self, engine: Tandem, job: Comparison, show: Show, folders: Mapping[str, str]) -> None:
         self._engine, self._job, self._show, self._folders = engine, job, show, folders
         self._shared = SharedCalls(job.folder / SHARED)
         self._ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.evaluation.comparison.outcomes import UNITS, Outcomes
+from tandem.evaluation.comparison.outcomes import UNITS, RunOutcomes
 from tandem.evaluation.intervals import Bootstrap, chords, interval
 from tandem.evaluation.statistics import mcnemar, wilson
 
@@ -17,7 +17,7 @@ Estimate = dict[str, float | None]
 _TINY = 1e-9
 
 
-def strategy_figures(runs: Mapping[str, Outcomes], best: Outcomes, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+def strategy_figures(runs: Mapping[str, RunOutcomes], best: RunOutcomes, *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Return accuracy and cost of each run over its own problems, and what compares over those that both anchors ended.
 
     `best` is the oracle. Intervals are 95 %: Wilson's for an accuracy, a paired bootstrap over problems for the rest.
@@ -44,14 +44,16 @@ def strategy_figures(runs: Mapping[str, Outcomes], best: Outcomes, *, seed: int 
     return found
 
 
-def shared_ids(runs: Sequence[Outcomes]) -> list[str]:
+def shared_ids(runs: Sequence[RunOutcomes]) -> list[str]:
     """Return the problems that all of these ended, in the order of the first."""
     first, *others = runs
     theirs = [set(run.ids) for run in others]
     return [one for one in first.ids if all(one in ids for ids in theirs)]
 
 
-def _against(boot: Bootstrap, ours: Outcomes, cheap: Outcomes, dear: Outcomes, best: Outcomes) -> dict[str, Any]:
+def _against(
+    boot: Bootstrap, ours: RunOutcomes, cheap: RunOutcomes, dear: RunOutcomes, best: RunOutcomes
+) -> dict[str, Any]:
     right, theirs = ours.correct, dear.correct
     won, lost = int((right > theirs).sum()), int((right < theirs).sum())
     gains: dict[str, Estimate] = {}
@@ -90,7 +92,7 @@ def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return found
 
 
-def oracle(runs: Mapping[str, Outcomes]) -> Outcomes:
+def oracle(runs: Mapping[str, RunOutcomes]) -> RunOutcomes:
     """Return, for each problem, the cheapest strategy that is right, else the cheapest (TFLOPs, or mentor tokens).
 
     Of strategies that ended as many problems as any: one that was stopped early would take problems from all of them.
@@ -110,10 +112,10 @@ def oracle(runs: Mapping[str, Outcomes]) -> Outcomes:
         else np.vstack([run.costs(u) for run in methods])[choice, each]
         for u in (*UNITS, "intern_tokens")
     }
-    return Outcomes(list(common), correct[choice, each], cost)
+    return RunOutcomes(list(common), correct[choice, each], cost)
 
 
-def shared_tokens(runs: Mapping[str, Outcomes]) -> dict[str, float | None]:
+def shared_tokens(runs: Mapping[str, RunOutcomes]) -> dict[str, float | None]:
     """Return the tokens that all strategies were charged for and those that were written for it."""
     charged = sum(run.charged_tokens for run in runs.values())
     written = sum(run.written_tokens for run in runs.values())
@@ -124,7 +126,7 @@ def shared_tokens(runs: Mapping[str, Outcomes]) -> dict[str, float | None]:
     }
 
 
-def reliability(runs: Mapping[str, Outcomes]) -> dict[str, list[dict[str, float]]]:
+def reliability(runs: Mapping[str, RunOutcomes]) -> dict[str, list[dict[str, float]]]:
     """Return, for strategies that predict how likely the intern is right, what came true of it, in five bins.
 
     Only predictions whose outcome some run of the comparison shows: the intern alone, under a fixed level, or the

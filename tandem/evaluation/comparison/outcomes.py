@@ -16,7 +16,7 @@ UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
 
 
 @dataclass
-class Outcomes:
+class RunOutcomes:
     """Problems (n,) in the order of `ids`: 1.0 for right, and the cost in each unit (None: unknown for a problem)."""
 
     ids: list[str]
@@ -45,14 +45,14 @@ class Outcomes:
         found = self.cost[unit]
         return None if found is None or not len(found) else float(found.mean())
 
-    def of(self, ids: Sequence[str]) -> Outcomes:
+    def of(self, ids: Sequence[str]) -> RunOutcomes:
         """Return what happened to these problems, in this order."""
         place = {one: k for k, one in enumerate(self.ids)}
         order = np.asarray([place[one] for one in ids], dtype=int)
         cost = {unit: None if values is None else values[order] for unit, values in self.cost.items()}
-        return Outcomes(list(ids), self.correct[order], cost)
+        return RunOutcomes(list(ids), self.correct[order], cost)
 
-    def predictions(self, runs: Mapping[str, Outcomes]) -> Iterator[tuple[float, float]]:
+    def predictions(self, runs: Mapping[str, RunOutcomes]) -> Iterator[tuple[float, float]]:
         """Yield what was predicted of the intern, and what came true, where some run shows it."""
         by_level = dict.fromkeys((QUESTION, "none"), runs.get("intern-only"))
         for name, run in runs.items():
@@ -72,12 +72,12 @@ class Outcomes:
         return dict(zip(self.ids, self.correct.tolist(), strict=True))
 
 
-def outcomes_of(records: Iterable[Mapping[str, Any]]) -> Outcomes:
+def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
     """Read the judged records of a run. An error counts as wrong."""
     ids: list[str] = []
     correct: list[float] = []
     costs: dict[str, list[float | None]] = {unit: [] for unit in (*UNITS, "intern_tokens")}
-    found = Outcomes(ids, np.empty(0), {})
+    found = RunOutcomes(ids, np.empty(0), {})
     levels: Counter[str] = Counter()
     bills: list[float | None] = []
     tools: list[float] = []

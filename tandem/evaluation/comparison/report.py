@@ -12,9 +12,9 @@ from tandem import __version__
 from tandem.errors import TandemError, UsageError
 from tandem.evaluation.comparison.carry_out import Part
 from tandem.evaluation.comparison.figures import oracle, reliability, shared_tokens, strategy_figures
-from tandem.evaluation.comparison.outcomes import UNITS, Outcomes, outcomes_of
+from tandem.evaluation.comparison.outcomes import UNITS, RunOutcomes, outcomes_of
 from tandem.evaluation.files import write_whole
-from tandem.evaluation.manifest import Difference, differences, name_differences
+from tandem.evaluation.manifest import ManifestDifference, differences, name_differences
 from tandem.evaluation.store import RunStore
 
 COMPARE = "compare.json"
@@ -86,7 +86,7 @@ def _row(part: Part, figures: Mapping[str, Mapping[str, Any]], wanted: int) -> d
     )
 
 
-def _mean(outcomes: Outcomes) -> float | None:
+def _mean(outcomes: RunOutcomes) -> float | None:
     return float(outcomes.correct.mean()) if len(outcomes.ids) else None
 
 
@@ -99,11 +99,11 @@ def check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
             raise UsageError(f"{first} and {name} cannot be compared: they differ in {name_differences(found)}")
 
 
-def _own(difference: Difference) -> bool:
+def _own(difference: ManifestDifference) -> bool:
     return any(difference.path == own or difference.path.startswith(own + ".") for own in (*_OWN, *_OWN_TOO))
 
 
-def check_judged(runs: Mapping[str, Outcomes]) -> None:
+def check_judged(runs: Mapping[str, RunOutcomes]) -> None:
     """Raise UsageError for runs of which one judged a problem by another reference or grader."""
     (first, one), *others = runs.items()
     for name, other in others:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.evaluation.files import write_whole
-from tandem.evaluation.page.gather import Problem
+from tandem.evaluation.page.gather import ReportedProblem
 from tandem.evaluation.page.records import Shown, clipped, detail, mark
 
 # In the order in which they need each other; together they become one module.
@@ -38,7 +38,7 @@ class PageData:
         self.parts: list[str] = []
         self._fresh()
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: ReportedProblem) -> None:
         """Take in one problem with its records."""
         if self._size > _PART:
             self._close()

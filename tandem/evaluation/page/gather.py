@@ -21,7 +21,7 @@ _RAN = ("finished", "partial")
 
 
 @dataclass
-class Problem:
+class ReportedProblem:
     """One problem with each strategy's record of it, by the strategy's number."""
 
     id: str
@@ -30,7 +30,7 @@ class Problem:
 
 
 @dataclass
-class Comparison:
+class SavedComparison:
     """A comparison on disk. `figures` holds compare.json with only what the page knows, every number finite or None."""
 
     figures: dict[str, Any]
@@ -39,7 +39,7 @@ class Comparison:
     questions: dict[str, str]
     warnings: list[str] = field(default_factory=list)
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> Iterator[ReportedProblem]:
         """Yield the problems that any strategy has a record of; one of them is in memory at a time."""
         known = {place: store.ids() for place, store in self.stores.items()}
         for store in self.stores.values():
@@ -52,7 +52,7 @@ class Comparison:
         }
         for problem in order:
             rows = {place: next(streams[place]) for place in streams if problem in has[place]}
-            yield Problem(problem, self.questions.get(problem), rows)
+            yield ReportedProblem(problem, self.questions.get(problem), rows)
 
 
 def is_comparison(folder: Path) -> bool:
@@ -60,7 +60,7 @@ def is_comparison(folder: Path) -> bool:
     return (folder / COMPARE).is_file()
 
 
-def read_comparison(folder: Path) -> Comparison:
+def read_comparison(folder: Path) -> SavedComparison:
     """Open a comparison. A strategy whose run cannot be read keeps its figures, and `warnings` names it.
 
     Raises UsageError for a format that this version does not know, TandemError if compare.json cannot be read.
@@ -71,7 +71,7 @@ def read_comparison(folder: Path) -> Comparison:
             f"{folder / COMPARE} has format {raw.get('format')!r}, this version reads format {_FORMAT}; "
             "report it with the version that wrote it"
         )
-    found = Comparison(figures(raw), raw, {}, read_questions(folder))
+    found = SavedComparison(figures(raw), raw, {}, read_questions(folder))
     for place, strategy in enumerate(found.figures["strategies"]):
         if strategy["status"] in _RAN:
             try:

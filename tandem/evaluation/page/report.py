@@ -8,7 +8,7 @@ from typing import Any
 
 from tandem.evaluation.files import write_whole
 from tandem.evaluation.page.build import PageData, write_page
-from tandem.evaluation.page.gather import Comparison, Problem, figures, is_comparison, read_questions
+from tandem.evaluation.page.gather import ReportedProblem, SavedComparison, figures, is_comparison, read_questions
 from tandem.evaluation.page.records import Record, judged
 from tandem.evaluation.page.tables import Rows, markdown, title
 from tandem.evaluation.report import figures as run_figures
@@ -17,7 +17,7 @@ from tandem.evaluation.report import title as run_title
 _BINS = 10
 
 
-def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path, Path]:
+def write_comparison(folder: Path, comparison: SavedComparison) -> tuple[Path, Path, Path]:
     """Write report.html, report.md and report.csv into the comparison's folder; every record is read once.
 
     Raises TandemError if a file cannot be written.
@@ -50,7 +50,7 @@ class RunPage:
         """Yield the records as they are, taking in each."""
         for record in records:
             problem = str(record["problem"])
-            self._data.add(Problem(problem, self._questions.get(problem), {0: record}))
+            self._data.add(ReportedProblem(problem, self._questions.get(problem), {0: record}))
             if (pair := judged(record)) is not None:
                 self._said.append(pair)
             yield record

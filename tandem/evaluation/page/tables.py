@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tandem.evaluation.page.gather import Problem
+from tandem.evaluation.page.gather import ReportedProblem
 from tandem.evaluation.page.records import TOKENS, UNITS, costs
 from tandem.evaluation.report import cell, escaped, one_line
 
@@ -37,7 +37,7 @@ class Rows:
         self._writer = csv.writer(self._text, lineterminator="\n")
         self._writer.writerow(_COLUMNS)
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: ReportedProblem) -> None:
         """Take in one problem with its records."""
         for place, record in problem.records.items():
             same = {name: record.get(name) for name in ("correct", "level", "answered_by", "truncated", "error")}

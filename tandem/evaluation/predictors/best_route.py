@@ -24,8 +24,8 @@ import numpy as np
 
 from tandem.datasets.cards import cards
 from tandem.evaluation.predictors import Say, silent
-from tandem.evaluation.predictors.outcomes import NONE, Outcomes
-from tandem.evaluation.predictors.several import Ways, settle
+from tandem.evaluation.predictors.outcomes import NONE, OutcomeTable
+from tandem.evaluation.predictors.several import ManyWayChoice, settle
 from tandem.evaluation.tables import Table
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -47,7 +47,7 @@ def train(
     Needs the levels `none` (with up to five samples) and `answer`. Raises UsageError for a table that is too small or
     has one outcome only.
     """
-    outcomes = Outcomes.of(table, specs)
+    outcomes = OutcomeTable.of(table, specs)
     questions, samples = outcomes.questions(), outcomes.rows(NONE)
     names = list(questions[0])
     numbers = range(1, min(MOST, *(len(own) for own in samples)) + 1)
@@ -69,7 +69,7 @@ def train(
         heads = [fit(match[n - 1], train) for n in range(1, most + 1)]
         return np.array([[head.predict(questions[k]) for head in heads] for k in test])
 
-    ways = Ways(
+    ways = ManyWayChoice(
         names=(NONE, *(f"best-of-{n}" for n in range(2, most + 1)), ANSWER),
         right=np.array([*right[:most], mentor]),
         tflops=np.array([*(n * cost for n in range(1, most + 1)), outcomes.tflops(ANSWER)]),

@@ -6,8 +6,8 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.evaluation.predictors import Say, silent
-from tandem.evaluation.predictors.outcomes import Outcomes
-from tandem.evaluation.predictors.points import Choice, Way, settle
+from tandem.evaluation.predictors.outcomes import OutcomeTable
+from tandem.evaluation.predictors.points import ChoiceOutcome, ThresholdChoice, settle
 from tandem.evaluation.tables import Table
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -24,7 +24,7 @@ def train(
     Needs the levels `none` and `answer`. A sample out of which no answer could be read is no matter of the head: the
     strategy takes it for wrong. Raises UsageError for a table that is too small or has one outcome only.
     """
-    outcomes = Outcomes.of(table, specs)
+    outcomes = OutcomeTable.of(table, specs)
     answers = outcomes.answers()
     names = list(answers.features[0])
     say(f"{len(outcomes.ids)} problems, {len(answers.ids)} answers of the intern")
@@ -42,10 +42,10 @@ def train(
     # The mentor's answer does not depend on which sample was discarded: each meets the mean of the mentor's.
     mentor = {"right": outcomes.right(ANSWER), "tflops": outcomes.tflops(ANSWER)}
     tokens = outcomes.mentor_tokens(ANSWER)[answers.place]
-    choice = Choice(
+    choice = ThresholdChoice(
         ids=answers.ids,
-        intern=Way(answers.right, answers.tflops, np.zeros(len(tokens))),
-        mentor=Way(mentor["right"][answers.place], mentor["tflops"][answers.place] + answers.tflops, tokens),
+        intern=ChoiceOutcome(answers.right, answers.tflops, np.zeros(len(tokens))),
+        mentor=ChoiceOutcome(mentor["right"][answers.place], mentor["tflops"][answers.place] + answers.tflops, tokens),
         score=score,
         hands=lambda p, threshold: p < threshold,
         limits=(0.0, 1.01),

@@ -1,6 +1,6 @@
 """Rows of a table by problem: the features that a predictor may read, the labels, and what each way would have cost.
 
-Everything is in the order of `Outcomes.ids`; where a table has several samples of a level, a label is the share of
+Everything is in the order of `OutcomeTable.ids`; where a table has several samples of a level, a label is the share of
 them that is right and a cost their mean.
 """
 
@@ -18,12 +18,12 @@ from tandem.evaluation.tables import Table, check_same
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
 from tandem.strategies.learned import TRUNCATED
-from tandem.sufficiency import training as t
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.fitting import Features
 from tandem.sufficiency.folds import FOLDS, digest, folds
 from tandem.sufficiency.replay import HINT, Pair, Row, is_mentors
 from tandem.sufficiency.signals import CANDIDATES, QUESTION_CANDIDATES, question_signals
+from tandem.sufficiency.training import MIN_PROBLEMS, dataset_of
 
 NONE = "none"
 _WHOLE = "all"  # the signals of a whole answer
@@ -42,11 +42,11 @@ class Answers:
     readable: np.ndarray  # (rows,) whether an answer could be read out of the text: what has none is wrong
 
 
-class Outcomes:
+class OutcomeTable:
     """The problems of a table that have all of some levels, in the order of `ids`."""
 
     def __init__(self, rows: Mapping[str, Mapping[str, Sequence[Row]]], pair: Pair, max_tokens: int | None) -> None:
-        """`rows`: by problem, by level, the samples in order. Use `Outcomes.of`."""
+        """`rows`: by problem, by level, the samples in order. Use `OutcomeTable.of`."""
         self.ids: tuple[str, ...] = tuple(rows)
         self.pair = pair
         self.max_tokens = max_tokens  # the cap of an answer in this table
@@ -63,10 +63,10 @@ class Outcomes:
         for row in sorted(rows, key=lambda row: row.get("sample") or 0):
             grouped[row["problem"]][row["level"]].append(row)
         whole = {key: own for key, own in sorted(grouped.items()) if set(levels) <= own.keys()}
-        if len(whole) < t.MIN_PROBLEMS:
+        if len(whole) < MIN_PROBLEMS:
             raise UsageError(
                 f"the table has {len(whole)} problems with all of the levels {', '.join(levels)}; "
-                f"training needs at least {t.MIN_PROBLEMS}: collect more"
+                f"training needs at least {MIN_PROBLEMS}: collect more"
             )
         return cls(whole, Pair(*specs), manifest.get("max_tokens"))
 
@@ -156,7 +156,7 @@ class Outcomes:
         parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(self.ids, seed), start=1)}
         counts: dict[str, int] = defaultdict(int)
         for i in self.ids:
-            counts[t.dataset_of(i)] += 1
+            counts[dataset_of(i)] += 1
         return {
             "problems": dict(sorted(counts.items())),
             "rows": sum(len(samples) for own in self._rows.values() for samples in own.values()),

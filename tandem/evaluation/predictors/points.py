@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tandem.evaluation.intervals import Bootstrap, chords, interval
-from tandem.evaluation.predictors.outcomes import NONE, Outcomes
+from tandem.evaluation.predictors.outcomes import NONE, OutcomeTable
 from tandem.ladder import ANSWER, parse_ladder
 from tandem.sufficiency.aims import Aim, choose
 from tandem.sufficiency.folds import folds
@@ -27,7 +27,7 @@ _SMALL = 20  # problems of a data set below which it has no figures of its own
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ChoiceOutcome:
     """What one way makes of each row, all (rows,): 0..1 right, TFLOPs, tokens that the mentor writes."""
 
     right: np.ndarray
@@ -36,7 +36,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ThresholdChoice:
     """Rows (a problem, or one sample of it), either way of each, and the score that chooses.
 
     `score(train, test)` fits on some rows (positions) and returns the scores of others. `hands(scores, threshold)` says
@@ -44,8 +44,8 @@ class Choice:
     """
 
     ids: tuple[str, ...]  # (rows,) the rows' problems
-    intern: Way
-    mentor: Way  # for a cascade with the discarded answer
+    intern: ChoiceOutcome
+    mentor: ChoiceOutcome  # for a cascade with the discarded answer
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
     hands: Callable[[np.ndarray, float], np.ndarray]
     limits: tuple[float, float]
@@ -87,7 +87,7 @@ class Ended:
         return Ended(self.correct[where], self.tflops[where], self.mentor_tokens[where], self.handed[where])
 
 
-def ended(choice: Choice, rows: np.ndarray, handed: np.ndarray) -> Ended:
+def ended(choice: ThresholdChoice, rows: np.ndarray, handed: np.ndarray) -> Ended:
     """Return how the problems of `rows` end, in the order of their ids; `handed` (rows,) go to the mentor."""
     names = np.array(choice.ids)[rows]
     problems, place = np.unique(names, return_inverse=True)
@@ -123,7 +123,7 @@ def tried(
 
 
 def search(
-    choice: Choice, problems: Sequence[str], anchor: tuple[float, float], seed: int
+    choice: ThresholdChoice, problems: Sequence[str], anchor: tuple[float, float], seed: int
 ) -> tuple[Point, Point | None]:
     """Return the point for the default aim, and the one that hardly adapts and was passed over for it, if any.
 
@@ -141,7 +141,7 @@ def search(
     return choose(points, Aim(), *anchor)
 
 
-def judged(choice: Choice, outcomes: Outcomes, seed: int) -> Ended:
+def judged(choice: ThresholdChoice, outcomes: OutcomeTable, seed: int) -> Ended:
     """Return how all problems end where each fold's threshold and fit come from the other folds; in the ids' order."""
     accuracy, cost = outcomes.right(ANSWER), outcomes.tflops(ANSWER)
     handed = np.zeros(len(choice.ids), dtype=bool)
@@ -154,7 +154,7 @@ def judged(choice: Choice, outcomes: Outcomes, seed: int) -> Ended:
 
 
 def settle(
-    choice: Choice, outcomes: Outcomes, labels: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
+    choice: ThresholdChoice, outcomes: OutcomeTable, labels: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
 ) -> tuple[float, dict[str, Any], tuple[str, ...]]:
     """Return the threshold for all problems, the figures of a predictor, and what must be said beside them.
 
@@ -187,7 +187,7 @@ def settle(
     return point.thresholds[NONE], found, tuple(_notes(point, passed_over, found))
 
 
-def anchors_of(outcomes: Outcomes) -> dict[str, Ended]:
+def anchors_of(outcomes: OutcomeTable) -> dict[str, Ended]:
     """Return how all problems end with the intern alone, the mentor alone, and an oracle (of the first samples)."""
     found = {}
     for name, level, share in (("intern-only", NONE, 0.0), ("mentor-only", ANSWER, 1.0)):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from tandem.evaluation.predictors import Say, silent
-from tandem.evaluation.predictors.outcomes import NONE, Outcomes
-from tandem.evaluation.predictors.points import Choice, Way, settle
+from tandem.evaluation.predictors.outcomes import NONE, OutcomeTable
+from tandem.evaluation.predictors.points import ChoiceOutcome, ThresholdChoice, settle
 from tandem.evaluation.tables import Table
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -26,7 +26,7 @@ def train(
 
     Needs the levels `none` and `answer`. Raises UsageError for a table that is too small or has one outcome only.
     """
-    outcomes = Outcomes.of(table, specs)
+    outcomes = OutcomeTable.of(table, specs)
     questions = outcomes.questions()
     names = list(questions[0])
     right = {"intern": outcomes.right(NONE), "mentor": outcomes.right(ANSWER)}
@@ -39,10 +39,10 @@ def train(
         intern, mentor = fit(train, "intern"), fit(train, "mentor")
         return np.array([mentor.predict(questions[k]) - intern.predict(questions[k]) for k in test])
 
-    choice = Choice(
+    choice = ThresholdChoice(
         ids=outcomes.ids,
-        intern=Way(right["intern"], outcomes.tflops(NONE), np.zeros(len(outcomes.ids))),
-        mentor=Way(right["mentor"], outcomes.tflops(ANSWER), outcomes.mentor_tokens(ANSWER)),
+        intern=ChoiceOutcome(right["intern"], outcomes.tflops(NONE), np.zeros(len(outcomes.ids))),
+        mentor=ChoiceOutcome(right["mentor"], outcomes.tflops(ANSWER), outcomes.mentor_tokens(ANSWER)),
         score=score,
         hands=lambda gain, threshold: gain >= threshold,
         limits=(1.01, -1.0),

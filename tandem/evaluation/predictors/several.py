@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.evaluation.predictors.outcomes import NONE, Outcomes
+from tandem.evaluation.predictors.outcomes import NONE, OutcomeTable
 from tandem.evaluation.predictors.points import Ended, anchors_of, compared, tried
 from tandem.ladder import ANSWER
 from tandem.sufficiency.aims import Aim, choose
@@ -21,7 +21,7 @@ from tandem.sufficiency.thresholds import DEGENERATE, Point
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class ManyWayChoice:
     """What may be done with a problem, and what comes of it: arrays (ways, problems), in the order of the ids.
 
     `score(train, test)` fits on some problems (positions) and returns what it says of others, (test, columns).
@@ -56,7 +56,7 @@ class Ways:
         return found
 
 
-def search(ways: Ways, outcomes: Outcomes, at: np.ndarray, seed: int) -> tuple[Point, Point | None]:
+def search(ways: ManyWayChoice, outcomes: OutcomeTable, at: np.ndarray, seed: int) -> tuple[Point, Point | None]:
     """Return the point for the default aim on some problems, and a degenerate one that it was preferred to, if any."""
     scores = ways.out_of_fold(outcomes.ids, at, seed)
 
@@ -69,7 +69,7 @@ def search(ways: Ways, outcomes: Outcomes, at: np.ndarray, seed: int) -> tuple[P
     return choose(points, Aim(), float(mentor[0]), float(mentor[1]))
 
 
-def judged(ways: Ways, outcomes: Outcomes, seed: int) -> np.ndarray:
+def judged(ways: ManyWayChoice, outcomes: OutcomeTable, seed: int) -> np.ndarray:
     """Return the way of every problem where each fold's fit and threshold come from the other folds, (problems,)."""
     taken = np.empty(len(outcomes.ids), dtype=int)
     for kept, held in folds(outcomes.ids, seed):
@@ -79,7 +79,7 @@ def judged(ways: Ways, outcomes: Outcomes, seed: int) -> np.ndarray:
     return taken
 
 
-def settle(ways: Ways, outcomes: Outcomes, seed: int) -> tuple[float, dict[str, Any], list[str]]:
+def settle(ways: ManyWayChoice, outcomes: OutcomeTable, seed: int) -> tuple[float, dict[str, Any], list[str]]:
     """Return the threshold for all problems, the figures of what it does, and what must be said beside them."""
     every = np.arange(len(outcomes.ids))
     point, passed_over = search(ways, outcomes, every, seed)
@@ -98,7 +98,7 @@ def settle(ways: Ways, outcomes: Outcomes, seed: int) -> tuple[float, dict[str, 
     return point.thresholds[NONE], figures, _notes(point, passed_over, figures)
 
 
-def shares_of(ways: Ways, taken: np.ndarray) -> dict[str, float]:
+def shares_of(ways: ManyWayChoice, taken: np.ndarray) -> dict[str, float]:
     """Return the share of the problems that takes each way."""
     return {name: float((taken == k).mean()) for k, name in enumerate(ways.names)}
 

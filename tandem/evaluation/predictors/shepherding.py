@@ -20,8 +20,8 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.evaluation.predictors import Say, silent
-from tandem.evaluation.predictors.outcomes import NONE, Outcomes
-from tandem.evaluation.predictors.several import Ways, settle
+from tandem.evaluation.predictors.outcomes import NONE, OutcomeTable
+from tandem.evaluation.predictors.several import ManyWayChoice, settle
 from tandem.evaluation.tables import Table
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -67,7 +67,7 @@ def train(
     hints = sorted({row["level"] for row in table[0] if row["level"].startswith(HINT)}, key=_share)
     if not hints:
         raise UsageError("the table has no hints, which shepherding learns from: collect them with --hints 20,40,60")
-    outcomes = Outcomes.of(table, specs, (NONE, ANSWER, *hints))
+    outcomes = OutcomeTable.of(table, specs, (NONE, ANSWER, *hints))
     sizes = _sizes(outcomes, hints)
     needed = sizes.needed
     say(
@@ -119,7 +119,7 @@ class _Method:
         self.names = list(features[0])
         self.of_size = [name for name in self.names if name in _SIZE]
         extra = sizes.tflops[0] * (np.arange(len(sizes.names)) > 0)[:, None] if discards else 0.0
-        self.ways = Ways(
+        self.ways = ManyWayChoice(
             names=sizes.names,
             right=sizes.right,
             tflops=sizes.tflops + extra,
@@ -180,7 +180,7 @@ class _Method:
         return np.array(found)
 
 
-def _sizes(outcomes: Outcomes, hints: Sequence[str]) -> _Sizes:
+def _sizes(outcomes: OutcomeTable, hints: Sequence[str]) -> _Sizes:
     """Return every size of hint; of several samples the first alone counts, as one problem is answered once."""
     names = (NONE, *hints, ANSWER)
     rows = [[samples[0] for samples in outcomes.rows(level)] for level in names]
@@ -197,7 +197,7 @@ def _tokens(row: Row) -> int:
     return tokens
 
 
-def _reactive(outcomes: Outcomes) -> list[Features]:
+def _reactive(outcomes: OutcomeTable) -> list[Features]:
     """Return the question's features with those of the intern's first whole answer."""
     answers = outcomes.answers()
     first = np.unique(answers.place, return_index=True)[1]

@@ -15,7 +15,7 @@ from tandem.models.openai.stream import StreamReader
 from tandem.spec import Continuation, ModelSpec
 
 
-class Attempt:
+class Try:
     """One try: the request as it is sent, the reader of what comes back, and the usage that this makes.
 
     `known` is the beginning of the answer that was handed out before and comes once more. `prefix` are the ids of the
@@ -149,7 +149,7 @@ class Handed:
         prefix = request.prefix if isinstance(request.prefix, str) else ""
         return replace(request, prefix=prefix + text, max_tokens=request.max_tokens - self.tokens), ""
 
-    def pause(self, failure: Failure, attempt: Attempt, backoff: Backoff) -> float:
+    def pause(self, failure: Failure, attempt: Try, backoff: Backoff) -> float:
         """Return the seconds to wait before the next try; raises `failure` where there is none."""
         if attempt.request is not self.request and failure.status in (400, 422):
             self._native = False  # this text it does not continue (a template may drop its thinking)

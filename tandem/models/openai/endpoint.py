@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tandem.errors import MissingKeyError
 from tandem.ledger import Role
 from tandem.models.openai.errors import LONGEST_WAIT, Failure, Origin, from_exception
-from tandem.models.openai.keys import Keys
+from tandem.models.openai.keys import ApiKeys
 from tandem.models.openai.limiter import Limiter, Slot
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Endpoint:
         path = address.path.rstrip("/") or "/v1"
         self.base_url = address._replace(path=path).geturl()
         host = address.hostname or self.base_url
-        self.keys = Keys(host, role, api_key_env)
+        self.keys = ApiKeys(host, role, api_key_env)
         # User and password, if the address has any, stay out of messages.
         self.origin = Origin(address.netloc.rpartition("@")[2] or self.base_url, model, self.keys)
         self.timeout = timeout

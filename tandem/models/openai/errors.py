@@ -14,7 +14,7 @@ from typing import Any
 
 from tandem.errors import EndpointError
 from tandem.ledger import Usage
-from tandem.models.openai.keys import Keys
+from tandem.models.openai.keys import ApiKeys
 
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
 FIRST_PAUSE = 0.5  # seconds
@@ -34,7 +34,7 @@ class Origin:
 
     where: str
     model: str
-    keys: Keys
+    keys: ApiKeys
 
 
 class Failure(EndpointError):
@@ -182,5 +182,5 @@ def _one_line(text: str, longest: int = 240) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def _redact(text: str, keys: Keys) -> str:
+def _redact(text: str, keys: ApiKeys) -> str:
     return _BEARER.sub("[key]", keys.redact(text))

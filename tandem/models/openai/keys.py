@@ -14,7 +14,7 @@ _USUAL = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ApiKeys:
     """The environment variables that may hold the key for `host`; the first one that is set counts.
 
     `named` alone, where the caller names one. OpenAI and OpenRouter have a variable of their own. Any other host gets

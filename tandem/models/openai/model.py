@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tandem.errors import CapabilityError, EndpointError
 from tandem.ledger import Role
 from tandem.models.base import Completion, Delta, Reading, Request, gather
-from tandem.models.openai.attempt import Attempt, Handed
+from tandem.models.openai.attempt import Handed, Try
 from tandem.models.openai.endpoint import Endpoint, Pieces
 from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
 from tandem.models.openai.ids import REFUSED, Written, prompt_ids
@@ -29,7 +29,7 @@ from tandem.models.tokens import TokenCounter
 from tandem.models.tools import ADVICE
 from tandem.spec import ModelSpec
 
-Send: TypeAlias = Callable[[Attempt, Slot], Awaitable[Pieces]]
+Send: TypeAlias = Callable[[Try, Slot], Awaitable[Pieces]]
 
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
@@ -97,7 +97,7 @@ class OpenAIModel:
             dialect, (part, known) = self._dialect, handed.next()
             by_ids = part.prefix is not None and self.spec.token_ids and dialect.ids and handed.by_ids
             send = self._by_ids(dialect, handed.ids) if by_ids else self._by_chat(part, dialect)
-            attempt = Attempt(part, known, self._reader(part, inside=handed.inside and not by_ids), self.count)
+            attempt = Try(part, known, self._reader(part, inside=handed.inside and not by_ids), self.count)
             broken: Failure | None = None
             try:
                 deltas = self._deltas(send, attempt)
@@ -193,7 +193,7 @@ class OpenAIModel:
         """Return what sends a try as a chat; raises CapabilityError as `chat_body` does."""
         body = chat_body(self.spec, self._served, request, dialect)
 
-        async def send(attempt: Attempt, turn: Slot) -> Pieces:
+        async def send(attempt: Try, turn: Slot) -> Pieces:
             return self._endpoint.chat(body, turn)
 
         return send
@@ -201,7 +201,7 @@ class OpenAIModel:
     def _by_ids(self, dialect: Dialect, known: Sequence[int] | None) -> Send:
         """Return what sends a try as the ids of its messages and of its prefix; `known` may be those of the prefix."""
 
-        async def send(attempt: Attempt, turn: Slot) -> Pieces:
+        async def send(attempt: Try, turn: Slot) -> Pieces:
             request = attempt.request
             template, attempt.prefix = await prompt_ids(
                 self._endpoint, request, known if known is not None else self._written.find(request)
@@ -211,7 +211,7 @@ class OpenAIModel:
 
         return send
 
-    async def _deltas(self, send: Send, attempt: Attempt) -> AsyncGenerator[Delta, None]:
+    async def _deltas(self, send: Send, attempt: Try) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of one try."""
         endpoint, reader, timeout = self._endpoint, attempt.reader, self._endpoint.timeout
         async with endpoint.turn() as turn:

@@ -25,7 +25,7 @@ _GREEDY = 1e-5  # a temperature so low is 0: logits divided by less would overfl
 _NUCLEUS = 1024  # candidates looked at before the whole vocabulary is sorted for top-p
 
 
-class Choice(NamedTuple):
+class SampledToken(NamedTuple):
     """A token that was drawn, and its statistics where they were asked for."""
 
     token: int
@@ -128,7 +128,7 @@ class Batch(Generic[R]):
                 longest, useful = max(longest, size), useful + size
         return group
 
-    def prefill(self, group: Sequence[R]) -> list[tuple[R, Choice]]:
+    def prefill(self, group: Sequence[R]) -> list[tuple[R, SampledToken]]:
         """Read the next portion of each prompt; return the first token of those that were read to their end.
 
         The rows do not join the batch by this. A pass holds [padding][what is known][new tokens][padding].
@@ -157,7 +157,7 @@ class Batch(Generic[R]):
                 self._store.put(row.affinity, row.tokens[: row.prompt], row.kv)
         return self._choose(done, torch.stack(last)) if done else []
 
-    def decode(self) -> list[tuple[R, Choice]]:
+    def decode(self) -> list[tuple[R, SampledToken]]:
         """Write one token in every row."""
         import torch
 
@@ -203,7 +203,7 @@ class Batch(Generic[R]):
         )
         return output.logits.float()
 
-    def _choose(self, rows: Sequence[R], logits: torch.Tensor) -> list[tuple[R, Choice]]:
+    def _choose(self, rows: Sequence[R], logits: torch.Tensor) -> list[tuple[R, SampledToken]]:
         """Draw a token for each row from its logits (rows, vocabulary) and append it."""
         choices = choose(rows, logits)
         for row, choice in zip(rows, choices, strict=True):
@@ -211,7 +211,7 @@ class Batch(Generic[R]):
         return list(zip(rows, choices, strict=True))
 
 
-def choose(rows: Sequence[Row], logits: torch.Tensor) -> list[Choice]:
+def choose(rows: Sequence[Row], logits: torch.Tensor) -> list[SampledToken]:
     """Draw one token per row from float32 logits (rows, vocabulary); statistics are those of the raw logits."""
     tokens = logits.argmax(-1)
     for i, row in enumerate(rows):
@@ -227,7 +227,7 @@ def choose(rows: Sequence[Row], logits: torch.Tensor) -> list[Choice]:
         own = (raw.gather(1, tokens[wanted][:, None]) - total).squeeze(1).tolist()
         for n, i in enumerate(wanted):
             stats[i] = token_stat(own[n], top[n][: rows[i].top], raw.shape[-1])
-    return [Choice(token, stats.get(i)) for i, token in enumerate(tokens.tolist())]
+    return [SampledToken(token, stats.get(i)) for i, token in enumerate(tokens.tolist())]
 
 
 def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:

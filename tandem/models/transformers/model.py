@@ -19,7 +19,7 @@ from tandem.models.tools import ADVICE
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.reading import read_text
-from tandem.models.transformers.worker import Job, Worker
+from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
 
 
@@ -57,7 +57,7 @@ class TransformersModel:
         self._max_batch = max_batch
         self._prompt_bytes = prompt_cache_mb << 20
         self._guard = threading.Lock()
-        self._worker: Worker | None = None
+        self._worker: InferenceThread | None = None
         self._closed = False
 
     @property
@@ -80,7 +80,7 @@ class TransformersModel:
             raise CapabilityError(f"{self.spec.name} in this process takes no tools: {ADVICE}")
         worker, loaded = await self._ready()
         tokens = self._prompt(loaded, request)
-        job = Job(
+        job = GenerationRow(
             tokens=tokens,
             sampling=request.sampling,
             top=request.top_logprobs or 0,
@@ -144,7 +144,7 @@ class TransformersModel:
                 raise EndpointError(f"'{source}' has no {path.name} to count with: {first_line(error)}") from error
         return TokenCounter(self.spec.name, path)
 
-    async def _ready(self) -> tuple[Worker, Loaded]:
+    async def _ready(self) -> tuple[InferenceThread, Loaded]:
         """Return the worker with its model, loaded now if it was not; after a failure the next call tries again."""
         with self._guard:
             if self._closed:
@@ -152,7 +152,7 @@ class TransformersModel:
             worker = self._worker
             if worker is None or (worker.loaded.done() and worker.loaded.exception() is not None):
                 device, dtype = self._load
-                worker = self._worker = Worker(
+                worker = self._worker = InferenceThread(
                     self.spec.name,
                     lambda: load(self.spec, self._source(), device=device, dtype=dtype),
                     max_batch=self._max_batch,

@@ -15,7 +15,7 @@ from typing import TypeVar
 from tandem.errors import EndpointError, TandemError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
-from tandem.models.transformers.batching import Batch, Choice, PromptStore, Row
+from tandem.models.transformers.batching import Batch, PromptStore, Row, SampledToken
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, failure
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(eq=False, kw_only=True)
-class Job(Row):
+class GenerationRow(Row):
     """A row whose tokens go, as deltas, to a mailbox on its event loop."""
 
     max_tokens: int
@@ -37,7 +37,7 @@ class Job(Row):
     mailbox: asyncio.Queue[Delta | TandemError]
     closed: bool = False  # nobody reads any more; set on the loop, seen before the next token
 
-    def accept(self, choice: Choice, ends: frozenset[int]) -> Delta:
+    def accept(self, choice: SampledToken, ends: frozenset[int]) -> Delta:
         """Return the delta of a token that was drawn. The token that ends an answer counts, and has no text."""
         written = len(self.tokens) - self.prompt
         finish: FinishReason | None = None
@@ -61,7 +61,7 @@ class Job(Row):
         return Delta(text, 1, () if choice.stat is None else (choice.stat,), finish, usage)
 
 
-class Worker:
+class InferenceThread:
     """One daemon thread for one model. `loaded` is set once the model is; after a failure to load it is of no use."""
 
     def __init__(self, name: str, load: Callable[[], Loaded], *, max_batch: int, prompt_bytes: int) -> None:
@@ -71,9 +71,9 @@ class Worker:
         self._load = load
         self._max_batch = max_batch
         self._store = PromptStore(prompt_bytes)
-        self._batch: Batch[Job] | None = None
-        self._waiting: list[Job] = []
-        self._outbox: list[tuple[Job, Delta | TandemError]] = []
+        self._batch: Batch[GenerationRow] | None = None
+        self._waiting: list[GenerationRow] = []
+        self._outbox: list[tuple[GenerationRow, Delta | TandemError]] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
@@ -91,7 +91,7 @@ class Worker:
         """Requests whose prompt was not read yet."""
         return len(self._waiting)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationRow) -> None:
         """Queue a request. Raises EndpointError where the worker has ended."""
         with self._changed:
             if self._stopping:
@@ -157,9 +157,9 @@ class Worker:
             self._waiting = [job for job in self._waiting if not job.closed]
             return not self._stopping
 
-    def _step(self, batch: Batch[Job], ends: frozenset[int]) -> None:
+    def _step(self, batch: Batch[GenerationRow], ends: frozenset[int]) -> None:
         """Read a portion of waiting prompts if there is room, else write one token in every row."""
-        chosen: list[tuple[Job, Choice]] = []
+        chosen: list[tuple[GenerationRow, SampledToken]] = []
         try:
             with self._turn:
                 batch.change([job for job in batch.rows if job.closed], [])
@@ -175,9 +175,11 @@ class Worker:
             self._drop(lost, failure(error, self._name, len(lost)))
             batch.clear()
 
-    def _read(self, batch: Batch[Job], group: list[Job]) -> list[tuple[Job, Choice]]:
+    def _read(
+        self, batch: Batch[GenerationRow], group: list[GenerationRow]
+    ) -> list[tuple[GenerationRow, SampledToken]]:
         """Read prompts; an error here is theirs alone."""
-        chosen: list[tuple[Job, Choice]] = []
+        chosen: list[tuple[GenerationRow, SampledToken]] = []
         gone = group
         try:
             chosen = batch.prefill(group)
@@ -189,7 +191,7 @@ class Worker:
             self._waiting = [job for job in self._waiting if job not in gone]
         return chosen
 
-    def _accept(self, chosen: list[tuple[Job, Choice]], ends: frozenset[int]) -> set[Job]:
+    def _accept(self, chosen: list[tuple[GenerationRow, SampledToken]], ends: frozenset[int]) -> set[GenerationRow]:
         """Post the tokens that were drawn; return the jobs that are over by them."""
         over = set()
         for job, choice in chosen:
@@ -199,12 +201,12 @@ class Worker:
                 over.add(job)
         return over
 
-    def _drop(self, jobs: Iterable[Job], error: TandemError) -> None:
+    def _drop(self, jobs: Iterable[GenerationRow], error: TandemError) -> None:
         self._outbox.extend((job, error) for job in jobs)
 
     def _flush(self) -> None:
         """Hand over what was posted: one wake-up per event loop."""
-        posts: dict[asyncio.AbstractEventLoop, list[tuple[Job, Delta | TandemError]]] = defaultdict(list)
+        posts: dict[asyncio.AbstractEventLoop, list[tuple[GenerationRow, Delta | TandemError]]] = defaultdict(list)
         for job, item in self._outbox:
             posts[job.loop].append((job, item))
         self._outbox.clear()
@@ -216,6 +218,6 @@ class Worker:
                     job.closed = True
 
 
-def _deliver(items: list[tuple[Job, Delta | TandemError]]) -> None:
+def _deliver(items: list[tuple[GenerationRow, Delta | TandemError]]) -> None:
     for job, item in items:
         job.mailbox.put_nowait(item)

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.pool import Care, Pool
+from tandem.models.vllm.pool import Pool, RestartPolicy
 
 
-class Job(BaseModel):
+class StandingPool(BaseModel):
     """What to keep."""
 
     model_config = ConfigDict(extra="forbid")
@@ -27,10 +27,10 @@ class Job(BaseModel):
     places: list[Place]
     folder: Path
     ports: list[int] = []
-    care: Care = Care()
+    care: RestartPolicy = RestartPolicy()
 
 
-async def keep(job: Job) -> None:
+async def keep(job: StandingPool) -> None:
     """Run the pool until SIGTERM or SIGINT. Raises UsageError if another keeper has one of that name."""
     lock = (job.folder / "lock").open("w")  # until we end, however
     try:
@@ -58,7 +58,7 @@ def main() -> int:
     """Read the job and keep the pool; the exit status is a command's."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     try:
-        asyncio.run(keep(Job.model_validate_json(sys.stdin.read())))
+        asyncio.run(keep(StandingPool.model_validate_json(sys.stdin.read())))
     except TandemError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -17,7 +17,7 @@ _SECONDS = 30  # nvidia-smi wakes the driver, which can take its time
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class Gpu:
     """A GPU by its number in nvidia-smi, with its memory in bytes (None where it shares the machine's)."""
 
     index: int
@@ -32,7 +32,7 @@ class Machine:
     `bfloat16`: the cores compute it natively; others take three times as long for it as for float32.
     """
 
-    cards: tuple[Card, ...] = ()
+    cards: tuple[Gpu, ...] = ()
     cores: tuple[int, ...] = ()
     ram: int | None = None
     no_gpu: str = "nvidia-smi lists none"
@@ -46,7 +46,7 @@ def find_machine() -> Machine:
     return Machine(cards, cores, _free_ram(), reason, computes_bfloat16(read_cpuinfo()))
 
 
-def find_cards() -> tuple[tuple[Card, ...], str]:
+def find_cards() -> tuple[tuple[Gpu, ...], str]:
     """Return the GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES allows, in its order, and why there are no others.
 
     Raises UsageError where CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG), which cannot be placed by number.
@@ -62,7 +62,7 @@ def find_cards() -> tuple[tuple[Card, ...], str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return (), f"nvidia-smi does not answer ({type(error).__name__})"
     rows = [re.split(r"\s*,\s*", line.strip()) for line in done.stdout.splitlines()]
-    by_uuid = {row[1]: Card(int(row[0]), _mib(row[2]), _mib(row[3])) for row in rows if len(row) == 4}
+    by_uuid = {row[1]: Gpu(int(row[0]), _mib(row[2]), _mib(row[3])) for row in rows if len(row) == 4}
     if done.returncode or not by_uuid:
         said = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "nothing")
         return (), f"nvidia-smi says: {said}"
@@ -72,9 +72,9 @@ def find_cards() -> tuple[tuple[Card, ...], str]:
     return _visible(visible, by_uuid), f"CUDA_VISIBLE_DEVICES is '{visible}'"
 
 
-def _visible(names: str, by_uuid: dict[str, Card]) -> tuple[Card, ...]:
+def _visible(names: str, by_uuid: dict[str, Gpu]) -> tuple[Gpu, ...]:
     """Return the cards that CUDA would show: by number or by the beginning of the id, up to the first unknown one."""
-    chosen: list[Card] = []
+    chosen: list[Gpu] = []
     for name in (part.strip() for part in names.split(",")):
         if name.startswith("MIG-"):
             raise UsageError(

@@ -13,7 +13,7 @@ from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.machine import GIB, Machine, find_machine
 from tandem.models.vllm.placement import SHARE, Place
-from tandem.models.vllm.pool import Care, Pool, log_folder, pool_name
+from tandem.models.vllm.pool import Pool, RestartPolicy, log_folder, pool_name
 from tandem.models.vllm.size import size_of, suited
 
 # A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
@@ -34,7 +34,7 @@ class Order:
     cores: int | None
     here: bool
     env: Mapping[str, str]
-    care: Care
+    care: RestartPolicy
 
 
 class Node:
@@ -71,7 +71,7 @@ class Node:
             await self._pool.aclose()
 
     async def _started(self) -> None:
-        handler = _Said(self._tell)
+        handler = _LogLines(self._tell)
         logging.getLogger("tandem").addHandler(handler)
         try:
             self._pool = pool = await self._made()
@@ -111,7 +111,7 @@ def on_cpu(serve: Serve, machine: Machine) -> Serve:
     return replace(serve, kv_cache_gib=size_of(serve, cpu=True).cache / GIB)
 
 
-class _Said(logging.Handler):
+class _LogLines(logging.Handler):
     """Hands on the pool's warnings, which would end in a file of the node."""
 
     def __init__(self, tell: Callable[[Kind, str], None]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from tandem.errors import UsageError
-from tandem.models.vllm.machine import GIB, Card, Machine
+from tandem.models.vllm.machine import GIB, Gpu, Machine
 
 SHARE = 0.90  # of a card's memory at most, over all replicas on it
 
@@ -150,12 +150,12 @@ def _groups(wish: Wish, gpus: Sequence[int]) -> list[tuple[int, ...]]:
     return groups[: wish.replicas]
 
 
-def _budget(card: Card) -> int:
+def _budget(card: Gpu) -> int:
     total = card.total or 0
     return min(int(SHARE * total), total if card.free is None else card.free)
 
 
-def _shares(card: Card, wishes: list[Wish]) -> list[float | None]:
+def _shares(card: Gpu, wishes: list[Wish]) -> list[float | None]:
     """Return the share of the card's memory for each of the models on it; together at most SHARE, and what is free."""
     needs = [wish.size.need(wish.tensor_parallel) for wish in wishes]
     if card.total is None:

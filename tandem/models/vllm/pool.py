@@ -20,7 +20,7 @@ from tandem.models.vllm.log import remove_old
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.ports import Port, check_free
 from tandem.models.vllm.replica import READY_SECONDS, Replica, ReplicaError
-from tandem.models.vllm.turns import Turns
+from tandem.models.vllm.turns import StartLocks
 
 _PORT_TRIES = 3
 _NUMBERS = itertools.count(1)
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class RestartPolicy:
     """How a pool looks after its replicas; all times in seconds.
 
     The defaults are judgements, not measurements: a server that answers nothing for two minutes has outlasted the
@@ -50,7 +50,7 @@ class Care:
 
 
 @dataclass(slots=True)
-class _Member:
+class _PoolMember:
     place: Place
     host: str
     port: int
@@ -85,9 +85,9 @@ class Pool:
         name: str | None = None,
         ports: Sequence[int] = (),
         standing: bool = False,
-        care: Care | None = None,
+        care: RestartPolicy | None = None,
         on_change: Change | None = None,
-        turns: Turns | None = None,
+        turns: StartLocks | None = None,
     ) -> None:
         """Plan the pool; nothing runs before `start`.
 
@@ -105,14 +105,14 @@ class Pool:
         self.name = state.check_name(name) if name else f"{pool_name(serve.name)}-{os.getpid()}-{next(_NUMBERS)}"
         self.on_change = on_change
         self.on_lost: Lost | None = None
-        self._care = care or Care()
+        self._care = care or RestartPolicy()
         self._fixed = bool(ports)
         held = [None if ports else Port(serve.host) for _ in places]
         self._members = [
-            _Member(at, serve.host, port.number if port else ports[i], port, folder / f"replica-{at.index}.log")
+            _PoolMember(at, serve.host, port.number if port else ports[i], port, folder / f"replica-{at.index}.log")
             for i, (at, port) in enumerate(zip(places, held, strict=True))
         ]
-        self._turns = turns or Turns()
+        self._turns = turns or StartLocks()
         self._kind: state.Kind = "standing" if standing else "run"
         self._since = time.time()
         self._listable = True
@@ -165,7 +165,7 @@ class Pool:
         if self._listable:
             state.remove(self.name)
 
-    async def _launch(self, member: _Member) -> None:
+    async def _launch(self, member: _PoolMember) -> None:
         """Start one replica and wait for it; a free port that somebody else took meanwhile is changed for another."""
         async with self._turns.on(member.place.gpus):
             for last in (*[False] * (_PORT_TRIES - 1), True):
@@ -181,7 +181,7 @@ class Pool:
                     member.port = member.held.number
         self._turn(member, up=True, note="ready")
 
-    async def _try(self, member: _Member) -> None:
+    async def _try(self, member: _PoolMember) -> None:
         argv = command(self.serve, member.place, member.port)
         replica = Replica(argv, environment(self.serve, member.place), member.port, member.log, member.host)
         member.replica = replica
@@ -192,7 +192,7 @@ class Pool:
             await replica.stop()
             raise
 
-    async def _keep(self, member: _Member) -> None:
+    async def _keep(self, member: _PoolMember) -> None:
         """Watch one replica and restart it, until it is given up."""
         while True:
             assert member.replica is not None
@@ -232,13 +232,13 @@ class Pool:
         finally:
             ended.cancel()
 
-    def _turn(self, member: _Member, *, up: bool, note: str) -> None:
+    def _turn(self, member: _PoolMember, *, up: bool, note: str) -> None:
         member.up = up
         self._note(member, note)
         if self.on_change:
             self.on_change(member.url, up)
 
-    def _note(self, member: _Member, note: str) -> None:
+    def _note(self, member: _PoolMember, note: str) -> None:
         member.note = note
         if self._progress:
             self._progress(member.place.index, note)
@@ -264,7 +264,7 @@ class Pool:
         )
 
 
-def _listed(member: _Member) -> state.ReplicaState:
+def _listed(member: _PoolMember) -> state.ReplicaState:
     gpus, cores = (",".join(map(str, numbers)) for numbers in (member.place.gpus, member.place.cores))
     session = member.replica.session if member.replica else None
     return state.ReplicaState(
@@ -280,7 +280,7 @@ def _listed(member: _Member) -> state.ReplicaState:
     )
 
 
-def pause_after(crashes: deque[float], care: Care) -> float:
+def pause_after(crashes: deque[float], care: RestartPolicy) -> float:
     """Count a crash; return the seconds before the restart, 0 if there were too many lately."""
     now = time.monotonic()
     crashes.append(now)

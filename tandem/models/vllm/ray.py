@@ -18,7 +18,7 @@ from tandem.models.vllm import guard
 from tandem.models.vllm.cluster import ANSWER, SESSION, import_ray, last_line, silence
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.node import Node, Order
-from tandem.models.vllm.pool import Care, Change, Lost, Progress, pause_after
+from tandem.models.vllm.pool import Change, Lost, Progress, RestartPolicy, pause_after
 
 _STOP = guard.GRACE + 10.0  # seconds for a node to end its replica
 _TELL = 10.0  # seconds without room before that is said
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Member:
+class _RayMember:
     order: Order
     first: asyncio.Future[None]  # it was up once
     actor: Any = None
@@ -63,7 +63,7 @@ class RayPool:
         cores: int | None = None,
         address: str | None = None,
         env: Mapping[str, str] | None = None,
-        care: Care | None = None,
+        care: RestartPolicy | None = None,
         on_change: Change | None = None,
         on_move: Move | None = None,
     ) -> None:
@@ -85,9 +85,9 @@ class RayPool:
         self.on_lost: Lost | None = None
         self._replicas = replicas
         self._kind, self._width = ("CPU", cores) if cores else ("GPU", serve.tensor_parallel)
-        self._order = Order(self.serve, 0, cores, path is not None, dict(env or {}), care or Care())
+        self._order = Order(self.serve, 0, cores, path is not None, dict(env or {}), care or RestartPolicy())
         self._address = address
-        self._members: list[_Member] = []
+        self._members: list[_RayMember] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._progress: Progress | None = None
         self._joined = False
@@ -117,7 +117,7 @@ class RayPool:
             os.environ[self.api_key_env] = self.serve.key
             count = await asyncio.to_thread(self._count, ray)
             loop = asyncio.get_running_loop()
-            self._members = [_Member(replace(self._order, index=i), loop.create_future()) for i in range(count)]
+            self._members = [_RayMember(replace(self._order, index=i), loop.create_future()) for i in range(count)]
             self._keepers = [loop.create_task(self._keep(ray, member)) for member in self._members]
             self._watch = loop.create_task(self._watch_head(ray.get_runtime_context().gcs_address))
             await asyncio.gather(*(member.first for member in self._members))
@@ -178,7 +178,7 @@ class RayPool:
     def _need(self) -> str:
         return f"{self._width} {self._kind}{'s' * (self._width > 1)}"
 
-    async def _keep(self, ray: ModuleType, member: _Member) -> None:
+    async def _keep(self, ray: ModuleType, member: _RayMember) -> None:
         """Follow one replica, through all its restarts, until it is given up."""
         name = f"replica {member.order.index} of {self.serve.name}"
         try:
@@ -209,7 +209,7 @@ class RayPool:
             else:
                 member.first.set_exception(EndpointError(f"{name} did not start: {why}"))
 
-    async def _lived(self, ray: ModuleType, member: _Member) -> str:
+    async def _lived(self, ray: ModuleType, member: _RayMember) -> str:
         """Live through one life of a replica's actor; return how it ended."""
         settled = False
         try:
@@ -233,7 +233,7 @@ class RayPool:
                 member.actor = None
         return why
 
-    async def _settle(self, ray: ModuleType, member: _Member) -> None:
+    async def _settle(self, ray: ModuleType, member: _RayMember) -> None:
         """Wait until Ray has placed the actor."""
         telling = asyncio.create_task(self._tell(ray, member))
         try:
@@ -246,7 +246,7 @@ class RayPool:
         finally:
             telling.cancel()
 
-    async def _tell(self, ray: ModuleType, member: _Member) -> None:
+    async def _tell(self, ray: ModuleType, member: _RayMember) -> None:
         await asyncio.sleep(_TELL)
         nodes = await asyncio.to_thread(ray.nodes)
         said = f"waits for room in the Ray cluster: it needs {self._need}; there is "
@@ -255,7 +255,7 @@ class RayPool:
         if self._progress:
             self._progress(member.order.index, said)
 
-    async def _follow(self, member: _Member) -> str:
+    async def _follow(self, member: _RayMember) -> str:
         """Hand on what the actor tells; return why the server did not start."""
         seen = 0
         while True:
@@ -272,7 +272,7 @@ class RayPool:
                 else:
                     self._turn(member, text, up=kind == "up")
 
-    def _turn(self, member: _Member, url: str, *, up: bool) -> None:
+    def _turn(self, member: _RayMember, url: str, *, up: bool) -> None:
         old, member.url, member.up = member.url, url, up
         if old not in ("", url) and self.on_move:
             self.on_move(old, url)
@@ -281,12 +281,12 @@ class RayPool:
         if up and not member.first.done():
             member.first.set_result(None)
 
-    async def _end(self, member: _Member) -> None:
+    async def _end(self, member: _RayMember) -> None:
         await self._stop(member)
         if member.actor is not None:
             import_ray().kill(member.actor, no_restart=True)
 
-    async def _stop(self, member: _Member) -> None:
+    async def _stop(self, member: _RayMember) -> None:
         ray = import_ray()
         try:
             if member.actor is not None and member.node:

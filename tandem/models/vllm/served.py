@@ -21,11 +21,11 @@ from tandem.models.vllm.placement import Place, Wish, place, place_pair
 from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of, suited
-from tandem.models.vllm.turns import Turns
+from tandem.models.vllm.turns import StartLocks
 from tandem.spec import ModelSpec
 
 
-class Site:
+class PoolPlacement:
     """The machine that the models of one engine share: they are placed together, since they take each other's room."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Site:
         self._models: dict[Role, ServedModel] = {}
         self._placed: dict[Role, tuple[Serve, list[Place]]] | None = None
         self._placing = asyncio.Lock()
-        self.turns = Turns()  # mentor and intern may have the same cards
+        self.turns = StartLocks()  # mentor and intern may have the same cards
 
     def join(self, model: ServedModel, role: Role) -> None:
         """Take in a model."""
@@ -78,7 +78,7 @@ class ServedModel:
         path: str | Path | Callable[[], Path],
         *,
         role: Role = "intern",
-        site: Site | None = None,
+        site: PoolPlacement | None = None,
         serving: Serving | None = None,
         **options: Any,
     ) -> None:
@@ -94,7 +94,7 @@ class ServedModel:
         self.address = f"vllm {spec.name if callable(path) else path} {' '.join(self.serving.vllm_args)}".strip()
         self._path = path
         self._role: Role = role
-        self._site = site or Site()
+        self._site = site or PoolPlacement()
         self._site.join(self, role)
         self._options = options
         self._pool: Pool | RayPool | None = None
@@ -213,4 +213,4 @@ def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:
     return file if file and file.is_file() else None
 
 
-__all__ = ["ServedModel", "Site"]
+__all__ = ["PoolPlacement", "ServedModel"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 
-class Turns:
+class StartLocks:
     """A lock for each card. Pools that place replicas on the same cards share one of these."""
 
     def __init__(self) -> None:

@@ -16,12 +16,12 @@ import pytest
 import tandem
 from tandem.errors import MissingPackageError, TandemError, UsageError
 from tandem.models.vllm.command import Serve, command, environment, need_vllm
-from tandem.models.vllm.machine import GIB, Card, Machine, find_machine
+from tandem.models.vllm.machine import GIB, Gpu, Machine, find_machine
 from tandem.models.vllm.placement import Place, Size, Wish, place, place_pair
 from tandem.models.vllm.size import size_of
 
 MENTOR, INTERN = Serve("acme/mentor-32b", "mentor"), Serve("acme/intern-1b", "intern")
-GPU = Machine(cards=(Card(0, 80 * GIB, 79 * GIB),))
+GPU = Machine(cards=(Gpu(0, 80 * GIB, 79 * GIB),))
 CPU = Machine(cores=(0, 1), no_gpu="there is no nvidia-smi")
 
 
@@ -84,7 +84,7 @@ GIVEN = "gpus, ways, mentor_gpus, intern_gpus, mentor_share, mentors, intern_sha
 
 
 def machine(cards: int) -> Machine:
-    return Machine(tuple(Card(n, 80 * GIB, 79 * GIB) for n in range(cards)), (0, 1), None, "nvidia-smi lists no other")
+    return Machine(tuple(Gpu(n, 80 * GIB, 79 * GIB) for n in range(cards)), (0, 1), None, "nvidia-smi lists no other")
 
 
 def expected(serve: Serve, port: int, share: float) -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tandem.errors import UsageError
-from tandem.models.vllm.machine import GIB, Card, Machine, find_cards, find_machine
+from tandem.models.vllm.machine import GIB, Gpu, Machine, find_cards, find_machine
 from tandem.models.vllm.placement import SHARE, Size, Wish, place, place_pair
 
 SMALL, LARGE = Size(weights=GIB, cache=GIB), Size(weights=15 * GIB, cache=2 * GIB)
@@ -23,7 +23,7 @@ SMALL, LARGE = Size(weights=GIB, cache=GIB), Size(weights=15 * GIB, cache=2 * GI
 def gpus(count: int, total: float = 80, free: float | None = None) -> Machine:
     """A machine with `count` cards of `total` GiB."""
     size, left = int(total * GIB), int((total - 1 if free is None else free) * GIB)
-    return Machine(tuple(Card(n, size, left) for n in range(count)), (0, 1), None, "nvidia-smi lists no other")
+    return Machine(tuple(Gpu(n, size, left) for n in range(count)), (0, 1), None, "nvidia-smi lists no other")
 
 
 def mentor(**wish: Any) -> Wish:
@@ -102,7 +102,7 @@ def test_a_share_leaves_out_what_other_processes_hold() -> None:
 
 
 def test_a_card_that_shares_the_machines_memory_is_used_unmeasured() -> None:
-    unified = Machine((Card(0),), (0, 1))
+    unified = Machine((Gpu(0),), (0, 1))
     assert place(mentor(), unified)[0].memory is None
     left, right = place_pair(mentor(), intern(), unified)
     assert left[0].memory is not None and right[0].memory is not None
@@ -111,7 +111,7 @@ def test_a_card_that_shares_the_machines_memory_is_used_unmeasured() -> None:
 
 
 def test_full_cards_are_passed_over_unless_they_are_named() -> None:
-    cards = (Card(0, 80 * GIB, 2 * GIB), Card(1, 80 * GIB, 79 * GIB))
+    cards = (Gpu(0, 80 * GIB, 2 * GIB), Gpu(1, 80 * GIB, 79 * GIB))
     machine = Machine(cards, (0,), None, "nvidia-smi lists no other")
     assert [p.gpus for p in place(mentor(), machine)] == [(1,)]
     with pytest.raises(UsageError, match=re.escape("GPU 0 has too little memory for the mentor (17.0 GiB): 17.0 GiB")):
@@ -275,7 +275,7 @@ def test_the_cards_are_those_that_cuda_would_show(
 def test_memory_is_read_where_the_card_has_its_own(nvidia_smi: Callable[..., None]) -> None:
     nvidia_smi(*TWO, "2, GPU-cccc3333-0000, [N/A], [N/A]")
     cards, _ = find_cards()
-    assert cards == (Card(0, 81920 * MIB, 81000 * MIB), Card(1, 24576 * MIB, 1000 * MIB), Card(2))
+    assert cards == (Gpu(0, 81920 * MIB, 81000 * MIB), Gpu(1, 24576 * MIB, 1000 * MIB), Gpu(2))
 
 
 def test_a_slice_of_a_card_is_refused(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

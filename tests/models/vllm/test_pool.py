@@ -17,13 +17,13 @@ from fake_vllm import Fake, alive
 from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.pool import Care, Pool
-from tandem.models.vllm.turns import Turns
+from tandem.models.vllm.pool import Pool, RestartPolicy
+from tandem.models.vllm.turns import StartLocks
 
 pytestmark = pytest.mark.slow  # processes that start, die and come back
 
 MakeFake = Callable[..., Fake]
-QUICK = Care(look=0.1, patience=0.6, first_pause=0.1, longest_pause=0.4, crashes=3, within=600.0)
+QUICK = RestartPolicy(look=0.1, patience=0.6, first_pause=0.1, longest_pause=0.4, crashes=3, within=600.0)
 PLACES = [Place(0), Place(1)]
 
 
@@ -156,7 +156,7 @@ async def test_one_that_crashes_again_and_again_is_given_up_and_the_other_goes_o
 async def test_on_one_card_replicas_of_two_pools_start_one_after_the_other_then_too(
     fake: MakeFake, tmp_path: Path
 ) -> None:
-    served, turns, card = fake(slow=0.5), Turns(), Place(0, gpus=(0,), memory=0.45)
+    served, turns, card = fake(slow=0.5), StartLocks(), Place(0, gpus=(0,), memory=0.45)
     starts: list[int] = []  # when one came up
     pools = [
         Pool(served.serve, [card], tmp_path / name, care=QUICK, turns=turns, on_change=lambda _, up: up and come())
@@ -179,7 +179,7 @@ async def test_on_one_card_replicas_of_two_pools_start_one_after_the_other_then_
 
 
 async def test_nobody_waits_for_a_start_on_another_card(fake: MakeFake, tmp_path: Path) -> None:
-    slow, quick, turns = fake(hang=True), fake(), Turns()
+    slow, quick, turns = fake(hang=True), fake(), StartLocks()
     hanging = Pool(slow.serve, [Place(0, gpus=(0, 1))], tmp_path / "slow", care=QUICK, turns=turns)
     starting = asyncio.create_task(hanging.start())
     async with asyncio.timeout(20):

@@ -19,12 +19,12 @@ from fake_vllm import PATH, Fake, alive, until
 from tandem.errors import EndpointError, MissingPackageError, UsageError
 from tandem.models.vllm import guard
 from tandem.models.vllm.model import PooledModel
-from tandem.models.vllm.pool import Care
+from tandem.models.vllm.pool import RestartPolicy
 from tandem.models.vllm.ray import RayPool
 from tandem.spec import ModelSpec
 
 MakeFake = Callable[..., Fake]
-CARE = Care(ready=60.0, look=0.2, patience=2.0, first_pause=0.2, longest_pause=1.0, crashes=3)
+CARE = RestartPolicy(ready=60.0, look=0.2, patience=2.0, first_pause=0.2, longest_pause=1.0, crashes=3)
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 

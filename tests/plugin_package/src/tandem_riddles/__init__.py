@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tandem.datasets import Card
+from tandem.datasets import DatasetCard
 from tandem.errors import UsageError
 from tandem.grading.graders import Grading
 from tandem.types import Problem
 
-SUMS = Card.model_validate(
+SUMS = DatasetCard.model_validate(
     {
         "name": "sums",
         "title": "Sums that ship with their package",
