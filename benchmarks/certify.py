@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tandem.sufficiency.certify import fixed_sequence
+from tandem.training.certify import fixed_sequence
 
 THRESHOLDS = np.linspace(0.98, 0.02, 25)  # the dearest first: with the highest the intern answers least often
 TRUTH = 200_000  # problems on which a point's true loss is found

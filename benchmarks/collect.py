@@ -25,11 +25,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from tandem.evaluation.collection import Folder
-from tandem.evaluation.collection.folder import files
-from tandem.evaluation.collection.meter import calls
-from tandem.evaluation.collection.texts import CHECKPOINT
-from tandem.evaluation.jsonl import read_lines
+from tandem.collection import Folder
+from tandem.collection.folder import files
+from tandem.collection.meter import calls
+from tandem.collection.texts import CHECKPOINT
+from tandem.storage.jsonl import read_lines
 
 _GAP = 20.0  # seconds without any call: another part of the collection
 

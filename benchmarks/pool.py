@@ -6,7 +6,7 @@ python benchmarks/pool.py [--model smollm2-135m] [--problems 96] [--concurrency 
 One vLLM replica is started (without a GPU: on the last core). In turns, with the same questions, whose prompts are in
 the cache for both:
 
-- `run`: `tandem.evaluation.runner.run` with strategy intern-only: journal, records, grading and all;
+- `run`: `tandem.runs.runner.run` with strategy intern-only: journal, records, grading and all;
 - `bare`: the openai client, streaming, at the same concurrency; chunks are counted by the server's usage report.
 
 Printed is tokens/s of both and their ratio (aim: at least 0.97).
@@ -27,8 +27,6 @@ from typing import Any
 import openai
 
 from tandem.engine import Tandem
-from tandem.evaluation.runner import run
-from tandem.evaluation.store import RunStore
 from tandem.insight import answer_messages
 from tandem.models.catalog import find
 from tandem.models.fake import FakeModel
@@ -37,6 +35,8 @@ from tandem.models.vllm.machine import find_machine
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.pool import Pool
 from tandem.models.weights import pull
+from tandem.runs.runner import run
+from tandem.runs.store import RunStore
 from tandem.types import Problem
 
 

@@ -27,8 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tandem.evaluation.jsonl import JsonlWriter, encode, read_lines
-from tandem.evaluation.store import RECORDS, SUMMARY
+from tandem.runs.store import RECORDS, SUMMARY
+from tandem.storage.jsonl import JsonlWriter, encode, read_lines
 
 MISSING = 10  # problems that a resumed run has to do
 SMALL = 20

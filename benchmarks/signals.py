@@ -18,7 +18,7 @@ from tandem.ladder import parse_ladder
 from tandem.models.logprobs import TokenStat
 from tandem.sufficiency.classifier import available, load_classifier
 from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.reading import PUBLISHED, published_signals
+from tandem.sufficiency.prompt_pass import PUBLISHED, published_signals
 from tandem.sufficiency.signals import (
     CANDIDATES,
     NAMES,

@@ -19,14 +19,14 @@ from typing import Any
 
 import click
 
+from tandem.collection import Folder
+from tandem.collection.added_signals import PROMPT_SIGNALS, SECOND_DRAFTS, add_signals
+from tandem.collection.manifest import read_manifest
+from tandem.collection.prompt_signals import prompt_pass
+from tandem.collection.second_drafts import second_draft
 from tandem.datasets import load_dataset
 from tandem.datasets.cards import training_split
 from tandem.errors import TandemError, UsageError
-from tandem.evaluation.added_signals import PROMPT_SIGNALS, SECOND_DRAFTS, add_signals
-from tandem.evaluation.collection import Folder
-from tandem.evaluation.collection.manifest import read_manifest
-from tandem.evaluation.prompt_signals import prompt_pass
-from tandem.evaluation.second_drafts import second_draft
 from tandem.models.load import load_model
 from tandem.types import Problem
 

@@ -17,9 +17,9 @@ from tandem.cli.progress import RunProgress
 from tandem.cli.watch import watch
 from tandem.datasets import load_dataset
 from tandem.errors import TandemError
-from tandem.evaluation.report import summary_table
-from tandem.evaluation.runner import run
-from tandem.evaluation.store import RunStore
+from tandem.reports.run import summary_table
+from tandem.runs.runner import run
+from tandem.runs.store import RunStore
 
 
 @click.command(context_settings={"show_default": True})

@@ -25,7 +25,7 @@ from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
 from tandem.spec import InsightMode
 from tandem.strategies import STRATEGIES, Context
-from tandem.strategies.base import Adapts, Checks, Planned, need_logprobs
+from tandem.strategies.context import Adapts, Checks, Planned, need_logprobs
 from tandem.sufficiency.classifier import ClassifierCard
 from tandem.sync_face import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind

@@ -12,7 +12,7 @@ from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder, parse_ladder
 from tandem.models.base import Model
 from tandem.strategies import make_strategy
-from tandem.strategies.base import Learned
+from tandem.strategies.context import Learned
 from tandem.sufficiency.classifier import (
     Classifier,
     ClassifierCard,

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tandem.evaluation.jsonl import encode
-from tandem.evaluation.statistics import mcnemar, paired_bootstrap, wilson
 from tandem.ledger import Ledger
+from tandem.statistics.significance import mcnemar, paired_bootstrap, wilson
+from tandem.storage.jsonl import encode
 
 UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
 # name: share right, mentor tokens a problem, intern tokens a problem, level

@@ -23,9 +23,9 @@ from tandem.models.base import Delta, Model, Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.paths import shipped
 from tandem.server.app import create_app
-from tandem.server.asking import ModelMenu
 from tandem.server.gate import Gate
 from tandem.server.keys import KeyRing
+from tandem.server.requests import ModelMenu
 from tandem.server.running import listen
 from tandem.server.service import Service
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tandem.engine import Tandem
-from tandem.evaluation.manifest import describe_run
-from tandem.evaluation.runner import run
-from tandem.evaluation.statistics import summarise
-from tandem.evaluation.store import RunStore
 from tandem.ladder import Effort
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Script
+from tandem.runs.manifest import describe_run
+from tandem.runs.runner import run
+from tandem.runs.store import RunStore
+from tandem.runs.summary import summarise
 from tandem.sufficiency.policy import Policy, PolicyCard
 from tandem.types import Problem
 

@@ -1,4 +1,4 @@
-"""A made-up collection whose truth is known: rows as evaluation/collection.py writes them, for tests of training."""
+"""A made-up collection whose truth is known: rows as collection/ writes them, for tests of training."""
 
 from __future__ import annotations
 

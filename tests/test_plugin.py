@@ -186,7 +186,7 @@ def test_a_strategy_with_a_predictor_is_listed_as_learned(installed: Path) -> No
 
 
 _FAULTY = """
-from tandem.strategies.base import answer_alone
+from tandem.strategies.context import answer_alone
 
 class Strategy:
     roles, judges = ("intern",), False

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from tandem.errors import TandemError
-from tandem.evaluation.regrade import RecordsToGrade
+from tandem.runs.regrade import RecordsToGrade
 from tandem.types import Message
 
 _NUMBER = re.compile(r"(?<!\w)(?:(?<![)}])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/[1-9]\d*)?")

@@ -60,8 +60,8 @@ def build(as_json: bool, **options: Any) -> None:
     from tandem.cli.serving_options import take_serving
     from tandem.datasets.cards import training_split
     from tandem.engine import Tandem
-    from tandem.evaluation.blueprints.build import BlueprintPlan, split
     from tandem.sufficiency.blueprint_card import NONE
+    from tandem.training.blueprints.build import BlueprintPlan, split
 
     options["split"] = options["split"] or training_split(options["dataset"])
     data = describe_data(options)

@@ -17,13 +17,13 @@ from tandem.cli.live import DRAW_SECONDS, LINE_SECONDS, Live, clock
 from tandem.datasets.loaders import is_path
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
-from tandem.evaluation.blueprints.bench import Bench, SearchProgress
-from tandem.evaluation.blueprints.build import BlueprintPlan
-from tandem.evaluation.blueprints.build import build as make
-from tandem.evaluation.lock import FolderLock
 from tandem.grading import Sandbox
 from tandem.models.cache import ResponseCache
+from tandem.storage.lock import FolderLock
 from tandem.sufficiency.blueprint_card import BlueprintCard
+from tandem.training.blueprints.bench import Bench, SearchProgress
+from tandem.training.blueprints.build import BlueprintPlan
+from tandem.training.blueprints.build import build as make
 from tandem.types import Problem
 
 CALLS = "calls"

@@ -52,10 +52,10 @@ def calibrate(
       tandem calibrate --classifier qwen2.5-coder-1.5b+qwen2.5-coder-0.5b --aim cost:0.8 --out classifiers/thrifty
     """
     from tandem.errors import UsageError
-    from tandem.evaluation.tables import pair_of, read_collection
-    from tandem.evaluation.train import train
-    from tandem.sufficiency.aims import parse_aim
     from tandem.sufficiency.classifier import find_classifier
+    from tandem.training.aims import parse_aim
+    from tandem.training.data import pair_of, read_collection
+    from tandem.training.train import train
 
     wanted = parse_aim(aim)
     if (collection is None) == (classifier is None):

@@ -93,7 +93,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from tandem.cli.collecting import CollectionJob, Wishes
     from tandem.cli.run import check_prices
-    from tandem.evaluation.collection.plan import CollectionPlan
+    from tandem.collection.plan import CollectionPlan
     from tandem.ladder import parse_ladder
     from tandem.types import Sampling
 
@@ -138,8 +138,8 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
 def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]:
     """Take the data options out of a command's; return problems of all data sets in turn, and how they were loaded."""
     from tandem.cli.data_options import describe_data, load_problems
+    from tandem.collection.manifest import describe_dataset
     from tandem.datasets.cards import training_split
-    from tandem.evaluation.collection.manifest import describe_dataset
 
     own = {key: options.pop(key) for key in DATA_KEYS}
     seed = options["seed"] or 0

@@ -18,24 +18,24 @@ from typing import Any
 import click
 
 from tandem.cli.collecting_view import CollectionView
+from tandem.collection.added_signals import join_added
+from tandem.collection.collector import CollectionProgress, Collector
+from tandem.collection.folder import Folder, files
+from tandem.collection.manifest import describe_collection, open_manifest, read_manifest
+from tandem.collection.meter import spent
+from tandem.collection.parallel import collect_parallel, shares
+from tandem.collection.plan import CollectionPlan, Key, estimate
+from tandem.collection.reuse import reuse, without_insight
+from tandem.collection.table import export, export_parquet, public
+from tandem.collection.texts import Texts
+from tandem.collection.worker import ModelAt, WorkerJob
 from tandem.engine import Tandem
 from tandem.errors import MissingPackageError, TandemError, UsageError
-from tandem.evaluation.added_signals import join_added
-from tandem.evaluation.collection.collector import CollectionProgress, Collector
-from tandem.evaluation.collection.folder import Folder, files
-from tandem.evaluation.collection.manifest import describe_collection, open_manifest, read_manifest
-from tandem.evaluation.collection.meter import spent
-from tandem.evaluation.collection.parallel import collect_parallel, shares
-from tandem.evaluation.collection.plan import CollectionPlan, Key, estimate
-from tandem.evaluation.collection.reuse import reuse, without_insight
-from tandem.evaluation.collection.table import export, export_parquet, public
-from tandem.evaluation.collection.texts import Texts
-from tandem.evaluation.collection.worker import ModelAt, WorkerJob
-from tandem.evaluation.jsonl import JsonlWriter
-from tandem.evaluation.lock import FolderLock
 from tandem.grading import Sandbox
 from tandem.ledger import Role
 from tandem.models.base import Model
+from tandem.storage.jsonl import JsonlWriter
+from tandem.storage.lock import FolderLock
 from tandem.types import Problem
 
 _ORPHANS = 10.0  # seconds that the workers of a killed collection may take to end

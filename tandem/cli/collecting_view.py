@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tandem.cli.live import DRAW_SECONDS, LINE_SECONDS, Live, clock
-from tandem.evaluation.collection.collector import CollectionProgress
+from tandem.collection.collector import CollectionProgress
 from tandem.types import Problem
 
 

@@ -86,7 +86,7 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
 
 def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     from tandem.errors import UsageError
-    from tandem.evaluation.comparison.report import COMPARE, finished_parts, report
+    from tandem.reports.comparison import COMPARE, finished_parts, report
 
     if len(runs) < 2:
         raise UsageError("name at least two finished runs")
@@ -104,10 +104,10 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.run import check_prices
     from tandem.errors import UsageError
-    from tandem.evaluation.comparison.carry_out import Comparison, check_unseen
-    from tandem.evaluation.comparison.plan import strategies_of
-    from tandem.evaluation.comparison.report import COMPARE
-    from tandem.evaluation.runner import Limits
+    from tandem.reports.comparison import COMPARE
+    from tandem.runs.compare import Comparison, check_unseen
+    from tandem.runs.runner import Limits
+    from tandem.runs.strategy_list import strategies_of
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
     data = describe_data(options)
@@ -142,9 +142,9 @@ def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     """Print the table and write the page."""
     from rich.console import Console
 
-    from tandem.evaluation.page.gather import read_comparison
-    from tandem.evaluation.page.report import write_comparison
-    from tandem.evaluation.page.tables import comparison_table
+    from tandem.reports.page.exports import comparison_table
+    from tandem.reports.page.files import write_comparison
+    from tandem.reports.page.gather import read_comparison
 
     comparison = read_comparison(folder)
     if as_json:

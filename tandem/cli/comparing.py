@@ -17,11 +17,11 @@ from rich.progress import Progress as Bars
 
 from tandem.cli.progress import Figures
 from tandem.engine import Tandem
-from tandem.evaluation.comparison.carry_out import Comparison, Part
-from tandem.evaluation.comparison.carry_out import carry_out as run_all
-from tandem.evaluation.comparison.report import report
-from tandem.evaluation.runner import Progress
-from tandem.evaluation.store import RunStore
+from tandem.reports.comparison import report
+from tandem.runs.compare import Comparison, Part
+from tandem.runs.compare import carry_out as run_all
+from tandem.runs.runner import Progress
+from tandem.runs.store import RunStore
 
 
 def carry_out(engine: Tandem, names: Sequence[str], job: Comparison) -> dict[str, Any]:

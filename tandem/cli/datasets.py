@@ -169,7 +169,7 @@ def _contents(problems: list[Problem]) -> dict[str, Any]:
 
 
 def _print(row: dict[str, Any]) -> None:
-    from tandem.evaluation.report import one_line
+    from tandem.reports.run import one_line
 
     for key in ("name", "title", "task", "grader", "licence", "source"):
         if row.get(key):

@@ -13,8 +13,8 @@ from typing import Any
 from tandem.cli.demo import unknown_problem
 from tandem.cli.demo_stage import Block, Stage
 from tandem.errors import UsageError
-from tandem.evaluation.store import RunStore
 from tandem.ledger import Purpose, Role
+from tandem.runs.store import RunStore
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 
 _PIECE = re.compile(r"\s*\S+|\s+$")

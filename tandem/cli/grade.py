@@ -12,8 +12,8 @@ from tandem.cli.data_options import DATA_KEYS, dataset_options
 from tandem.cli.options import code_options, open_code_sandbox
 
 if TYPE_CHECKING:
-    from tandem.evaluation.regrade import RecordsToGrade, Regraded
     from tandem.grading import Sandbox
+    from tandem.runs.regrade import RecordsToGrade, Regraded
     from tandem.types import Problem
 
 _WORDS = {True: "right", False: "wrong", None: "not judged"}
@@ -42,8 +42,8 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
     import asyncio
     from contextlib import closing
 
-    from tandem.evaluation.regrade import RecordsToGrade, regrade
     from tandem.grading import DEADLINE
+    from tandem.runs.regrade import RecordsToGrade, regrade
 
     with closing(RecordsToGrade(run, write=write)) as source:
         problems = _problems(source, options)

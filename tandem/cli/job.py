@@ -14,14 +14,14 @@ import click
 from tandem.cli.progress import RunProgress
 from tandem.engine import Tandem
 from tandem.errors import TandemError
-from tandem.evaluation.report import summary_table
-from tandem.evaluation.runner import run
-from tandem.evaluation.store import RunStore
+from tandem.reports.run import summary_table
+from tandem.runs.runner import run
+from tandem.runs.store import RunStore
 from tandem.types import Problem
 
 
 class Job:
-    """One run in a folder; `options` are those of `tandem.evaluation.runner.run`."""
+    """One run in a folder; `options` are those of `tandem.runs.runner.run`."""
 
     def __init__(
         self, engine: Tandem, problems: list[Problem], store: RunStore, options: dict[str, Any], *, as_json: bool

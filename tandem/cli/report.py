@@ -23,16 +23,16 @@ def report(folder: Path, as_json: bool) -> None:
       tandem report runs/2026-11-22-gsm8k-tandem
       tandem report runs/2026-11-25-gsm8k-compare
     """
-    from tandem.evaluation.page.gather import is_comparison
+    from tandem.reports.page.gather import is_comparison
 
     (_comparison if is_comparison(folder) else _run)(folder, as_json)
 
 
 def _run(folder: Path, as_json: bool) -> None:
-    from tandem.evaluation.listing import current_summary, state
-    from tandem.evaluation.page.report import RunPage
-    from tandem.evaluation.report import summary_table, write_report
-    from tandem.evaluation.store import RunStore
+    from tandem.reports.page.files import RunPage
+    from tandem.reports.run import summary_table, write_report
+    from tandem.runs.listing import current_summary, state
+    from tandem.runs.store import RunStore
 
     store = RunStore.open_for_reading(folder)
     manifest, summary = store.manifest(), current_summary(store)
@@ -52,9 +52,9 @@ def _run(folder: Path, as_json: bool) -> None:
 
 
 def _comparison(folder: Path, as_json: bool) -> None:
-    from tandem.evaluation.page.gather import finite, read_comparison
-    from tandem.evaluation.page.report import write_comparison
-    from tandem.evaluation.page.tables import comparison_table
+    from tandem.reports.page.exports import comparison_table
+    from tandem.reports.page.files import write_comparison
+    from tandem.reports.page.gather import finite, read_comparison
 
     comparison = read_comparison(folder)
     if as_json:

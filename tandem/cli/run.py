@@ -15,8 +15,8 @@ from tandem.cli.serving_options import serving_options
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
-    from tandem.evaluation.store import RunStore
     from tandem.models.call import Recorder
+    from tandem.runs.store import RunStore
     from tandem.types import Problem
 
 
@@ -77,8 +77,8 @@ def run(
     """
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.job import Job
-    from tandem.evaluation.manifest import describe_run
-    from tandem.evaluation.runner import Limits
+    from tandem.runs.manifest import describe_run
+    from tandem.runs.runner import Limits
 
     if out and resume and from_file("out") != from_file("resume"):  # what was typed wins over the file
         out, resume = (None, resume) if from_file("out") else (out, None)
@@ -108,7 +108,7 @@ def run(
         click.echo(f"tandem: {warning}", err=True)
     Job(engine, problems, store, how, as_json=as_json).carry_out()
     if engine.mismatch and not as_json:
-        from tandem.evaluation.calibrate import calibration_hint
+        from tandem.runs.calibration_hint import calibration_hint
 
         click.echo(calibration_hint(engine, str(data["name"])), err=True)
 
@@ -125,7 +125,7 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
 
 
 def _check_unseen(engine: Tandem, problems: list[Problem]) -> None:
-    from tandem.evaluation.unseen import refuse_seen
+    from tandem.runs.leakage import refuse_seen
 
     what = f"classifier '{engine.card.id}'" if engine.card else f"the predictor of '{engine.strategy_name}'"
     refuse_seen(what, engine.saw, problems)
@@ -134,7 +134,7 @@ def _check_unseen(engine: Tandem, problems: list[Problem]) -> None:
 def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:
     from rich.console import Console
 
-    from tandem.evaluation.estimate import estimate, estimate_table
+    from tandem.runs.estimate import estimate, estimate_table
 
     found = estimate(engine, problems)
     if as_json:
@@ -159,7 +159,7 @@ def check_prices(engine: Tandem, max_usd: float | None) -> None:
 
 
 def _open(folder: Path, manifest: dict[str, Any], resume: bool) -> RunStore:
-    from tandem.evaluation.store import RunStore
+    from tandem.runs.store import RunStore
 
     return RunStore.reopen(folder, manifest) if resume else RunStore.create(folder, manifest)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from tandem.evaluation.store import RunStore
+    from tandem.runs.store import RunStore
 
 _FOLDER = click.Path(path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
@@ -40,7 +40,7 @@ def list_command(root: Path, as_json: bool) -> None:
       tandem runs list
       tandem runs list elsewhere --json
     """
-    from tandem.evaluation.listing import list_runs
+    from tandem.runs.listing import list_runs
 
     found = list_runs(root)
     if as_json:
@@ -67,8 +67,8 @@ def show(folder: Path, as_json: bool) -> None:
     Example:
       tandem runs show runs/2026-11-22-gsm8k-tandem
     """
-    from tandem.evaluation.listing import current_summary, state
-    from tandem.evaluation.report import summary_table
+    from tandem.reports.run import summary_table
+    from tandem.runs.listing import current_summary, state
 
     store = _open(folder)
     manifest, summary = store.manifest(), current_summary(store)
@@ -97,7 +97,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
     Example:
       tandem runs diff runs/2026-11-22-gsm8k-mentor-only runs/2026-11-22-gsm8k-tandem
     """
-    from tandem.evaluation.diff import compare
+    from tandem.reports.diff import compare
 
     stores = _open(a), _open(b)
     found = compare(*stores)
@@ -111,7 +111,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
 
 
 def _open(folder: Path) -> RunStore:
-    from tandem.evaluation.store import RunStore
+    from tandem.runs.store import RunStore
 
     return RunStore.open_for_reading(folder)
 
@@ -196,6 +196,6 @@ def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _plain(value: Any) -> str:
-    from tandem.evaluation.report import one_line
+    from tandem.reports.run import one_line
 
     return "none" if value is None else one_line(str(value))

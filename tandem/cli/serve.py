@@ -83,9 +83,9 @@ def serve(
 
         raise MissingPackageError("the server", "serve") from None
     from tandem.errors import UsageError
-    from tandem.server.asking import ModelMenu
     from tandem.server.gate import Gate
     from tandem.server.keys import KeyRing
+    from tandem.server.requests import ModelMenu
     from tandem.server.running import listen, own_machine, run
     from tandem.server.service import Service
     from tandem.server.tracing import set_up
@@ -128,7 +128,7 @@ def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
 
 def _aims(given: tuple[str, ...]) -> dict[str, str]:
     from tandem.errors import UsageError
-    from tandem.sufficiency.aims import parse_aim
+    from tandem.training.aims import parse_aim
 
     found = {}
     for text in given:

@@ -42,12 +42,12 @@ def signals(
       tandem signals collected
       tandem signals collected --draft 64,all --out ablation.json
     """
+    from tandem.collection.added_signals import read_raw
     from tandem.errors import UsageError
-    from tandem.evaluation.added_signals import read_raw
-    from tandem.evaluation.tables import pair_of, read_collection
     from tandem.ladder import parse_ladder
-    from tandem.sufficiency.ablation import ablate
-    from tandem.sufficiency.replay import Pair
+    from tandem.training.ablation import ablate
+    from tandem.training.data import pair_of, read_collection
+    from tandem.training.replay import Pair
 
     lengths = drafts.split(",")
     if wrong := [length for length in lengths if length != "all" and not length.isdigit()]:

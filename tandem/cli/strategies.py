@@ -48,7 +48,7 @@ def strategies(as_json: bool) -> None:
 
 
 def _rows() -> Iterator[dict[str, Any]]:
-    from tandem.evaluation.report import one_line
+    from tandem.reports.run import one_line
     from tandem.strategies import STRATEGIES
 
     for name in STRATEGIES.names():
@@ -64,7 +64,7 @@ def _found(name: str) -> dict[str, Any]:
     """Return what is known of a strategy. Raises what its module raises, or TandemError for one that is none."""
     from tandem.errors import UsageError
     from tandem.strategies import STRATEGIES, make_strategy
-    from tandem.strategies.base import Learned, Parsed
+    from tandem.strategies.context import Learned, Parsed
 
     made: Strategy | None = None
     try:

@@ -62,9 +62,9 @@ def sweep(
       tandem sweep runs/cascade --intern-run runs/intern-only --mentor-run runs/mentor-only
     """
     from tandem.errors import UsageError
-    from tandem.evaluation.page.gather import is_comparison
-    from tandem.evaluation.sweep import runs_of_comparison, runs_of_folders
-    from tandem.evaluation.sweep import sweep as replay
+    from tandem.reports.page.gather import is_comparison
+    from tandem.reports.sweep import runs_of_comparison, runs_of_folders
+    from tandem.reports.sweep import sweep as replay
 
     if is_comparison(folder):
         if intern_run or mentor_run or level_run:
@@ -95,7 +95,7 @@ def _table(found: Mapping[str, Any], one: Mapping[str, Any], unit: str) -> Table
     from rich.table import Table
     from rich.text import Text
 
-    from tandem.evaluation.report import one_line
+    from tandem.reports.run import one_line
 
     pair, synthetic = found["pair"], "  (synthetic: a fake model took part)" if found["synthetic"] else ""
     title = f"{one['strategy']}: {pair['mentor']} + {pair['intern']}, {one['n']} problems{synthetic}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from tandem.evaluation.tables import Table
     from tandem.sufficiency.predictor import Predictor
+    from tandem.training.data import Table
 
 
 @click.command()
@@ -73,8 +73,8 @@ def train(
       tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
     from tandem.errors import UsageError
-    from tandem.evaluation.tables import only, pair_of, read_collection
-    from tandem.evaluation.train import train as fit
+    from tandem.training.data import only, pair_of, read_collection
+    from tandem.training.train import train as fit
 
     if strategy is not None:
         needless = {
@@ -140,9 +140,9 @@ def _listed(text: str) -> list[str]:
 def _train_strategy(
     strategy: str, tables: list[Table], sets: list[str], out: Path | None, seed: int, as_json: bool
 ) -> None:
-    from tandem.evaluation.predictors import train_predictor
-    from tandem.evaluation.predictors.outcomes import joined
-    from tandem.evaluation.tables import only, pair_of
+    from tandem.training.data import only, pair_of
+    from tandem.training.predictors import train_predictor
+    from tandem.training.predictors.outcomes import joined
 
     rows, manifest = joined(tables)
     predictor = train_predictor(
@@ -163,10 +163,11 @@ def _train_strategy(
 
 def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_json: bool) -> None:
     """Fit the published classifier, with the seed of its code; it has a form, and a place, of its own."""
-    from tandem.evaluation.predictors.outcomes import joined
-    from tandem.evaluation.tables import only
     from tandem.ladder import parse_ladder
-    from tandem.sufficiency.published import FILE, fit_published
+    from tandem.sufficiency.published import FILE
+    from tandem.training.data import only
+    from tandem.training.predictors.outcomes import joined
+    from tandem.training.published import fit_published
 
     rows, manifest = joined(tables)
     pair = {role: manifest[role] for role in ("mentor", "intern")}
@@ -220,10 +221,10 @@ def _judge(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    from tandem.evaluation.frontier import evaluate
-    from tandem.evaluation.frontier_report import markdown
-    from tandem.evaluation.rivals import PublishedBaseline
-    from tandem.evaluation.tables import check_same, only, pair_of, read_collection
+    from tandem.reports.frontier import evaluate
+    from tandem.reports.frontier_markdown import markdown
+    from tandem.training.baselines import PublishedBaseline
+    from tandem.training.data import check_same, only, pair_of, read_collection
 
     parts = [read_collection(path) for path in tests]
     for path, (_, manifest) in zip(tests, parts, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tandem.datasets.jsonl import read_jsonl
-from tandem.datasets.tables import read_csv, read_parquet
+from tandem.datasets.table_files import read_csv, read_parquet
 from tandem.errors import UsageError
 
 _Rows = Iterator[tuple[int, dict[str, Any]]]

@@ -21,7 +21,7 @@ import httpx
 
 from tandem.datasets.cards import DatasetCard
 from tandem.datasets.files import read_rows
-from tandem.datasets.places import hub_file
+from tandem.datasets.locations import hub_file
 from tandem.errors import TandemError
 
 _BRANCH = "refs/convert/parquet"

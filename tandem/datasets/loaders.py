@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.datasets.cards import GENERATED, DatasetCard, Fields, card_of_file, cards, load_card, plugins
 from tandem.datasets.files import is_file_name, read_rows, stem
-from tandem.datasets.places import find_file, missing
+from tandem.datasets.locations import find_file, missing
 from tandem.datasets.rows import DataFile, of_card, problem_of
 from tandem.errors import TandemError, UsageError, nearest
 from tandem.types import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tandem.boxed import last_boxed
-from tandem.grading.places import places, plain, tail
+from tandem.grading.answer_spans import places, plain, tail
 
 _OPTION = re.compile(r"^\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(\S.*?)\s*$", re.MULTILINE)
 _BARE = re.compile(r"\(?([A-Za-z])\)?[.:]?|\(?([A-Z])[).:]\s*\S.*", re.DOTALL)

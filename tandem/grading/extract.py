@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 from tandem.boxed import last_boxed
+from tandem.grading.answer_spans import PHRASE, after_thinking, tail
 from tandem.grading.choices import chosen_letter
-from tandem.grading.places import PHRASE, after_thinking, tail
 from tandem.grading.programs import program
 from tandem.types import TaskKind
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from tandem.grading.normalise import Normalised, quick_equal, spell
 from tandem.grading.numbers import compare_numbers
 from tandem.grading.pool import formulas_equal
-from tandem.grading.spelling import Normalised, quick_equal, spell
 
 MAX_FORMULA = 2000  # characters; what is longer is compared as text only
 _OR = re.compile(r"\bor\b|\\(?:lor|vee|text\{ ?or ?\})(?![A-Za-z])|,")

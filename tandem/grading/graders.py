@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tandem.errors import TandemError
+from tandem.grading.answer_spans import after_thinking, places
 from tandem.grading.choices import chosen_letter, same_choice, words
-from tandem.grading.closed import same_closed
 from tandem.grading.extract import extract_answer, extract_hashes
 from tandem.grading.formulas import same_answer
 from tandem.grading.numbers import only_number
-from tandem.grading.places import after_thinking, places
+from tandem.grading.short_answer import same_closed
 from tandem.registry import Registry
 from tandem.types import Problem
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tandem.boxed import last_boxed
 from tandem.errors import MissingPackageError
-from tandem.grading.places import after_thinking
+from tandem.grading.answer_spans import after_thinking
 from tandem.grading.process import GradingProcess
 from tandem.types import Problem
 

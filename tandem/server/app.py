@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
 from tandem.server import chat, completions, errors
-from tandem.server.asking import SolveRequest
 from tandem.server.files import install_page
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
+from tandem.server.requests import SolveRequest
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
 

@@ -10,8 +10,8 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from tandem.server.asking import SolveRequest
 from tandem.server.errors import ApiError
+from tandem.server.requests import SolveRequest
 from tandem.server.schema import ChatRequest
 from tandem.server.service import Bill, Service
 from tandem.server.usage import usage_of

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from tandem.server.asking import SolveRequest
 from tandem.server.chat import DONE, finish, solution_of, sse, usage
 from tandem.server.errors import ApiError
+from tandem.server.requests import SolveRequest
 from tandem.server.schema import CompletionRequest
 from tandem.server.service import Bill, Service
 from tandem.types import AnswerDelta, Solution

@@ -12,11 +12,11 @@ from tandem.engine import Tandem
 from tandem.errors import TandemError
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
-from tandem.server.asking import ModelMenu, SolveRequest
 from tandem.server.errors import FAULT, ApiError, api_error
 from tandem.server.gate import Gate
 from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
+from tandem.server.requests import ModelMenu, SolveRequest
 from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tandem.errors import TandemError, UsageError
 from tandem.registry import Registry
-from tandem.strategies.base import Context, Parsed, Strategy
+from tandem.strategies.context import Context, Parsed, Strategy
 
 STRATEGIES = Registry(
     "strategy",

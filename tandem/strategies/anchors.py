@@ -10,8 +10,8 @@ from tandem.errors import UsageError
 from tandem.insight import trim
 from tandem.ladder import Effort, Ladder, parse_ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, Planned, answer_alone, answer_under
-from tandem.strategies.source import InsightSource
+from tandem.strategies.context import Context, Planned, answer_alone, answer_under
+from tandem.strategies.insight_source import InsightSource
 from tandem.types import Event, Problem
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from tandem.grading import answer_of, grader_of
 from tandem.grading.choices import words
-from tandem.grading.spelling import quick_equal, spell
+from tandem.grading.normalise import quick_equal, spell
 from tandem.grading.trial import Trial
 from tandem.types import Problem
 

@@ -22,8 +22,8 @@ from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
-from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.best_of import Sample, best_of, is_closed
+from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import AnswerDelta, Decision, Event, Problem, Sampling
 

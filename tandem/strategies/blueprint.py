@@ -1,6 +1,6 @@
 """Blueprint: the intern answers under guidance that the mentor wrote once for this kind of problem (arXiv 2506.08669).
 
-Offline (`tandem blueprint build`, `tandem.evaluation.blueprints`) the mentor writes blueprints in several styles and a
+Offline (`tandem blueprint build`, `tandem.training.blueprints`) the mentor writes blueprints in several styles and a
 search chooses a blueprint and its place in the prompt, "no blueprint" among the candidates. Here that choice is used,
 and the mentor is never called. We depart from the paper in what a template varies: the blueprint's place and a line
 that says to follow it. The instruction that asks for the answer's form always stays, so that every candidate is judged
@@ -17,7 +17,7 @@ from tandem.errors import UsageError
 from tandem.insight import answer_messages
 from tandem.ladder import Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, Planned, require_end
+from tandem.strategies.context import Context, Planned, require_end
 from tandem.sufficiency.blueprint_card import NONE, BlueprintCard, Candidate, find_cards, nearest_card
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
 

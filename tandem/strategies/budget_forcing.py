@@ -18,7 +18,7 @@ from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.spec import Continuation, ModelSpec
-from tandem.strategies.base import Context, Planned, require_end
+from tandem.strategies.context import Context, Planned, require_end
 from tandem.types import AnswerDelta, Event, Message, Problem
 
 DEFAULT_BUDGET = 500

@@ -18,7 +18,7 @@ from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
-from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
 from tandem.types import AnswerDelta, Decision, Event, Problem
 

@@ -26,15 +26,15 @@ from typing import Self
 from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.grading import answer_of
-from tandem.grading.places import after_thinking
+from tandem.grading.answer_spans import after_thinking
 from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import TEMPLATE
 from tandem.models.call import Call
 from tandem.spec import ModelSpec
-from tandem.strategies.asking import NATIVE, TEXT, Question, ToolProtocol
-from tandem.strategies.base import Context, Planned, written
+from tandem.strategies.context import Context, Planned, written
+from tandem.strategies.delegate_protocol import NATIVE, TEXT, Question, ToolProtocol
 from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
 

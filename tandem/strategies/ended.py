@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tandem.boxed import last_boxed
-from tandem.grading.places import after_thinking
+from tandem.grading.answer_spans import after_thinking
 from tandem.types import TaskKind
 
 

@@ -17,7 +17,7 @@ from tandem.insight import answer_messages, intern_view
 from tandem.ladder import ANSWER
 from tandem.ledger import Ledger
 from tandem.models.call import Call
-from tandem.strategies.base import Context, written
+from tandem.strategies.context import Context, written
 from tandem.types import Action, AnswerDelta, Decision, Event, Problem
 
 HINT = "hint"

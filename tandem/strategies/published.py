@@ -19,12 +19,12 @@ from tandem.ledger import Entry, Role
 from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
 from tandem.paths import shipped
-from tandem.strategies.base import Context, Planned, answer_under
-from tandem.strategies.source import InsightSource
+from tandem.strategies.context import Context, Planned, answer_under
+from tandem.strategies.insight_source import InsightSource
 from tandem.strategies.tandem import TandemStrategy
 from tandem.sufficiency.classifier import short_hash
+from tandem.sufficiency.prompt_pass import MAX_TOKENS, prompt_text, published_signals
 from tandem.sufficiency.published import FILE, PublishedClassifier
-from tandem.sufficiency.reading import MAX_TOKENS, prompt_text, published_signals
 from tandem.types import Decision, Event, Problem
 
 

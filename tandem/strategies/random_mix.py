@@ -11,7 +11,7 @@ from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, Planned, answer_alone
+from tandem.strategies.context import Context, Planned, answer_alone
 from tandem.types import Decision, Event, Problem
 
 DEFAULT_SHARE = 0.5

@@ -5,7 +5,7 @@ learned probability crosses a threshold. We depart from them in two ways: they l
 scores over an encoder of the text, we from right and wrong over a few counts of the question (its length, numbers,
 sentences, symbols); and the rule is the predicted gain, P(mentor right) - P(intern right) >= threshold, not the doubt
 in the weak model alone, for a question that neither model answers is worth no mentor. The rule on the gain did better
-out of fold (evaluation/predictors/route.py has the figures).
+out of fold (training/predictors/route.py has the figures).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from tandem.config import Settings
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, Planned, answer_alone
+from tandem.strategies.context import Context, Planned, answer_alone
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import Decision, Event, Problem
 

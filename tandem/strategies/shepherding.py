@@ -25,7 +25,7 @@ from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.spec import Continuation
-from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.hint_oracle import HINT, SHARES, by_oracle
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
 from tandem.types import Action, AnswerDelta, Decision, Event, InsightDelta, Problem

@@ -29,7 +29,7 @@ from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.spec import Continuation
-from tandem.strategies.base import Context, Planned, written
+from tandem.strategies.context import Context, Planned, written
 from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling
 

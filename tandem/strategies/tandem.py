@@ -14,9 +14,9 @@ from tandem.insight import answer_messages, intern_view, trim
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
 from tandem.models.call import Call
-from tandem.strategies.base import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.insight_source import InsightSource, OpenPace, choose_pace
 from tandem.strategies.learned import question_features
-from tandem.strategies.source import InsightSource, OpenPace, choose_pace
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import draft_signals, judged_signals
 from tandem.types import AnswerDelta, Decision, Event, Problem

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tandem.errors import TandemError, UsageError
 from tandem.paths import shipped
+from tandem.storage.formats import read_format
 from tandem.sufficiency.classifier import short_hash
-from tandem.sufficiency.formats import read_format
 from tandem.types import TaskKind
 
 FORMAT = 1

@@ -17,8 +17,7 @@ from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
-from tandem.sufficiency.estimators import sound
-from tandem.sufficiency.formats import read_format
+from tandem.storage.formats import read_format
 from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
@@ -248,3 +247,26 @@ def _numbers(folder: Path, width: int) -> Linear | None:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sound(estimator: Any, width: int) -> bool:
+    """Return whether every node of an estimator's trees leads to a node, by a feature that there is.
+
+    Compiled code follows them without looking, so a file from elsewhere must not lead it out of its arrays.
+    """
+    for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
+        for stage in getattr(calibrated.estimator, "_predictors", ()):
+            for tree in stage:
+                nodes, own = tree.nodes, range(len(tree.nodes))
+                inner = nodes[nodes["is_leaf"] == 0]
+                children = [*inner["left"], *inner["right"]]
+                forward = all(left > k and right > k for k, left, right in _inner(nodes))
+                if not forward or any(child not in own for child in children) or any(inner["feature_idx"] >= width):
+                    return False
+                if any(inner["is_categorical"]) or any(inner["feature_idx"] < 0) or not len(nodes):
+                    return False
+    return True
+
+
+def _inner(nodes: Any) -> list[tuple[int, int, int]]:
+    return [(k, int(n["left"]), int(n["right"])) for k, n in enumerate(nodes) if not n["is_leaf"]]

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tandem.errors import TandemError, UsageError
 from tandem.paths import shipped
+from tandem.storage.formats import read_format
 from tandem.sufficiency.classifier import short_hash
-from tandem.sufficiency.formats import read_format
 
 FORMAT = 1
 _FOLDER = "predictors"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from commands import Cli, dataset, script
 
-from tandem.evaluation.blueprints.candidates import STYLES
-from tandem.evaluation.lock import FolderLock
+from tandem.storage.lock import FolderLock
+from tandem.training.blueprints.candidates import STYLES
 
 GUIDE = "Read the question, write the equation, solve it, the {} way."
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from synthetic import manifest, table
 
 from tandem.cli import cli
+from tandem.collection import export
 from tandem.errors import TandemError
-from tandem.evaluation.collection import export
 from tandem.models.catalog import lookup
 
 pytestmark = pytest.mark.slow  # whole trainings

@@ -15,7 +15,7 @@ from commands import FAKES, Cli, dataset
 
 import tandem
 from tandem.datasets import load_dataset
-from tandem.evaluation.manifest import problems_digest
+from tandem.runs.manifest import problems_digest
 from tandem.sufficiency.classifier import available
 
 QUESTION = "What is 17*23?"

@@ -17,7 +17,7 @@ import pytest
 from scripted_pair import INTERN, MENTOR, MODELS, PROBE, respond, write_classifier, write_problems
 from stub import Stub
 
-from tandem.evaluation.jsonl import read_lines
+from tandem.storage.jsonl import read_lines
 
 PROBLEMS, KILLS = 200, 20
 

@@ -13,7 +13,7 @@ from commands import Cli, dataset
 from scripted_pair import PROBE
 from stub import Chaos, Reply, Stub
 
-from tandem.evaluation.jsonl import read_lines
+from tandem.storage.jsonl import read_lines
 
 PROBLEMS = 120
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from commands import FAKES, Cli, dataset
 
-from tandem.evaluation.statistics import summarise, wilson
-from tandem.evaluation.store import RunStore
 from tandem.ledger import Entry, Ledger, Role, Usage
+from tandem.runs.store import RunStore
+from tandem.runs.summary import summarise
 from tandem.spec import ModelSpec, Prices
+from tandem.statistics.significance import wilson
 
 MENTOR = ModelSpec(name="big", local=False, prices=Prices(input=1.0, output=10.0))
 INTERN = ModelSpec(name="small", parameters=1e9, assumed_parameters=True)

@@ -106,7 +106,11 @@ def test_the_public_names_are_in_the_reference_of_python(site: Path) -> None:
     assert {f"tandem.models.base.{name}" for name in base.__all__ if name not in ("TEMPLATE", "FinishReason")} <= ids
     for name in ("Problem", "Message", "Decision", "InsightDelta", "AnswerDelta", "Solution.ledger"):
         assert f"tandem.types.{name}" in ids
-    for name in ("tandem.strategies.base.Strategy.run", "tandem.strategies.base.Context.call", "tandem.Tandem.solve"):
+    for name in (
+        "tandem.strategies.context.Strategy.run",
+        "tandem.strategies.context.Context.call",
+        "tandem.Tandem.solve",
+    ):
         assert name in ids or name.replace("tandem.Tandem", "tandem.engine.Tandem") in ids
 
 

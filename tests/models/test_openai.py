@@ -21,8 +21,8 @@ from tandem.ledger import Usage
 from tandem.models.base import Delta, Model, Request
 from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
+from tandem.models.openai.api_keys import ApiKeys
 from tandem.models.openai.errors import Origin, retry_after
-from tandem.models.openai.keys import ApiKeys
 from tandem.models.openai.stream import StreamReader, reported_usage
 from tandem.spec import Continuation, ModelSpec
 from tandem.types import Message, Sampling

@@ -17,8 +17,8 @@ from tandem.models.base import Request
 from tandem.models.call import Call
 from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
+from tandem.models.openai.api_keys import ApiKeys
 from tandem.models.openai.errors import Failure, Origin
-from tandem.models.openai.keys import ApiKeys
 from tandem.models.openai.stream import StreamReader
 from tandem.spec import Continuation, ModelSpec, Prices
 from tandem.types import Message, Sampling

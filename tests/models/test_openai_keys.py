@@ -8,7 +8,7 @@ from stub import Stub
 from tandem.errors import EndpointError
 from tandem.models.base import Request
 from tandem.models.load import load_model
-from tandem.models.openai.keys import ApiKeys
+from tandem.models.openai.api_keys import ApiKeys
 from tandem.types import Message
 
 NAMES = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")

@@ -11,10 +11,10 @@ import pytest
 from scripted_pair import INTERN, MENTOR, MODELS, respond, write_problems
 from stub import Stub
 
-from tandem.evaluation.added_signals import SECOND_DRAFTS
-from tandem.evaluation.jsonl import read_lines
-from tandem.evaluation.tables import read_collection
-from tandem.sufficiency.agreement import AGREEMENT
+from tandem.collection.added_signals import SECOND_DRAFTS
+from tandem.collection.agreement import AGREEMENT
+from tandem.storage.jsonl import read_lines
+from tandem.training.data import read_collection
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "add_signals.py"
 

@@ -19,10 +19,10 @@ from commands import dataset, script
 from scripted_pair import INTERN, MENTOR, MODELS, respond, write_problems
 from stub import Stub
 
-from tandem.evaluation.collection.folder import files, key_of
-from tandem.evaluation.collection.meter import calls
-from tandem.evaluation.collection.plan import shard_of
-from tandem.evaluation.jsonl import read_lines
+from tandem.collection.folder import files, key_of
+from tandem.collection.meter import calls
+from tandem.collection.plan import shard_of
+from tandem.storage.jsonl import read_lines
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "collect_progressive.py"
 LADDER = "none,low=10,medium=30,high=200,answer"

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tandem import Tandem
 from tandem.models.fake import FakeModel, Rule, Script
-from tandem.server.asking import ModelMenu
 from tandem.server.errors import ApiError
 from tandem.server.gate import Gate
 from tandem.server.keys import KeyRing
+from tandem.server.requests import ModelMenu
 from tandem.server.schema import ChatRequest
 from tandem.server.service import Bill, Service
 from tandem.server.tracing import set_up

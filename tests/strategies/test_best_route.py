@@ -16,8 +16,8 @@ from tandem.ledger import Ledger
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.strategies import make_strategy
-from tandem.strategies.base import Learned
 from tandem.strategies.best_route import sampled
+from tandem.strategies.context import Learned
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.types import AnswerDelta, Decision, Problem, Sampling, Solution
 

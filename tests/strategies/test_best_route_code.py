@@ -10,12 +10,12 @@ import pytest
 from test_best_route import predictor
 
 from tandem.engine import Tandem
-from tandem.evaluation.runner import run
-from tandem.evaluation.store import RunStore
 from tandem.grading import Sandbox, open_sandbox
 from tandem.ledger import Ledger
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel
+from tandem.runs.runner import run
+from tandem.runs.store import RunStore
 from tandem.strategies import best_route
 from tandem.types import CodeTests, Problem, Solution
 

@@ -8,11 +8,11 @@ import pytest
 
 from tandem.engine import Tandem
 from tandem.errors import UsageError
-from tandem.evaluation.estimate import estimate
 from tandem.grading import answer_of
 from tandem.insight import answer_messages
 from tandem.models.base import TEMPLATE, Request
 from tandem.models.fake import FakeModel, Script
+from tandem.runs.estimate import estimate
 from tandem.spec import Continuation, Prices
 from tandem.strategies import make_strategy
 from tandem.strategies.budget_forcing import DEFAULT_BUDGET, force

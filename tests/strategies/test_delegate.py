@@ -8,12 +8,12 @@ import pytest
 
 from tandem.engine import Tandem
 from tandem.errors import UsageError
-from tandem.evaluation.estimate import estimate
 from tandem.insight import answer_messages
 from tandem.models.base import TEMPLATE, Request
 from tandem.models.fake import FakeModel
-from tandem.strategies.asking import find_ask
+from tandem.runs.estimate import estimate
 from tandem.strategies.delegate import MAX_TURNS, REPLY_TOKENS
+from tandem.strategies.delegate_protocol import find_ask
 from tandem.types import AnswerDelta, Problem, Sampling, Solution
 
 QUESTION = "What is 17*23?"

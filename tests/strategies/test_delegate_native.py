@@ -12,8 +12,6 @@ from stub import Reply, Stub
 
 from tandem.engine import Tandem
 from tandem.errors import CapabilityError, TandemError, UsageError
-from tandem.evaluation.calls import Journal
-from tandem.evaluation.estimate import estimate
 from tandem.insight import answer_messages
 from tandem.models.base import TEMPLATE
 from tandem.models.cache import ResponseCache
@@ -21,9 +19,11 @@ from tandem.models.call import Recorder
 from tandem.models.fake import FakeModel, Script
 from tandem.models.openai import OpenAIModel
 from tandem.models.tools import write_call
+from tandem.runs.estimate import estimate
+from tandem.runs.journal import Journal
 from tandem.spec import Continuation, ModelSpec
 from tandem.strategies import make_strategy
-from tandem.strategies.asking import TOOL
+from tandem.strategies.delegate_protocol import TOOL
 from tandem.types import Problem, Solution
 
 PROBLEM = Problem.from_text("What is 17*23?", task="math")

@@ -16,7 +16,7 @@ from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation
 from tandem.strategies import make_strategy
-from tandem.strategies.base import Checks, Learned, Parsed
+from tandem.strategies.context import Checks, Learned, Parsed
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.types import AnswerDelta, CodeTests, Decision, InsightDelta, Problem, Sampling, Solution
 

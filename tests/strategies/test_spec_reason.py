@@ -9,10 +9,10 @@ import pytest
 
 from tandem.engine import Tandem
 from tandem.errors import CapabilityError, EndpointError, UsageError
-from tandem.evaluation.estimate import estimate
 from tandem.insight import answer_messages
 from tandem.models.base import TEMPLATE, Request
 from tandem.models.fake import FakeModel, Script
+from tandem.runs.estimate import estimate
 from tandem.spec import Continuation
 from tandem.strategies import make_strategy
 from tandem.strategies.ended import has_answer

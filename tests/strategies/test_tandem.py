@@ -17,7 +17,7 @@ from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation, Prices
 from tandem.strategies import Context, make_strategy
-from tandem.strategies.source import choose_pace, trim_overlap
+from tandem.strategies.insight_source import choose_pace, trim_overlap
 from tandem.sufficiency.policy import Gain, Policy, PolicyCard
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem, Sampling, Solution
 

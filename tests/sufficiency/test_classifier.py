@@ -15,7 +15,6 @@ from synthetic import INTERN, LADDER, MENTOR, manifest, table
 from tandem.errors import ClassifierMismatchError, TandemError, UsageError
 from tandem.ladder import Effort, format_ladder, parse_ladder
 from tandem.models.logprobs import ESTIMATOR
-from tandem.sufficiency import training as fit
 from tandem.sufficiency.classifier import (
     FEATURES,
     FORMAT,
@@ -28,9 +27,10 @@ from tandem.sufficiency.classifier import (
     nearest_classifier,
     read_card,
 )
-from tandem.sufficiency.estimators import Recipe
 from tandem.sufficiency.policy import Gain, PolicyCard
 from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, judged_signals, question_candidates, question_signals
+from tandem.training import fit
+from tandem.training.estimators import Recipe
 from tandem.types import Sampling
 
 ROWS = table(60)

@@ -18,15 +18,16 @@ from tandem.errors import TandemError, UsageError
 from tandem.ledger import Usage
 from tandem.models.base import Reading
 from tandem.models.logprobs import TokenStat
-from tandem.sufficiency.published import FILE, PublishedClassifier, fit_published, replay_published, search_thresholds
-from tandem.sufficiency.reading import (
+from tandem.sufficiency.prompt_pass import (
     PUBLISHED,
     insight_signals,
     pass_tflops,
     prompt_text,
     published_signals,
 )
-from tandem.sufficiency.replay import Pair
+from tandem.sufficiency.published import FILE, PublishedClassifier
+from tandem.training.published import fit_published, replay_published, search_thresholds
+from tandem.training.replay import Pair
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +123,7 @@ def test_the_plain_trees_give_what_scikit_learn_gives() -> None:
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.preprocessing import StandardScaler
 
-    from tandem.sufficiency.published import _boost
+    from tandem.training.published import _boost
 
     draw = np.random.default_rng(0)
     x = draw.normal(size=(300, len(PUBLISHED) + 2))

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from tandem.errors import MissingKeyError
 from tandem.ledger import Role
+from tandem.models.openai.api_keys import ApiKeys
 from tandem.models.openai.errors import LONGEST_WAIT, Failure, Origin, from_exception
-from tandem.models.openai.keys import ApiKeys
 from tandem.models.openai.limiter import Limiter, Slot
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tandem.errors import EndpointError
 from tandem.ledger import Usage
-from tandem.models.openai.keys import ApiKeys
+from tandem.models.openai.api_keys import ApiKeys
 
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
 FIRST_PAUSE = 0.5  # seconds

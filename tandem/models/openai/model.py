@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 from tandem.errors import CapabilityError, EndpointError
 from tandem.ledger import Role
 from tandem.models.base import Completion, Delta, Reading, Request, gather
-from tandem.models.openai.attempt import Handed, Try
 from tandem.models.openai.endpoint import Endpoint, Pieces
 from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
+from tandem.models.openai.fields import read_text
 from tandem.models.openai.ids import REFUSED, Written, prompt_ids
 from tandem.models.openai.limiter import Slot
 from tandem.models.openai.probe import probe, served_context, served_weights
-from tandem.models.openai.reading import read_text
 from tandem.models.openai.request import Dialect, chat_body, completion_body
 from tandem.models.openai.stream import StreamReader
+from tandem.models.openai.tries import Handed, Try
 from tandem.models.skip import skip
 from tandem.models.tokens import TokenCounter
 from tandem.models.tools import ADVICE

@@ -18,7 +18,7 @@ from tandem.models.tokens import TokenCounter
 from tandem.models.tools import ADVICE
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
-from tandem.models.transformers.reading import read_text
+from tandem.models.transformers.prompt_pass import read_text
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
 

@@ -12,8 +12,8 @@ from tandem.errors import EndpointError, TandemError, UsageError
 from tandem.ledger import Usage
 from tandem.models.base import Attempt, Completion, Delta, Reading, Request, gather
 from tandem.models.openai import OpenAIModel
-from tandem.models.openai.attempt import Handed
 from tandem.models.openai.errors import Backoff, Failure
+from tandem.models.openai.tries import Handed
 from tandem.models.vllm.members import Member, Members
 from tandem.models.vllm.routing import SLACK, Router
 from tandem.spec import ModelSpec

@@ -20,7 +20,7 @@ from tandem.models.vllm.log import remove_old
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.ports import Port, check_free
 from tandem.models.vllm.replica import READY_SECONDS, Replica, ReplicaError
-from tandem.models.vllm.turns import StartLocks
+from tandem.models.vllm.start_locks import StartLocks
 
 _PORT_TRIES = 3
 _NUMBERS = itertools.count(1)

@@ -21,7 +21,7 @@ from tandem.models.vllm.placement import Place, Wish, place, place_pair
 from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of, suited
-from tandem.models.vllm.turns import StartLocks
+from tandem.models.vllm.start_locks import StartLocks
 from tandem.spec import ModelSpec
 
 

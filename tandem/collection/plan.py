@@ -1,0 +1,157 @@
+"""What is to be collected for each problem, which worker does it, and what it may cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tandem.errors import UsageError
+from tandem.insight import answer_messages, mentor_messages
+from tandem.ladder import ANSWER, Effort, Ladder
+from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
+from tandem.models.base import TEMPLATE, Model
+from tandem.strategies.budget_forcing import force
+from tandem.sufficiency.rows import BUDGET, HINT
+from tandem.types import Problem, Sampling
+
+Source = Literal["insight", "answer"]  # what the mentor writes for a problem
+HINTS = (20, 40, 60)  # % of the mentor's answer
+
+
+class Key(NamedTuple):
+    """What a row is of; there is one row for each."""
+
+    problem: str
+    level: str
+    sample: int = 0
+
+
+class CollectionPlan(BaseModel):
+    """The levels, and how they are asked for. Raises UsageError for samples that would all be the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ladder: tuple[Effort, ...]
+    hints: tuple[int, ...] = ()  # % of the mentor's answer, rising
+    budgets: tuple[int, ...] = ()  # tokens of the mentor's answer after which it is made to end, rising
+    samples: int = Field(default=1, ge=1)  # of the intern at each level
+    max_tokens: int = Field(default=768, ge=1)  # cap on every answer
+    sampling: Sampling = Sampling()
+    top_logprobs: int = 20
+
+    @model_validator(mode="after")
+    def _sane(self) -> Self:
+        if any(level.is_question for level in self.ladder):
+            raise UsageError("the level 'question' is not collected: training makes it of 'none'")
+        if self.samples > 1 and not self.sampling.temperature:
+            raise UsageError(f"{self.samples} samples at temperature 0 are all the same: give a --temperature")
+        if list(self.hints) != sorted({h for h in self.hints if 0 < h < 100}):
+            raise UsageError(f"hints are rising percentages below 100, not {','.join(map(str, self.hints))}")
+        if list(self.budgets) != sorted({b for b in self.budgets if b > 0}):
+            raise UsageError(f"budgets are rising numbers of tokens, not {','.join(map(str, self.budgets))}")
+        return self
+
+    def keys(self, problem: str) -> list[Key]:
+        """Return the rows that a problem is to have."""
+        levels = [level.name for level in self.ladder] + [hint_name(share) for share in self.hints]
+        rows = [Key(problem, name, s) for name in levels for s in range(1 if name == ANSWER else self.samples)]
+        return rows + [Key(problem, budget_name(tokens)) for tokens in self.budgets]
+
+    @property
+    def insight_levels(self) -> Ladder:
+        """The levels that read an insight."""
+        return tuple(level for level in self.ladder if level.tokens)
+
+    def source(self, mode: str) -> Source:
+        """Return the mentor's text that insights are cut from: in `prefix` mode its answer, where that is bought."""
+        answer = mode == "prefix" and (bool(self.hints) or any(level.is_answer for level in self.ladder))
+        return "answer" if answer else "insight"
+
+    def cap(self, source: Source) -> int:
+        """Return how many tokens the mentor may write."""
+        return self.max_tokens if source == "answer" else max(level.tokens or 0 for level in self.insight_levels)
+
+    def sampled(self, sample: int) -> Sampling:
+        """Return the sampling of one sample: each has a seed of its own, where there is one."""
+        seed = self.sampling.seed
+        return self.sampling if seed is None else self.sampling.model_copy(update={"seed": seed + sample})
+
+
+def hint_name(share: int) -> str:
+    """Return the level's name of a hint of `share` % of the mentor's answer."""
+    return f"{HINT}{share}"
+
+
+def budget_name(tokens: int) -> str:
+    """Return the level's name of a mentor's answer that is made to end after so many tokens."""
+    return f"{BUDGET}{tokens}"
+
+
+def shard_of(problem: str, shards: int) -> int:
+    """Return which of `shards` workers does a problem."""
+    return int.from_bytes(hashlib.sha256(problem.encode()).digest()[:8]) % shards
+
+
+def estimate(
+    plan: CollectionPlan,
+    mentor: Model,
+    intern: Model,
+    problems: Sequence[Problem],
+    done: Callable[[Key], bool],
+    written: Callable[[str, Source], bool],
+) -> dict[str, Any]:
+    """Return what is missing and what it may cost at most: rows by level, calls, tokens, US$ and TFLOPs.
+
+    `done` tells which rows are there, `written` which of the mentor's texts are. Levels that turn out the same as the
+    one before cost less.
+    """
+    ledger, missing, waiting = Ledger(), Counter[str](), 0
+    mode = mentor.spec.insight_mode
+    source = plan.source(mode)
+    budgets = {level.name: level.tokens or 0 for level in plan.ladder}
+
+    def add(model: Model, role: Role, purpose: Purpose, prompt: int, completion: int, read: int = 0) -> None:
+        usage = Usage(prompt=prompt + read, completion=completion, source="bound")
+        ledger.entries.append(Entry.of(model.spec, role, purpose, usage, seconds=0.0, read_tokens=read))
+
+    for problem in problems:
+        keys = [key for key in plan.keys(problem.id) if not done(key)]
+        missing.update(key.level for key in keys)
+        waiting += bool(keys)
+        wanted: set[Source] = set()
+        prompt = sum(intern.count(m.content) for m in answer_messages(problem)) + TEMPLATE
+        for key in keys:
+            hint = int(key.level.removeprefix(HINT)) if key.level.startswith(HINT) else 0
+            forced = int(key.level.removeprefix(BUDGET)) if key.level.startswith(BUDGET) else 0
+            if key.level == ANSWER or hint or forced:
+                wanted.add("answer")
+            elif budgets[key.level]:
+                wanted.add(source)
+            if forced >= plan.max_tokens:
+                continue  # the answer itself is no longer
+            if forced:
+                room = force(problem, "", mentor.spec, plan.max_tokens).max_tokens
+                add(mentor, "mentor", "answer", prompt, room, forced)
+            elif key.level != ANSWER:
+                read = hint * plan.max_tokens // 100 or budgets.get(key.level, 0)
+                add(intern, "intern", "answer", prompt, plan.max_tokens, read)
+        for text in wanted:
+            if not written(problem.id, text):
+                messages = mentor_messages(problem, mode) if text == "insight" else answer_messages(problem)
+                asked = sum(mentor.count(m.content) for m in messages) + TEMPLATE
+                add(mentor, "mentor", text, asked, plan.cap(text))
+    return {
+        "problems": waiting,
+        "rows": dict(missing),
+        "calls": {role: len(ledger.select(role)) for role in ("mentor", "intern")},
+        "at_most": {
+            "mentor_tokens": ledger.mentor_tokens,
+            "intern_tokens": ledger.intern_tokens,
+            "usd": ledger.usd,
+            "tflops": ledger.tflops,
+        },
+    }

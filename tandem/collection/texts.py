@@ -1,0 +1,104 @@
+"""What the mentor wrote, kept while it writes: a kill loses the last few tokens of it, and nothing is bought twice.
+
+A text is kept in pieces, one line each: ``from`` is how many tokens came before it, so that a line that is missing or
+there twice is noticed; the last one has the counts. Of a mentor that cannot go on from its own text only whole ones are
+kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tandem.collection.folder import files, read_at, shard_file
+from tandem.collection.plan import Source
+from tandem.insight import Insight
+from tandem.storage.jsonl import JsonlWriter, decode, read_lines, scan
+
+CHECKPOINT = 4  # pieces of a stream between two lines: all that a kill can lose of a text
+
+
+@dataclass(slots=True)
+class MentorText:
+    """A text of the mentor's, as far as it came; whole once it has `counts`."""
+
+    insight: Insight = field(default_factory=Insight)
+    counts: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.insight.text
+
+
+class Texts:
+    """The mentor's texts of a collection, by problem and source; `begun` are the words put into its mouth, if any."""
+
+    def __init__(self, folder: Path, shard: int | None = None) -> None:
+        """Read what all workers wrote, and open the own file."""
+        self._writer = JsonlWriter(shard_file(folder, "texts", shard))
+        self._places: dict[tuple[str, str], list[tuple[Path, int]]] = {}
+        for path in files(folder, "texts"):
+            for line in scan(path):
+                try:
+                    row = decode(line.raw)
+                    self._places.setdefault((row["problem"], row["source"]), []).append((path, line.offset))
+                except (ValueError, KeyError):
+                    continue  # what follows it in that text does not fit any more, and is bought again
+
+    @staticmethod
+    def known(folder: Path) -> set[tuple[str, str]]:
+        """Return the texts, by problem and source, that are whole."""
+        rows = (row for path in files(folder, "texts") for row in read_lines(path))
+        return {(row["problem"], row["source"]) for row in rows if "counts" in row}
+
+    def get(self, problem: str, source: Source, begun: str = "") -> MentorText:
+        """Return what there is of a text."""
+        found = MentorText()
+        found.insight.feed(begun, 0)
+        rows = [row for at in self._places.get((problem, source), ()) if (row := read_at(*at)) is not None]
+        for row in sorted(rows, key=lambda row: row["from"]):  # several workers may have had a part in it
+            if row["from"] == found.insight.tokens and found.counts is None:
+                for text, tokens in row["pieces"]:
+                    found.insight.feed(text, tokens)
+                found.counts = row.get("counts")
+        found.insight.finished = found.counts is not None and not found.counts["truncated"]
+        return found
+
+    def writer(self, problem: str, source: Source, begins_at: int, checkpoint: int | None = CHECKPOINT) -> TextWriter:
+        """Return what takes up the pieces of a stream as they come; `checkpoint` None: only whole texts are kept."""
+        return TextWriter(self, problem, source, begins_at, checkpoint)
+
+    def write(self, row: dict[str, Any], *, sync: bool) -> None:
+        """Write a line down."""
+        offset = self._writer.write(row, sync=sync)
+        self._places.setdefault((row["problem"], row["source"]), []).append((self._writer.path, offset))
+
+    def close(self) -> None:
+        """Close the own file."""
+        self._writer.close()
+
+
+class TextWriter:
+    """Keeps one text as it grows."""
+
+    def __init__(self, texts: Texts, problem: str, source: Source, begins_at: int, checkpoint: int | None) -> None:
+        self._checkpoint = checkpoint
+        self._texts, self._head = texts, {"problem": problem, "source": source}
+        self._from = begins_at
+        self._pieces: list[tuple[str, int]] = []
+
+    def add(self, text: str, tokens: int) -> None:
+        """Take up a piece."""
+        self._pieces.append((text, tokens))
+        if self._checkpoint and len(self._pieces) >= self._checkpoint:
+            self.flush()
+
+    def flush(self, counts: dict[str, Any] | None = None) -> None:
+        """Write down what came since the last time; `counts`: the text is whole."""
+        if self._pieces or counts is not None:
+            row = self._head | {"from": self._from, "pieces": self._pieces}
+            self._texts.write(row | ({} if counts is None else {"counts": counts}), sync=counts is not None)
+            self._from += sum(tokens for _, tokens in self._pieces)
+            self._pieces = []

@@ -1,1 +1,0 @@
-"""Evaluation: runs that can be taken up again, collection of training data, statistics, tables."""

@@ -1,0 +1,286 @@
+"""Everything chosen on one table, judged on another: anchors, cascade, ours at a family of points, and the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import UsageError
+from tandem.ladder import format_ladder
+from tandem.reports.published_figures import published_frontier
+from tandem.spec import ModelSpec
+from tandem.statistics.intervals import Bootstrap, gain_of, interval
+from tandem.statistics.reliability import figures
+from tandem.statistics.significance import wilson
+from tandem.sufficiency.rows import BUDGET
+from tandem.training.aims import parse_aim
+from tandem.training.baselines import Baseline
+from tandem.training.batch_replay import ReplayResult, fixed_ends
+from tandem.training.data import Table, check_same
+from tandem.training.estimators import KINDS
+from tandem.training.fit import Problems, by_problem, complete, counts
+from tandem.training.replay import Pair, oracle
+from tandem.training.search import Point, Space
+from tandem.training.selection import (
+    Choice,
+    Chosen,
+    Fits,
+    Say,
+    TrainingPlan,
+    applied,
+    by_aim,
+    by_gain,
+    by_price,
+    cascade,
+    fit_all,
+    judged_by,
+    search,
+    with_features,
+)
+from tandem.training.train import anchor_name, plan_of
+from tandem.training.upgrades import extra_costs, repriced
+
+OURS = "ours"  # the point that lay farthest above the chord on the training problems
+Said = Mapping[str, Mapping[str, float]]  # sufficiency by problem and level
+_PRICES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+_CHOICES: dict[str, Choice] = {
+    OURS: by_gain,
+    "ours, accuracy": by_aim(parse_aim("accuracy")),
+    **{f"ours, cost:{x:g}": by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
+    **{f"ours, lambda {x:g}": by_price(x) for x in _PRICES},
+}
+_RATIOS = (10.0, 30.0)  # what a larger mentor would change
+
+
+@dataclass(frozen=True)
+class _Test:
+    """The test problems, and everything that was chosen without them."""
+
+    both: Problems
+    ids: list[str]
+    plan: TrainingPlan
+    fits: Fits
+    chosen: Chosen
+
+
+def evaluate(
+    train: Table,
+    test: Table,
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    rivals: Sequence[Baseline] = (),
+    kinds: Sequence[str] = KINDS,
+    prefix_cache: bool = False,
+    domain: Sequence[str] = (),
+    seed: int = 0,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Return the figures of every strategy on the test table, with paired 95 % intervals over its problems.
+
+    The operating points are chosen on the training problems of `domain` (data sets; none: all of them).
+
+    Raises UsageError for a test table of another pair or set-up, or with problems of the training table in it.
+    """
+    check_same(train[1], test[1], "the test table")
+    plan = plan_of(
+        train[1], specs, hand_over=True, kinds=kinds, prefix_cache=prefix_cache, seed=seed, domain=tuple(domain)
+    )
+    known, fresh = by_problem(train[0], plan.ladder), complete(test[0], plan.ladder)
+    if shared := sorted(known.keys() & fresh.keys()):
+        raise UsageError(f"{len(shared)} problems are in both tables (as {shared[0]}): test on others")
+    if not fresh:
+        raise UsageError(f"no problem of the test table has all of the levels {format_ladder(plan.ladder)}")
+    plan = with_features(plan, known | fresh)
+    fits = fit_all(known, list(known), plan, say)
+    room = _Test(known | fresh, list(fresh), plan, fits, search(known, fits, plan))
+    ends, points, p = _ours(room)
+    ends |= _anchors(room)
+    left_out = (
+        {} if any(name.startswith(BUDGET) for name in ends) else {"budget-forcing": "the table has no rows of it"}
+    )
+    judged: dict[str, Said] = {OURS: p}
+    for rival in rivals:
+        found = rival.judge(known, fresh, plan)
+        if isinstance(found, str):
+            left_out[rival.name] = found
+        else:
+            ends[rival.name], judged[rival.name] = found
+    boot = Bootstrap(len(room.ids), seed=seed)
+    return {
+        "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},
+        "test": {"problems": counts(fresh), "truncated": _truncated(fresh, plan)},
+        "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
+        "strategies": _strategies(boot, ends, plan),
+        "points": {name: _point(point) for name, point in points.items()},
+        "differences": _differences(boot, ends, plan),
+        "headroom_share": _headroom(boot, ends, plan),
+        "sufficiency": {name: figures(room.both, found) for name, found in judged.items()},
+        "auroc_difference": _aurocs(boot, room, judged),
+        "left_out": left_out,
+        "what_would_change": _what_if(room, specs, say),
+        "published_pair": published_frontier(),
+    }
+
+
+def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Said]:
+    """Return how each of our points ends on the test problems; and the sufficiencies behind the first."""
+    choices = _CHOICES | ({"cascade": cascade()} if room.plan.ladder[-1].is_answer else {})
+    points = {name: choice(room.chosen) for name, choice in choices.items()}
+    judged = {
+        draft: judged_by(room.both, room.fits, draft, room.plan, room.ids)
+        for draft in {point.draft for point in points.values()}
+    }
+    space = Space(room.both, judged, room.plan.ladder, room.plan.pair)
+    return (
+        {name: space.ends(point) for name, point in points.items()},
+        points,
+        judged[points[OURS].draft].p,
+    )
+
+
+def _anchors(room: _Test) -> dict[str, ReplayResult]:
+    pair, names = room.plan.pair, [level.name for level in room.plan.ladder]
+    found = {anchor_name(level): fixed_ends(room.both, room.ids, level.name, pair) for level in room.plan.ladder}
+    for level in sorted(set.intersection(*(set(room.both[i]) for i in room.ids))):
+        if level.startswith(BUDGET):
+            found[level] = fixed_ends(room.both, room.ids, level, pair)
+    return found | {"oracle": ReplayResult.of([oracle(room.both[i], names, pair) for i in room.ids])}
+
+
+def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[ReplayResult, ReplayResult]:
+    return ends[anchor_name(plan.ladder[0])], ends[anchor_name(plan.ladder[-1])]
+
+
+def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+    cheap, dear = _ends_of(ends, plan)
+    rows: dict[str, Any] = {}
+    for name, found in ends.items():
+        n, right = len(found.correct), int(found.correct.sum())
+        low, high = wilson(right, n) or (None, None)
+        rows[name] = {
+            "accuracy": round(right / n, 4),
+            "low": None if low is None else round(low, 4),
+            "high": None if high is None else round(high, 4),
+            "tflops": round(float(found.tflops.mean()), 4),
+            "tflops_published": round(float(found.published.mean()), 4),
+            "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
+            "gain_over_chord": interval(gain_of(boot, found, cheap, dear)),
+            "gain_over_chord_published": interval(gain_of(boot, found, cheap, dear, "published")),
+            "ace": _ace(found, cheap, dear),
+        }
+    return rows
+
+
+def _ace(found: ReplayResult, cheap: ReplayResult, dear: ReplayResult) -> float | None:
+    """Return the slope from the cheap end relative to the chord's; None where a denominator vanishes."""
+    (a, c), (a0, c0), (a1, c1) = ((float(e.correct.mean()), float(e.tflops.mean())) for e in (found, cheap, dear))
+    if abs(c - c0) < 1e-9 or abs(a1 - a0) < 1e-9:
+        return None
+    return round((a - a0) / (c - c0) * (c1 - c0) / (a1 - a0), 3)
+
+
+def _differences(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+    """Return how far our gain over the chord lies above that of each rival, with paired intervals."""
+    cheap, dear = _ends_of(ends, plan)
+    ours = {cost: gain_of(boot, ends[OURS], cheap, dear, cost) for cost in ("tflops", "published")}
+    rivals = [name for name in ends if name in {"cascade", "published"} or name.startswith(BUDGET)]
+    return {
+        name: {cost: interval(ours[cost] - gain_of(boot, ends[name], cheap, dear, cost)) for cost in ours}
+        for name in rivals
+    }
+
+
+def _headroom(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+    """Return our gain over the chord as a share of the oracle's, each at its own cost."""
+    cheap, dear = _ends_of(ends, plan)
+    found = {}
+    for cost in ("tflops", "published"):
+        best = gain_of(boot, ends["oracle"], cheap, dear, cost)
+        ours = gain_of(boot, ends[OURS], cheap, dear, cost)
+        found[cost] = interval(np.where(best > 1e-9, ours / np.where(best > 1e-9, best, 1.0), np.nan))
+    return found
+
+
+def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Said]) -> dict[str, Any]:
+    """Return ours minus each rival's AUROC, pooled and by level, with intervals grouped by problem."""
+    levels = [level.name for level in room.plan.ladder if level.is_drafted]
+    found: dict[str, Any] = {}
+    for name, p in judged.items():
+        if name == OURS:
+            continue
+        found[name] = {}
+        for what, chosen in {"pooled": levels, **{level: [level] for level in levels}}.items():
+            keys = [(n, i, level) for n, i in enumerate(room.ids) for level in chosen if level in p[i]]
+            groups = np.asarray([n for n, _, _ in keys])
+            y = np.asarray([int(room.both[i][level]["correct"]) for _, i, level in keys])
+            ours, theirs = (
+                boot.auroc(groups, y, np.asarray([q[i][level] for _, i, level in keys])) for q in (judged[OURS], p)
+            )
+            found[name][what] = interval(ours - theirs)
+    return found
+
+
+def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[dict[str, Any]]:
+    """Return what our point and the oracle would gain on the same answers at other prices: chosen on training data."""
+    mentor, intern = specs
+    if not mentor.parameters or not intern.parameters:
+        return []
+    now = mentor.parameters / intern.parameters
+    found = []
+    cases = [(now, not room.plan.pair.prefix_cache), *((r, c) for r in _RATIOS if r > now for c in (False, True))]
+    for ratio, cache in cases:
+        say(f"what if: size ratio {ratio:.3g}, prefix cache {'on' if cache else 'off'}")
+        scale = ratio / now
+        larger = mentor.model_copy(
+            update={
+                "parameters": mentor.parameters * scale,
+                "active_parameters": mentor.active_parameters and mentor.active_parameters * scale,
+            }
+        )
+        plan = replace(room.plan, pair=Pair(larger, intern, cache))
+        known = {i: room.both[i] for i in room.fits.ids}
+        judged = {
+            draft: replace(j, gains=repriced(j.gains, extra_costs(known, list(known), plan.ladder, plan.pair, draft)))
+            for draft, j in room.fits.judged.items()
+        }
+        fits = replace(room.fits, judged=judged)
+        chosen = search(known, fits, plan)
+        point = by_gain(chosen)
+        ours, _ = applied(room.both, fits, point, plan, room.ids)
+        ends = _anchors(replace(room, plan=plan)) | {OURS: ours}
+        boot = Bootstrap(len(room.ids), seed=plan.seed)
+        cheap, dear = _ends_of(ends, plan)
+        found.append(
+            {
+                "size_ratio": round(ratio, 2),
+                "prefix_cache": cache,
+                "point": _point(point),
+                "ours": interval(gain_of(boot, ours, cheap, dear)),
+                "oracle": interval(gain_of(boot, ends["oracle"], cheap, dear)),
+                "accuracy": round(float(ours.correct.mean()), 4),
+                "share_of_mentor_cost": round(float(ours.tflops.mean() / dear.tflops.mean()), 4),
+            }
+        )
+    return found
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {
+        "ladder": format_ladder(point.ladder),
+        "draft_tokens": point.draft,
+        "thresholds": dict(point.thresholds),
+        "price": point.price,
+        "on_training_problems": point.describe(),
+    }
+
+
+def _truncated(problems: Problems, plan: TrainingPlan) -> dict[str, float]:
+    """Return the share of answers cut at the cap, by level."""
+    return {
+        level.name: round(float(np.mean([bool(p[level.name].get("truncated")) for p in problems.values()])), 4)
+        for level in plan.ladder
+        if not level.is_question
+    }

@@ -1,0 +1,201 @@
+"""A comparison in a terminal, as Markdown, and one row a strategy and problem as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tandem.reports.page.gather import ReportedProblem
+from tandem.reports.page.records import TOKENS, UNITS, costs
+from tandem.reports.run import cell, escaped, one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NAMES = {
+    "usd": "US$",
+    "tflops": "TFLOPs",
+    "tflops_published": "TFLOPs, published",
+    "mentor_tokens": "mentor tokens",
+    "seconds": "seconds",
+}
+_COLUMNS = (
+    *("strategy", "id", "correct", "level", "answered_by", *TOKENS, "usd", "tflops", "tflops_published"),
+    *("seconds", "truncated", "error"),
+)
+_NONE = "–"
+
+
+class Rows:
+    """report.csv of a comparison, of problems that are added one by one."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._text = io.StringIO()
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer.writerow(_COLUMNS)
+
+    def add(self, problem: ReportedProblem) -> None:
+        """Take in one problem with its records."""
+        for place, record in problem.records.items():
+            same = {name: record.get(name) for name in ("correct", "level", "answered_by", "truncated", "error")}
+            row = {**costs(record), **same, "strategy": self._names[place], "id": problem.id}
+            self._writer.writerow([cell(row[column]) for column in _COLUMNS])
+
+    def text(self) -> str:
+        """Return the file."""
+        return self._text.getvalue()
+
+
+def title(figures: Mapping[str, Any]) -> str:
+    """Return what was compared, in one line."""
+    pair, n = figures["pair"], len(ran(figures))
+    synthetic = "  (synthetic: a fake model took part)" if figures["synthetic"] else ""
+    return one_line(f"{n} strateg{'y' if n == 1 else 'ies'}: {pair['mentor']} + {pair['intern']}{synthetic}")
+
+
+def ran(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the strategies that have figures."""
+    return [one for one in figures["strategies"] if one["status"] != "skipped"]
+
+
+def comparison_table(figures: Mapping[str, Any]) -> Table:
+    """Return the strategies of a comparison as a rich table, those that were skipped with their reasons.
+
+    It holds what fits a terminal; the intervals and the other units are in the files.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    unit = first_unit(figures)
+    table = Table(title=Text(title(figures)))
+    costs_shown = dict.fromkeys((unit, "mentor_tokens"))
+    head = ["strategy", "accuracy", *(NAMES[u] for u in costs_shown), "gain", "less mentor", "p"]
+    for place, name in enumerate(head):
+        if place:
+            table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")  # long names are broken, figures never
+    for one in ran(figures):
+        against = one["against_mentor"] or {}
+        row = [
+            one["name"] + (" (partial)" if one["status"] == "partial" else ""),
+            _share(one["accuracy"]),
+            *(_amount(one["cost"][u], u) for u in costs_shown),
+            _points({"value": one["gain_over_chord"][unit]["value"]}),
+            _points({"value": against.get("value")}),
+            _p(against),
+        ]
+        table.add_row(*(Text(one_line(text)) for text in row))
+    if skipped := list(_skipped(figures)):
+        table.caption = Text("\n".join(one_line(f"{name} was skipped: {why}") for name, why in skipped))
+    return table
+
+
+def markdown(figures: Mapping[str, Any], warnings: Sequence[str]) -> str:
+    """Return report.md of a comparison."""
+    data = figures["dataset"]
+    about = f"Data: {data['name'] or 'unknown'}" + (f", {data['split']}" if data["split"] else "")
+    about += f"; {figures['n']} problems, {figures['graded']} of them graded; started {figures['started']}."
+    head, rows = _grid(figures)
+    lines = [f"# {escaped(title(figures))}", "", escaped(about), "", _row(head), _row(["---"] * len(head))]
+    lines += [_row([escaped(name), *told, escaped(levels)]) for name, *told, levels in rows]
+    unit = first_unit(figures)
+    lines += [
+        "",
+        "Brackets are 95 % intervals. Costs are means a problem, each strategy charged in full. The gain is over the "
+        f"chord from intern-only to mentor-only at equal {NAMES[unit]}, in points of accuracy; p is McNemar's.",
+    ]
+    if (best := figures["oracle"])["accuracy"] is not None:
+        cost = _amount(best["cost"][unit], unit)
+        lines += ["", f"Oracle (the cheapest right strategy of each problem): {_share(best['accuracy'])}, {cost}."]
+    if (share := figures["shared"].get("share")) is not None:
+        lines += ["", f"Calls that strategies share were made once: {share:.0%} of the tokens charged were generated."]
+    for heading, pairs in (("Skipped", list(_skipped(figures))), ("Notes", list(_notes(figures)))):
+        if pairs:
+            lines += ["", f"## {heading}", "", *(f"- {escaped(name)}: {escaped(text)}" for name, text in pairs)]
+    lines += ["", *(f"- {escaped(text)}" for text in warnings)] if warnings else []
+    return "\n".join(lines) + "\n"
+
+
+def first_unit(figures: Mapping[str, Any]) -> str:
+    """Return the cost unit to begin with: US$ where they are known, else honest TFLOPs, else the first with values."""
+    known = (u for u in UNITS if u in figures["units"] and any(one["cost"][u] is not None for one in ran(figures)))
+    return next(known, "tflops")
+
+
+def _grid(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    units = [unit for unit in UNITS if any(one["cost"][unit] is not None for one in ran(figures))]
+    unit = first_unit(figures)
+    head = ["strategy", "accuracy", *(NAMES[u] for u in units), "gain", "ACE", "less mentor", "p", "levels"]
+    rows = []
+    for one in ran(figures):
+        against = one["against_mentor"] or {}
+        rows.append(
+            [
+                one["name"] + (" (partial)" if one["status"] == "partial" else ""),
+                _share(one["accuracy"]) + _ends(one["interval"], "{:.1f}", 100),
+                *(_amount(one["cost"][u], u) for u in units),
+                _points(one["gain_over_chord"][unit]),
+                _ratio(one["ace"][unit]),
+                _points(against),
+                _p(against),
+                ", ".join(f"{level} {count}" for level, count in one["levels"].items()),
+            ]
+        )
+    return head, rows
+
+
+def _skipped(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for one in figures["strategies"]:
+        if one["status"] == "skipped":
+            yield one["name"], one["reason"] or "no reason was given"
+
+
+def _notes(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for one in ran(figures):
+        cut = ", ".join(f"{role} {count}" for role, count in one["truncated"].items() if count)
+        said = [*one["notes"], *([f"answers cut at the token cap: {cut}"] if cut else [])]
+        said += [f"{one['errors']} failed, which count as wrong"] if one["errors"] else []
+        if text := "; ".join(said):
+            yield one["name"], text
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(value: float | None) -> str:
+    return _NONE if value is None else f"{100 * value:.1f} %"
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return _NONE
+    return f"{value:.0f}" if unit == "mentor_tokens" else f"{value:.3g}" if unit == "usd" else f"{value:.2f}"
+
+
+def _points(spread: Mapping[str, Any]) -> str:
+    value = spread.get("value")
+    return _NONE if value is None else f"{100 * value:+.1f}" + _ends(_pair(spread), "{:+.1f}", 100)
+
+
+def _ratio(spread: Mapping[str, Any]) -> str:
+    value = spread.get("value")
+    return _NONE if value is None else f"{value:.2f}" + _ends(_pair(spread), "{:.2f}", 1)
+
+
+def _p(against: Mapping[str, Any]) -> str:
+    return _NONE if (p := against.get("mcnemar_p")) is None else f"{p:.3f}"
+
+
+def _pair(spread: Mapping[str, Any]) -> list[Any]:
+    return [spread.get("low"), spread.get("high")]
+
+
+def _ends(interval: Sequence[float | None] | None, form: str, times: float) -> str:
+    if not interval or interval[0] is None or interval[1] is None:
+        return ""
+    return f" [{', '.join(form.format(times * end) for end in interval if end is not None)}]"

@@ -1,0 +1,208 @@
+"""The journal of a run's calls: ``calls.jsonl``, one flushed line when a call begins and one when it ends.
+
+A run that is taken up again gives the calls of unfinished problems from here, so that nothing is paid twice. Calls
+that had begun and not ended when the run was killed are entered as possibly lost, with their worst price.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tandem.errors import TandemError
+from tandem.runs.budget import Budget
+from tandem.storage.jsonl import (
+    BROKEN,
+    EDITED,
+    Damage,
+    JsonlWriter,
+    decode,
+    is_intact,
+    name_damages,
+    scan,
+    set_aside,
+)
+from tandem.runs.store import CALLS
+from tandem.ledger import Entry, Ledger, Role
+from tandem.models.base import Model, Request
+from tandem.models.call import Recorder
+from tandem.models.recorded import Recorded, digest, restored
+
+_log = logging.getLogger(__name__)
+
+_HEAD = re.compile(rb'\{"call":"(\d+)","event":"(\w+)","problem":("(?:[^"\\]|\\.)*")')
+_SPENT = re.compile(rb'"spent":([0-9.e+-]+)')
+LOST = "in flight when the run was killed: possibly paid for"
+
+
+class Journal:
+    """Writes down every call of a run; a `Recorder`. Calls come from `cache` where it has them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        done: Collection[str] = (),
+        max_usd: float | None = None,
+        cache: Recorder | None = None,
+    ) -> None:
+        """Open the folder's journal; `done` are the problems that need their calls no more.
+
+        Damaged lines are copied to ``calls.damaged.jsonl`` and logged. Raises TandemError if the file cannot be
+        written; what a later write raised is kept in `fault`.
+        """
+        self.path = folder / CALLS
+        self.budget = Budget(max_usd)
+        self.lost: list[Entry] = []  # found at the start
+        self.again = 0  # calls that were given again
+        self.fault: TandemError | None = None  # the disk takes no more
+        self._cache = cache
+        self._index: dict[str, list[int]] = {}  # of unfinished problems: where their calls' ends stand
+        self._known: dict[str, dict[tuple[str, int], Recorded]] = {}
+        self._reserved: dict[str, float] = {}
+        self._writer = JsonlWriter(self.path)
+        self._last = 0
+        self._read(done)
+
+    def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
+        """Return what this call gave before the run was taken up again, else what the cache has."""
+        if request.affinity in self._index:
+            found = self._calls_of(request.affinity).get((digest(model.spec.name, request), occurrence))
+            if found is not None:
+                self.again += 1
+                return found
+        return self._cache.find(model, request, occurrence) if self._cache else None
+
+    async def turn(self, model: Model, request: Request, occurrence: int) -> None:
+        """Wait as the cache wants it."""
+        if self._cache:
+            await self._cache.turn(model, request, occurrence)
+
+    async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str:
+        """Note that a call begins, and return its number. Raises LimitReached if the money may not reach."""
+        worst = Entry.of(model.spec, role, request.purpose, request.worst, seconds=0.0)
+        await self.budget.reserve(worst.usd_bound or 0.0)
+        if self._cache:
+            await self._cache.open(model, request, role, occurrence)
+        self._last += 1
+        number = str(self._last)
+        self._reserved[number] = worst.usd_bound or 0.0
+        self._write(number, "open", request.affinity, {"entry": _dump(worst)})
+        return number
+
+    def failed(self, number: str | None, request: Request, entry: Entry) -> None:
+        """Note a try that failed, of a call that goes on."""
+        self._spend(entry)
+        self._write(number, "failed", request.affinity, {"entry": _dump(entry), "spent": self.budget.spent})
+
+    def close(
+        self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
+    ) -> None:
+        """Note how a call ended, with what it gave if it did not fail."""
+        self._spend(entry)
+        self.budget.release(self._reserved.pop(number or "", 0.0))
+        row: dict[str, Any] = {"entry": _dump(entry), "spent": self.budget.spent}
+        if given is not None:
+            row |= {"digest": digest(model.spec.name, request), "occurrence": occurrence} | given.row()
+        if self._cache:  # first: whoever waits for this call is let go even where the disk takes no more
+            self._cache.close(number, model, request, occurrence, entry, given)
+        self._write(number, "end", request.affinity, row)
+
+    def forget(self, problem: str) -> None:
+        """A problem has its record: its calls are needed no more."""
+        self._index.pop(problem, None)
+        self._known.pop(problem, None)
+
+    def outside(self, recorded: Collection[tuple[str, str | None]]) -> Ledger:
+        """Return the entries, by (call, error), that no final record has: paid for, and lost."""
+        ledger = Ledger()
+        for line in scan(self.path):
+            head = _HEAD.match(line.raw)
+            if head and head[2] != b"open":
+                try:
+                    entry = Entry.model_validate(decode(line.raw)["entry"])
+                except (ValueError, KeyError):  # a damaged line; ValidationError is a ValueError
+                    continue
+                if (entry.call or "", entry.error) not in recorded:
+                    ledger.entries.append(entry)
+        return ledger
+
+    def close_file(self) -> None:
+        """Bring every line to the disk and close the file."""
+        self._writer.sync()
+        self._writer.close()
+
+    def _spend(self, entry: Entry) -> None:
+        self.budget.spent += (entry.usd_bound or 0.0) if entry.paid else 0.0
+
+    def _write(self, number: str | None, event: str, problem: str, fields: dict[str, Any]) -> None:
+        try:
+            self._writer.write({"call": number, "event": event, "problem": problem, **fields})
+        except TandemError as error:
+            self.fault = error
+            raise
+
+    def _read(self, done: Collection[str]) -> None:
+        """Take up what is in the file already."""
+        begun: dict[str, tuple[str, bytes]] = {}
+        spent = b"0"
+        damages = [self._writer.torn] if self._writer.torn else []
+        for line in scan(self.path):
+            head = _HEAD.match(line.raw)
+            if head is None or not is_intact(line.raw):
+                damages.append(Damage.of(self.path, line, EDITED if head else BROKEN))
+                continue  # that call is made again
+            number, problem = head[1].decode(), json.loads(head[3])
+            self._last = max(self._last, int(number))
+            if head[2] == b"open":
+                begun[number] = problem, line.raw
+                continue
+            if found := _SPENT.search(line.raw):
+                spent = found[1]
+            if head[2] in (b"end", b"lost"):
+                begun.pop(number, None)
+            if head[2] == b"end" and problem not in done:
+                self._index.setdefault(problem, []).append(line.offset)
+        self.budget.spent = float(spent)
+        set_aside(damages)
+        for said in name_damages(damages):
+            _log.warning("%s", said)
+        for number, (problem, raw) in begun.items():
+            self._lose(number, problem, raw)
+
+    def _lose(self, number: str, problem: str, raw: bytes) -> None:
+        try:
+            entry = Entry.model_validate(decode(raw)["entry"])
+        except (ValueError, KeyError):
+            return
+        entry = entry.model_copy(update={"call": number, "error": LOST})
+        self.lost.append(entry)
+        self._spend(entry)
+        self._write(number, "lost", problem, {"entry": _dump(entry), "spent": self.budget.spent})
+
+    def _calls_of(self, problem: str) -> dict[tuple[str, int], Recorded]:
+        if problem not in self._known:
+            calls: dict[tuple[str, int], Recorded] = {}
+            with self.path.open("rb") as file:
+                for offset in self._index[problem]:
+                    file.seek(offset)
+                    try:
+                        row = decode(file.readline().rstrip(b"\n"))
+                        if "digest" in row:
+                            entry = Entry.model_validate(row["entry"])
+                            calls[row["digest"], row["occurrence"]] = restored(row, entry)
+                    except (ValueError, KeyError, zlib.error, ValidationError):
+                        continue  # damaged: that call is made again
+            self._known[problem] = calls
+        return self._known[problem]
+
+
+def _dump(entry: Entry) -> dict[str, Any]:
+    return entry.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,232 @@
+"""Grading the records of a finished run again, without a model: from their texts and the data set they are of."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tandem.datasets import load_card, load_dataset
+from tandem.errors import TandemError, UsageError
+from tandem.storage.jsonl import read_lines
+from tandem.runs.summary import Summary
+from tandem.statistics.significance import wilson
+from tandem.runs.store import RECORDS, RUN, RunStore
+from tandem.grading import DEADLINE, Sandbox, grade
+from tandem.types import Message, Problem, TaskKind
+
+_AT_ONCE = 64  # records in flight: the graders' processes are never idle, and few records are in memory
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A problem whose verdict is another one now."""
+
+    problem: str
+    before: bool | None
+    after: bool | None
+    answer: str | None
+    reference: str | None
+
+
+@dataclass(slots=True)
+class Regraded:
+    """What became of the verdicts."""
+
+    n: int = 0
+    not_judged: int = 0  # no reference, or code that must not run; the old verdict stays
+    graded: list[int] = field(default_factory=lambda: [0, 0])  # before, now
+    right: list[int] = field(default_factory=lambda: [0, 0])
+    changes: list[Change] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)  # where a grader could not work
+
+    def add(self, record: Record, verdict: bool | None, reference: str | None) -> None:
+        """Count one record and its new verdict; None leaves the old one."""
+        before = record["correct"]
+        self.n += 1
+        self.not_judged += verdict is None
+        now = before if verdict is None else verdict
+        for side, value in enumerate((before, now)):
+            self.graded[side] += value is not None
+            self.right[side] += bool(value)
+        if before is not now:
+            self.changes.append(Change(record["problem"], before, now, record.get("answer"), reference))
+
+    def figures(self) -> dict[str, Any]:
+        """Return accuracy before and now (None where nothing is graded), and what changed."""
+        before, after = (r / g if g else None for r, g in zip(self.right, self.graded, strict=True))
+        interval = wilson(self.right[1], self.graded[1])
+        return {
+            "n": self.n,
+            "not_judged": self.not_judged,
+            "accuracy_before": before,
+            "accuracy": after,
+            "accuracy_ci95": list(interval) if interval else None,
+            "changed": [{"problem": c.problem, "before": c.before, "after": c.after} for c in self.changes],
+            "faults": self.faults,
+        }
+
+
+class RecordsToGrade:
+    """The records to grade: a run's folder, its records file, or a records file that lies alone."""
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        """`write` takes the folder's lock. Raises UsageError if there are no records, or none that can be written."""
+        folder = path.parent if path.name == RECORDS and (path.parent / RUN).is_file() else path
+        self.path = path
+        self.store: RunStore | None = None
+        if folder.is_dir():
+            self.store = RunStore.open_for_reading(folder)
+            if write:
+                self.store = RunStore.reopen(folder, self.store.manifest())
+        elif not path.is_file():
+            raise UsageError(f"{path}: no such folder or file")
+        elif write:
+            raise UsageError(f"{path} lies alone, without a run's {RUN}; --write needs the run's folder")
+        self.manifest: Mapping[str, Any] = self.store.manifest() if self.store else {}
+        self.warnings: list[str] = self.store.warnings if self.store else []
+
+    def records(self) -> Iterable[Record]:
+        """Yield the records, one for each problem."""
+        if self.store:
+            yield from self.store.records()
+            return
+        latest: dict[str, Record] = {}
+        for record in read_lines(self.path, lambda damage: self.warnings.append(str(damage))):
+            if not record.keys() >= {"problem", "correct", "text"}:
+                raise UsageError(f"{self.path} does not hold records of a run")
+            latest[record["problem"]] = record
+        yield from latest.values()
+
+    def problems(self) -> dict[str, Problem]:
+        """Return the problems of the data set that the run's manifest names, by id.
+
+        Raises UsageError or TandemError if it is not here.
+        """
+        data = self.manifest.get("run", {}).get("dataset", {})
+        name = data.get("name")
+        if not name:
+            raise UsageError(f"{self.path} names no data set; give it with --dataset")
+        made = ":" in name  # made problems depend on how many were wanted; a file's do not
+        drawn = {"limit": data.get("limit"), "seed": data.get("seed", _seed(self.manifest))} if made else {}
+        found = load_dataset(name, split=data.get("split"), fields=data.get("fields"), **drawn)
+        return {problem.id: problem for problem in found}
+
+    def usual(self) -> Problem | None:
+        """Return a problem of the data set's kind, where its card is known though its file is not here."""
+        name = self.manifest.get("run", {}).get("dataset", {}).get("name", "")
+        try:
+            card = load_card(name)
+        except UsageError:
+            return None
+        return Problem(id=name, messages=_NO_QUESTION, task=card.task, grader=card.grader)
+
+    def close(self) -> None:
+        """Let go of the run's folder."""
+        if self.store:
+            self.store.close()
+
+    def write(self, regraded: Regraded) -> None:
+        """Append the corrected records, and a new summary where the run had one; the last record of each counts."""
+        assert self.store is not None
+        changed = {change.problem: change for change in regraded.changes}
+        for record in self.store.records(changed):
+            change = changed[record["problem"]]
+            self.store.append({**record, "correct": change.after, "reference": change.reference})
+        before = self.store.summary()
+        if before is None:  # it never ended: going on with it will write one
+            return
+        summary = Summary()
+        for record in self.store.records():
+            summary.add(record)
+        self.store.finish(before | summary.result(before.get("classifier")))
+
+
+async def regrade(
+    source: RecordsToGrade,
+    problems: Mapping[str, Problem],
+    *,
+    sandbox: Sandbox | None = None,
+    deadline: float = DEADLINE,
+    progress: Callable[[], None] | None = None,
+) -> Regraded:
+    """Grade every record again; a problem that `problems` lacks is judged by the reference in its record.
+
+    A record with an error is wrong, whatever it holds. Raises UsageError if there are no records, or if `problems`
+    holds none of their problems.
+    """
+    result = Regraded()
+    usual = source.usual()
+    known = False
+    async for record, problem, verdict in _verdicts(source, problems, usual, sandbox, deadline):
+        known |= record["problem"] in problems
+        if isinstance(verdict, TandemError):
+            result.faults.append(f"{problem.id}: {verdict}")
+        result.add(record, None if isinstance(verdict, TandemError) else verdict, problem.reference)
+        if progress:
+            progress()
+    if result.n == 0:
+        raise UsageError(f"{source.path} holds no records")
+    if problems and not known:
+        raise UsageError(f"none of the {result.n} problems in {source.path} is in the data set; is it another one?")
+    return result
+
+
+async def _verdicts(
+    source: RecordsToGrade,
+    problems: Mapping[str, Problem],
+    usual: Problem | None,
+    sandbox: Sandbox | None,
+    deadline: float,
+) -> AsyncGenerator[tuple[Record, Problem, bool | TandemError | None], None]:
+    """Yield each record with its problem and its new verdict, in the records' order."""
+
+    async def one(record: Record) -> tuple[Record, Problem, bool | TandemError | None]:
+        problem = problems.get(record["problem"]) or _of_record(record, usual)
+        text = "" if record.get("error") is not None else record.get("text") or ""  # what failed is wrong
+        try:
+            return record, problem, await grade(problem, text, deadline=deadline, sandbox=sandbox)
+        except UsageError:  # an unknown grader: no record will fare better
+            raise
+        except TandemError as error:
+            return record, problem, error
+
+    running: deque[asyncio.Task[tuple[Record, Problem, bool | TandemError | None]]] = deque()
+    try:
+        for record in source.records():
+            running.append(asyncio.create_task(one(record)))
+            if len(running) >= _AT_ONCE:
+                yield await running.popleft()
+        while running:
+            yield await running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+_NO_QUESTION = (Message(role="user", content="(the question is not in the record)"),)
+
+
+def _of_record(record: Record, usual: Problem | None) -> Problem:
+    """Return the problem of a record whose data set is not here; without its question and its tests."""
+    reference = record.get("reference")
+    task: TaskKind = record.get("task") or (usual.task if usual else _guess(reference))
+    grader = record.get("grader") or (usual.grader if usual else None)
+    return Problem(id=record["problem"], messages=_NO_QUESTION, task=task, reference=reference, grader=grader)
+
+
+def _guess(reference: str | None) -> TaskKind:
+    if reference is None or re.fullmatch(r"\(?[A-Z]\)?", reference):
+        return "choice"
+    return "math" if re.search(r"[\d\\]", reference) else "general"
+
+
+def _seed(manifest: Mapping[str, Any]) -> int | None:
+    seed: int | None = manifest["run"].get("settings", {}).get("sampling", {}).get("seed")
+    return seed

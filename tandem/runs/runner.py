@@ -1,0 +1,188 @@
+"""One run: a strategy over many problems, each graded and written down as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from tandem.engine import Tandem
+from tandem.errors import LimitReached, TandemError
+from tandem.runs.journal import Journal
+from tandem.runs.summary import Summary
+from tandem.runs.store import RunStore
+from tandem.grading import Sandbox, grade
+from tandem.ledger import Ledger
+from tandem.models.call import Recorder
+from tandem.types import Problem, Solution
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a run stops by itself, to be taken up again later. None: nowhere."""
+
+    usd: float | None = None  # in the worst case, over all parts of the run
+    seconds: float | None = None  # of this part of the run
+
+
+async def run(
+    tandem: Tandem,
+    problems: Sequence[Problem],
+    store: RunStore,
+    *,
+    concurrency: int = 16,
+    limits: Limits | None = None,
+    sandbox: Sandbox | None = None,
+    grading: bool = True,
+    cache: Recorder | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Solve what the store has no good record of, and return the summary over all its records.
+
+    One failed problem is a record with its error; only a failure to start (a model that cannot serve) or to write
+    raises. A run that is cancelled or stopped by a limit keeps every call that had ended, and its summary says
+    ``stopped``. Without a `sandbox` answers that are code are not judged, and no strategy runs code to choose among
+    its answers; without `grading` none is judged. `progress` is called with each new record.
+    """
+    return await _Run(tandem, problems, store, limits or Limits(), sandbox, grading, progress).all(concurrency, cache)
+
+
+class _Run:
+    def __init__(
+        self,
+        tandem: Tandem,
+        problems: Sequence[Problem],
+        store: RunStore,
+        limits: Limits,
+        sandbox: Sandbox | None,
+        grading: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._tandem, self._problems, self._store, self._limits = tandem, problems, store, limits
+        self._sandbox, self._grading, self._progress = sandbox, grading, progress
+        self._stopped: str | None = None
+        self._ready = False
+
+    async def all(self, concurrency: int, cache: Recorder | None) -> dict[str, Any]:
+        done = self._store.done()
+        todo = [p for p in self._problems if p.id not in done]
+        journal = Journal(self._store.folder, done=done, max_usd=self._limits.usd, cache=cache)
+        self._stopped = "interrupted"  # until it is known better
+        try:
+            if todo:
+                await self._tandem.prepare()
+                self._ready = True
+                self._tandem.recall(d for r in self._store.records() if r["error"] is None for d in r["trace"])
+                self._tandem.recorder, self._tandem.sandbox = journal, self._sandbox
+                await self._solve(todo, concurrency, journal)
+            else:
+                self._stopped = None
+        finally:
+            self._tandem.recorder = self._tandem.sandbox = None
+            summary = self._summarise(journal)
+            journal.close_file()
+        return summary
+
+    async def _solve(self, todo: Sequence[Problem], concurrency: int, journal: Journal) -> None:
+        grading: set[asyncio.Task[None]] = set()
+        stopped: str | None = None
+
+        def still_wanted() -> Iterator[Problem]:
+            for problem in todo:
+                if stopped:
+                    return
+                yield problem
+
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                results = self._tandem.asolve_many(still_wanted(), concurrency=concurrency)
+                async with aclosing(results):
+                    async for index, result in results:
+                        if journal.fault:  # no failure of this problem: no call can be written down any more
+                            raise journal.fault
+                        if isinstance(result, LimitReached):
+                            stopped = str(result)  # what is in flight may still fit
+                            continue
+                        task = asyncio.create_task(self._settle(todo[index], result, journal))
+                        grading.add(task)
+                        for ended in [t for t in grading if t.done()]:
+                            grading.discard(ended)
+                            ended.result()
+        except TimeoutError:
+            stopped = f"--max-minutes {(self._limits.seconds or 0) / 60:g} are over"
+        except asyncio.CancelledError:
+            for task in grading:
+                task.cancel()  # the journal has their calls
+            raise
+        finally:
+            # All of them, whatever one of them says: nothing of a sandbox may be left when the loop is closed.
+            ended_with = await asyncio.gather(*grading, return_exceptions=True)
+        for error in ended_with:
+            if isinstance(error, BaseException):
+                raise error
+        self._stopped = stopped
+
+    async def _settle(self, problem: Problem, result: Solution | TandemError, journal: Journal) -> None:
+        error = None
+        if isinstance(result, TandemError):
+            error = str(result)
+            ledger = result.ledger or Ledger()
+            result = Solution.failed(problem.id, self._tandem.strategy_name, ledger)
+        correct = None
+        if self._grading:
+            try:
+                correct = await grade(problem, "" if error else result.text, sandbox=self._sandbox)
+            except TandemError as fault:  # a grader that fails on one problem must not end a night's run
+                correct, error = False, f"not judged: {fault}"
+        record = {
+            "problem": problem.id,
+            "task": problem.task,
+            "grader": problem.grader,
+            "correct": correct,
+            "reference": problem.reference,
+            "error": error,
+            **result.model_dump(mode="json", exclude={"problem_id"}),
+            "metadata": dict(problem.metadata),
+        }
+        self._store.append(record)
+        journal.forget(problem.id)
+        if self._progress:
+            self._progress(record)
+
+    def _classifier(self) -> dict[str, Any] | None:
+        """Return how the classifier matches, which shows when the models are there; else what an earlier part said."""
+        if self._ready:
+            return self._tandem.classifier_match
+        try:
+            before = self._store.summary() or {}
+        except TandemError:  # a damaged summary, about to be written anew
+            before = {}
+        return before.get("classifier")
+
+    def _summarise(self, journal: Journal) -> dict[str, Any]:
+        """Return and write the summary: of the problems' last records, and of what was paid beside them."""
+        wanted = {p.id for p in self._problems}
+        figures = Summary()
+        recorded: set[tuple[str, str | None]] = set()
+        for record in self._store.records():
+            if record["problem"] in wanted:
+                figures.add(record)
+                recorded.update((e["call"], e["error"]) for e in record["ledger"]["entries"] if e.get("call"))
+        outside = journal.outside(recorded)
+        summary = figures.result(self._classifier()) | {
+            "stopped": self._stopped,
+            "given_again": journal.again,
+            "lost": {
+                "calls": len(outside.entries),
+                "mentor_tokens": outside.mentor_tokens,
+                "intern_tokens": outside.intern_tokens,
+                "usd": outside.usd if outside.entries else 0.0,
+                "usd_bound": outside.usd_bound if outside.entries else 0.0,
+            },
+        }
+        self._store.finish(summary)
+        return summary

@@ -1,0 +1,206 @@
+"""A run's folder: ``run.json`` to repeat it, ``records.jsonl`` as problems end, ``summary.json`` at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tandem.errors import TandemError, UsageError
+from tandem.storage.files import file_error, read_object, write_whole
+from tandem.storage.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, scan, set_aside
+from tandem.storage.lock import FolderLock, locked
+from tandem.runs.manifest import differences, name_differences
+from tandem.runs.summary import Summary
+
+RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
+Record = dict[str, Any]
+_NEEDED = {"problem", "correct", "error", "ledger"}
+
+
+class RunStore:
+    """One run on disk. Records are keyed by problem id; a resumed run skips those that ended without an error.
+
+    Nothing that was computed is ever overwritten: records are only appended, and the last one of a problem counts.
+    Damaged lines are copied to ``records.damaged.jsonl`` and their problems count as not done; `warnings` names them.
+    One store at a time may write to a folder; `finish` or `close` (or the end of the process) lets the next one in.
+    """
+
+    def __init__(self, folder: Path, lock: FolderLock | None = None) -> None:
+        """Use `create`, `reopen` or `open_for_reading`."""
+        self.folder = folder
+        self.warnings: list[str] = []
+        self._lock = lock
+        self._writer: JsonlWriter | None = None
+        self._offsets: dict[str, int] | None = None  # of the last record of each problem
+        self._failed: set[str] = set()
+
+    @classmethod
+    def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
+        """Start a run. Raises UsageError if the folder holds another, TandemError if it cannot be written."""
+        try:
+            _refuse_a_run(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise file_error(folder, error, "create") from None
+        store = cls(folder, FolderLock(folder))
+        _refuse_a_run(folder)  # once more, now that nobody else can start one
+        if store._read(RUN) is not None:
+            store.manifest()  # somebody else's run.json is not overwritten
+        write_whole(folder / RUN, _pretty(manifest))
+        (folder / SUMMARY).unlink(missing_ok=True)  # of a start that failed
+        store._offsets = {}
+        return store
+
+    @classmethod
+    def reopen(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
+        """Take up a run again. Raises UsageError if there is none, or if it was another run (naming the difference)."""
+        store = cls(folder)
+        if found := differences(store.manifest()["run"], manifest["run"]):
+            raise UsageError(f"{folder} is another run: it differs in {name_differences(found)}")
+        store._lock = FolderLock(folder)
+        store._index()
+        return store
+
+    @classmethod
+    def open_for_reading(cls, folder: Path) -> RunStore:
+        """Open a run to look at it; it may be written meanwhile. Raises UsageError if there is none."""
+        store = cls(folder)
+        store.manifest()
+        return store
+
+    def manifest(self) -> dict[str, Any]:
+        """Return run.json. Raises UsageError if the folder holds no run."""
+        manifest = self._read(RUN)
+        if manifest is None:
+            raise UsageError(f"{self.folder} holds no run (no {RUN} in it)")
+        if not isinstance(manifest.get("run"), dict):
+            raise UsageError(f"{self.folder / RUN} is not a run of Tandem's")
+        return manifest
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return summary.json, which the last part of the run wrote when it ended; None if there is none."""
+        return self._read(SUMMARY)
+
+    def is_being_written(self) -> bool:
+        """Return whether some process is working on this run now."""
+        return self._lock is not None or locked(self.folder)
+
+    def append(self, record: Record) -> None:
+        """Append one record and wait until the disk has it. Raises TandemError if the disk takes no more."""
+        if self._lock is None:
+            raise TandemError(f"{self.folder} is not open for writing")
+        offsets = self._index()
+        if self._writer is None:
+            self._writer = JsonlWriter(self.folder / RECORDS)
+        offset = self._writer.write(record, sync=True)
+        self._note(offsets, record, offset)
+
+    def records(self, problems: Iterable[str] | None = None) -> Iterator[Record]:
+        """Yield the last record of each problem, in the order of the first; one is in memory at a time.
+
+        `problems` are the ids of those that are wanted, in that order; each must have a record.
+        """
+        index = self._index()
+        offsets = list(index.values()) if problems is None else [index[problem] for problem in problems]
+        if not offsets:
+            return
+        with (self.folder / RECORDS).open("rb", buffering=1 << 16) as file:
+            position = 0
+            for offset in offsets:
+                if offset != position:
+                    file.seek(offset)
+                raw = file.readline()
+                position = offset + len(raw)
+                yield decode(raw.removesuffix(b"\n"))
+
+    def ids(self) -> list[str]:
+        """Return the ids of all problems that have a record, in the order of the first ones."""
+        return list(self._index())
+
+    def done(self) -> set[str]:
+        """Return the ids of the problems whose last record has no error."""
+        return self._index().keys() - self._failed
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary and let go of the folder."""
+        write_whole(self.folder / SUMMARY, _pretty(summary))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder. Reading goes on to work."""
+        if self._writer:
+            self._writer.close()
+        if self._lock:
+            self._lock.release()
+        self._writer = self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _index(self) -> dict[str, int]:
+        """Read all lines once: where the last record of each problem lies, and which are damaged."""
+        if self._offsets is not None:
+            return self._offsets
+        if self._lock:
+            self._writer = JsonlWriter(self.folder / RECORDS)  # takes off a torn last line
+            if self._writer.torn:
+                self.warnings.append(str(self._writer.torn))
+        offsets: dict[str, int] = {}
+        damages = []
+        busy = self._lock is None and locked(self.folder)
+        for line in scan(self.folder / RECORDS):
+            try:
+                record = decode(line.raw)
+                if not record.keys() >= _NEEDED or not (is_intact(line.raw) or _is_sound(record)):
+                    raise ValueError("it is not a record")
+                self._note(offsets, record, line.offset)
+            except ValueError as error:
+                if busy and not line.ended:
+                    continue  # the writer is in the midst of it
+                damages.append(Damage.of(self.folder / RECORDS, line, str(error)))
+        if self._lock:
+            set_aside(damages)
+        self.warnings += name_damages(damages)
+        self._offsets = offsets
+        return offsets
+
+    def _note(self, offsets: dict[str, int], record: Record, offset: int) -> None:
+        problem, failed = str(record["problem"]), record.get("error") is not None
+        offsets[problem] = offset
+        (self._failed.add if failed else self._failed.discard)(problem)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise file_error(path, error, "read") from None
+        return read_object(path)
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether a record without a checksum, which anything may have written, can be counted."""
+    try:
+        Summary().add(record)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _refuse_a_run(folder: Path) -> None:
+    if any((folder / name).is_file() and (folder / name).stat().st_size for name in (RECORDS, CALLS)):
+        raise UsageError(f"{folder} holds a run already; go on with it (--resume {folder}) or take another --out")
+
+
+def _pretty(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,124 @@
+"""Figures of a run: computed from its records alone, one at a time, never from what a process remembers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tandem.ledger import Entry, Ledger
+from tandem.statistics.significance import wilson
+
+
+
+
+
+
+
+
+
+class Summary:
+    """The summary of a run, of records that are fed one by one; none of them is kept."""
+
+    def __init__(self) -> None:
+        self._n = self._graded = self._right = self._errors = self._failed_calls = 0
+        self._tokens: Counter[str] = Counter()
+        self._levels: Counter[str] = Counter()
+        self._truncated: Counter[str] = Counter({"mentor": 0, "intern": 0})
+        self._tflops, self._published = _Total(), _Total()
+        self._usd, self._usd_bound, self._usd_paid = _Total(), _Total(), _Total()
+        self._seconds = 0.0
+        self._assumed = self._synthetic = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take in one record; it must be the last one of its problem."""
+        self._n += 1
+        if record["correct"] is not None:
+            self._graded += 1
+            self._right += bool(record["correct"])
+        self._errors += record["error"] is not None
+        self._seconds += record["seconds"]
+        self._synthetic |= record["synthetic"]
+        if record["level"]:
+            self._levels[record["level"]] += 1
+        if record["truncated"] and record["answered_by"]:
+            self._truncated[record["answered_by"]] += 1
+        self._charge(Ledger.model_validate(record["ledger"]))
+
+    def _charge(self, ledger: Ledger) -> None:
+        entries = ledger.entries
+        self._tokens["mentor"] += ledger.mentor_tokens
+        self._tokens["intern"] += ledger.intern_tokens
+        self._tokens["probe"] += ledger.probe_tokens
+        self._failed_calls += sum(entry.error is not None for entry in entries)
+        self._assumed |= ledger.assumed
+        billed = any(not entry.local for entry in entries)  # so that no price means an unknown one
+        self._usd.add(ledger.usd, billed)
+        self._usd_bound.add(ledger.usd_bound, billed)
+        self._usd_paid.add(0.0 if ledger.usd is not None else None, False)  # all of it may be out of the cache
+        paid = _only(entry for entry in entries if entry.paid)
+        self._usd_paid.add(paid.usd, any(not entry.local for entry in paid.entries))
+        self._tflops.add(ledger.tflops, bool(entries))
+        self._published.add(ledger.tflops_published, any(entry.purpose != "probe" for entry in entries))
+
+    def result(self, classifier: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the summary. Errors count as wrong; accuracy is None if no problem has a reference.
+
+        Tokens, TFLOPs and US$ are sums over all records; `seconds` is the sum of the problems' own times. `usd_bound`
+        is the worst case, `usd_paid` leaves out what came from the response cache.
+        """
+        interval = wilson(self._right, self._graded)
+        return {
+            "n": self._n,
+            "graded": self._graded,
+            "accuracy": self._right / self._graded if self._graded else None,
+            "accuracy_ci95": list(interval) if interval else None,
+            "mentor_tokens": self._tokens["mentor"],
+            "intern_tokens": self._tokens["intern"],
+            "probe_tokens": self._tokens["probe"],
+            "tflops": self._tflops.value,
+            "tflops_assumed": self._assumed,
+            "tflops_published": self._published.value,
+            "usd": self._usd.value,
+            "usd_bound": self._usd_bound.value,
+            "usd_paid": self._usd_paid.value,
+            "seconds": self._seconds,
+            "levels": dict(self._levels),
+            "truncated": dict(self._truncated),
+            "errors": self._errors,
+            "failed_calls": self._failed_calls,
+            "classifier": dict(classifier) if classifier else None,
+            "synthetic": self._synthetic,
+        }
+
+
+def summarise(records: Iterable[Mapping[str, Any]], classifier: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the summary of a run's records (see `Summary.result`)."""
+    summary = Summary()
+    for record in records:
+        summary.add(record)
+    return summary.result(classifier)
+
+
+class _Total:
+    """A sum that is None if a part is unknown, or if there is none."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._seen = self._unknown = False
+
+    def add(self, value: float | None, matters: bool) -> None:
+        """Add a part; None is an unknown one if it `matters`, else nothing."""
+        if value is not None:
+            self._sum, self._seen = self._sum + value, True
+        elif matters:
+            self._unknown = True
+
+    @property
+    def value(self) -> float | None:
+        return self._sum if self._seen and not self._unknown else None
+
+
+def _only(entries: Iterable[Entry]) -> Ledger:
+    return Ledger.model_construct(entries=list(entries))

@@ -1,0 +1,58 @@
+"""Paired intervals over problems: every figure of one bootstrap draw is made of the same problems."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from tandem.statistics.chord import Means, chords
+from tandem.statistics.reliability import aurocs
+
+DRAWS = 2000
+
+
+class Results(Protocol):
+    """How problems ended: `correct`, and each cost by its name, all arrays of shape (problems,)."""
+
+    @property
+    def correct(self) -> np.ndarray:
+        """1.0 for each problem that is right."""
+        ...
+
+
+class Bootstrap:
+    """Draws of problems with replacement. The first draw is every problem once: the estimate itself."""
+
+    def __init__(self, problems: int, *, draws: int = DRAWS, seed: int = 0) -> None:
+        drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=draws)
+        self.weights = np.vstack([np.ones(problems), drawn])  # (draws + 1, problems)
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean of (problems,) values in each draw, shape (draws + 1,)."""
+        found: np.ndarray = self.weights @ values / self.weights.shape[1]
+        return found
+
+    def means(self, ends: Results, cost: str = "tflops") -> Means:
+        """Return cost and accuracy of a strategy in each draw."""
+        return self.mean(getattr(ends, cost)), self.mean(ends.correct)
+
+    def auroc(self, groups: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """Return the AUROC of rows in each draw; `groups` are the rows' problems, by position."""
+        return aurocs(y, p, self.weights[:, groups])
+
+
+def interval(draws: np.ndarray) -> dict[str, float | None]:
+    """Return the estimate and its 95 % percentile interval; None where the estimate does not exist."""
+    rest = draws[1:][np.isfinite(draws[1:])]
+    if not np.isfinite(draws[0]) or len(rest) < len(draws) / 2:
+        return {"value": None, "low": None, "high": None}
+    low, high = np.percentile(rest, [2.5, 97.5])
+    return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def gain_of(boot: Bootstrap, ends: Results, cheap: Results, dear: Results, cost: str = "tflops") -> np.ndarray:
+    """Return the gain over the chord in each draw, in accuracy."""
+    at, accuracy = boot.means(ends, cost)
+    gain: np.ndarray = accuracy - chords(at, boot.means(cheap, cost), boot.means(dear, cost))
+    return gain

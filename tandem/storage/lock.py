@@ -1,0 +1,83 @@
+"""A lock on a folder against two writers. The kernel holds it, so it ends with its process, however that dies."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tandem.errors import UsageError
+from tandem.storage.files import file_error
+
+if sys.platform != "win32":  # there is no lock there that ends with its process, so none is taken
+    import fcntl
+
+LOCK = "run.lock"
+
+
+class FolderLock:
+    """Holds ``run.lock`` of a folder, which says who holds it; open to one holder at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError, naming process and machine, if another process (or store) writes to the folder."""
+        path = folder / LOCK
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise file_error(path, error) from None
+        if not _take(self._fd):
+            said = _holder(path)
+            self.release()
+            raise UsageError(f"{folder} is being written by {said}; wait for it to end, or take another --out")
+        me = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
+        with suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, me.encode(), 0)
+
+    def fileno(self) -> int:
+        """Return the file descriptor; a process that is given it holds the lock too, to its end."""
+        return self._fd
+
+    def release(self) -> None:
+        """Let the next one in."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.release()
+
+
+def locked(folder: Path) -> bool:
+    """Return whether some process is writing to the folder now."""
+    try:
+        fd = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _take(fd, shared=True)
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, *, shared: bool = False) -> bool:
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}  # a file system without locks has none to break
+    return True
+
+
+def _holder(path: Path) -> str:
+    try:
+        said = json.loads(path.read_text())
+        return f"another process ({said['pid']} on {said['host']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

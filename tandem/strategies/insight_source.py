@@ -1,0 +1,260 @@
+"""Where insight comes from: one mentor generation per problem, bought at one of two paces.
+
+`eager`: one stream goes on while the intern drafts; what overshoots is in the ledger. `thrifty`: the mentor is asked
+level by level and takes its own text up again. Either way the intern sees the insight cut at the level's boundary.
+
+In `prefix` mode the insight is the beginning of the mentor's own answer, so that a problem which is handed over costs
+the rest of that answer only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Literal
+
+from tandem.errors import CapabilityError
+from tandem.insight import SECTIONS, Insight, SectionParser, continue_messages, mentor_messages, opening, split_sections
+from tandem.ladder import Effort, Ladder
+from tandem.ledger import Purpose
+from tandem.models.call import Call
+from tandem.spec import Continuation, ModelSpec
+from tandem.strategies.context import Context, require_end
+from tandem.types import AnswerDelta, Event, InsightDelta, Problem
+
+OpenPace = Literal["eager", "thrifty"]
+
+
+class InsightSource:
+    """The insight of one problem as it is bought. Use `open`; `close` aborts what the mentor still writes."""
+
+    def __init__(self, problem: Problem, ctx: Context) -> None:
+        self.insight = Insight()
+        self.insight.feed(opening(ctx.mentor.spec.insight_mode, ctx.mentor.spec.continuation), 0)
+        self._problem = problem
+        self._ctx = ctx
+        self._parser = SectionParser()
+        self._last: Call | None = None  # that wrote at the insight
+
+    @staticmethod
+    def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> InsightSource:
+        """Return the source for a pace; an eager one starts the mentor at once, where there is something to work out.
+
+        A greeting or small talk (`general`) is drafted first: most of it needs no mentor at all.
+        """
+        budget = max((level.tokens or 0 for level in ladder), default=0)
+        if budget and ladder[-1].is_answer and ctx.mentor.spec.insight_mode == "prefix":
+            budget = ctx.max_tokens("mentor")  # one stream, from the first word of the insight to the answer's last
+        if pace == "eager" and budget:
+            return _Eager(problem, ctx, budget, at_once=problem.task != "general")
+        return _Thrifty(problem, ctx)
+
+    def cut(self, level: Effort) -> tuple[str, int]:
+        """Return the insight at a level's boundary, and its mentor tokens."""
+        return self.insight.cut(level.tokens or 0)
+
+    def exhausted(self, level: Effort) -> bool:
+        """Whether no later level can add anything to this one."""
+        return self.insight.exhausted(level.tokens or 0)
+
+    async def extend(self, level: Effort) -> AsyncIterator[InsightDelta]:
+        """Buy up to `level` and yield the text that this adds, as it arrives."""
+        if not level.tokens:
+            return
+        async for _ in self._buy(level.tokens):
+            for section, piece in self._parser.feed(self.insight.read(level.tokens)):
+                yield InsightDelta(piece, level.name, section)
+        if self.exhausted(level):
+            for section, piece in self._parser.close():
+                yield InsightDelta(piece, level.name, section)
+
+    @property
+    def begins_answer(self) -> bool:
+        """Whether what is bought so far is the beginning of the mentor's own answer, which it can go on with."""
+        return self._ctx.mentor.spec.insight_mode == "prefix" and self._last is not None
+
+    async def answer(self, level: Effort) -> AsyncGenerator[Event, None]:
+        """Let the mentor write its answer to the end, and yield all of it and the solution; see `begins_answer`."""
+        assert self._last is not None
+        cap = self._ctx.max_tokens("mentor")
+        self._last.purpose = "answer"  # of one that is still open: all of it is what the user gets
+        self.insight.read(cap)
+        yield AnswerDelta(self.insight.text)
+        async for _ in self._buy(cap, "answer"):
+            if piece := self.insight.read(cap):
+                yield AnswerDelta(piece)
+        before = self.insight.text.removesuffix(self._last.text)
+        yield self._ctx.conclude(self._problem, require_end(self._last), level=level.name, prefix=before)
+
+    def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
+        """Wait until the insight has `budget` tokens or its end, yielding whenever it has grown."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Stop the mentor."""
+
+    def _call(self, max_tokens: int, purpose: Purpose = "insight") -> Call:
+        """Open a call that continues what is written so far."""
+        prefix = self.insight.text or None
+        ctx, mode = self._ctx, self._ctx.mentor.spec.insight_mode
+        messages = mentor_messages(self._problem, mode)
+        # What ends an answer does not end an insight, unless that may become the answer.
+        sampling = ctx.sampling(self._problem) if mode == "prefix" and ctx.ladder[-1].is_answer else None
+        self._last = ctx.call(
+            "mentor", purpose, self._problem, messages, max_tokens=max_tokens, prefix=prefix, sampling=sampling
+        )
+        return self._last
+
+
+class _Eager(InsightSource):
+    """One stream, read by a task of its own."""
+
+    def __init__(self, problem: Problem, ctx: Context, budget: int, *, at_once: bool) -> None:
+        super().__init__(problem, ctx)
+        self._budget = budget
+        self._grown = asyncio.Event()
+        self._wanted = 0
+        self._more_wanted = asyncio.Event()
+        self._error: BaseException | None = None
+        self._done = False
+        self._task: asyncio.Task[None] | None = None
+        if at_once:
+            self._start()
+
+    def _start(self) -> None:
+        self._task = self._task or asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async with self._call(self._budget) as call:
+                async for delta in call:
+                    self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
+                    self._grown.set()
+                    # What was bought before comes free; what lies behind it is bought only when it is needed.
+                    while call.at_end_of_record and self.insight.tokens >= self._wanted:
+                        self._more_wanted.clear()
+                        await self._more_wanted.wait()
+                self.insight.finished = call.finish_reason == "stop"
+        except Exception as error:  # it belongs to whoever waits for the insight
+            self._error = error
+        finally:
+            self._done = True
+            self._grown.set()
+
+    async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
+        self._start()
+        self._wanted = budget
+        self._more_wanted.set()
+        while True:
+            enough = purpose == "insight" and self.insight.tokens >= budget  # an answer has an end, and a reason for it
+            if enough or self._done:
+                if self._error and not enough:
+                    raise self._error
+                yield
+                return
+            self._grown.clear()
+            yield
+            await self._grown.wait()
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+class _Thrifty(InsightSource):
+    """One call a level; the mentor continues its own text, natively or section by section."""
+
+    async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
+        have = self.insight.tokens
+        if self.insight.finished or have >= budget:
+            yield
+            return
+        spec = self._ctx.mentor.spec
+        continuation = spec.continuation
+        if have and continuation is Continuation.SECTIONS and spec.insight_mode == "gpra":
+            async for _ in self._next_sections(budget - have):
+                yield
+            return
+        if have and continuation is not Continuation.NATIVE:
+            raise CapabilityError(f"{spec.name} cannot continue its own text; use --pace eager")
+        async with self._call(budget - have, purpose) as call:
+            async for delta in call:
+                self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
+                yield
+            self._note_end(call)
+
+    async def _next_sections(self, tokens: int) -> AsyncIterator[None]:
+        """Ask for what is missing, giving the text so far; what the mentor repeats of it is trimmed."""
+        written = self.insight.text
+        messages = continue_messages(self._problem, written)
+        call = self._ctx.call("mentor", "insight", self._problem, messages, max_tokens=tokens)
+        held, clear = "", False
+        async with call:
+            async for delta in call:
+                if clear:
+                    self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
+                    yield
+                    continue
+                held += delta.text
+                # Hold back as long as the reply may still be repeating the end of what was given.
+                if clear := not _repeats(written, held):
+                    fresh = trim_overlap(written, held)
+                    self.insight.feed(fresh, self._ctx.mentor.count(fresh))
+                    yield
+            if not clear and (fresh := trim_overlap(written, held)):
+                self.insight.feed(fresh, self._ctx.mentor.count(fresh))
+            self._note_end(call)
+        yield
+
+    def _note_end(self, call: Call) -> None:
+        require_end(call)
+        complete = len(split_sections(self.insight.text)) == len(SECTIONS)
+        spec = self._ctx.mentor.spec
+        natural = spec.continuation is not Continuation.SECTIONS or spec.insight_mode == "prefix" or complete
+        self.insight.finished = call.finish_reason == "stop" and (natural or call.tokens == 0)
+
+
+_WINDOW = 400  # characters of earlier text in which a repetition is looked for
+
+
+def _repeats(written: str, held: str) -> bool:
+    stripped = held.strip()
+    return not stripped or (len(stripped) < _WINDOW and stripped in written)
+
+
+def trim_overlap(written: str, reply: str) -> str:
+    """Return `reply` without the longest beginning of it that `written` ends with."""
+    for size in range(min(len(written), len(reply), _WINDOW), 0, -1):
+        if written.endswith(reply[:size]):
+            return reply[size:]
+    return reply
+
+
+def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shares: dict[str, float]) -> OpenPace:
+    """Return the cheaper pace by price (by tokens for a model without one).
+
+    Eager risks the text between the level where one stops and the next; thrifty re-reads prompt and insight once per
+    further level. Both are weighed with the shares of problems that stop at each level (even shares if unknown). An
+    answer that a `prefix` begins is taken to be twice as long as the highest level.
+    """
+    budgets = [level.tokens for level in ladder if level.tokens]
+    prefix = mentor.insight_mode == "prefix"
+    able = (Continuation.NATIVE,) if prefix else (Continuation.NATIVE, Continuation.SECTIONS)
+    if mentor.continuation not in able or not budgets:
+        return "eager"
+    price_in, price_out = (mentor.prices.input, mentor.prices.output) if mentor.prices else (1.0, 1.0)
+    if mentor.prices and mentor.prices.cached_input is not None:
+        price_in = mentor.prices.cached_input
+    even = 1 / (len(ladder) or 1)
+    reach, overshoot, reread = 1.0, 0.0, 0.0
+    for position, level in enumerate(ladder[:-1]):
+        stop = reach * min(stop_shares.get(level.name, even), 1.0)
+        following = ladder[position + 1]
+        later = 2 * max(budgets) if prefix and following.is_answer else following.tokens
+        if later:
+            overshoot += stop * (later - (level.tokens or 0)) * price_out
+        reach -= stop
+        if level.tokens and later:
+            reread += reach * (prompt_tokens + level.tokens) * price_in
+    return "thrifty" if reread <= overshoot else "eager"

@@ -1,0 +1,120 @@
+"""Reading collected tables: whose they are, whether they fit together, and signals made anew where that is possible."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tandem.collection.folder import Folder, files
+from tandem.collection.table import signals_of
+from tandem.errors import TandemError, UsageError
+from tandem.models.catalog import lookup, spec_of
+from tandem.models.logprobs import ESTIMATOR
+from tandem.spec import ModelSpec
+from tandem.sufficiency.classifier import comparable
+from tandem.sufficiency.signals import SIGNAL_VERSION
+from tandem.training.fit import dataset_of
+
+Table = tuple[list[dict[str, Any]], dict[str, Any]]
+_ALIKE = {
+    "mentor": "mentor",
+    "intern": "intern",
+    "signal_version": "signal version",
+    "estimator": "entropy estimator",
+    "logprobs_mode": "log-probability mode",
+    "insight_mode": "insight mode",
+}
+
+
+def read_collection(source: Path) -> Table:
+    """Return the rows and the manifest of a collection folder, or of a folder with a committed table.
+
+    Where rows still have the statistics of each token, their signals are made anew. Raises UsageError if the folder
+    holds neither or its signals are of another version, TandemError for a damaged table or manifest.
+    """
+    if not source.exists():
+        raise UsageError(f"there is no collection at {source}")
+    folder = source if source.is_dir() else source.parent
+    manifest_path = folder / "collection.json"
+    table = source if source.is_file() else folder / "table.jsonl.gz"
+    raw = source.is_dir() and not table.is_file() and bool(files(folder, "rows"))
+    if not manifest_path.is_file() or not (raw or table.is_file()):
+        raise UsageError(f"{folder} holds no collection (collection.json and table.jsonl.gz); collect one first")
+    try:
+        manifest = json.loads(manifest_path.read_text())
+        if raw:
+            rows = list(Folder(folder, write=False).rows())
+        else:
+            rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).decode().splitlines()]
+        rows, manifest = _renewed(rows, manifest)
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
+        raise TandemError(f"the collection in {folder} is damaged: {error}") from None
+    _check(manifest, folder)
+    return rows, manifest
+
+
+def _renewed(rows: list[dict[str, Any]], manifest: dict[str, Any]) -> Table:
+    """Make signals of this version from the statistics of each token, where every answer of the intern has them."""
+    if manifest["signal_version"] == SIGNAL_VERSION:
+        return rows, manifest
+    own = [row for row in rows if "signals" in row]
+    if not own or any("stats" not in row for row in own):
+        return rows, manifest
+    for row in own:
+        row["signals"] |= signals_of(row["stats"], manifest["draft_lengths"])
+    return rows, manifest | {"signal_version": SIGNAL_VERSION}
+
+
+def _check(manifest: Mapping[str, Any], folder: Path) -> None:
+    for what, here in (("signal_version", SIGNAL_VERSION), ("estimator", ESTIMATOR)):
+        if manifest[what] != here and not (what == "signal_version" and comparable(manifest[what])):
+            raise UsageError(
+                f"the table in {folder} has {_ALIKE[what]} '{manifest[what]}', this version of Tandem has '{here}'; "
+                "make it anew from its raw rows (rows.jsonl), or collect again"
+            )
+
+
+def check_same(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> None:
+    """Raise UsageError naming what differs between two manifests, if a classifier of one cannot judge the other."""
+    differing = [
+        f"{name} '{other.get(key)}' (not '{one.get(key)}')"
+        for key, name in _ALIKE.items()
+        if one.get(key) != other.get(key)
+        and not (key == "signal_version" and all(comparable(table[key]) for table in (one, other)))
+    ]
+    if differing:
+        raise UsageError(f"{what} is of another set-up: {'; '.join(differing)}")
+
+
+def pair_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec]:
+    """Return the specs of a table's mentor and intern: the catalog's, else what the collection had.
+
+    Raises UsageError where neither knows a size.
+    """
+    mentor, intern = (_spec_of(manifest, role) for role in ("mentor", "intern"))
+    mentor = mentor.model_copy(update={"insight_mode": manifest["insight_mode"]})  # as it was collected
+    if missing := [spec.name for spec in (mentor, intern) if spec.parameters is None]:
+        raise UsageError(f"the catalog knows no size of {', '.join(missing)}, which the cost needs")
+    return mentor, intern
+
+
+def _spec_of(manifest: Mapping[str, Any], role: str) -> ModelSpec:
+    name = manifest[role]
+    spec = spec_of(entry) if (entry := lookup(name)) else ModelSpec(name=name)
+    collected = manifest.get("specs", {}).get(role)
+    return spec if spec.parameters or collected is None else ModelSpec(name=name, **collected)
+
+
+def only(rows: Sequence[dict[str, Any]], sets: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of some data sets (the part of the problem id before its number); UsageError if unknown."""
+    if not sets:
+        return list(rows)
+    known = sorted({dataset_of(row["problem"]) for row in rows})
+    unknown = sorted(set(sets) - set(known))
+    if unknown:
+        raise UsageError(f"the table has no problems of {', '.join(unknown)}; it has {', '.join(known)}")
+    return [row for row in rows if dataset_of(row["problem"]) in sets]

@@ -1,0 +1,66 @@
+"""The predictor of `route`: from the question, whether the intern is right and whether the mentor is.
+
+The rule is the predicted gain. On the 268 problems of the shipped pair's tables (GSM8K, MATH and MBPP train; nested
+folds) it gained 0.016 accuracy over a random mix of both models at equal cost (95 % interval -0.004 to 0.038), the rule
+on the intern's doubt alone 0.005 (-0.004 to 0.015). Neither is told from nothing, nor from the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tandem.ladder import ANSWER
+from tandem.spec import ModelSpec
+from tandem.sufficiency.predictor import Head, Predictor
+from tandem.training.data import Table
+from tandem.training.heads import fit_probability, out_of_fold
+from tandem.training.predictors import Say, silent
+from tandem.training.predictors.outcomes import NONE, OutcomeTable
+from tandem.training.predictors.points import ChoiceOutcome, ThresholdChoice, settle
+
+
+def train(
+    table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
+) -> Predictor:
+    """Fit both heads, choose the threshold out of fold, judge fit and choice by nested folds.
+
+    Needs the levels `none` and `answer`. Raises UsageError for a table that is too small or has one outcome only.
+    """
+    outcomes = OutcomeTable.of(table, specs)
+    questions = outcomes.questions()
+    names = list(questions[0])
+    right = {"intern": outcomes.right(NONE), "mentor": outcomes.right(ANSWER)}
+    say(f"{len(outcomes.ids)} problems; of the question: {', '.join(names)}")
+
+    def fit(rows: np.ndarray, who: str) -> Head:
+        return fit_probability([questions[k] for k in rows], right[who][rows], names)
+
+    def score(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        intern, mentor = fit(train, "intern"), fit(train, "mentor")
+        return np.array([mentor.predict(questions[k]) - intern.predict(questions[k]) for k in test])
+
+    choice = ThresholdChoice(
+        ids=outcomes.ids,
+        intern=ChoiceOutcome(right["intern"], outcomes.tflops(NONE), np.zeros(len(outcomes.ids))),
+        mentor=ChoiceOutcome(right["mentor"], outcomes.tflops(ANSWER), outcomes.mentor_tokens(ANSWER)),
+        score=score,
+        hands=lambda gain, threshold: gain >= threshold,
+        limits=(1.01, -1.0),
+    )
+    every = np.arange(len(outcomes.ids))
+    labels = {
+        who: (own, out_of_fold(outcomes.ids, questions, own, lambda x, y: fit_probability(x, y, names), seed=seed))
+        for who, own in right.items()
+    }
+    threshold, figures, notes = settle(choice, outcomes, labels, seed)
+    return Predictor(
+        strategy="route",
+        mentor=table[1]["mentor"],
+        intern=table[1]["intern"],
+        heads={who: fit(every, who) for who in right},
+        settings={"threshold": threshold},
+        command=command,
+        data=outcomes.data(seed),
+        figures=figures,
+        notes=notes,
+    )

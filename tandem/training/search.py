@@ -1,0 +1,185 @@
+"""The operating points: every ladder, draft length, threshold and lambda, replayed on sufficiencies out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from tandem.ladder import QUESTION, Ladder
+from tandem.sufficiency.policy import PolicyCard
+from tandem.sufficiency.rows import Levels
+from tandem.training.batch_replay import BatchReplay, ReplayResult
+from tandem.training.replay import Pair
+from tandem.training.upgrades import Chances, Gains
+
+DEGENERATE = 0.9
+OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
+_THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+_PRICES = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, whatever is to be gained
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPredictions:
+    """What a draft length offers: sufficiency by problem and level, the gains fitted on it, and what they say."""
+
+    p: Mapping[str, Mapping[str, float]]
+    gains: Gains
+    chances: Chances
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way to run the policy, and what it does on the problems that it was replayed on."""
+
+    ladder: Ladder
+    draft: int | None
+    thresholds: Mapping[str, float]
+    price: float | None  # lambda; None: thresholds alone
+    accuracy: float
+    tflops: float
+    mentor_tokens: float
+    shares: Mapping[str, float]
+    lost: float = 0.0  # share of problems that the ladder's last level has right and this point wrong
+    won: float = 0.0  # and the other way round
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether over 90 % of the problems end at one level; `question` and `none` end with the same answer."""
+        alone = sum(self.shares.get(name, 0.0) for name in (QUESTION, "none"))
+        return max(alone, *self.shares.values()) > DEGENERATE
+
+    def card(self, gains: Gains) -> PolicyCard:
+        """Return the policy card of the point, with the shares that stop at each level."""
+        names = {level.name for level in self.ladder}
+        kept = {
+            here: {there: gain for there, gain in later.items() if there in names}
+            for here, later in ({} if self.price is None else gains).items()
+            if here in names
+        }
+        return PolicyCard(
+            thresholds=dict(self.thresholds), price=self.price or 0.0, gains=kept, stop_shares=self.stop_shares
+        )
+
+    @property
+    def stop_shares(self) -> dict[str, float]:
+        """Of the problems that reach a level, the share that ends there."""
+        reach, found = 1.0, {}
+        for level in self.ladder:
+            share = self.shares[level.name]
+            found[level.name] = round(min(share / reach, 1.0), 4) if reach > 1e-9 else 0.0
+            reach -= share
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the point does, for a card."""
+        return {
+            "accuracy": round(self.accuracy, 4),
+            "tflops": round(self.tflops, 4),
+            "mentor_tokens": round(self.mentor_tokens, 1),
+            "level_shares": {name: round(share, 4) for name, share in self.shares.items()},
+        }
+
+
+def ladders(full: Ladder) -> list[Ladder]:
+    """Return every sub-ladder of two levels or more that begins with the first, so that what is free is tried first.
+
+    Where the first is the question alone, those that begin with the second come too.
+    """
+    found = [(full[0], *rest) for size in range(1, len(full)) for rest in combinations(full[1:], size)]
+    return found + (ladders(full[1:]) if full[0].is_question else [])
+
+
+class Space:
+    """Every operating point of a table: made once, replayed often."""
+
+    def __init__(
+        self, problems: Mapping[str, Levels], by_draft: Mapping[int | None, DraftPredictions], full: Ladder, pair: Pair
+    ) -> None:
+        self._walks: dict[tuple[Ladder, int | None], BatchReplay] = {}
+        self.problems, self.by_draft, self.full, self.pair = problems, by_draft, full, pair
+        self.ids = list(next(iter(by_draft.values())).p)
+        self._last = np.asarray([bool(problems[i][full[-1].name]["correct"]) for i in self.ids])
+
+    def walks(self, ladder: Ladder, draft: int | None) -> BatchReplay:
+        """Return the walks of one ladder and draft length."""
+        key = (ladder, draft)
+        if key not in self._walks:
+            judged = self.by_draft[draft]
+            self._walks[key] = BatchReplay(
+                self.problems, judged.p, ladder, self.pair, draft, judged.gains, judged.chances
+            )
+        return self._walks[key]
+
+    def ends(self, point: Point) -> ReplayResult:
+        """Return how each problem ends at a point; levels are positions in the full ladder."""
+        many = self.walks(point.ladder, point.draft).many([point.thresholds], point.price)
+        places = np.asarray([self.full.index(level) for level in point.ladder])
+        return replace(many.first(), level=places[many.level[0]])
+
+    def many(
+        self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], price: float | None
+    ) -> list[Point]:
+        """Return the points of several sets of thresholds, with what they do."""
+        ends = self.walks(ladder, draft).many(thresholds, price)
+        right = ends.correct > 0
+        accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))
+        losses = [values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last)]
+        shares = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1).tolist()
+        return [
+            Point(
+                ladder,
+                draft,
+                own,
+                price,
+                accuracy[n],
+                tflops[n],
+                mentor[n],
+                shares={level.name: share for level, share in zip(ladder, shares[n], strict=True)},
+                lost=losses[0][n],
+                won=losses[1][n],
+            )
+            for n, own in enumerate(thresholds)
+        ]
+
+    def search(self, *, hand_over: bool = True) -> list[Point]:
+        """Return every point of the grid, and around the best of them points with thresholds of each level's own.
+
+        Without `hand_over` no ladder ends with the mentor's own answer.
+        """
+        points = []
+        for draft in self.by_draft:
+            for ladder in ladders(self.full):
+                if (ladder[-1].is_answer and not hand_over) or all(level.tokens == 0 for level in ladder):
+                    continue  # or nothing is ever bought
+                insight = [level.name for level in ladder if not level.is_answer]
+                common = [dict.fromkeys(insight, threshold) for threshold in _THRESHOLDS]
+                for price in _PRICES:
+                    points += self.many(ladder, draft, common, price)
+        return points + [finer for point in frontier(points) for finer in self._around(point)]
+
+    def _around(self, point: Point) -> list[Point]:
+        """Return the neighbours of a point: another threshold at one level, where enough problems come to it."""
+        reach, found = float(len(self.by_draft[point.draft].p)), []
+        for level in point.ladder[:-1]:
+            if reach >= OWN_THRESHOLD:
+                others = [
+                    {**point.thresholds, level.name: threshold}
+                    for threshold in _THRESHOLDS
+                    if threshold != point.thresholds[level.name]
+                ]
+                found += self.many(point.ladder, point.draft, others, point.price)
+            reach *= 1 - point.stop_shares[level.name]
+        return found
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other one beats in both accuracy and cost, from the cheapest up."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.tflops, -point.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best

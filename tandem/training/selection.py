@@ -1,0 +1,266 @@
+"""Selecting an operating point on training data, and judging the whole selection on problems that it never saw.
+
+`fit_all` makes sufficiencies out of fold for every draft length; a `Space` searches operating points on them; `nested`
+does all of that anew without each fifth of the problems and replays what was selected on that fifth. Figures of the
+selected point itself are optimistic (the best of thousands), the nested ones are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import UsageError
+from tandem.ladder import Ladder, format_ladder
+from tandem.statistics.chord import chord
+from tandem.sufficiency.classifier import FEATURES
+from tandem.training.aims import Aim, choose
+from tandem.training.batch_replay import ReplayResult, fixed_ends
+from tandem.training.estimators import Recipe
+from tandem.training.fit import (
+    STRENGTHS,
+    Problems,
+    choose_recipe,
+    counts,
+    dataset_of,
+    features_in,
+    fit,
+    intern_rows,
+    sufficiencies,
+    told,
+)
+from tandem.training.folds import FOLDS, folds
+from tandem.training.replay import Pair
+from tandem.training.search import DraftPredictions, Point, Space
+from tandem.training.upgrades import Said, chances_of, fit_gains
+
+Say = Callable[[str], None]
+Choice = Callable[["Chosen"], Point]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is common to every fit and search: ladder, draft lengths (None: the whole answer), prices and folds."""
+
+    ladder: Ladder
+    drafts: Mapping[int | None, str]
+    pair: Pair
+    hand_over: bool = True
+    kinds: Sequence[str] = ("logistic", "boosted")
+    features: tuple[str, ...] = FEATURES
+    strengths: tuple[float, ...] = STRENGTHS  # of the regression, to choose among
+    outer: int = FOLDS  # folds that judge the selection
+    domain: tuple[str, ...] = ()  # the data sets that the operating point is chosen for; none: all that are there
+    seed: int = 0
+
+
+def with_features(plan: TrainingPlan, problems: Problems) -> TrainingPlan:
+    """Return the plan with the features that a table has."""
+    return replace(plan, features=features_in(problems, plan.ladder, next(iter(plan.drafts.values()))))
+
+
+@dataclass(frozen=True)
+class Fits:
+    """For each draft length the recipe that was chosen, and what it says of every problem out of fold."""
+
+    ids: list[str]
+    recipes: Mapping[int | None, Recipe]
+    judged: Mapping[int | None, DraftPredictions]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A searched space of operating points with the anchors on the same problems, as (TFLOPs, accuracy)."""
+
+    space: Space
+    points: Sequence[Point]
+    cheap: tuple[float, float]
+    dear: tuple[float, float]
+
+    def gain(self, point: Point) -> float:
+        """Return how far a point lies above the random mix of its ends at equal cost, in accuracy."""
+        return point.accuracy - chord(point.tflops, self.cheap, self.dear)
+
+
+def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say = lambda line: None) -> Fits:
+    """Choose a recipe for each draft length and return its sufficiencies out of fold, with the gains fitted on them."""
+    recipes, judged = {}, {}
+    for draft, column in plan.drafts.items():
+        recipe, p = choose_recipe(
+            problems,
+            ids,
+            plan.ladder,
+            column,
+            kinds=plan.kinds,
+            features=plan.features,
+            strengths=plan.strengths,
+            seed=plan.seed,
+        )
+        recipes[draft] = recipe
+        signals = told(problems, ids, plan.ladder, column, plan.features)
+        judged[draft] = DraftPredictions(
+            p, *fit_gains(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed)
+        )
+        say(f"draft {column:>3}: {recipe.describe()['kind']}")
+    return Fits(list(ids), recipes, judged)
+
+
+def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
+    """Search the operating points on sufficiencies out of fold, on the problems of the plan's domain.
+
+    Raises UsageError where there are none, or no ladder that the plan allows.
+    """
+    ids = in_domain(fits.ids, plan)
+    judged = {
+        draft: DraftPredictions({i: one.p[i] for i in ids}, one.gains, one.chances)
+        for draft, one in fits.judged.items()
+    }
+    space = Space(problems, judged, plan.ladder, plan.pair)
+    points = space.search(hand_over=plan.hand_over)
+    if not points:
+        raise UsageError(
+            f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
+        )
+    ends = [fixed_ends(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
+    cheap, dear = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)
+    return Chosen(space, points, cheap, dear)
+
+
+def in_domain(ids: Sequence[str], plan: TrainingPlan) -> list[str]:
+    """Return the problems of the plan's domain. Raises UsageError where there are none."""
+    found = [i for i in ids if not plan.domain or dataset_of(i) in plan.domain]
+    if not found:
+        raise UsageError(f"the table has no problems of {', '.join(plan.domain)}; it has {', '.join(counts(ids))}")
+    return found
+
+
+def by_aim(aim: Aim) -> Choice:
+    """Return the choice of the point that serves an aim."""
+    return lambda chosen: choose(chosen.points, aim, chosen.dear[1], chosen.dear[0])[0]
+
+
+def by_gain(chosen: Chosen) -> Point:
+    """Choose the point that lies farthest above the chord, among those that adapt."""
+    adapting = [point for point in chosen.points if not point.degenerate] or list(chosen.points)
+    return max(adapting, key=lambda point: (chosen.gain(point), -point.tflops))
+
+
+def by_price(price: float) -> Choice:
+    """Return the choice of the best accuracy less `price` x cost as a share of the dear end: a family of points."""
+    return lambda chosen: max(chosen.points, key=lambda p: (p.accuracy - price * p.tflops / chosen.dear[0], -p.tflops))
+
+
+def cascade(aim: Aim | None = None) -> Choice:
+    """Return the choice of a cascade's threshold: the whole answer of the intern first, then the mentor's.
+
+    For an aim the threshold that serves it, else the one that lies farthest above the chord. Needs a table with the
+    mentor's own answers and whole answers of the intern (`None` among the draft lengths).
+    """
+
+    def chosen_from(chosen: Chosen) -> Point:
+        first, last = next(level for level in chosen.space.full if not level.is_question), chosen.space.full[-1]
+        grid = [round(0.02 * k, 2) for k in range(1, 50)]
+        points = chosen.space.many((first, last), None, [{first.name: threshold} for threshold in grid], None)
+        if aim:
+            return choose(points, aim, chosen.dear[1], chosen.dear[0])[0]
+        return max(points, key=lambda point: (chosen.gain(point), -point.tflops))
+
+    return chosen_from
+
+
+def estimator_of(problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan) -> Any:
+    """Fit the recipe of a draft length on everything that `fits` saw."""
+    rows = intern_rows(problems, fits.ids, plan.ladder)
+    return fit(rows, plan.drafts[draft], fits.recipes[draft], seed=plan.seed)
+
+
+def applied(
+    problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]
+) -> tuple[ReplayResult, Said]:
+    """Fit the point's recipe on all that `fits` saw, and replay the point on other problems."""
+    judged = judged_by(problems, fits, point.draft, plan, held)
+    return Space(problems, {point.draft: judged}, plan.ladder, plan.pair).ends(point), judged.p
+
+
+def judged_by(
+    problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan, held: Sequence[str]
+) -> DraftPredictions:
+    """Return what a draft length's recipe and gains, fitted on all that `fits` saw, say of other problems."""
+    recipe, column, gains = fits.recipes[draft], plan.drafts[draft], fits.judged[draft].gains
+    p = sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
+    return DraftPredictions(p, gains, chances_of(gains, p, told(problems, held, plan.ladder, column, plan.features)))
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a choice did on problems that it never saw: their ids in order, how they ended, and sufficiencies."""
+
+    ids: list[str]
+    ends: ReplayResult
+    p: Said
+    points: list[Point]
+
+
+def held_by(problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]) -> Held:
+    """Judge one point on problems that neither fitted nor chose it."""
+    ends, p = applied(problems, fits, point, plan, held)
+    return Held(list(held), ends, p, [point])
+
+
+def nested(
+    problems: Problems, plan: TrainingPlan, choices: Mapping[str, Choice], say: Say = lambda line: None
+) -> dict[str, Held]:
+    """Judge each choice by an outer five folds: fitted, calibrated and chosen on the others, replayed on the held."""
+    ids: list[str] = []
+    found: dict[str, list[tuple[ReplayResult, Said, Point]]] = {name: [] for name in choices}
+    for number, (others, apart) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
+        say(f"outer fold {number} of {plan.outer}")
+        fits = fit_all(problems, others, plan)
+        chosen, held = search(problems, fits, plan), in_domain(apart, plan)
+        ids += held
+        for name, choice in choices.items():
+            point = choice(chosen)
+            found[name].append((*applied(problems, fits, point, plan, held), point))
+    return {
+        name: Held(
+            ids, ReplayResult.join([e for e, _, _ in parts]), _merged([p for _, p, _ in parts]), [x for *_, x in parts]
+        )
+        for name, parts in found.items()
+    }
+
+
+def _merged(parts: Sequence[Said]) -> Said:
+    return {i: by_level for part in parts for i, by_level in part.items()}
+
+
+def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:
+    """Return points to certify, from the dearest down: at each of `most` costs, the one that promises the most.
+
+    A point promises what betting on its losses would grow: (limit - mean)^2 / 2 (variance + (limit - mean)^2).
+    """
+
+    def promise(point: Point) -> float:
+        mean, room = point.lost - point.won, limit - (point.lost - point.won)
+        return room * room / (point.lost + point.won - mean * mean + room * room + 1e-9) if room > 0 else 0.0
+
+    top = chosen.dear[0]
+    able = [p for p in chosen.points if p.ladder[-1].is_answer and p.tflops < top and promise(p) > 0]
+    if not able:
+        return []
+    low = min(point.tflops for point in able)
+    found: list[Point] = []
+    for cost in np.linspace(top, low, most):
+        below = [point for point in able if point.tflops <= cost + 1e-12]
+        best = max(below, key=lambda point: (promise(point), -point.tflops))
+        if not found or best is not found[-1]:
+            found.append(best)
+    return sorted(found, key=lambda point: -point.tflops)
+
+
+def losses(problems: Problems, ids: Sequence[str], ends: ReplayResult, last: str) -> np.ndarray:
+    """Return mentor right minus ours right for each problem, in {-1, 0, 1}."""
+    lost: np.ndarray = np.asarray([int(problems[i][last]["correct"]) for i in ids]) - ends.correct.astype(int)
+    return lost

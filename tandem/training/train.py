@@ -1,0 +1,325 @@
+"""From a collected table to a classifier in a folder: the work behind `tandem train` and `tandem calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import UsageError
+from tandem.ladder import ANSWER, QUESTION, Effort, Ladder, format_ladder, parse_ladder
+from tandem.spec import ModelSpec
+from tandem.statistics.intervals import Bootstrap, gain_of, interval
+from tandem.statistics.reliability import figures, reliability
+from tandem.sufficiency.classifier import FORMAT, Classifier, ClassifierCard, short_hash
+from tandem.training import certify
+from tandem.training.aims import Aim, choose
+from tandem.training.batch_replay import ReplayResult, fixed_ends
+from tandem.training.data import read_collection
+from tandem.training.estimators import KINDS
+from tandem.training.fit import Problems, by_problem, counts, with_question
+from tandem.training.folds import FOLDS, digest, folds, halves
+from tandem.training.replay import Pair, oracle
+from tandem.training.search import DEGENERATE, Point
+from tandem.training.selection import (
+    Chosen,
+    Fits,
+    Held,
+    Say,
+    TrainingPlan,
+    applied,
+    by_aim,
+    cascade,
+    estimator_of,
+    fit_all,
+    held_by,
+    in_domain,
+    losses,
+    nested,
+    search,
+    sequence,
+    with_features,
+)
+
+__all__ = ["Trained", "plan_of", "read_collection", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier for an aim, and what else the table tells: `classifier` is None where nothing could be certified."""
+
+    classifier: Classifier | None
+    report: dict[str, Any]
+
+
+def plan_of(
+    manifest: Mapping[str, Any],
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    hand_over: bool = True,
+    kinds: Sequence[str] = KINDS,
+    prefix_cache: bool = False,
+    seed: int = 0,
+    **more: Any,
+) -> TrainingPlan:
+    """Return the plan for a table: its ladder, draft lengths and prices; `more` are fields of `TrainingPlan`."""
+    ladder = with_question(parse_ladder(manifest["ladder"]))
+    drafts: dict[int | None, str] = {int(n): str(n) for n in manifest["draft_lengths"]} | {None: "all"}
+    pair = Pair(*specs, prefix_cache)
+    return TrainingPlan(ladder, drafts, pair, hand_over, tuple(kinds), seed=seed, **more)
+
+
+def train(
+    rows: list[dict[str, Any]],
+    manifest: dict[str, Any],
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    name: str,
+    command: str,
+    aim: Aim | None = None,
+    seed: int = 0,
+    hand_over: bool = True,
+    kinds: Sequence[str] = KINDS,
+    prefix_cache: bool = False,
+    say: Say = lambda line: None,
+    **more: Any,
+) -> Trained:
+    """Fit, calibrate, choose the operating point for an aim out of fold, judge that choice by nested folds.
+
+    `specs` are mentor and intern; both need a size and an architecture. `hand_over` lets the policy end at the mentor's
+    own answer; else the intern always writes it. An aim of regret fits on one half of the problems and certifies on the
+    other, and always may hand over. `more` are fields of the plan. Raises UsageError for a table too small.
+    """
+    aim = aim or Aim()
+    regret = aim.kind == "regret"
+    how: dict[str, Any] = {"kinds": kinds, "prefix_cache": prefix_cache, "seed": seed} | more
+    plan = plan_of(manifest, specs, hand_over=hand_over or regret, **how)
+    problems = by_problem(rows, plan.ladder)
+    plan = with_features(plan, problems) if "features" not in more else plan
+    ids, certified = halves(list(problems), seed) if regret else (list(problems), [])
+    certified = in_domain(certified, plan) if regret else []
+    if regret:
+        _enough(plan.ladder, aim, len(certified))
+    say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
+    fits = fit_all(problems, ids, plan, say)
+    chosen = search(problems, fits, plan)
+    report: dict[str, Any] = {"aim": str(aim), "problems": len(problems)}
+    if regret:
+        point, certificate = _certify(problems, fits, chosen, plan, aim, certified)
+        report["certificate"] = certificate
+        if point is None:
+            return Trained(None, report | {"alternatives": [_mentor_serves(certificate)]})
+        passed_over = None
+        choice = by_aim(Aim())
+    else:
+        point, passed_over = choose(chosen.points, aim, chosen.dear[1], chosen.dear[0])
+        choice = by_aim(aim)
+    choices = {"aim": choice} | ({"cascade": cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
+    if certified:
+        points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
+        judging = {name: held_by(problems, fits, p, plan, certified) for name, p in points.items()}
+    else:
+        judging = nested(problems, plan, choices, say)
+    held = judging["aim"]
+    recipe, judged = fits.recipes[point.draft], fits.judged[point.draft]
+    estimator = estimator_of(problems, fits, point.draft, plan)
+    anchors = _anchors(problems, held.ids, plan)
+    if "cascade" in judging:
+        anchors["cascade"] = judging["cascade"].ends
+    found = _held_figures(held, anchors, plan)
+    alternatives = _alternatives(aim, found, anchors, plan)
+    card = ClassifierCard(
+        format=FORMAT,
+        id=name,
+        created=datetime.now(UTC).date().isoformat(),
+        command=command,
+        mentor=manifest["mentor"],
+        intern=manifest["intern"],
+        ladder=format_ladder(point.ladder),
+        collected_ladder=manifest["ladder"],
+        draft_tokens=point.draft,
+        signal_version=manifest["signal_version"],
+        features=recipe.features,
+        estimator=manifest["estimator"],
+        logprobs_mode=manifest["logprobs_mode"],
+        top_logprobs=manifest["top_logprobs"],
+        temperature=manifest["sampling"]["temperature"],
+        insight_mode=manifest["insight_mode"],
+        aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
+        policy=point.card(judged.gains),
+        data={
+            "problems": counts(problems),
+            "rows": len(rows),
+            "max_tokens": manifest["max_tokens"],
+            "split": {"seed": seed, "folds": FOLDS, "fit": len(ids), "certify": len(certified)},
+            "id_sha256": _hashes(ids, certified, plan),
+            "seen": sorted(map(short_hash, ids)),
+        },
+        figures={
+            "model": recipe.describe(),
+            "cost_model": {
+                "prefix_cache": prefix_cache,
+                "insight": "one generation, cut at the level reached",
+            },
+            "out_of_fold": figures(problems, judged.p),
+            "reliability": reliability(problems, judged.p),
+            "auroc_by_draft": {
+                plan.drafts[draft]: figures(problems, other.p)["pooled"]["auroc"]
+                for draft, other in fits.judged.items()
+            },
+            "chosen": point.describe() | {"gain_over_chord": round(chosen.gain(point), 4)},
+            "held_out": found,
+            "anchors": {name: _described(ends) for name, ends in anchors.items()},
+            **({"certificate": report["certificate"]} if regret else {}),
+        },
+        notes=_notes(point, passed_over, plan) + alternatives,
+    )
+    figures_of_card = {key: card.figures[key] for key in ("chosen", "held_out", "anchors")}
+    return Trained(
+        Classifier(estimator, card), report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card
+    )
+
+
+def _hashes(ids: Sequence[str], certified: Sequence[str], plan: TrainingPlan) -> dict[str, str]:
+    """Return the digests of what was fitted on, of each fold that was held out, and of what certified."""
+    parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(ids, plan.seed), start=1)}
+    return {"fit": digest(ids)} | parts | ({"certify": digest(certified)} if certified else {})
+
+
+def _enough(ladder: Ladder, aim: Aim, count: int) -> None:
+    if not ladder[-1].is_answer:
+        raise UsageError("a regret can be certified only against the mentor's own answers: collect the level 'answer'")
+    fewest = certify.fewest(aim.limit)
+    if count < fewest:
+        raise UsageError(
+            f"{count} problems are left to certify {aim} at {certify.CONFIDENCE:.0%} confidence; even without a single "
+            f"loss it takes {fewest}, so the table needs at least {2 * fewest} problems (half fit the classifier)"
+        )
+
+
+def _certify(
+    problems: Problems, fits: Fits, chosen: Chosen, plan: TrainingPlan, aim: Aim, held: list[str]
+) -> tuple[Point | None, dict[str, Any]]:
+    """Test points on problems that neither fitted nor ordered them; return the last that passed."""
+    points = sequence(chosen, aim.limit)
+    samples = []
+    for point in points:
+        ends, _ = applied(problems, fits, point, plan, held)
+        samples.append(losses(problems, held, ends, plan.ladder[-1].name))
+    passed = certify.fixed_sequence(samples, aim.limit)
+    # How many it would take is told by what ordered the points, which the test has not touched.
+    own = [losses(problems, fits.ids, chosen.space.ends(point), plan.ladder[-1].name) for point in points]
+    wanted = [n for n in (certify.needed(sample, aim.limit) for sample in own) if n]
+    certificate = {
+        "limit": aim.limit,
+        "confidence": certify.CONFIDENCE,
+        "problems": len(held),
+        "points": len(points),
+        "passed": passed.passed,
+        "tests": list(passed.tests),
+        "needed": None if not wanted else 2 * min(wanted),
+    }
+    return (points[passed.passed - 1] if passed.passed else None), certificate
+
+
+def _mentor_serves(certificate: Mapping[str, Any]) -> str:
+    limit, needed = certificate["limit"], certificate["needed"]
+    why = (
+        f"a table of about {needed} problems would be enough, if they go on like these"
+        if needed
+        else "no number of problems would change that: on the half that was searched, every cheaper point loses more"
+    )
+    return (
+        f"Nothing cheaper than mentor-only is certified to lose at most {limit:g} with "
+        f"{certificate['confidence']:.0%} confidence ({certificate['problems']} problems); {why}. "
+        "Until then: --strategy mentor-only."
+    )
+
+
+def _anchors(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> dict[str, ReplayResult]:
+    found = {anchor_name(level): fixed_ends(problems, ids, level.name, plan.pair) for level in plan.ladder}
+    names = [level.name for level in plan.ladder]
+    return found | {"oracle": ReplayResult.of([oracle(problems[i], names, plan.pair) for i in ids])}
+
+
+def anchor_name(level: Effort) -> str:
+    """Return the strategy that always uses one level."""
+    return {QUESTION: "intern-only", "none": "intern-only", ANSWER: "mentor-only"}.get(
+        level.name, f"fixed:{level.name}"
+    )
+
+
+def _described(ends: ReplayResult) -> dict[str, float]:
+    return {
+        "accuracy": round(float(ends.correct.mean()), 4),
+        "tflops": round(float(ends.tflops.mean()), 4),
+        "mentor_tokens": round(float(ends.mentor_tokens.mean()), 1),
+    }
+
+
+def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+    """Return what the selection does on problems that it never saw, with paired 95 % intervals."""
+    boot = Bootstrap(len(held.ids), seed=plan.seed)
+    cheap, dear = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
+    ladder = [level.name for level in plan.ladder]
+    shares = np.bincount(held.ends.level, minlength=len(ladder)) / len(held.ids)
+    return _described(held.ends) | {
+        "problems": len(held.ids),
+        "level_shares": {name: round(float(share), 4) for name, share in zip(ladder, shares, strict=True)},
+        "gain_over_chord": interval(gain_of(boot, held.ends, cheap, dear)),
+        "loss_against_dearest": interval(boot.mean(dear.correct) - boot.mean(held.ends.correct)),
+    }
+
+
+def _alternatives(
+    aim: Aim,
+    ours: Mapping[str, Any],
+    anchors: Mapping[str, ReplayResult],
+    plan: TrainingPlan,
+) -> list[str]:
+    """Say what would serve better on the same held-out problems, where something does."""
+    notes = []
+    if aim.kind != "regret":
+        for name, ends in anchors.items():
+            accuracy, cost = float(ends.correct.mean()), float(ends.tflops.mean())
+            if name != "oracle" and accuracy >= ours["accuracy"] and cost <= ours["tflops"]:
+                notes.append(
+                    f"{name} serves better on this pair: accuracy {accuracy:.3f} at {cost:.2f} TFLOPs, against "
+                    f"{ours['accuracy']:.3f} at {ours['tflops']:.2f} here ({_how(name)})."
+                )
+    gain = ours["gain_over_chord"]
+    if plan.ladder[-1].is_answer and not notes and gain["value"] is not None and gain["value"] <= 0:
+        notes.append(
+            f"A random mix of intern-only and mentor-only at the same cost serves better by {-gain['value']:.3f} in "
+            f"accuracy (95 % interval of the gain {gain['low']:.3f} to {gain['high']:.3f})."
+        )
+    return notes
+
+
+def _how(name: str) -> str:
+    """Return how a strategy is asked for; a cascade is a ladder of two levels, with the whole answer as the draft."""
+    return "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
+
+
+def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[str]:
+    cache = "with the intern's prefix cache" if plan.pair.prefix_cache else "without any prefix cache"
+    notes = [
+        "`chosen` is the best of many points on the problems that chose it, so its figures are optimistic; those of "
+        "`held_out` judge the whole selection on problems that it never saw.",
+        f"Costs are replayed {cache}.",
+    ]
+    if point.degenerate:
+        notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end at one level: it does not adapt.")
+    elif passed_over:
+        best = f"accuracy {passed_over.accuracy:.3f}, {passed_over.tflops:.2f} TFLOPs"
+        notes.append(
+            "A point that hardly adapts would serve the aim better and was passed over: "
+            f"{format_ladder(passed_over.ladder)} ({best})."
+        )
+    dropped = [level.name for level in plan.ladder if level not in point.ladder and not level.is_question]
+    if dropped:
+        notes.append(f"Levels collected but not used by the chosen ladder: {', '.join(dropped)}.")
+    return notes

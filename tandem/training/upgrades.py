@@ -1,0 +1,148 @@
+"""What a later level would gain: the chance of a right answer there, told from the draft here, and what it costs.
+
+Two forms compete for each pair of levels, and the one with the lesser out-of-fold log-loss is kept: the chance as a
+function of sufficiency alone, or of sufficiency and all signals (a question that the intern fails may be one that the
+mentor fails too, which sufficiency does not tell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from tandem.ladder import ANSWER, Effort, Ladder
+from tandem.sufficiency.policy import Gain, logit
+from tandem.sufficiency.rows import Levels
+from tandem.training.estimators import one_thread
+from tandem.training.folds import folds
+from tandem.training.replay import Pair, fixed
+
+Gains = Mapping[str, Mapping[str, Gain]]
+Chances = dict[str, dict[str, dict[str, float]]]  # by problem, level and later level
+Said = Mapping[str, Mapping[str, float]]  # sufficiency by problem and level
+Signals = Mapping[str, Mapping[str, Mapping[str, float]]]  # by problem and level
+_PENALTY = 0.1  # C of a regression on all signals: tables of a few hundred problems call for a strong one
+_CLIP = 1e-4
+
+
+def fit_gains(
+    problems: Mapping[str, Levels],
+    p: Said,
+    ladder: Ladder,
+    pair: Pair,
+    draft: int | None,
+    signals: Signals | None = None,
+    *,
+    seed: int = 0,
+) -> tuple[dict[str, dict[str, Gain]], Chances]:
+    """Return the gains from each level to each later one, and the chances of each problem from fits without it.
+
+    `p` are sufficiencies out of fold. Without `signals` sufficiency alone tells.
+    """
+    ids = list(p)
+    place = {i: n for n, i in enumerate(ids)}
+    held = [np.asarray([place[i] for i in part]) for _, part in folds(ids, seed)]
+    costs = extra_costs(problems, ids, ladder, pair, draft)
+    gains: dict[str, dict[str, Gain]] = {}
+    chances: Chances = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
+    for here, there in _climbs(ladder):
+        x = np.asarray([[logit(p[i][here.name])] for i in ids])
+        y = np.asarray([int(problems[i][there.name]["correct"]) for i in ids])
+        names: tuple[str, ...] = ()
+        said = _out_of_fold(x, y, held)
+        if signals is not None:
+            every = tuple(signals[ids[0]][here.name])
+            wide = np.hstack([x, [[signals[i][here.name][name] for name in every] for i in ids]])
+            better = _out_of_fold(wide, y, held)
+            if _log_loss(y, better) < _log_loss(y, said):
+                x, names, said = wide, every, better
+        offset, weights = _fit(x, y)
+        gain = Gain(
+            offset=offset,
+            slope=float(weights[0]),
+            cost=costs[here.name][there.name],
+            weights={name: float(w) for name, w in zip(names, weights[1:], strict=True) if w},
+        )
+        gains.setdefault(here.name, {})[there.name] = gain
+        for i, value in zip(ids, said.tolist(), strict=True):
+            chances[i][here.name][there.name] = value
+    return gains, chances
+
+
+def chances_of(gains: Gains, p: Said, signals: Signals) -> Chances:
+    """Return the chances of problems that no gain was fitted on."""
+    return {
+        i: {
+            here: {there: gain.chance(by_level[here], signals[i][here]) for there, gain in later.items()}
+            for here, later in gains.items()
+        }
+        for i, by_level in p.items()
+    }
+
+
+def repriced(gains: Gains, costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Gain]]:
+    """Return the same chances at other costs."""
+    return {
+        here: {there: gain.model_copy(update={"cost": costs[here][there]}) for there, gain in later.items()}
+        for here, later in gains.items()
+    }
+
+
+def extra_costs(
+    problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair, draft: int | None
+) -> dict[str, dict[str, float]]:
+    """Return what going from each level to each later one adds on average, as a share of the ladder's last level."""
+    scale = dearest(problems, ids, ladder, pair)
+    found: dict[str, dict[str, float]] = {}
+    for here, there in _climbs(ladder):
+        mean = float(np.mean([_extra(problems[i], here, there.name, pair, draft) for i in ids]))
+        found.setdefault(here.name, {})[there.name] = max(mean / scale, 0.0)
+    return found
+
+
+def dearest(problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair) -> float:
+    """Return the mean TFLOPs of the ladder's last level alone (mentor-only, where it ends with `answer`)."""
+    return float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
+
+
+def _climbs(ladder: Ladder) -> Iterator[tuple[Effort, Effort]]:
+    for position, here in enumerate(ladder[:-1]):
+        for there in ladder[position + 1 :]:
+            yield here, there
+
+
+def _extra(problem: Levels, here: Effort, there: str, pair: Pair, draft: int | None) -> float:
+    """TFLOPs that going on adds over answering here: the discarded draft and what is bought, less the answer here."""
+    row = problem[here.name]
+    bought = pair.insight(row) if there != ANSWER or pair.begins_answer else 0.0
+    wasted = 0.0 if here.is_question else pair.draft(row, draft)
+    return wasted + fixed(problem, there, pair).tflops - bought - pair.answer(row)
+
+
+def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return intercept and weights, of features as they are; sufficiency alone is hardly held back, signals are."""
+    from sklearn.linear_model import LogisticRegression
+
+    width = x.shape[1]
+    if len(set(y)) < 2:
+        return (6.0 if y[0] else -6.0), np.zeros(width)
+    mean, scale = (x.mean(axis=0), x.std(axis=0)) if width > 1 else (np.zeros(1), np.ones(1))
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    with one_thread():
+        model = LogisticRegression(C=_PENALTY if width > 1 else 1.0, max_iter=2000).fit((x - mean) / scale, y)
+    weights = model.coef_[0] / scale
+    return float(model.intercept_[0] - weights @ mean), weights
+
+
+def _out_of_fold(x: np.ndarray, y: np.ndarray, held: Sequence[np.ndarray]) -> np.ndarray:
+    said = np.zeros(len(y))
+    for part in held:
+        rest = np.setdiff1d(np.arange(len(y)), part)
+        offset, weights = _fit(x[rest], y[rest])
+        said[part] = (1 + np.tanh((offset + x[part] @ weights) / 2)) / 2
+    return said
+
+
+def _log_loss(y: np.ndarray, said: np.ndarray) -> float:
+    return -float(np.mean(np.log(np.clip(np.where(y > 0, said, 1 - said), _CLIP, 1))))

@@ -1,0 +1,336 @@
+"""Replaying a table: the walk of the real strategy, costs by hand, and the anchors of every chart."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judge import Judge
+from synthetic import INTERN, LADDER, MENTOR, table
+
+from tandem.collection import CollectionPlan as Collected
+from tandem.collection import Collector, Folder
+from tandem.config import Settings
+from tandem.errors import UsageError
+from tandem.ladder import Ladder, parse_ladder
+from tandem.models.base import Request
+from tandem.models.fake import FakeModel, Rule, Script
+from tandem.spec import ModelSpec
+from tandem.statistics.chord import chord
+from tandem.strategies import Context, make_strategy
+from tandem.sufficiency.policy import Gain, Policy, PolicyCard
+from tandem.sufficiency.rows import Levels
+from tandem.training.aims import Aim, choose, parse_aim
+from tandem.training.batch_replay import BatchReplay
+from tandem.training.fit import complete, with_question
+from tandem.training.replay import Outcome, Pair, fixed, level_shares, mean_of, oracle, replay, walk
+from tandem.training.search import Point, frontier, ladders
+from tandem.training.upgrades import chances_of
+from tandem.types import Problem, Solution
+
+pytestmark = pytest.mark.slow
+
+PAIR = Pair(MENTOR, INTERN)
+FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
+FROM_QUESTION = parse_ladder("question,none,low=5,medium=12,high=30,answer")
+NAMES = ("question", "none", "low", "medium", "high")
+
+
+def reply(request: Request) -> str:
+    """The intern's answer: longer with less insight, and right from 12 words of it on."""
+    words = len(request.messages[-1].content.split())
+    return " ".join(["so"] * (60 - words)) + f" \\boxed{{{7 if words > 45 else 8}}}"
+
+
+def models(words: int, mode: str) -> tuple[FakeModel, FakeModel]:
+    text = "".join(f" w{i}" for i in range(words))
+    rules = (Rule(text=f"Goal:{text}", purpose="insight"), Rule(text="the mentor says \\boxed{7}"))
+    if mode == "prefix":
+        rules = (Rule(text=f"the mentor says \\boxed{{7}}{text}"),)
+    mentor, intern = FakeModel(Script(rules=rules), name="m", parameters=30e9), FakeModel(name="i")
+    mentor.spec = mentor.spec.model_copy(update={"insight_mode": mode})
+    intern.answer = reply
+    return mentor, intern
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> PolicyCard:
+    """Thresholds, and for some levels what the later ones gain."""
+    gains: dict[str, dict[str, Gain]] = {}
+    for position, here in enumerate(NAMES):
+        for there in (*NAMES[position + 1 :], "answer"):
+            if draw(st.booleans()):
+                gain = Gain(offset=draw(st.sampled_from([-3, 0, 3])), slope=draw(st.sampled_from([0, 1])), cost=0.5)
+                gains.setdefault(here, {})[there] = gain
+    thresholds = {name: draw(st.sampled_from([0.2, 0.5, 0.8])) for name in NAMES}
+    return PolicyCard(thresholds=thresholds, price=draw(st.sampled_from([0.0, 0.4])), gains=gains)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}),
+    cards(),
+    st.sampled_from([sub for size in (2, 3, 4, 5, 6) for sub in combinations(FROM_QUESTION, size)]),
+    st.integers(0, 40),
+    st.sampled_from([1, 4, 16, None]),
+    st.sampled_from(["gpra", "prefix"]),
+)
+def test_the_walk_is_that_of_the_real_strategy(
+    p: dict[str, float], card: PolicyCard, ladder: Ladder, words: int, draft: int | None, mode: str
+) -> None:
+    problem = Problem.from_text("What is 3 plus 4?", id="p", reference="7")
+
+    async def both() -> tuple[Solution, Levels, Pair]:
+        mentor, intern = models(words, mode)
+        ctx = Context("tandem", mentor, intern, Settings(pace="thrifty"), ladder, Policy(Judge(p), card), draft)
+        events = [event async for event in make_strategy("tandem").run(problem, ctx)]
+        assert isinstance(events[-1], Solution)
+        with tempfile.TemporaryDirectory() as out:
+            collector = Collector(mentor, intern, Collected(ladder=FULL), Path(out))
+            assert (await collector.collect([problem])).failed == 0
+            rows = complete(list(Folder(Path(out), write=False).rows()), FROM_QUESTION)["p"]
+        return events[-1], rows, Pair(mentor.spec, intern.spec)
+
+    solution, rows, pair = asyncio.run(both())
+    outcome = replay(walk(rows, ladder, pair, draft), Policy(Judge({}), card), p)
+    assert outcome.level == solution.level
+    assert outcome.correct == (solution.answer == "7")
+    assert outcome.mentor_tokens == solution.ledger.mentor_tokens
+    # Every call of the intern costs what the table says; the insight is priced as one generation up to its level, and
+    # an answer that it begins as one up to its end.
+    ledger, bought = solution.ledger, solution.trace[-1].insight_tokens if solution.trace else 0
+    paid = [e.tflops for e in ledger if e.purpose != "insight" and (e.role == "intern" or mode == "gpra")]
+    if mode == "prefix" and solution.level == "answer":
+        paid.append(pair.mentor.tflops(ledger.select("mentor")[0].usage.prompt, 0, ledger.mentor_tokens))
+    elif bought:
+        paid.append(pair.mentor.tflops(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought))
+    assert outcome.tflops == pytest.approx(sum(paid))
+
+
+def rows_of(number: int = 0) -> Levels:
+    found = table(number + 1)
+    return {row["level"]: row for row in found if row["problem"] == f"made-{number}"}
+
+
+def with_rows(**changes: dict[str, Any]) -> Levels:
+    """One problem with round figures at every level."""
+    base: dict[str, dict[str, Any]] = {}
+    for level in LADDER:
+        base[level.name] = {"level": level.name, "correct": False, "prompt_tokens": 100 + (level.tokens or 0)}
+        base[level.name] |= {"completion_tokens": 400 if level.is_answer else 200}
+        if not level.is_answer:
+            base[level.name] |= {"insight_tokens": level.tokens}
+        if level.tokens:
+            base[level.name] |= {"insight_finished": False, "mentor_prompt_tokens": 150}
+    for name, change in changes.items():
+        base[name] |= change
+    return base
+
+
+def cost(spec: ModelSpec, prompt: int, completion: int) -> float:
+    found = spec.tflops(prompt, 0, completion)
+    assert found is not None
+    return found
+
+
+def outcome(problem: Levels, card: PolicyCard, p: Mapping[str, float], draft: int | None = 64) -> Outcome:
+    return replay(walk(problem, LADDER, PAIR, draft), Policy(Judge({}), card), p)
+
+
+MIDDLE = PolicyCard(thresholds=dict.fromkeys(NAMES, 0.5))
+
+
+def test_costs_by_hand() -> None:
+    problem = with_rows(medium={"correct": True})
+    found = outcome(problem, MIDDLE, {"none": 0.1, "low": 0.2, "medium": 0.9})
+    drafts = cost(INTERN, 100, 64) + cost(INTERN, 200, 64)
+    expected = drafts + cost(MENTOR, 150, 500) + cost(INTERN, 600, 200)
+    assert (found.level, found.correct, found.mentor_tokens) == ("medium", True, 500)
+    assert found.tflops == pytest.approx(expected)
+
+
+def test_a_discarded_draft_is_never_longer_than_its_answer() -> None:
+    problem = with_rows(none={"completion_tokens": 30})
+    p = {"none": 0.1, "low": 0.9}
+    short = cost(INTERN, 100, 30) + cost(MENTOR, 150, 100) + cost(INTERN, 200, 200)
+    assert outcome(problem, MIDDLE, p, 64).tflops == pytest.approx(short)
+    assert outcome(problem, MIDDLE, p, None).tflops == pytest.approx(short)
+    assert outcome(with_rows(), MIDDLE, p, None).tflops > outcome(with_rows(), MIDDLE, p, 64).tflops
+
+
+def test_climbing_to_the_answer_charges_everything_bought_on_the_way() -> None:
+    found = outcome(with_rows(), MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
+    drafts = sum(cost(INTERN, 100 + tokens, 16) for tokens in (0, 100, 500, 1000))
+    assert found.level == "answer" and found.mentor_tokens == 1400
+    assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 1000) + cost(MENTOR, 100, 400))
+
+
+def test_jumping_to_the_answer_buys_nothing_between() -> None:
+    gains = {"none": {"answer": Gain(offset=9, slope=0, cost=0.1)}}
+    found = outcome(with_rows(), PolicyCard(thresholds={"none": 0.5}, gains=gains), {"none": 0.1}, 16)
+    assert (found.level, found.mentor_tokens) == ("answer", 400)
+    assert found.tflops == pytest.approx(cost(INTERN, 100, 16) + cost(MENTOR, 100, 400))
+
+
+def test_levels_that_add_nothing_cost_nothing() -> None:
+    ended = {"insight_tokens": 70, "insight_finished": True, "prompt_tokens": 170}
+    problem = with_rows(low=ended, medium=ended, high=ended)
+    found = outcome(problem, MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
+    drafts = cost(INTERN, 100, 16) + cost(INTERN, 170, 16)
+    assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 70) + cost(MENTOR, 100, 400))
+    without_answer = replay(walk(problem, LADDER[:-1], PAIR, 16), Policy(Judge({}), MIDDLE), dict.fromkeys(NAMES, 0.1))
+    assert (without_answer.level, without_answer.mentor_tokens) == ("low", 70)
+
+
+@pytest.mark.parametrize("level", ["none", "low", "medium", "high", "answer"])
+def test_a_ladder_of_one_level_is_the_fixed_strategy(level: str) -> None:
+    problem = rows_of(3)
+    alone = tuple(e for e in LADDER if e.name == level)
+    assert replay(walk(problem, alone, PAIR, 64), Policy(Judge({}), MIDDLE), {level: 0.0}) == pytest.approx(
+        fixed(problem, level, PAIR)
+    )
+
+
+def test_the_oracle_is_the_cheapest_right_level_else_the_cheapest() -> None:
+    levels = [level.name for level in LADDER]
+    assert oracle(with_rows(low={"correct": True}, answer={"correct": True}), levels, PAIR).level == "low"
+    assert oracle(with_rows(), levels, PAIR).level == "none"
+    cheap_mentor = with_rows(medium={"correct": True}, answer={"correct": True, "completion_tokens": 20})
+    assert oracle(cheap_mentor, levels, PAIR).level == "answer"
+
+
+def test_the_oracle_is_nowhere_worse_than_a_fixed_level() -> None:
+    levels = [level.name for level in LADDER]
+    problems = [rows_of(n) for n in range(20)]
+    best = mean_of([oracle(problem, levels, PAIR) for problem in problems])
+    for level in levels:
+        assert best["accuracy"] >= mean_of([fixed(problem, level, PAIR) for problem in problems])["accuracy"]
+
+
+def test_a_replay_without_sizes_is_refused() -> None:
+    with pytest.raises(UsageError, match="sizes and architectures"):
+        fixed(with_rows(), "none", Pair(MENTOR, ModelSpec(name="closed")))
+
+
+def test_the_chord_is_a_random_mix_and_flat_beyond_the_dear_end() -> None:
+    cheap, dear = (1.0, 0.4), (3.0, 0.8)
+    assert [chord(c, cheap, dear) for c in (0.5, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.4, 0.4, 0.6, 0.8, 0.8])
+
+
+def test_every_sub_ladder_from_the_first_level_once() -> None:
+    found = ladders(LADDER)
+    assert len(found) == len(set(found)) == 15
+    assert all(sub[0] == LADDER[0] and len(sub) > 1 for sub in found)
+    assert all(list(sub) == [level for level in LADDER if level in sub] for sub in found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}), min_size=1, max_size=12),
+    cards(),
+    st.sampled_from([sub for size in (1, 2, 3, 5) for sub in combinations(with_question(LADDER), size)]),
+    st.sampled_from([16, None]),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_many_problems_at_once_end_as_they_do_one_by_one(
+    p: list[dict[str, float]], card: PolicyCard, ladder: Ladder, draft: int | None, seed: int, cache: bool
+) -> None:
+    pair = Pair(MENTOR, INTERN, cache)
+    problems = complete(table(len(p), seed=seed), with_question(LADDER))
+    by_problem = dict(zip(problems, p, strict=True))
+    unseen = {i: {name: {} for name in NAMES} for i in by_problem}
+    chances = chances_of(card.gains, by_problem, unseen)
+    ends = BatchReplay(problems, by_problem, ladder, pair, draft, card.gains, chances).ends(card)
+    for n, (i, by_level) in enumerate(by_problem.items()):
+        one = replay(walk(problems[i], ladder, pair, draft), Policy(Judge({}), card), by_level)
+        assert (ladder[ends.level[n]].name, bool(ends.correct[n])) == (one.level, one.correct)
+        assert ends.tflops[n] == pytest.approx(one.tflops) and ends.mentor_tokens[n] == one.mentor_tokens
+        assert ends.published[n] == pytest.approx(one.published)
+
+
+def test_a_prefix_cache_pays_for_what_is_new_and_changes_nothing_else() -> None:
+    problem, p = with_rows(medium={"correct": True}), {"none": 0.1, "low": 0.2, "medium": 0.9}
+    cached = Pair(MENTOR, INTERN, prefix_cache=True)
+    plain = replay(walk(problem, LADDER, PAIR, 64), Policy(Judge({}), MIDDLE), p)
+    found = replay(walk(problem, LADDER, cached, 64), Policy(Judge({}), MIDDLE), p)
+    # Whole blocks of 16: of 100 tokens 96 are kept, of 200 tokens 192.
+    saved = sum(
+        cost(INTERN, prompt, written) - (INTERN.tflops(prompt, kept, written) or 0)
+        for prompt, kept, written in ((200, 96, 64), (600, 192, 200))
+    )
+    assert plain.tflops - found.tflops == pytest.approx(saved)
+    assert (found.level, found.correct, found.published) == (plain.level, plain.correct, plain.published)
+    assert fixed(problem, "high", cached) == fixed(problem, "high", PAIR)  # one prompt a problem shares nothing
+
+
+def test_published_tflops_by_hand() -> None:
+    problem = with_rows()
+    assert fixed(problem, "medium", PAIR).published == pytest.approx(2e-3 * (32 * 500 + 1.5 * (500 + 200)))
+    assert fixed(problem, "answer", PAIR).published == pytest.approx(2e-3 * 32 * 400)
+    assert fixed(problem, "none", PAIR).published == pytest.approx(2e-3 * 1.5 * 200)
+
+
+def test_a_mentor_cut_short_is_priced_as_the_mentor() -> None:
+    problem = dict(with_rows()) | {"budget-100": {"level": "budget-100", "correct": True} | {"prompt_tokens": 100}}
+    problem["budget-100"] = dict(problem["budget-100"]) | {"completion_tokens": 150}
+    found = fixed(problem, "budget-100", PAIR)
+    assert (found.mentor_tokens, found.tflops) == (150, pytest.approx(cost(MENTOR, 100, 150)))
+
+
+def point(accuracy: float, tflops: float, top_share: float) -> Point:
+    shares = {"none": top_share, "low": 1 - top_share}
+    return Point(LADDER[:2], 64, {"none": 0.5, "low": 0.5}, 0.0, accuracy, tflops, mentor_tokens=0.0, shares=shares)
+
+
+def test_the_cheapest_point_that_reaches_the_goal_else_the_most_accurate() -> None:
+    points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5)]
+    assert choose(points, Aim(), 0.7, 10) == (points[2], None)
+    assert choose(points, Aim(), 0.8, 10) == (points[1], None)
+    assert choose(points, Aim(), 0.95, 10) == (points[1], None)
+
+
+def test_the_most_accurate_point_within_the_budget_else_the_cheapest() -> None:
+    points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5)]
+    assert choose(points, Aim("cost", 0.5), 0.8, 10) == (points[2], None)
+    assert choose(points, Aim("cost", 0.9), 0.8, 10) == (points[1], None)
+    assert choose(points, Aim("cost", 0.01), 0.8, 10) == (points[3], None)
+
+
+def test_a_point_that_hardly_adapts_is_passed_over_or_flagged() -> None:
+    stuck, adapting = point(0.9, 1, 0.95), point(0.8, 5, 0.9)
+    assert stuck.degenerate and not adapting.degenerate
+    assert choose([stuck, adapting], Aim(), 0.7, 10) == (adapting, stuck)
+    assert choose([stuck], Aim(), 0.7, 10) == (stuck, stuck)
+
+
+def test_the_frontier_is_what_nothing_beats() -> None:
+    points = [point(0.7, 5, 0.5), point(0.8, 9, 0.5), point(0.75, 4, 0.5), point(0.2, 1, 0.5), point(0.2, 2, 0.5)]
+    assert frontier(points) == [points[3], points[2], points[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "aim"), [("accuracy", Aim()), ("cost:0.6", Aim("cost", 0.6)), ("regret:0.02", Aim("regret", 0.02))]
+)
+def test_aims_are_read_and_written_alike(text: str, aim: Aim) -> None:
+    assert parse_aim(text) == aim and str(aim) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cheap", "cost", "cost:", "cost:0", "cost:-1", "cost:nan", "regret:2", "accuracy:1"]
+)
+def test_other_aims_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown aim .*cost:X .*regret:X"):
+        parse_aim(text)
+
+
+def test_shares_count_where_problems_end() -> None:
+    outcomes = [Outcome(name, True, 1.0, 0) for name in ("none", "none", "high", "answer")]
+    assert level_shares(outcomes, LADDER) == {"none": 0.5, "low": 0.0, "medium": 0.0, "high": 0.25, "answer": 0.25}
