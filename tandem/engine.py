@@ -27,7 +27,7 @@ from tandem.spec import InsightMode
 from tandem.strategies import STRATEGIES, Context
 from tandem.strategies.context import Adapts, Checks, Planned, need_logprobs
 from tandem.sufficiency.classifier import ClassifierCard
-from tandem.sync_face import Question, SyncFace
+from tandem.sync import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind
 
 
