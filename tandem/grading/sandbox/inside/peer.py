@@ -85,7 +85,7 @@ class Remote:
         peer: Peer = object.__getattribute__(self, "_peer")
         return peer.ask(verb, object.__getattribute__(self, "_target"), *rest)
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: D102 (a special method)
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         peer: Peer = object.__getattribute__(self, "_peer")
         peer.calls += 1
         named = {name: wire.encode(value, peer.export) for name, value in keywords.items()}
