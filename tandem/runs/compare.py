@@ -13,15 +13,15 @@ from typing import Any
 
 from tandem.engine import Tandem
 from tandem.errors import CapabilityError, UsageError
-from tandem.runs.strategy_list import folders_of
-from tandem.storage.files import write_whole
+from tandem.grading import Sandbox
+from tandem.models.shared import SharedCalls
+from tandem.runs.leakage import refuse_seen
 from tandem.runs.manifest import describe_run
 from tandem.runs.runner import Limits, Progress, run
 from tandem.runs.store import RunStore
-from tandem.runs.leakage import refuse_seen
-from tandem.grading import Sandbox
-from tandem.models.shared import SharedCalls
+from tandem.runs.strategy_list import folders_of
 from tandem.spec import Continuation
+from tandem.storage.files import write_whole
 from tandem.types import Problem
 
 SHARED, PROBLEMS = "shared", "problems.jsonl"

@@ -17,7 +17,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from tandem.errors import TandemError
+from tandem.ledger import Entry, Ledger, Role
+from tandem.models.base import Model, Request
+from tandem.models.call import Recorder
+from tandem.models.recorded import Recorded, digest, restored
 from tandem.runs.budget import Budget
+from tandem.runs.store import CALLS
 from tandem.storage.jsonl import (
     BROKEN,
     EDITED,
@@ -29,11 +34,6 @@ from tandem.storage.jsonl import (
     scan,
     set_aside,
 )
-from tandem.runs.store import CALLS
-from tandem.ledger import Entry, Ledger, Role
-from tandem.models.base import Model, Request
-from tandem.models.call import Recorder
-from tandem.models.recorded import Recorded, digest, restored
 
 _log = logging.getLogger(__name__)
 

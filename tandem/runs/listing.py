@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError, UsageError
-from tandem.runs.summary import summarise
 from tandem.runs.store import RECORDS, RUN, SUMMARY, RunStore
+from tandem.runs.summary import summarise
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:

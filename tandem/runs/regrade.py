@@ -12,11 +12,11 @@ from typing import Any
 
 from tandem.datasets import load_card, load_dataset
 from tandem.errors import TandemError, UsageError
-from tandem.storage.jsonl import read_lines
+from tandem.grading import DEADLINE, Sandbox, grade
+from tandem.runs.store import RECORDS, RUN, RunStore
 from tandem.runs.summary import Summary
 from tandem.statistics.significance import wilson
-from tandem.runs.store import RECORDS, RUN, RunStore
-from tandem.grading import DEADLINE, Sandbox, grade
+from tandem.storage.jsonl import read_lines
 from tandem.types import Message, Problem, TaskKind
 
 _AT_ONCE = 64  # records in flight: the graders' processes are never idle, and few records are in memory

@@ -10,12 +10,12 @@ from typing import Any
 
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError
-from tandem.runs.journal import Journal
-from tandem.runs.summary import Summary
-from tandem.runs.store import RunStore
 from tandem.grading import Sandbox, grade
 from tandem.ledger import Ledger
 from tandem.models.call import Recorder
+from tandem.runs.journal import Journal
+from tandem.runs.store import RunStore
+from tandem.runs.summary import Summary
 from tandem.types import Problem, Solution
 
 Progress = Callable[[dict[str, Any]], None]

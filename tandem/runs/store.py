@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from tandem.errors import TandemError, UsageError
+from tandem.runs.manifest import differences, name_differences
+from tandem.runs.summary import Summary
 from tandem.storage.files import file_error, read_object, write_whole
 from tandem.storage.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, scan, set_aside
 from tandem.storage.lock import FolderLock, locked
-from tandem.runs.manifest import differences, name_differences
-from tandem.runs.summary import Summary
 
 RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
 Record = dict[str, Any]

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tandem.ledger import Entry, Ledger
 from tandem.statistics.significance import wilson
-
-
-
-
-
-
-
 
 
 class Summary:

@@ -14,10 +14,6 @@ from hypothesis import strategies as st
 
 from tandem.engine import Tandem
 from tandem.errors import EndpointError, LimitReached, TandemError
-from tandem.runs.journal import CALLS, LOST, Journal
-from tandem.storage.jsonl import read_lines
-from tandem.runs.runner import Limits, run
-from tandem.runs.store import RunStore
 from tandem.ledger import Ledger, Usage
 from tandem.models.base import Request
 from tandem.models.cache import ResponseCache
@@ -25,7 +21,11 @@ from tandem.models.call import Call
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.models.logprobs import token_stat
 from tandem.models.recorded import Piece, Recorded, digest, restored
+from tandem.runs.journal import CALLS, LOST, Journal
+from tandem.runs.runner import Limits, run
+from tandem.runs.store import RunStore
 from tandem.spec import Prices
+from tandem.storage.jsonl import read_lines
 from tandem.types import Message, Problem
 
 MANIFEST = {"run": {"strategy": "tandem"}}

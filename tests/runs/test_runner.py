@@ -10,12 +10,12 @@ import pytest
 
 from tandem.engine import Tandem
 from tandem.errors import TandemError, UsageError
-from tandem.runs.runner import run
-from tandem.runs.summary import summarise
-from tandem.statistics.significance import wilson
-from tandem.runs.store import RunStore
 from tandem.ledger import Ledger
 from tandem.models.fake import FakeModel, Rule, Script
+from tandem.runs.runner import run
+from tandem.runs.store import RunStore
+from tandem.runs.summary import summarise
+from tandem.statistics.significance import wilson
 from tandem.types import Problem
 
 MANIFEST = {"run": {"strategy": "tandem", "mentor": {"name": "fake"}}}

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import tandem.insight
 from tandem.errors import TandemError, UsageError
-from tandem.storage.files import file_error
-from tandem.storage.jsonl import encode, read_lines
 from tandem.runs.manifest import differences, name_differences, prompts_digest
 from tandem.runs.store import RunStore
+from tandem.storage.files import file_error
+from tandem.storage.jsonl import encode, read_lines
 
 MANIFEST: dict[str, Any] = {"run": {"strategy": "tandem", "mentor": {"name": "fake"}}, "started": "today"}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tandem.runs.summary import Summary, summarise
-from tandem.statistics.significance import mcnemar, paired_bootstrap, wilson
 from tandem.ledger import Entry, Ledger, Role, Usage
+from tandem.runs.summary import Summary, summarise
 from tandem.spec import ModelSpec, Prices
+from tandem.statistics.significance import mcnemar, paired_bootstrap, wilson
 
 PRICED = ModelSpec(name="api", local=False, prices=Prices(input=1.0, output=10.0))
 UNPRICED = ModelSpec(name="free?", local=False)
