@@ -240,6 +240,7 @@ class Tandem(SyncFace):
         problem = self._problem(question, task)
         await self.prepare()
         ctx = Context(
+            problem=problem,
             strategy=self.strategy_name,
             mentor=self.mentor,
             intern=self.intern,
@@ -253,7 +254,7 @@ class Tandem(SyncFace):
         )
         try:
             event: Event | None = None
-            async with aclosing(self._method.strategy.run(problem, ctx)) as events:
+            async with aclosing(self._method.strategy.run(ctx)) as events:
                 async for event in events:
                     yield event
             if not isinstance(event, Solution):

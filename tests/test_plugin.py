@@ -196,20 +196,20 @@ class Idle(Strategy):
     pass
 
 class Silent(Strategy):
-    async def run(self, problem, ctx):
-        async for event in answer_alone("intern", problem, ctx, "none"):
+    async def run(self, ctx):
+        async for event in answer_alone("intern", ctx, "none"):
             if type(event).__name__ == "AnswerDelta":
                 yield event
 
 class Raises(Strategy):
-    async def run(self, problem, ctx):
-        async for event in answer_alone("intern", problem, ctx, "none"):
+    async def run(self, ctx):
+        async for event in answer_alone("intern", ctx, "none"):
             yield event
             raise ValueError("of its\\nown" if "17" in problem.question else "of another")
 
 class Unmade(Strategy):
     def __init__(self): raise KeyError("home")
-    async def run(self, problem, ctx): yield
+    async def run(self, ctx): yield
 
 Number = 3
 """

@@ -12,7 +12,7 @@ from tandem.ladder import Effort, Ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.strategies.context import Context, Planned, answer_alone, answer_under
 from tandem.strategies.insight_source import InsightSource
-from tandem.types import Event, Problem
+from tandem.types import Event
 
 
 class MentorOnly:
@@ -25,9 +25,9 @@ class MentorOnly:
         """Return the one call."""
         return [Planned("mentor", "answer", "answer", settings.mentor_max_tokens)]
 
-    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the mentor's answer."""
-        return answer_alone("mentor", problem, ctx, "answer")
+        return answer_alone("mentor", ctx, "answer")
 
 
 class InternOnly:
@@ -40,9 +40,9 @@ class InternOnly:
         """Return the one call."""
         return [Planned("intern", "answer", "none", settings.intern_max_tokens)]
 
-    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the intern's answer."""
-        return answer_alone("intern", problem, ctx, "none")
+        return answer_alone("intern", ctx, "none")
 
 
 class Fixed:
@@ -70,18 +70,18 @@ class Fixed:
         insight = [Planned("mentor", "insight", name, tokens)] if tokens else []
         return [*insight, Planned("intern", "answer", name, settings.intern_max_tokens, tokens)]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Buy the insight up to the level in one call, then stream the intern's answer."""
         if self.level.tokens is None:
-            async for event in answer_alone("mentor", problem, ctx, self.level.name):
+            async for event in answer_alone("mentor", ctx, self.level.name):
                 yield event
             return
-        source = InsightSource.open(problem, ctx, (self.level,), "thrifty")
+        source = InsightSource.open(ctx, (self.level,), "thrifty")
         try:
             async for insight_delta in source.extend(self.level):
                 yield insight_delta
         finally:
             await source.close()
         text, tokens = source.cut(self.level)
-        async for event in answer_under(trim(text), tokens, problem, ctx, self.level.name):
+        async for event in answer_under(trim(text), tokens, ctx, self.level.name):
             yield event

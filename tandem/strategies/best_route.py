@@ -17,7 +17,6 @@ from typing import ClassVar
 
 from tandem.config import Settings
 from tandem.grading.trial import Trial, try_examples
-from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -25,7 +24,7 @@ from tandem.models.call import Call
 from tandem.strategies.best_of import Sample, best_of, is_closed
 from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.learned import LearnedStrategy, question_features
-from tandem.types import AnswerDelta, Decision, Event, Problem, Sampling
+from tandem.types import AnswerDelta, Decision, Event, Sampling
 
 MOST = 5  # samples
 TEMPERATURE, TOP_P = 0.7, 0.95
@@ -63,21 +62,19 @@ class BestRoute(LearnedStrategy):
         samples = [Planned("intern", "answer" if k == 0 else "probe", _level(n), cap) for k in range(n)]
         return [Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens), *samples]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Choose by the question, then let the mentor answer, or the intern once or n times side by side."""
-        n, decision = self._route(problem, ctx)
+        n, decision = self._route(ctx)
         ctx.trace.append(decision)
         yield decision
         if n < 2:
             role: Role = "intern" if n else "mentor"
-            async with aclosing(answer_alone(role, problem, ctx, _level(n))) as alone:
+            async with aclosing(answer_alone(role, ctx, _level(n))) as alone:
                 async for event in alone:
                     yield event
             return
-        calls = await drawn(problem, ctx, n)
-        at, reason = best_of(
-            problem, [Sample(c.text, _likelihood(c)) for c in calls], await _tried(problem, ctx, calls)
-        )
+        calls = await drawn(ctx, n)
+        at, reason = best_of(ctx.problem, [Sample(c.text, _likelihood(c)) for c in calls], await _tried(ctx, calls))
         best = calls[at]
         for call in calls:
             await call.close("answer" if call is best else "probe")
@@ -85,11 +82,11 @@ class BestRoute(LearnedStrategy):
         ctx.trace.append(chosen)
         yield chosen
         yield AnswerDelta(best.text)
-        yield ctx.conclude(problem, best, level=_level(n))
+        yield ctx.conclude(best, level=_level(n))
 
-    def _route(self, problem: Problem, ctx: Context) -> tuple[int, Decision]:
+    def _route(self, ctx: Context) -> tuple[int, Decision]:
         """Return the number of samples (0: the mentor answers), and why."""
-        features, threshold, match = question_features(problem, ctx.intern), self.threshold, 0.0
+        features, threshold, match = question_features(ctx), self.threshold, 0.0
         for n in range(1, self.most + 1):
             match = self.predict(f"match-{n}", features)
             if match >= threshold:
@@ -106,16 +103,13 @@ class BestRoute(LearnedStrategy):
         )
 
 
-async def drawn(problem: Problem, ctx: Context, n: int) -> list[Call]:
+async def drawn(ctx: Context, n: int) -> list[Call]:
     """Return n samples of the intern's answer, drawn side by side and read to their ends; the caller closes them.
 
     Sample k is the same request whatever n is. If one fails, or the whole is cancelled, all are closed, as `probe`.
     """
-    base = ctx.sampling(problem)
-    calls = [
-        ctx.call("intern", "answer", problem, answer_messages(problem), logprobs=True, sampling=sampled(base, k))
-        for k in range(n)
-    ]
+    base = ctx.sampling()
+    calls = [ctx.call("intern", "answer", logprobs=True, sampling=sampled(base, k)) for k in range(n)]
     try:
         async with asyncio.TaskGroup() as group:
             for call in calls:
@@ -127,15 +121,15 @@ async def drawn(problem: Problem, ctx: Context, n: int) -> list[Call]:
     return calls
 
 
-async def _tried(problem: Problem, ctx: Context, calls: Sequence[Call]) -> Trial | None:
+async def _tried(ctx: Context, calls: Sequence[Call]) -> Trial | None:
     """Return what the prompt's examples say of samples that are code; None where they are none.
 
     If the whole is cancelled meanwhile, all are closed, as `probe`.
     """
-    if problem.task != "code" or is_closed(problem):
+    if ctx.problem.task != "code" or is_closed(ctx.problem):
         return None
     try:
-        return await try_examples(problem, [call.text for call in calls], ctx.sandbox)
+        return await try_examples(ctx.problem, [call.text for call in calls], ctx.sandbox)
     except BaseException:
         for call in calls:
             await call.close("probe")

@@ -94,20 +94,20 @@ class Blueprint:
         tokens = max((card.text.tokens for card in self.cards if card.text), default=0)
         return [Planned("intern", "answer", LEVEL if tokens else NONE, settings.intern_max_tokens, tokens)]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Say which prompt was chosen, and stream the intern's answer under it."""
-        card = nearest_card(self.cards, problem.task, problem.id)
+        card = nearest_card(self.cards, ctx.problem.task, ctx.problem.id)
         written = card.text if card else None
         text, tokens = (written.text, written.tokens) if written else ("", 0)
-        decision = self._decision(card, problem)
+        decision = self._decision(card, ctx.problem)
         ctx.trace.append(decision)
         yield decision
-        messages = blueprint_messages(problem, text, card.choice) if card else answer_messages(problem)
-        async with ctx.call("intern", "answer", problem, messages, read_tokens=tokens) as call:
+        messages = blueprint_messages(ctx.problem, text, card.choice) if card else None
+        async with ctx.call("intern", "answer", messages, read_tokens=tokens) as call:
             async for delta in call:
                 if delta.text:
                     yield AnswerDelta(delta.text)
-        yield ctx.conclude(problem, require_end(call), level=decision.level, insight=text)
+        yield ctx.conclude(require_end(call), level=decision.level, insight=text)
 
     def _decision(self, card: BlueprintCard | None, problem: Problem) -> Decision:
         if card is None:

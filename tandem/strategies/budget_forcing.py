@@ -75,29 +75,27 @@ class BudgetForcing:
         room = min(max(*_ROOM.values(), _ROOM_AFTER_THINKING), cap)
         return [first] if self.budget >= cap else [first, Planned("mentor", "answer", ANSWER, room, self.budget)]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the reasoning, and where it was cut, the answer that is forced then."""
         cap = ctx.max_tokens("mentor")
-        async with ctx.call(
-            "mentor", "answer", problem, answer_messages(problem), max_tokens=min(self.budget, cap)
-        ) as call:
+        async with ctx.call("mentor", "answer", max_tokens=min(self.budget, cap)) as call:
             async for delta in call:
                 if delta.text:
                     yield AnswerDelta(delta.text)
         require_end(call)
         spent = self.budget >= cap or call.request.max_tokens < self.budget  # the cap, or the mentor's context
         if call.finish_reason != "length" or spent:
-            yield ctx.conclude(problem, call, level=ANSWER)
+            yield ctx.conclude(call, level=ANSWER)
             return
-        forced = force(problem, call.text, ctx.mentor.spec, cap)
+        forced = force(ctx.problem, call.text, ctx.mentor.spec, cap)
         yield AnswerDelta(forced.head[len(call.text) :])
         async with ctx.call(
-            "mentor", "answer", problem, forced.messages, max_tokens=forced.max_tokens, prefix=forced.prefix
+            "mentor", "answer", forced.messages, max_tokens=forced.max_tokens, prefix=forced.prefix
         ) as end:
             async for delta in end:
                 if delta.text:
                     yield AnswerDelta(delta.text)
-        yield ctx.conclude(problem, require_end(end), level=ANSWER, prefix=forced.head)
+        yield ctx.conclude(require_end(end), level=ANSWER, prefix=forced.head)
 
 
 _END_OF_THINKING = "\n</think>\n\n"

@@ -13,14 +13,13 @@ from collections.abc import AsyncGenerator
 
 from tandem.config import Settings
 from tandem.grading import answer_of
-from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
-from tandem.types import AnswerDelta, Decision, Event, Problem
+from tandem.types import AnswerDelta, Decision, Event
 
 
 class Cascade(LearnedStrategy):
@@ -42,12 +41,12 @@ class Cascade(LearnedStrategy):
             Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens),
         ]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Have the intern answer, judge that, and stream it or the mentor's; a discarded answer is a `probe`."""
-        async with ctx.call("intern", "answer", problem, answer_messages(problem), logprobs=True) as call:
+        async with ctx.call("intern", "answer", logprobs=True) as call:
             async for _ in call:
                 pass
-            decision = self._judge(require_end(call), problem, ctx)
+            decision = self._judge(require_end(call), ctx)
             ctx.trace.append(decision)
             if decision.action == "answer":
                 await call.close("probe")
@@ -55,15 +54,15 @@ class Cascade(LearnedStrategy):
         if decision.action == "stop":
             if call.text:
                 yield AnswerDelta(call.text)
-            yield ctx.conclude(problem, call, level=_NONE)
+            yield ctx.conclude(call, level=_NONE)
             return
-        async for event in answer_alone("mentor", problem, ctx, ANSWER):
+        async for event in answer_alone("mentor", ctx, ANSWER):
             yield event
 
-    def _judge(self, call: Call, problem: Problem, ctx: Context) -> Decision:
-        features = question_features(problem, ctx.intern) | answer_features(call)
+    def _judge(self, call: Call, ctx: Context) -> Decision:
+        features = question_features(ctx) | answer_features(call)
         known = {name: features[name] for name in self.predictor.heads["right"].features}
-        readable = answer_of(problem, call.text) is not None
+        readable = answer_of(ctx.problem, call.text) is not None
         p, threshold = self.predict("right", known) if readable else 0.0, self.threshold
         stands = p >= threshold
         return Decision(

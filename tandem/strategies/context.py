@@ -24,8 +24,9 @@ from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Samplin
 
 @dataclass(slots=True)
 class Context:
-    """One problem's run of one strategy: the models, the wishes, and what has happened so far."""
+    """One problem on its way through one strategy: the models, the settings, and what has happened so far."""
 
+    problem: Problem
     strategy: str
     mentor: Model
     intern: Model
@@ -52,8 +53,7 @@ class Context:
         self,
         role: Role,
         purpose: Purpose,
-        problem: Problem,
-        messages: tuple[Message, ...],
+        messages: tuple[Message, ...] | None = None,
         *,
         max_tokens: int | None = None,
         prefix: str | None = None,
@@ -64,18 +64,20 @@ class Context:
     ) -> Call:
         """Open one metered call; a use as a context manager closes it whatever happens.
 
-        `sampling` is the problem's where a strategy has no reason to draw otherwise.
+        Without `messages` it is the prompt of a model that answers alone; `sampling` is the problem's where a strategy
+        has no reason to draw otherwise. Raises UsageError for a prompt that fills the model's context.
         """
+        messages = answer_messages(self.problem) if messages is None else messages
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         request = Request(
             messages=messages,
             purpose=purpose,
             max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role), tool),
-            sampling=sampling or self.sampling(problem, purpose),
+            sampling=sampling or self.sampling(purpose),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
-            affinity=problem.id,
+            affinity=self.problem.id,
             tool=tool,
         )
         occurrence = self.asked[request]
@@ -112,14 +114,13 @@ class Context:
             )
         return min(wanted, left)
 
-    def sampling(self, problem: Problem, purpose: Purpose = "answer") -> Sampling:
+    def sampling(self, purpose: Purpose = "answer") -> Sampling:
         """Return the problem's own sampling, else the run's; what ends an answer does not end an insight."""
-        own = problem.sampling or self.settings.sampling
+        own = self.problem.sampling or self.settings.sampling
         return own.model_copy(update={"stop": ()}) if own.stop and purpose == "insight" else own
 
     def conclude(
         self,
-        problem: Problem,
         call: Call,
         *,
         level: str,
@@ -130,9 +131,9 @@ class Context:
         text = prefix + call.text
         specs: tuple[ModelSpec, ...] = (self.mentor.spec, self.intern.spec)
         return Solution(
-            problem_id=problem.id,
+            problem_id=self.problem.id,
             strategy=self.strategy,
-            answer=answer_of(problem, text),
+            answer=answer_of(self.problem, text),
             text=text,
             level=level,
             answered_by=call.role,
@@ -173,7 +174,7 @@ class Strategy(Protocol):
         """Return the calls of one problem that takes the dearest way, for an estimate before anything is paid."""
         ...
 
-    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Closing the iterator aborts both models' requests."""
         ...
 
@@ -233,25 +234,23 @@ async def written(call: Call) -> Call:
     return require_end(call)
 
 
-async def answer_alone(role: Role, problem: Problem, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
+async def answer_alone(role: Role, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
     """Let one model answer with its own unchanged prompt."""
-    async with ctx.call(role, "answer", problem, answer_messages(problem)) as call:
+    async with ctx.call(role, "answer") as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(problem, require_end(call), level=level)
+    yield ctx.conclude(require_end(call), level=level)
 
 
-async def answer_under(
-    insight: str, tokens: int, problem: Problem, ctx: Context, level: str
-) -> AsyncGenerator[Event, None]:
+async def answer_under(insight: str, tokens: int, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
     """Let the intern answer under an insight of so many mentor tokens."""
-    messages, prefix = intern_view(problem, insight, ctx.mentor.spec.insight_mode)
-    async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=tokens) as call:
+    messages, prefix = intern_view(ctx.problem, insight, ctx.mentor.spec.insight_mode)
+    async with ctx.call("intern", "answer", messages, prefix=prefix, read_tokens=tokens) as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(problem, require_end(call), level=level, insight=insight, prefix=prefix or "")
+    yield ctx.conclude(require_end(call), level=level, insight=insight, prefix=prefix or "")
 
 
 def require_end(call: Call) -> Call:

@@ -48,7 +48,7 @@ class Talk:
     """The conversation with the mentor: what was said, what was asked, and what is left of the mentor's tokens."""
 
     way: ToolProtocol
-    problem: Problem
+    ctx: Context
     messages: tuple[Message, ...]
     left: int
     last: bool = False  # the next turn is the last one
@@ -57,20 +57,20 @@ class Talk:
     in_vain: int = 0  # calls in a row that were none
     replies: dict[str, tuple[str, str]] = field(default_factory=dict)  # questions as they were put, and the replies
 
-    def open(self, ctx: Context) -> Call:
+    def open(self) -> Call:
         """Open the mentor's next turn. Raises UsageError for a problem that is too long for it."""
-        own = ctx.sampling(self.problem)
+        own = self.ctx.sampling()
         sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.way.stop)})
-        room = max(min(self.left, self.space(ctx)), 1)
+        room = max(min(self.left, self.space()), 1)
         tool = None if self.last else self.way.tool
-        return ctx.call("mentor", "answer", self.problem, self.messages, max_tokens=room, sampling=sampling, tool=tool)
+        return self.ctx.call("mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tool=tool)
 
-    def space(self, ctx: Context) -> int:
+    def space(self) -> int:
         """Return how many tokens of the mentor's context the conversation leaves free."""
-        context = ctx.mentor.spec.context
+        context = self.ctx.mentor.spec.context
         if context is None:
             return _BOUNDLESS
-        said = sum(ctx.mentor.count(message.content) + _TURN for message in self.messages)
+        said = sum(self.ctx.mentor.count(message.content) + _TURN for message in self.messages)
         return context - TEMPLATE - self.way.room - said
 
     def decide(self, ask: Question | None, over: bool) -> Decision:
@@ -84,23 +84,22 @@ class Talk:
         signals: dict[str, float] = {"valid_calls": self.valid, "turns": self.turns}
         return Decision(level=LEVEL, action="answer" if over else "go_on", reason=reason, signals=signals)
 
-    async def reply(self, ask: Question, ctx: Context) -> str:
+    async def reply(self, ask: Question) -> str:
         """Return what the mentor is told to its question, and count the call as valid or in vain."""
         key = " ".join(ask.question.lower().split())
         if not key or key in self.replies:
             self.in_vain += 1
             return f"{_AGAIN}{self.replies[key][1]}" if key else self.way.nothing
-        task = "general" if self.problem.task == "choice" else self.problem.task
+        task = "general" if self.ctx.problem.task == "choice" else self.ctx.problem.task
         asked = Message(role="user", content=ask.question)
-        small = Problem(id=self.problem.id, messages=(asked,), task=task, sampling=self.problem.sampling)
+        small = Problem(id=self.ctx.problem.id, messages=(asked,), task=task, sampling=self.ctx.problem.sampling)
         try:
-            call = ctx.call(
+            call = self.ctx.call(
                 "intern",
                 "answer",
-                small,
                 answer_messages(small),
-                max_tokens=min(REPLY_TOKENS, ctx.max_tokens("intern")),
-                read_tokens=ctx.mentor.count(ask.question),
+                max_tokens=min(REPLY_TOKENS, self.ctx.max_tokens("intern")),
+                read_tokens=self.ctx.mentor.count(ask.question),
             )
         except UsageError:
             self.in_vain += 1
@@ -110,33 +109,33 @@ class Talk:
         self.valid, self.in_vain = self.valid + 1, 0
         return f"{self.way.reply}{reply}"
 
-    async def exchange(self, ask: Question, ctx: Context) -> bool:
+    async def exchange(self, ask: Question) -> bool:
         """Get the reply to a question and add both; False where there is no room for a further turn.
 
         A reply is cut where it would leave no room for the answer.
         """
         self.messages = (*self.messages, Message(role="assistant", content=ask.message))
-        free = self.space(ctx) - _WORDS
+        free = self.space() - _WORDS
         if min(self.left, free) < 1:
             return False
-        ending = min(_ENDING, ctx.max_tokens("mentor") // 4)
-        reply = ctx.mentor.cut(await self.reply(ask, ctx), max(free - ending, free // 2))
-        free -= ctx.mentor.count(reply)
+        ending = min(_ENDING, self.ctx.max_tokens("mentor") // 4)
+        reply = self.ctx.mentor.cut(await self.reply(ask), max(free - ending, free // 2))
+        free -= self.ctx.mentor.count(reply)
         self.last = self.turns == MAX_TURNS - 1 or self.in_vain == 2 or min(self.left, free) <= ending
         if self.last:
-            self.end(ctx, ending)
+            self.end(ending)
         else:
             self.messages = (*self.messages, Message(role="user", content=reply))
         return True
 
-    def end(self, ctx: Context, ending: int) -> None:
+    def end(self, ending: int) -> None:
         """Begin the last turn: the problem, as a mentor alone gets it, and what came of the questions.
 
         The notes are cut where they would leave less than `ending` tokens for the answer.
         """
-        self.messages = answer_messages(self.problem)
+        self.messages = answer_messages(self.ctx.problem)
         notes = "".join(f"\n- {question}\n  {reply}" for question, reply in self.replies.values())
-        if notes := ctx.mentor.cut(notes, max(self.space(ctx) - _WORDS - ending, 0)):
+        if notes := self.ctx.mentor.cut(notes, max(self.space() - _WORDS - ending, 0)):
             *before, asked = self.messages
             self.messages = (*before, Message(role="user", content=f"{asked.content}\n\n{_NOTES}{notes}"))
 
@@ -177,25 +176,25 @@ class Delegate:
                 planned.append(Planned("intern", "answer", LEVEL, reply, share))
         return planned
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Go through the turns; the message that asks nothing is streamed once it is there."""
         way = self._way or (NATIVE if ctx.mentor.spec.tools else TEXT)
-        talk = Talk(way, problem, _first(problem, way), ctx.max_tokens("mentor"))
+        talk = Talk(way, ctx, _first(ctx.problem, way), ctx.max_tokens("mentor"))
         while True:
-            call = await written(talk.open(ctx))
+            call = await written(talk.open())
             talk.turns, talk.left = talk.turns + 1, talk.left - call.tokens
             text, ask = call.text, None if talk.last else way.find(call.text)
-            if ask is not None and has_answer(problem.task, ask.before):
+            if ask is not None and has_answer(ctx.problem.task, ask.before):
                 text, ask = ask.before.rstrip(), None
-            over = ask is None or not await talk.exchange(ask, ctx)
+            over = ask is None or not await talk.exchange(ask)
             decision = talk.decide(ask, over)
             ctx.trace.append(decision)
             yield decision
             if over:
                 break
-        solution = ctx.conclude(problem, call, level=LEVEL if talk.valid else ANSWER)
+        solution = ctx.conclude(call, level=LEVEL if talk.valid else ANSWER)
         yield AnswerDelta(text)
-        yield solution.model_copy(update={"text": text, "answer": answer_of(problem, text)})
+        yield solution.model_copy(update={"text": text, "answer": answer_of(ctx.problem, text)})
 
 
 def _first(problem: Problem, way: ToolProtocol) -> tuple[Message, ...]:

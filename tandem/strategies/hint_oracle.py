@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from tandem.errors import CapabilityError, UsageError
 from tandem.grading import grade
-from tandem.insight import answer_messages, intern_view
+from tandem.insight import intern_view
 from tandem.ladder import ANSWER
 from tandem.ledger import Ledger
 from tandem.models.call import Call
@@ -34,15 +34,15 @@ class _Path:
     ledger: Ledger
 
 
-async def by_oracle(problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+async def by_oracle(ctx: Context) -> AsyncGenerator[Event, None]:
     """Try hints from the smallest up, and conclude with the first right answer.
 
     Raises UsageError for a problem without a reference, CapabilityError for one that is judged by running code.
     """
-    await _can_judge(problem)
+    await _can_judge(ctx.problem)
     tried: list[Ledger] = []
     try:
-        path, reason = await _smallest(problem, ctx, tried)
+        path, reason = await _smallest(ctx, tried)
     except BaseException:
         ctx.ledger.entries += [entry for ledger in tried for entry in ledger]  # no path was found: all was in vain
         raise
@@ -54,7 +54,7 @@ async def by_oracle(problem: Problem, ctx: Context) -> AsyncGenerator[Event, Non
     ctx.trace.append(decision)
     yield decision
     yield AnswerDelta(path.hint + path.call.text)
-    yield ctx.conclude(problem, path.call, level=path.level, insight=path.hint, prefix=path.hint)
+    yield ctx.conclude(path.call, level=path.level, insight=path.hint, prefix=path.hint)
 
 
 async def _can_judge(problem: Problem) -> None:
@@ -70,19 +70,19 @@ async def _can_judge(problem: Problem) -> None:
         )
 
 
-async def _smallest(problem: Problem, ctx: Context, tried: list[Ledger]) -> tuple[_Path, str]:
+async def _smallest(ctx: Context, tried: list[Ledger]) -> tuple[_Path, str]:
     """Return the path with the smallest right hint, and why; `tried` gets the ledger of every try."""
 
     def trial() -> Context:
         tried.append(Ledger())
         return replace(ctx, ledger=tried[-1])
 
-    own, messages = trial(), answer_messages(problem)
-    alone = _Path("none", "", await written(own.call("intern", "answer", problem, messages)), own.ledger)
-    if await grade(problem, alone.call.text):
+    own = trial()
+    alone = _Path("none", "", await written(own.call("intern", "answer")), own.ledger)
+    if await grade(ctx.problem, alone.call.text):
         return alone, "the intern is right by itself"
     own = trial()
-    answer = _Path(ANSWER, "", await written(own.call("mentor", "answer", problem, messages)), own.ledger)
+    answer = _Path(ANSWER, "", await written(own.call("mentor", "answer")), own.ledger)
     before = 0
     for share in SHARES:
         tokens = answer.call.tokens * share // 100
@@ -90,12 +90,12 @@ async def _smallest(problem: Problem, ctx: Context, tried: list[Ledger]) -> tupl
             continue
         before = tokens
         own = trial()
-        sampling = ctx.sampling(problem)  # what ends an answer ends its beginning too
-        hint = await written(own.call("mentor", "insight", problem, messages, max_tokens=tokens, sampling=sampling))
-        seen, prefix = intern_view(problem, hint.text, "prefix")
-        call = await written(own.call("intern", "answer", problem, seen, prefix=prefix, read_tokens=hint.tokens))
-        if await grade(problem, hint.text + call.text):
+        sampling = ctx.sampling()  # what ends an answer ends its beginning too
+        hint = await written(own.call("mentor", "insight", max_tokens=tokens, sampling=sampling))
+        seen, prefix = intern_view(ctx.problem, hint.text, "prefix")
+        call = await written(own.call("intern", "answer", seen, prefix=prefix, read_tokens=hint.tokens))
+        if await grade(ctx.problem, hint.text + call.text):
             return _Path(HINT, hint.text, call, own.ledger), f"a hint of {share} % is the smallest that is right"
-    if await grade(problem, answer.call.text):
+    if await grade(ctx.problem, answer.call.text):
         return answer, "only the mentor's whole answer is right"
     return alone, "nothing is right"

@@ -20,7 +20,7 @@ from tandem.ledger import Purpose
 from tandem.models.call import Call
 from tandem.spec import Continuation, ModelSpec
 from tandem.strategies.context import Context, require_end
-from tandem.types import AnswerDelta, Event, InsightDelta, Problem
+from tandem.types import AnswerDelta, Event, InsightDelta
 
 OpenPace = Literal["eager", "thrifty"]
 
@@ -28,16 +28,15 @@ OpenPace = Literal["eager", "thrifty"]
 class InsightSource:
     """The insight of one problem as it is bought. Use `open`; `close` aborts what the mentor still writes."""
 
-    def __init__(self, problem: Problem, ctx: Context) -> None:
+    def __init__(self, ctx: Context) -> None:
         self.insight = Insight()
         self.insight.feed(opening(ctx.mentor.spec.insight_mode, ctx.mentor.spec.continuation), 0)
-        self._problem = problem
         self._ctx = ctx
         self._parser = SectionParser()
         self._last: Call | None = None  # that wrote at the insight
 
     @staticmethod
-    def open(problem: Problem, ctx: Context, ladder: Ladder, pace: OpenPace) -> InsightSource:
+    def open(ctx: Context, ladder: Ladder, pace: OpenPace) -> InsightSource:
         """Return the source for a pace; an eager one starts the mentor at once, where there is something to work out.
 
         A greeting or small talk (`general`) is drafted first: most of it needs no mentor at all.
@@ -46,8 +45,8 @@ class InsightSource:
         if budget and ladder[-1].is_answer and ctx.mentor.spec.insight_mode == "prefix":
             budget = ctx.max_tokens("mentor")  # one stream, from the first word of the insight to the answer's last
         if pace == "eager" and budget:
-            return _Eager(problem, ctx, budget, at_once=problem.task != "general")
-        return _Thrifty(problem, ctx)
+            return _Eager(ctx, budget, at_once=ctx.problem.task != "general")
+        return _Thrifty(ctx)
 
     def cut(self, level: Effort) -> tuple[str, int]:
         """Return the insight at a level's boundary, and its mentor tokens."""
@@ -84,7 +83,7 @@ class InsightSource:
             if piece := self.insight.read(cap):
                 yield AnswerDelta(piece)
         before = self.insight.text.removesuffix(self._last.text)
-        yield self._ctx.conclude(self._problem, require_end(self._last), level=level.name, prefix=before)
+        yield self._ctx.conclude(require_end(self._last), level=level.name, prefix=before)
 
     def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         """Wait until the insight has `budget` tokens or its end, yielding whenever it has grown."""
@@ -97,20 +96,18 @@ class InsightSource:
         """Open a call that continues what is written so far."""
         prefix = self.insight.text or None
         ctx, mode = self._ctx, self._ctx.mentor.spec.insight_mode
-        messages = mentor_messages(self._problem, mode)
+        messages = mentor_messages(self._ctx.problem, mode)
         # What ends an answer does not end an insight, unless that may become the answer.
-        sampling = ctx.sampling(self._problem) if mode == "prefix" and ctx.ladder[-1].is_answer else None
-        self._last = ctx.call(
-            "mentor", purpose, self._problem, messages, max_tokens=max_tokens, prefix=prefix, sampling=sampling
-        )
+        sampling = ctx.sampling() if mode == "prefix" and ctx.ladder[-1].is_answer else None
+        self._last = ctx.call("mentor", purpose, messages, max_tokens=max_tokens, prefix=prefix, sampling=sampling)
         return self._last
 
 
 class _Eager(InsightSource):
     """One stream, read by a task of its own."""
 
-    def __init__(self, problem: Problem, ctx: Context, budget: int, *, at_once: bool) -> None:
-        super().__init__(problem, ctx)
+    def __init__(self, ctx: Context, budget: int, *, at_once: bool) -> None:
+        super().__init__(ctx)
         self._budget = budget
         self._grown = asyncio.Event()
         self._wanted = 0
@@ -187,8 +184,8 @@ class _Thrifty(InsightSource):
     async def _next_sections(self, tokens: int) -> AsyncIterator[None]:
         """Ask for what is missing, giving the text so far; what the mentor repeats of it is trimmed."""
         written = self.insight.text
-        messages = continue_messages(self._problem, written)
-        call = self._ctx.call("mentor", "insight", self._problem, messages, max_tokens=tokens)
+        messages = continue_messages(self._ctx.problem, written)
+        call = self._ctx.call("mentor", "insight", messages, max_tokens=tokens)
         held, clear = "", False
         async with call:
             async for delta in call:

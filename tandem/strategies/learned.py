@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from tandem.errors import ClassifierMismatchError, TandemError, UsageError
-from tandem.models.base import Model
 from tandem.models.call import Call
+from tandem.strategies.context import Context
 from tandem.sufficiency.classifier import comparable
 from tandem.sufficiency.predictor import Predictor, find_predictor
 from tandem.sufficiency.signals import (
@@ -24,7 +24,6 @@ from tandem.sufficiency.signals import (
     question_candidates,
     question_signals,
 )
-from tandem.types import Problem
 
 TRUNCATED = "truncated"  # whether the answer was cut at its cap, 0 or 1: beside the signals of a whole answer
 _KNOWN = {*QUESTION_CANDIDATES, *CANDIDATES, TRUNCATED}
@@ -114,9 +113,10 @@ class LearnedStrategy:
         return self.predictor.heads[head].predict(features)
 
 
-def question_features(problem: Problem, intern: Model) -> dict[str, float]:
-    """Return what the question alone tells, by the names that a table has; `intern` counts its tokens."""
-    return question_signals(intern.count(problem.question)) | question_candidates(problem.question)
+def question_features(ctx: Context) -> dict[str, float]:
+    """Return what the question alone tells, by the names that a table has; the intern counts its tokens."""
+    question = ctx.problem.question
+    return question_signals(ctx.intern.count(question)) | question_candidates(question)
 
 
 def answer_features(call: Call) -> dict[str, float]:

@@ -25,7 +25,7 @@ from tandem.strategies.tandem import TandemStrategy
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.prompt_pass import MAX_TOKENS, prompt_text, published_signals
 from tandem.sufficiency.published import FILE, PublishedClassifier
-from tandem.types import Decision, Event, Problem
+from tandem.types import Decision, Event
 
 
 class PublishedStrategy:
@@ -76,23 +76,23 @@ class PublishedStrategy:
         passes = [Planned("intern", "probe", level.name, 1, level.tokens or 0) for level in self.ladder]
         return [*planned, *passes]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern that cannot read a text."""
-        source = InsightSource.open(problem, ctx, self.ladder, "thrifty")
+        source = InsightSource.open(ctx, self.ladder, "thrifty")
         try:
-            async for event in self._climb(problem, ctx, source):
+            async for event in self._climb(ctx, source):
                 yield event
         finally:
             await source.close()
 
-    async def _climb(self, problem: Problem, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
+    async def _climb(self, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
         p: list[float] = []
         chosen = 0
         for index, level in enumerate(self.ladder):
             async for insight_delta in source.extend(level):
                 yield insight_delta
             text, tokens = source.cut(level)
-            signals = published_signals(await self._read(problem, trim(text), tokens, ctx))
+            signals = published_signals(await self._read(trim(text), tokens, ctx))
             p.append(self.classifier.probability(signals, index, tokens))
             last, bound = index == len(self.ladder) - 1, self.classifier.thresholds[index]
             passes = p[-1] >= bound
@@ -113,10 +113,10 @@ class PublishedStrategy:
                 break
         level = self.ladder[chosen]
         text, tokens = source.cut(level)
-        async for event in answer_under(trim(text), tokens, problem, ctx, level.name):
+        async for event in answer_under(trim(text), tokens, ctx, level.name):
             yield event
 
-    async def _read(self, problem: Problem, insight: str, tokens: int, ctx: Context) -> Sequence[TokenStat]:
+    async def _read(self, insight: str, tokens: int, ctx: Context) -> Sequence[TokenStat]:
         """Return the statistics of one pass over question and insight; it is charged as a probe."""
         intern = ctx.intern
         if not isinstance(intern, Reads):
@@ -126,7 +126,7 @@ class PublishedStrategy:
             )
         began = time.monotonic()
         reading = await intern.read(
-            prompt_text(problem.question, insight), top_logprobs=ctx.settings.top_logprobs, max_tokens=MAX_TOKENS
+            prompt_text(ctx.problem.question, insight), top_logprobs=ctx.settings.top_logprobs, max_tokens=MAX_TOKENS
         )
         seconds = time.monotonic() - began
         entry = Entry.of(intern.spec, "intern", "probe", reading.usage, seconds=seconds, read_tokens=tokens)

@@ -12,7 +12,7 @@ from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.strategies.context import Context, Planned, answer_alone
-from tandem.types import Decision, Event, Problem
+from tandem.types import Decision, Event
 
 DEFAULT_SHARE = 0.5
 
@@ -48,9 +48,9 @@ class RandomMix:
         cap = settings.mentor_max_tokens if self.share else settings.intern_max_tokens
         return [Planned(role, "answer", ANSWER if self.share else _NONE, cap)]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Toss the coin, then stream that model's answer."""
-        tossed = coin(problem.id, ctx.settings.sampling.seed or 0)
+        tossed = coin(ctx.problem.id, ctx.settings.sampling.seed or 0)
         mentor = tossed < self.share
         decision = Decision(
             level=_NONE,
@@ -60,7 +60,7 @@ class RandomMix:
         ctx.trace.append(decision)
         yield decision
         role: Role = "mentor" if mentor else "intern"
-        async for event in answer_alone(role, problem, ctx, ANSWER if mentor else _NONE):
+        async for event in answer_alone(role, ctx, ANSWER if mentor else _NONE):
             yield event
 
 

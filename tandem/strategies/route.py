@@ -17,7 +17,7 @@ from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.strategies.context import Context, Planned, answer_alone
 from tandem.strategies.learned import LearnedStrategy, question_features
-from tandem.types import Decision, Event, Problem
+from tandem.types import Decision, Event
 
 
 class Route(LearnedStrategy):
@@ -32,9 +32,9 @@ class Route(LearnedStrategy):
         """Return the mentor's answer, which any problem may get."""
         return [Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens)]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Decide, then stream that model's answer."""
-        features = question_features(problem, ctx.intern)
+        features = question_features(ctx)
         intern, mentor = self.predict("intern", features), self.predict("mentor", features)
         gain, threshold = mentor - intern, self.threshold
         enough = gain >= threshold
@@ -50,7 +50,7 @@ class Route(LearnedStrategy):
         ctx.trace.append(decision)
         yield decision
         role: Role = "mentor" if enough else "intern"
-        async for event in answer_alone(role, problem, ctx, ANSWER if enough else _NONE):
+        async for event in answer_alone(role, ctx, ANSWER if enough else _NONE):
             yield event
 
 

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, Self, cast, get_args
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError, nearest
-from tandem.insight import answer_messages, intern_view
+from tandem.insight import intern_view
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -28,7 +28,7 @@ from tandem.spec import Continuation
 from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
 from tandem.strategies.hint_oracle import HINT, SHARES, by_oracle
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
-from tandem.types import Action, AnswerDelta, Decision, Event, InsightDelta, Problem
+from tandem.types import Action, AnswerDelta, Decision, Event, InsightDelta
 
 Variant = Literal["proactive", "reactive", "oracle"]
 STAGES = ("needs", "size", "right")
@@ -110,33 +110,33 @@ class Shepherding(LearnedStrategy):
         read = [Planned("intern", "answer", HINT, most, call.max_tokens) for call in tried]
         return [alone, Planned("mentor", "answer", ANSWER, cap), *tried, *read]
 
-    def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Decide, buy the hint where one is needed, and stream the answer."""
         if self.variant == "oracle":
-            return by_oracle(problem, ctx)
-        return self._reactive(problem, ctx) if self.variant == "reactive" else self._proactive(problem, ctx)
+            return by_oracle(ctx)
+        return self._reactive(ctx) if self.variant == "reactive" else self._proactive(ctx)
 
-    async def _proactive(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
-        tokens, decision = self._decide(ctx, question_features(problem, ctx.intern))
+    async def _proactive(self, ctx: Context) -> AsyncGenerator[Event, None]:
+        tokens, decision = self._decide(ctx, question_features(ctx))
         yield decision
-        rest = _hinted(problem, ctx, tokens) if tokens else answer_alone("intern", problem, ctx, "none")
+        rest = _hinted(ctx, tokens) if tokens else answer_alone("intern", ctx, "none")
         async with aclosing(rest):
             async for event in rest:
                 yield event
 
-    async def _reactive(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
-        async with ctx.call("intern", "answer", problem, answer_messages(problem), logprobs=True) as own:
+    async def _reactive(self, ctx: Context) -> AsyncGenerator[Event, None]:
+        async with ctx.call("intern", "answer", logprobs=True) as own:
             async for _ in own:
                 pass
-            features = question_features(problem, ctx.intern) | answer_features(require_end(own))
+            features = question_features(ctx) | answer_features(require_end(own))
             tokens, decision = self._decide(ctx, features)
             await own.close("probe" if tokens else "answer")
         yield decision
         if not tokens:
             yield AnswerDelta(own.text)
-            yield ctx.conclude(problem, own, level="none")
+            yield ctx.conclude(own, level="none")
             return
-        async with aclosing(_hinted(problem, ctx, tokens, own)) as rest:
+        async with aclosing(_hinted(ctx, tokens, own)) as rest:
             async for event in rest:
                 yield event
 
@@ -159,15 +159,13 @@ def size_of(log: float) -> int:
     return max(round(math.expm1(min(log, _LARGEST))), 0)
 
 
-async def _hinted(problem: Problem, ctx: Context, tokens: int, own: Call | None = None) -> AsyncGenerator[Event, None]:
+async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGenerator[Event, None]:
     """Buy a hint, and have the intern go on from it; `own` is the intern's answer without it, booked as the last.
 
     The hint is asked for as the mentor's answer is, with fewer tokens, so that what ends an answer ends it too.
     """
-    at, sampling = len(ctx.ledger.entries) - 1, ctx.sampling(problem)
-    async with ctx.call(
-        "mentor", "insight", problem, answer_messages(problem), max_tokens=tokens, sampling=sampling
-    ) as hint:
+    at, sampling = len(ctx.ledger.entries) - 1, ctx.sampling()
+    async with ctx.call("mentor", "insight", max_tokens=tokens, sampling=sampling) as hint:
         async for delta in hint:
             if delta.text:
                 yield InsightDelta(delta.text, HINT)
@@ -178,29 +176,29 @@ async def _hinted(problem: Problem, ctx: Context, tokens: int, own: Call | None 
     if empty:
         yield _note(ctx, Decision("none", "stop", reason="the hint is empty", insight_tokens=hint.tokens))
         if own is None:
-            async with aclosing(answer_alone("intern", problem, ctx, "none")) as alone:
+            async with aclosing(answer_alone("intern", ctx, "none")) as alone:
                 async for event in alone:
                     yield event
             return
         # What was given up for the hint is the answer after all: it was paid for once.
         ctx.ledger.entries[at] = ctx.ledger.entries[at].model_copy(update={"purpose": "answer"})
         yield AnswerDelta(own.text)
-        yield ctx.conclude(problem, own, level="none")
+        yield ctx.conclude(own, level="none")
         return
     if whole:
         reason = "the hint is the mentor's whole answer"
         yield _note(ctx, Decision(ANSWER, "answer", reason=reason, insight_tokens=hint.tokens))
         yield AnswerDelta(hint.text)
-        yield ctx.conclude(problem, hint, level=ANSWER)
+        yield ctx.conclude(hint, level=ANSWER)
         return
     yield _note(ctx, Decision(HINT, "stop", reason="the intern goes on from the hint", insight_tokens=hint.tokens))
-    messages, prefix = intern_view(problem, hint.text, "prefix")
+    messages, prefix = intern_view(ctx.problem, hint.text, "prefix")
     yield AnswerDelta(hint.text)
-    async with ctx.call("intern", "answer", problem, messages, prefix=prefix, read_tokens=hint.tokens) as call:
+    async with ctx.call("intern", "answer", messages, prefix=prefix, read_tokens=hint.tokens) as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(problem, require_end(call), level=HINT, insight=hint.text, prefix=hint.text)
+    yield ctx.conclude(require_end(call), level=HINT, insight=hint.text, prefix=hint.text)
 
 
 def _note(ctx: Context, decision: Decision) -> Decision:

@@ -23,7 +23,6 @@ from typing import Self
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, TandemError, UsageError
-from tandem.insight import answer_messages
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
@@ -31,7 +30,7 @@ from tandem.models.call import Call
 from tandem.spec import Continuation
 from tandem.strategies.context import Context, Planned, written
 from tandem.strategies.ended import has_answer
-from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling
+from tandem.types import AnswerDelta, Decision, Event, Message, Sampling
 
 DEFAULT_THRESHOLD = 7
 STEP_TOKENS = 512
@@ -43,7 +42,7 @@ LEVEL = "steps"
 class Answer:
     """The answer as far as it is written: its text, its steps, and how many tokens of it each model wrote."""
 
-    problem: Problem
+    ctx: Context
     text: str = ""
     joint: str = ""  # goes between the text and the next step: the blank line that the stop sequence took away
     steps: list[str] = field(default_factory=list)
@@ -56,29 +55,27 @@ class Answer:
         """What the next step goes on from."""
         return self.text + self.joint
 
-    def sampling(self, ctx: Context) -> Sampling:
+    def sampling(self) -> Sampling:
         """Return how a step is drawn: with a stop at the blank line, where the answer's end can be told without it."""
-        own = ctx.sampling(self.problem)
-        return own if own.stop or self.problem.task == "general" else own.model_copy(update={"stop": (_BLANK,)})
+        own = self.ctx.sampling()
+        return own if own.stop or self.ctx.problem.task == "general" else own.model_copy(update={"stop": (_BLANK,)})
 
-    def open(self, role: Role, ctx: Context) -> Call | None:
+    def open(self, role: Role) -> Call | None:
         """Open the call that writes the next step; None where a cap or the context leaves no room for one.
 
         Raises UsageError for a problem that is itself too long.
         """
-        room = min(STEP_TOKENS, ctx.max_tokens(role) - self.tokens[role])
+        room = min(STEP_TOKENS, self.ctx.max_tokens(role) - self.tokens[role])
         if room < 1:
             return None
         try:
-            return ctx.call(
+            return self.ctx.call(
                 role,
                 "answer",
-                self.problem,
-                answer_messages(self.problem),
                 max_tokens=room,
                 prefix=self.prefix or None,
                 read_tokens=self.tokens["mentor"] if role == "intern" else 0,
-                sampling=self.sampling(ctx),
+                sampling=self.sampling(),
             )
         except UsageError:
             if not self.text:
@@ -94,12 +91,12 @@ class Answer:
         self.tokens[call.role] += call.tokens
         return new
 
-    def ended(self, ctx: Context) -> bool:
+    def ended(self) -> bool:
         """Whether the last step ended the answer."""
-        if _BLANK not in self.sampling(ctx).stop:
+        if _BLANK not in self.sampling().stop:
             return self.last is not None and self.last.finish_reason == "stop"
-        thinks = "prefix" in (ctx.mentor.spec.insight_mode, ctx.intern.spec.insight_mode)
-        return ("</think>" in self.text or not thinks) and has_answer(self.problem.task, self.text)
+        thinks = "prefix" in (self.ctx.mentor.spec.insight_mode, self.ctx.intern.spec.insight_mode)
+        return ("</think>" in self.text or not thinks) and has_answer(self.ctx.problem.task, self.text)
 
 
 class SpecReason:
@@ -145,43 +142,43 @@ class SpecReason:
             ]
         return planned
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Let the intern write step by step and the mentor judge each; a step is streamed once it is kept."""
-        answer, cut, number = Answer(problem), True, 0
-        while (number := number + 1) <= MAX_STEPS and (call := answer.open("intern", ctx)):
+        answer, cut, number = Answer(ctx), True, 0
+        while (number := number + 1) <= MAX_STEPS and (call := answer.open("intern")):
             booked = len(ctx.ledger.entries)
             await written(call)
             end = len(ctx.ledger.entries)
-            decision = await self._judge(answer, call.text.strip(), number, ctx)
+            decision = await self._judge(answer, call.text.strip(), number)
             if weak := decision.action == "go_on":
                 _discard(ctx.ledger, booked, end)
             ctx.trace.append(decision)
             yield decision
             if weak:
-                if (rewrite := answer.open("mentor", ctx)) is None:
+                if (rewrite := answer.open("mentor")) is None:
                     break
                 call = await written(rewrite)
                 if call.text.strip() in ("", *answer.steps[-1:]):  # it has nothing more to say
                     answer.last, cut = answer.last or call, False
                     break
             yield AnswerDelta(answer.keep(call))
-            if answer.ended(ctx):
+            if answer.ended():
                 cut = False
                 break
         if answer.last is None:
             raise TandemError("spec-reason: not even one step fits the token caps")
-        solution = ctx.conclude(problem, answer.last, level=LEVEL, prefix=answer.head)
+        solution = ctx.conclude(answer.last, level=LEVEL, prefix=answer.head)
         solution.truncated = cut
         yield solution
 
-    async def _judge(self, answer: Answer, step: str, number: int, ctx: Context) -> Decision:
+    async def _judge(self, answer: Answer, step: str, number: int) -> Decision:
         """Let the mentor score a step, where it is one."""
         score: int | None = None
         if not step:
             reason = "the intern wrote nothing"
         elif step in answer.steps:
             reason = "the step stands there already"
-        elif (said := await _score(answer, step, ctx)) is None:
+        elif (said := await _score(answer, step)) is None:
             reason = "the mentor's context has no room for a score"
         elif said not in _DIGITS:
             reason = f"the mentor's score {said!r} is no digit"
@@ -197,16 +194,16 @@ class SpecReason:
         )
 
 
-async def _score(answer: Answer, step: str, ctx: Context) -> str | None:
+async def _score(answer: Answer, step: str) -> str | None:
     """Return the one token that the mentor writes as its score; None where the prompt fills its context.
 
     What stays (the instructions, the problem) comes before what grows: steps share all of the prompt but its end.
     """
-    problem = answer.problem
+    problem = answer.ctx.problem
     text = f"{_RATE}{problem.question}{_SO_FAR}{answer.prefix}{step}{_WHICH}"
     messages = (*problem.messages[:-1], Message(role="user", content=text))
     try:
-        call = ctx.call("mentor", "score", problem, messages, max_tokens=1, prefix=_SCORE_PREFIX, sampling=Sampling())
+        call = answer.ctx.call("mentor", "score", messages, max_tokens=1, prefix=_SCORE_PREFIX, sampling=Sampling())
     except UsageError:
         return None
     return (await written(call)).text.strip()

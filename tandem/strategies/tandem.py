@@ -19,7 +19,7 @@ from tandem.strategies.insight_source import InsightSource, OpenPace, choose_pac
 from tandem.strategies.learned import question_features
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import draft_signals, judged_signals
-from tandem.types import AnswerDelta, Decision, Event, Problem
+from tandem.types import AnswerDelta, Decision, Event
 
 
 class TandemStrategy:
@@ -48,43 +48,43 @@ class TandemStrategy:
             planned.append(Planned("mentor", "answer", ladder[-1].name, settings.mentor_max_tokens))
         return planned
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern without log-probabilities."""
         need_logprobs(ctx.intern, ctx.strategy)
         if ctx.policy is None:
             raise TandemError(f"strategy '{ctx.strategy}' needs a classifier")
         ladder = ctx.ladder
         if ladder[0].is_question:
-            decision = self._read_question(problem, ctx, ctx.policy)
+            decision = self._read_question(ctx, ctx.policy)
             ctx.trace.append(decision)
             yield decision
             if decision.action != "go_on":
                 role: Role = "intern" if decision.action == "stop" else "mentor"
                 level = ladder[0] if decision.action == "stop" else ladder[-1]
-                async for event in answer_alone(role, problem, ctx, level.name):
+                async for event in answer_alone(role, ctx, level.name):
                     yield event
                 return
             ladder = ladder[1:]
-        source = InsightSource.open(problem, ctx, ladder, _pace(problem, ctx, ladder))
+        source = InsightSource.open(ctx, ladder, _pace(ctx, ladder))
         try:
-            async for event in self._climb(problem, ctx, ladder, ctx.policy, source):
+            async for event in self._climb(ctx, ladder, ctx.policy, source):
                 yield event
         finally:
             await source.close()
 
     async def _climb(
-        self, problem: Problem, ctx: Context, ladder: Ladder, policy: Policy, source: InsightSource
+        self, ctx: Context, ladder: Ladder, policy: Policy, source: InsightSource
     ) -> AsyncGenerator[Event, None]:
         seen = -1  # mentor tokens under the last draft
         for position, level in enumerate(ladder):
             if level.is_answer:
-                async for event in self._hand_over(problem, ctx, source):
+                async for event in self._hand_over(ctx, source):
                     yield event
                 return
             async for insight_delta in source.extend(level):
                 yield insight_delta
             if source.begins_answer and source.exhausted(level) and ctx.ladder[-1].is_answer:
-                async for event in self._hand_over(problem, ctx, source):  # there it is, nothing is left to write
+                async for event in self._hand_over(ctx, source):  # there it is, nothing is left to write
                     yield event
                 return
             text, tokens = source.cut(level)
@@ -92,11 +92,9 @@ class TandemStrategy:
             if tokens == seen and later:  # `same_as` the level before
                 continue
             seen = tokens
-            messages, prefix = intern_view(problem, trim(text), ctx.mentor.spec.insight_mode)
-            async with ctx.call(
-                "intern", "answer", problem, messages, prefix=prefix, logprobs=True, read_tokens=tokens
-            ) as call:
-                decision = await self._judge(call, problem, ctx, policy, level, tokens, later)
+            messages, prefix = intern_view(ctx.problem, trim(text), ctx.mentor.spec.insight_mode)
+            async with ctx.call("intern", "answer", messages, prefix=prefix, logprobs=True, read_tokens=tokens) as call:
+                decision = await self._judge(call, ctx, policy, level, tokens, later)
                 ctx.trace.append(decision)
                 yield decision
                 if decision.action == "go_on":
@@ -104,7 +102,7 @@ class TandemStrategy:
                     continue
                 if decision.action == "answer":
                     await call.close("probe")
-                    async for event in self._hand_over(problem, ctx, source):
+                    async for event in self._hand_over(ctx, source):
                         yield event
                     return
                 await source.close()
@@ -112,22 +110,22 @@ class TandemStrategy:
                 async for delta in call:
                     if delta.text:
                         yield AnswerDelta(delta.text)
-            yield ctx.conclude(problem, require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
+            yield ctx.conclude(require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
             return
 
-    async def _hand_over(self, problem: Problem, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
+    async def _hand_over(self, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
         """Let the mentor answer: it goes on with the answer that it began, else it gives its own."""
         level = ctx.ladder[-1]
         if source.begins_answer:
             rest = source.answer(level)
         else:
             await source.close()
-            rest = answer_alone("mentor", problem, ctx, level.name)
+            rest = answer_alone("mentor", ctx, level.name)
         async for event in rest:
             yield event
 
     async def _judge(
-        self, call: Call, problem: Problem, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder
+        self, call: Call, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder
     ) -> Decision:
         """Read the draft off the stream and let the policy decide."""
         wanted = ctx.draft_tokens
@@ -140,12 +138,12 @@ class TandemStrategy:
                 f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
             )
         ended = call.finish_reason is not None and len(stats) == call.tokens
-        signals = judged_signals(draft_signals(stats, ended=ended), question_features(problem, ctx.intern))
+        signals = judged_signals(draft_signals(stats, ended=ended), question_features(ctx))
         return policy.decide(level, signals, tokens, later)
 
-    def _read_question(self, problem: Problem, ctx: Context, policy: Policy) -> Decision:
+    def _read_question(self, ctx: Context, policy: Policy) -> Decision:
         """Let the policy decide before anybody is asked."""
-        signals = judged_signals({}, question_features(problem, ctx.intern), alone=True)
+        signals = judged_signals({}, question_features(ctx), alone=True)
         return policy.decide(ctx.ladder[0], signals, 0, ctx.ladder[1:])
 
 
@@ -154,9 +152,9 @@ def _later(rest: Ladder, exhausted: bool) -> Ladder:
     return tuple(level for level in rest if level.is_answer or not exhausted)
 
 
-def _pace(problem: Problem, ctx: Context, ladder: Ladder) -> OpenPace:
+def _pace(ctx: Context, ladder: Ladder) -> OpenPace:
     if ctx.settings.pace != "auto":
         return ctx.settings.pace
-    prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(problem))
+    prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(ctx.problem))
     shares = ctx.policy.card.stop_shares if ctx.policy else {}
     return choose_pace(ladder, ctx.mentor.spec, prompt, shares)

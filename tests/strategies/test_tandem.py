@@ -46,8 +46,8 @@ async def solve(
     intern = intern or FakeModel()
     levels = parse_ladder(ladder)
     policy = Policy(Judge(by_level), card or PolicyCard(thresholds=dict.fromkeys(by_level, 0.5)))
-    ctx = Context(strategy, mentor, intern, Settings(pace=pace), levels, policy, draft)
-    return [event async for event in make_strategy(strategy).run(PROBLEM, ctx)], ctx
+    ctx = Context(PROBLEM, strategy, mentor, intern, Settings(pace=pace), levels, policy, draft)
+    return [event async for event in make_strategy(strategy).run(ctx)], ctx
 
 
 def solution(events: list[Event]) -> Solution:
@@ -154,9 +154,9 @@ async def test_a_failing_mentor_is_charged_for_what_it_wrote() -> None:
         mentor = FakeModel(Script(rules=rules))
         policy = Policy(Judge({"none": 0, "low": 0, "medium": 0, "high": 0}), PolicyCard(thresholds={}))
         levels = parse_ladder("none,low=5,medium=12")
-        ctx = Context("tandem", mentor, FakeModel(), Settings(pace=pace), levels, policy, 4)
+        ctx = Context(PROBLEM, "tandem", mentor, FakeModel(), Settings(pace=pace), levels, policy, 4)
         with pytest.raises(EndpointError, match="the line went dead"):
-            async for _ in make_strategy("tandem").run(PROBLEM, ctx):
+            async for _ in make_strategy("tandem").run(ctx):
                 pass
         assert ctx.ledger.tokens("mentor", "insight") == 3
         assert ctx.ledger.select("mentor")[0].usage.source == "counted"
@@ -166,8 +166,8 @@ async def test_closing_the_stream_aborts_both_models() -> None:
     mentor = FakeModel(insight_script(WORDS, token_seconds=0.005))
     intern = FakeModel(Script(token_seconds=0.005))
     policy = Policy(Judge({"none": 0.9, "low": 0.9}), PolicyCard(thresholds={"none": 0.5}))
-    ctx = Context("tandem", mentor, intern, Settings(pace="eager"), parse_ladder("none,low=50"), policy, 2)
-    events = make_strategy("tandem").run(PROBLEM, ctx)
+    ctx = Context(PROBLEM, "tandem", mentor, intern, Settings(pace="eager"), parse_ladder("none,low=50"), policy, 2)
+    events = make_strategy("tandem").run(ctx)
     async for event in events:
         if isinstance(event, AnswerDelta):
             break
@@ -324,8 +324,8 @@ async def test_an_answer_that_is_cut_at_its_cap_is_truncated_and_booked(pace: Pa
     mentor, intern = beginning(), FakeModel()
     policy = Policy(Judge({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
     wishes = Settings(pace=pace, mentor_max_tokens=8)
-    ctx = Context("tandem", mentor, intern, wishes, parse_ladder("none,low=5,answer"), policy, 4)
-    events = [event async for event in make_strategy("tandem").run(PROBLEM, ctx)]
+    ctx = Context(PROBLEM, "tandem", mentor, intern, wishes, parse_ladder("none,low=5,answer"), policy, 4)
+    events = [event async for event in make_strategy("tandem").run(ctx)]
     found = solution(events)
     assert found.truncated and found.text == "so so so so so so so so"
     assert found.ledger.mentor_tokens == 8 and len(found.ledger.select("mentor")) == len(mentor.calls)
@@ -335,8 +335,8 @@ async def test_what_ends_an_answer_ends_one_that_began_as_an_insight() -> None:
     mentor = beginning()
     problem = PROBLEM.model_copy(update={"sampling": Sampling(stop=("it is",))})
     policy = Policy(Judge({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
-    ctx = Context("tandem", mentor, FakeModel(), Settings(), parse_ladder("none,low=5,answer"), policy, 4)
-    async for _ in make_strategy("tandem").run(problem, ctx):
+    ctx = Context(problem, "tandem", mentor, FakeModel(), Settings(), parse_ladder("none,low=5,answer"), policy, 4)
+    async for _ in make_strategy("tandem").run(ctx):
         pass
     assert {call.sampling.stop for call in mentor.calls} == {("it is",)}
 

@@ -89,8 +89,10 @@ def test_the_walk_is_that_of_the_real_strategy(
 
     async def both() -> tuple[Solution, Levels, Pair]:
         mentor, intern = models(words, mode)
-        ctx = Context("tandem", mentor, intern, Settings(pace="thrifty"), ladder, Policy(Judge(p), card), draft)
-        events = [event async for event in make_strategy("tandem").run(problem, ctx)]
+        ctx = Context(
+            problem, "tandem", mentor, intern, Settings(pace="thrifty"), ladder, Policy(Judge(p), card), draft
+        )
+        events = [event async for event in make_strategy("tandem").run(ctx)]
         assert isinstance(events[-1], Solution)
         with tempfile.TemporaryDirectory() as out:
             collector = Collector(mentor, intern, Collected(ladder=FULL), Path(out))

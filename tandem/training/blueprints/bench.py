@@ -132,10 +132,10 @@ class Bench:
                 raise LimitReached("another call failed")
             if self._deadline is not None and time.monotonic() > self._deadline:
                 raise LimitReached("the time is up")
-            ctx = Context("blueprint", self.mentor, self.intern, self.settings, (), recorder=self._recorder)
+            ctx = Context(problem, "blueprint", self.mentor, self.intern, self.settings, (), recorder=self._recorder)
             ctx.ledger = ledger
             try:
-                return await written(ctx.call(role, purpose, problem, messages, max_tokens=max_tokens))
+                return await written(ctx.call(role, purpose, messages, max_tokens=max_tokens))
             except TandemError:
                 self._failed = True
                 raise

@@ -89,7 +89,7 @@ async def replica(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> As
 def context(mentor: Model, intern: Model, ladder: str, by_level: Mapping[str, float], pace: Pace) -> Context:
     policy = Policy(Judge(by_level), PolicyCard(thresholds=dict.fromkeys(by_level, 0.5)))
     settings = Settings(pace=pace, intern_max_tokens=LONG)
-    return Context("tandem", mentor, intern, settings, parse_ladder(ladder), policy, draft_tokens=16)
+    return Context(PROBLEM, "tandem", mentor, intern, settings, parse_ladder(ladder), policy, draft_tokens=16)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -102,7 +102,7 @@ async def test_what_is_cut_here_would_have_been_long(replica: Watched) -> None:
 async def test_an_eager_mentor_stops_when_its_insight_suffices(replica: Watched) -> None:
     ctx = context(replica.model, FakeModel(), f"low=20,high={LONG}", {"low": 0.9, "high": 0.9}, "eager")
     before = await replica.written()
-    events = [event async for event in make_strategy("tandem").run(PROBLEM, ctx)]
+    events = [event async for event in make_strategy("tandem").run(ctx)]
     await replica.until_still(before)
     solution = events[-1]
     assert isinstance(solution, Solution) and solution.level == "low"
@@ -116,7 +116,7 @@ async def test_a_discarded_draft_stops_while_the_mentor_goes_on(replica: Watched
     mentor = FakeModel(Script(rules=(Rule(text=NOTES, purpose="insight"),), token_seconds=0.05))
     ctx = context(mentor, replica.model, "none,high=300", {"none": 0.1, "high": 0.9}, "eager")
     before = await replica.written()
-    async with aclosing(make_strategy("tandem").run(PROBLEM, ctx)) as events:
+    async with aclosing(make_strategy("tandem").run(ctx)) as events:
         async for event in events:
             if isinstance(event, Decision):
                 await replica.until_running(1)  # the draft is judged, and its stream goes on
@@ -131,7 +131,7 @@ async def test_a_discarded_draft_stops_while_the_mentor_goes_on(replica: Watched
 async def test_a_thrifty_mentor_writes_nothing_between_levels_and_stops_with_its_reader(replica: Watched) -> None:
     ctx = context(replica.model, FakeModel(), f"low=20,high={LONG}", {"low": 0.1, "high": 0.9}, "thrifty")
     before = await replica.written()
-    async with aclosing(make_strategy("tandem").run(PROBLEM, ctx)) as events:
+    async with aclosing(make_strategy("tandem").run(ctx)) as events:
         async for event in events:
             if isinstance(event, Decision):
                 await replica.until_still(before)  # between levels

@@ -11,7 +11,7 @@ from tandem.insight import answer_messages
 from tandem.ladder import Ladder
 from tandem.ledger import Role
 from tandem.strategies.context import Context, Planned, require_end, written
-from tandem.types import AnswerDelta, Event, Message, Problem
+from tandem.types import AnswerDelta, Event, Message
 
 MOST = 9
 
@@ -39,17 +39,17 @@ class EchoTwice:
         drafts = [Planned("intern", "probe", "none", settings.intern_max_tokens) for _ in range(self.times - 1)]
         return [*drafts, Planned("intern", "answer", "none", settings.intern_max_tokens)]
 
-    async def run(self, problem: Problem, ctx: Context) -> AsyncGenerator[Event, None]:
+    async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Ask again and again; what is not the last answer is a discarded draft."""
-        messages = answer_messages(problem)
+        messages = answer_messages(ctx.problem)
         for _ in range(self.times - 1):
-            draft = await written(ctx.call("intern", "probe", problem, messages))
+            draft = await written(ctx.call("intern", "probe", messages))
             messages = (*messages, Message(role="assistant", content=draft.text), _AGAIN)
-        async with ctx.call("intern", "answer", problem, messages) as call:
+        async with ctx.call("intern", "answer", messages) as call:
             async for delta in call:
                 if delta.text:
                     yield AnswerDelta(delta.text)
-        yield ctx.conclude(problem, require_end(call), level="none")
+        yield ctx.conclude(require_end(call), level="none")
 
 
 _AGAIN = Message(role="user", content="Say that again, in full.")
