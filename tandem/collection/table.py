@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tandem.errors import MissingPackageError
 from tandem.models.logprobs import TokenStat
-from tandem.storage.files import file_error
+from tandem.storage.files import write_whole
 from tandem.sufficiency.signals import draft_signals, question_signals
 
 DRAFT_LENGTHS = (16, 32, 64, 128)
@@ -48,7 +47,7 @@ def export(rows: Iterable[Row], path: Path) -> int:
     """Write the table (gzipped JSON lines, sorted, a row for each key); return its row count."""
     table = _sorted(rows)
     body = "".join(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n" for row in table)
-    _replace(path, gzip.compress(body.encode(), mtime=0))
+    write_whole(path, gzip.compress(body.encode(), mtime=0), parents=True)
     return len(table)
 
 
@@ -68,7 +67,7 @@ def export_parquet(rows: Iterable[Row], path: Path) -> int:
     columns = {name: pyarrow.array([row.get(name) for row in table]) for name in names}
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink, compression="zstd")
-    _replace(path, sink.getvalue().to_pybytes())
+    write_whole(path, sink.getvalue().to_pybytes(), parents=True)
     return len(table)
 
 
@@ -88,15 +87,3 @@ def _flat(row: Row, before: str = "") -> Row:
         else:
             found[before + name] = value
     return found
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise file_error(path, error) from None

@@ -23,6 +23,7 @@ from tandem.datasets.cards import DatasetCard
 from tandem.datasets.files import read_rows
 from tandem.datasets.locations import hub_file
 from tandem.errors import TandemError
+from tandem.storage.files import replacing
 
 _BRANCH = "refs/convert/parquet"
 _SECONDS = 10.0  # for the hub's first word
@@ -46,14 +47,10 @@ def fetch(card: DatasetCard, split: str) -> Path:
     try:
         _reach()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
-            made = Path(work) / "made"
-            with made.open("w", encoding="utf-8") as lines:
-                for row in _rows(card, split, work):
-                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                lines.flush()
-                os.fsync(lines.fileno())
-            made.replace(target)
+        fetched = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.")
+        with fetched as work, replacing(target) as lines:
+            for row in _rows(card, split, work):
+                lines.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     except Exception as error:  # no network, a gated set, a full disk: each client version has its own classes
         folder = os.environ.get("TANDEM_DATA_DIR") or Path("data").resolve()
         raise TandemError(

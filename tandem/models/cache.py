@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from tandem.errors import TandemError
 from tandem.ledger import Entry, Role
 from tandem.models.base import Model, Request
 from tandem.models.recorded import Recorded, digest, restored
+from tandem.storage.files import write_whole
 
 
 class ResponseCache:
@@ -57,13 +57,8 @@ class ResponseCache:
         if given is None or given.finish_reason not in ("stop", "length") or not given.text.strip():
             return
         path = self._file(model, request, occurrence)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-                json.dump(given.row(), file)
-            os.replace(file.name, path)
-        except OSError:
-            return
+        with suppress(TandemError):
+            write_whole(path, json.dumps(given.row()), private=True, durable=False, parents=True)
 
     def _file(self, model: Model, request: Request, occurrence: int) -> Path:
         spec = model.spec

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tandem.errors import TandemError
 from tandem.ledger import Entry, Role
 from tandem.models.base import Model, Request
 from tandem.models.recorded import Piece, Recorded, digest, restored
+from tandem.storage.files import write_whole
 
 
 class SharedCalls:
@@ -71,13 +71,8 @@ class SharedCalls:
         if before is not None and _worth(before[0]) >= _worth(given):
             return
         row = replace(given, entry=None).row() | {"top": request.top_logprobs or 0}
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-                json.dump(row, file)
-            os.replace(file.name, path)
-        except OSError:
-            return
+        with suppress(TandemError):
+            write_whole(path, json.dumps(row), private=True, durable=False, parents=True)
 
     def _read(self, path: Path) -> tuple[Recorded, int] | None:
         try:

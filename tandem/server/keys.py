@@ -24,8 +24,9 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tandem.errors import UsageError
+from tandem.errors import TandemError, UsageError
 from tandem.server.errors import ApiError
+from tandem.storage.files import replacing, write_whole
 
 _log = logging.getLogger(__name__)
 _MINUTE = 60.0
@@ -136,12 +137,10 @@ class KeyRing:
             return
         spent = self._away | {account.entry.name: round(account.spent, 8) for account in self.accounts}
         target = _spent_file(self._path)
-        partial = target.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps(spent) + "\n")
-            partial.replace(target)
-        except OSError as error:
-            _log.warning("%s cannot be written: %s", target, error.strerror)
+            write_whole(target, json.dumps(spent) + "\n", durable=False)  # between requests: the disk is not waited for
+        except TandemError as error:
+            _log.warning("%s", error)
 
     def _load_spent(self) -> None:
         if self._path is None or not _spent_file(self._path).is_file():
@@ -202,11 +201,9 @@ def add_key(path: Path, name: str, requests_per_minute: int | None, usd: float |
         raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
     entries.append(entry)
     text = yaml.safe_dump({"keys": [entry.model_dump(exclude_none=True) for entry in entries]}, sort_keys=False)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.touch(mode=0o600)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with replacing(path, private=True) as file:
+            file.write(text.encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     return key

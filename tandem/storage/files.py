@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tandem.errors import TandemError
 
+_ABANDONED = 3600.0  # seconds
 _ADVICE = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "your quota is used up, free some space there",
@@ -30,18 +34,49 @@ def file_error(path: Path, error: OSError, doing: str = "write") -> TandemError:
     return TandemError(f"cannot {doing} {path}: {error.strerror}" + (f" ({advice})" if advice else ""))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file by `text` in one step, on disk before it is seen. Raises TandemError if it cannot be written."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def replacing(path: Path, *, private: bool = False, durable: bool = True, parents: bool = False) -> Iterator[IO[bytes]]:
+    """Yield a file to write; it takes the place of `path` in one step when the block ends, and vanishes if that raises.
+
+    It has a name of its own beside `path`, so that two writers never share one. `private`: only the owner may read it.
+    `durable`: the disk has it before it is seen, which a cache need not wait for. `parents`: make the folder too.
+    Raises OSError as the system does.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if durable:
+        _remove_leftovers(path)
+    partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}.partial")
+    mode = 0o600 if private else 0o666
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left; a living one is done within the hour."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
+
+
+def write_whole(
+    path: Path, content: str | bytes, *, private: bool = False, durable: bool = True, parents: bool = False
+) -> None:
+    """Replace a file by `content` in one step (see `replacing`). Raises TandemError if it cannot be written."""
+    try:
+        with replacing(path, private=private, durable=durable, parents=parents) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
         raise file_error(path, error) from None
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tandem.errors import TandemError, UsageError
 from tandem.paths import shipped
+from tandem.storage.files import write_whole
 from tandem.storage.formats import read_format
 from tandem.sufficiency.classifier import short_hash
 from tandem.types import TaskKind
@@ -163,12 +164,9 @@ class BlueprintCard(_BlueprintPart):
     def save(self, folder: Path) -> Path:
         """Write it as ``blueprints/<data set>.json`` into `folder`, in one step, and return the path."""
         path = folder / FOLDER / (re.sub(r"[^\w.-]+", "-", self.dataset) + ".json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         content = self.model_dump(mode="json")
         content["offline"]["break_even"] = self.offline.break_even  # for people; it is computed anew when read
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", parents=True)
         return path
 
     @classmethod

@@ -17,6 +17,7 @@ from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
+from tandem.storage.files import write_whole
 from tandem.storage.formats import read_format
 from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
@@ -103,14 +104,13 @@ class Classifier:
         """Write the model (skops) and its card."""
         import skops.io
 
-        folder.mkdir(parents=True, exist_ok=True)
-        skops.io.dump(self.estimator, folder / _MODEL)
+        write_whole(folder / _MODEL, skops.io.dumps(self.estimator), parents=True)
         linear = Linear.of(self.estimator, _sha256(folder / _MODEL))
         (folder / _NUMBERS).unlink(missing_ok=True)
         if linear:
-            (folder / _NUMBERS).write_text(linear.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            write_whole(folder / _NUMBERS, linear.model_dump_json(indent=2) + "\n")
         text = json.dumps(self.card.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        (folder / _CARD).write_text(text + "\n", encoding="utf-8")
+        write_whole(folder / _CARD, text + "\n")
 
     def differences(
         self,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tandem.errors import TandemError, UsageError
 from tandem.paths import shipped
+from tandem.storage.files import write_whole
 from tandem.storage.formats import read_format
 from tandem.sufficiency.classifier import short_hash
 
@@ -76,8 +77,7 @@ class Predictor(BaseModel):
     def save(self, folder: Path) -> Path:
         """Write it into a classifier's folder, as ``predictors/<strategy>.json``, and return the path."""
         path = folder / _FOLDER / f"{self.strategy}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n", parents=True)
         return path
 
     @classmethod

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import Ladder
 from tandem.models.logprobs import ESTIMATOR
+from tandem.storage.files import write_whole
 from tandem.sufficiency.prompt_pass import PUBLISHED
 from tandem.sufficiency.rows import Levels
 
@@ -85,8 +86,7 @@ class PublishedClassifier(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write the classifier into `folder`: numbers only, no code."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(self.model_dump_json() + "\n", encoding="utf-8")
+        write_whole(folder / FILE, self.model_dump_json() + "\n", parents=True)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

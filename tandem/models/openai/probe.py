@@ -6,15 +6,13 @@ import contextlib
 import difflib
 import hashlib
 import json
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tandem.errors import EndpointError
+from tandem.errors import EndpointError, TandemError
 from tandem.models.base import Request
 from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Backoff, Failure
@@ -22,6 +20,7 @@ from tandem.models.openai.ids import REFUSED, joins, prompt_ids
 from tandem.models.openai.request import CONTINUE
 from tandem.paths import cache_dir
 from tandem.spec import Continuation, ModelSpec
+from tandem.storage.files import write_whole
 from tandem.types import Message
 
 _KEPT = 7 * 24 * 3600  # seconds
@@ -219,8 +218,5 @@ def _load(path: Path) -> Findings | None:
 
 def _store(path: Path, findings: Findings) -> None:
     # A cache that cannot be written costs one request at the next start, no more.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            file.write(findings.model_dump_json())
-        os.replace(file.name, path)
+    with contextlib.suppress(TandemError):
+        write_whole(path, findings.model_dump_json(), private=True, durable=False, parents=True)

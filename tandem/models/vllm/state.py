@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import time
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tandem.errors import UsageError
 from tandem.models.vllm import guard
 from tandem.paths import cache_dir
+from tandem.storage.files import replacing
 
 Kind = Literal["run", "standing"]
 
@@ -90,14 +90,8 @@ def save(state: PoolState) -> None:
     """Write a pool's state as a whole or not at all, for its owner only."""
     folder = pools_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, new = tempfile.mkstemp(dir=folder, prefix=".state-")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(state.model_dump_json(indent=1) + "\n")
-        os.replace(new, _file(state.name))
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
+    with replacing(_file(state.name), private=True, durable=False) as file:
+        file.write(state.model_dump_json(indent=1).encode() + b"\n")
 
 
 def remove(name: str) -> None:
