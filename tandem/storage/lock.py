@@ -1,4 +1,4 @@
-"""A lock on a folder against two writers. The kernel holds it, so it ends with its process, however that dies."""
+"""Locks against a second process. The kernel holds them, so they end with their process, however that dies."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if sys.platform != "win32":  # there is no lock there that ends with its process
 LOCK = "run.lock"
 
 
-class FolderLock:
-    """Holds ``run.lock`` of a folder, which says who holds it; open to one holder at a time."""
+class FileLock:
+    """An exclusive lock on a file, which is made where there is none; `take` or `wait`, then `release`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises UsageError, naming process and machine, if another process (or store) writes to the folder."""
-        path = folder / LOCK
+    def __init__(self, path: Path) -> None:
+        """Raises TandemError if the file cannot be opened for writing."""
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise file_error(path, error) from None
-        if not _take(self._fd):
-            said = _holder(path)
-            self.release()
-            raise UsageError(f"{folder} is being written by {said}; wait for it to end, or take another --out")
-        me = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
-        with suppress(OSError):  # a full disk: the lock holds without a name
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, me.encode(), 0)
+
+    def take(self) -> bool:
+        """Take the lock unless somebody has it; return whether it was taken."""
+        return _take(self._fd)
+
+    def wait(self) -> None:
+        """Take the lock, however long somebody has it."""
+        if not self.take():
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def fileno(self) -> int:
-        """Return the file descriptor; a process that is given it holds the lock too, to its end."""
+        """Return the file descriptor; a process that inherits it holds the lock too, to its end."""
         return self._fd
 
     def release(self) -> None:
@@ -51,6 +51,23 @@ class FolderLock:
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             self.release()
+
+
+class FolderLock(FileLock):
+    """Holds ``run.lock`` of a folder, which names its holder; one holder at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError, naming process and machine, if another process (or store) writes to the folder."""
+        path = folder / LOCK
+        super().__init__(path)
+        if not self.take():
+            holder = _holder(path)
+            self.release()
+            raise UsageError(f"{folder} is being written by {holder}; wait for it to end, or take another --out")
+        me = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
+        with suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, me.encode(), 0)
 
 
 def locked(folder: Path) -> bool:

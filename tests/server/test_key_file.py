@@ -127,7 +127,7 @@ def test_a_full_disk_stops_nobody(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "replace", full)
     keys.save()
     assert "No space left on device" in caplog.text
     monkeypatch.undo()

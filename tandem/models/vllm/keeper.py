@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import signal
 import sys
@@ -15,6 +14,7 @@ from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.pool import Pool, RestartPolicy
+from tandem.storage.lock import FileLock
 
 
 class StandingPool(BaseModel):
@@ -32,11 +32,9 @@ class StandingPool(BaseModel):
 
 async def keep(job: StandingPool) -> None:
     """Run the pool until SIGTERM or SIGINT. Raises UsageError if another keeper has one of that name."""
-    lock = (job.folder / "lock").open("w")  # until we end, however
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(f"the pool '{job.name}' is up already") from None
+    lock = FileLock(job.folder / "lock")  # until the process ends
+    if not lock.take():
+        raise UsageError(f"the pool '{job.name}' is up already")
     pool = Pool(job.serve, job.places, job.folder, name=job.name, ports=job.ports, standing=True, care=job.care)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -7,7 +7,6 @@ renames the finished folder to ``models/<name>``. A lock makes processes that wa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tandem.models.weights.export import export
 from tandem.models.weights.hub import Progress, hub, size_of
 from tandem.models.weights.sources import fetch
 from tandem.paths import cache_dir
+from tandem.storage.lock import FileLock
 
 MANIFEST = "tandem.json"
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
@@ -112,10 +112,11 @@ def _check_disk(entry: CatalogEntry, work: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
     """Hold an exclusive lock between processes; it goes with the process, however that ends."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    lock = FileLock(path)
+    try:
+        if not lock.take():
             progress("waiting for another process that pulls it", 0, 0)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock.wait()
         yield
+    finally:
+        lock.release()
