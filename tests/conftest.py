@@ -1,4 +1,7 @@
-"""Real models for the tests that need them. What is missing is fetched; a test fails, and is not skipped, without."""
+"""Real models for the tests that need them. What is missing is fetched; a test fails, and is not skipped, without.
+
+Only public data sets that may not be committed are left out where they are not here: `public_data`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from hypothesis import settings
 from tandem.models.catalog import find
 from tandem.models.weights import pull
 
-pytest_plugins = ["standstill"]
+pytest_plugins = ["standstill", "public_data"]
 
 settings.register_profile("no-deadline", parent=settings(), deadline=None)  # machines here are noisy
 settings.load_profile("no-deadline")

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from tandem.datasets import load_card, load_dataset
-from tandem.datasets.loaders import locate
 from tandem.grading.code import grade_code
 from tandem.grading.sandbox import Sandbox, Submission, open_sandbox
 from tandem.types import CodeTests, Message, Problem
@@ -141,10 +140,10 @@ async def test_arguments_are_copies_and_calls_share_state(sandbox: Sandbox) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n"), [("humaneval", 164), ("mbpp", 974)])
+@pytest.mark.parametrize(
+    ("name", "n"), [("humaneval", 164), pytest.param("mbpp", 974, marks=pytest.mark.public_data("mbpp"))]
+)
 async def test_reference_solutions_are_right_and_broken_ones_wrong(sandbox: Sandbox, name: str, n: int) -> None:
-    if name == "mbpp" and locate(*load_card(name).split(None), fetch=False) is None:
-        pytest.skip("the file of mbpp is not here; no package has it, and it may not be committed")
     chosen = [
         p for split in (load_card(name).splits if name == "mbpp" else ["test"]) for p in load_dataset(name, split=split)
     ]

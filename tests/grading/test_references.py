@@ -23,10 +23,9 @@ def _no_workers_left() -> Iterator[None]:
 
 
 def real(name: str, split: str, solution: str) -> list[tuple[Problem, str]]:
-    """Return the problems of a data set, each with its reference solution; skips only where its file is not here."""
+    """Return the problems of a data set, each with its reference solution."""
     path = locate(load_card(name), split, fetch=False)
-    if path is None:
-        pytest.skip(f"the real file of {name} is not here; `tandem datasets show {name}` says where to get it")
+    assert path is not None
     return list(zip(load_dataset(name, split=split), (row[solution] for row in rows(path)), strict=True))
 
 
@@ -37,7 +36,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "solution", "n"), [("math500", "solution", 500), ("gsm8k", "answer", 1319)], ids=["math500", "gsm8k"]
+    ("name", "solution", "n"),
+    [
+        pytest.param(*row, id=row[0], marks=pytest.mark.public_data(f"{row[0]}/test"))
+        for row in [("math500", "solution", 500), ("gsm8k", "answer", 1319)]
+    ],
 )
 @pytest.mark.parametrize("grader", ["its own", "gsm8k", "math"])
 async def test_every_reference_is_right(name: str, solution: str, n: int, grader: str) -> None:
@@ -53,6 +56,7 @@ async def test_every_reference_is_right(name: str, solution: str, n: int, grader
     assert bad == []
 
 
+@pytest.mark.public_data("gsm8k/test")
 async def test_a_neighbours_answer_is_wrong() -> None:
     """But for the few problems in a row whose answers are the same by chance."""
     problems = [problem for problem, _ in real("gsm8k", "test", "answer")]
@@ -65,9 +69,8 @@ async def test_a_neighbours_answer_is_wrong() -> None:
 
 
 def test_the_real_files_lie_beside_a_checkout() -> None:
-    """So that the tests above are not skipped unseen where they must run."""
+    """So that with the folder of real data no test is left out unseen."""
     beside = Path(__file__).parents[3] / "shared" / "data"
-    if not beside.is_dir():
-        pytest.skip("no folder of real data beside this checkout")
-    assert locate(load_card("math500"), "test", fetch=False) is not None
-    assert locate(load_card("gsm8k"), "test", fetch=False) is not None
+    for name in ("math500", "gsm8k", "mbpp", "bbh"):
+        for split in load_card(name).splits if beside.is_dir() else ():
+            assert locate(*load_card(name).split(split), fetch=False) is not None
