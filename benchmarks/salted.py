@@ -15,7 +15,7 @@ from tandem.ledger import Role
 from tandem.models.base import Delta, Request
 from tandem.models.catalog import find, spec_of
 from tandem.models.openai import OpenAIModel
-from tandem.models.openai.endpoint import Endpoint
+from tandem.models.openai.transport import Endpoint
 from tandem.models.weights import folder_of
 
 _TIMEOUT = 3600.0  # a server that is busy with other things may send nothing for long
@@ -31,7 +31,7 @@ class Salted(OpenAIModel):
         super().__init__(
             spec, base_url=url, role=role, served_name=name, tokenizer_path=tokenizer if tokenizer.is_file() else None
         )
-        self._endpoint = self._salting = _Salting(
+        self.endpoint = self._salting = _Salting(
             url, name, role=role, api_key_env=None, max_in_flight=256, timeout=_TIMEOUT
         )
         self.asked: defaultdict[str, list[Request]] = defaultdict(list)
@@ -53,8 +53,8 @@ class Salted(OpenAIModel):
 class _Salting(Endpoint):
     salt = uuid.uuid4().hex
 
-    def chat(self, body: dict[str, Any], turn: Any) -> Any:
-        return super().chat(body | {"cache_salt": self.salt}, turn)
+    def chat(self, body: dict[str, Any], slot: Any) -> Any:
+        return super().chat(body | {"cache_salt": self.salt}, slot)
 
-    def completion(self, body: dict[str, Any], turn: Any) -> Any:
-        return super().completion(body | {"cache_salt": self.salt}, turn)
+    def completion(self, body: dict[str, Any], slot: Any) -> Any:
+        return super().completion(body | {"cache_salt": self.salt}, slot)

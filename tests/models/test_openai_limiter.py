@@ -41,7 +41,7 @@ async def test_a_storm_is_weathered(allowed: int, beyond: Reply) -> None:
     async with Stub(Reply(first_delay=0.02), allows=allowed, beyond=beyond) as stub:
         model = model_at(stub, 48)
         answers = await asyncio.gather(*(model.complete(ASK) for _ in range(200)))
-        limit = model._endpoint.limiter.limit
+        limit = model.endpoint.limiter.limit
         await model.aclose()
     assert {a.text for a in answers} == {"Hello, world!"}
     assert allowed / 2 - 1 <= limit <= allowed + 1
@@ -75,12 +75,12 @@ async def test_the_limit_comes_back_when_the_server_does() -> None:
     async with Stub(Reply(first_delay=0.02), allows=2) as stub:
         model = model_at(stub, 16)
         await asyncio.gather(*(model.complete(ASK) for _ in range(40)))
-        low = model._endpoint.limiter.limit
+        low = model.endpoint.limiter.limit
         stub.allows = None
         await asyncio.gather(*(model.complete(ASK) for _ in range(160)))
         await model.aclose()
     assert low <= 3
-    assert model._endpoint.limiter.limit == 16
+    assert model.endpoint.limiter.limit == 16
 
 
 async def test_a_limit_that_is_not_used_is_not_raised() -> None:

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tandem.errors import EndpointError, TandemError
 from tandem.models.base import Request
-from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Backoff, Failure
-from tandem.models.openai.ids import REFUSED, joins, prompt_ids
 from tandem.models.openai.request import CONTINUE
+from tandem.models.openai.token_ids import REFUSED, joins, prompt_ids
+from tandem.models.openai.transport import Endpoint
 from tandem.paths import cache_dir
 from tandem.spec import Continuation, ModelSpec
 from tandem.storage.files import write_whole
@@ -25,6 +26,7 @@ from tandem.types import Message
 
 _KEPT = 7 * 24 * 3600  # seconds
 _SHOWN = 8  # names of served models in an error message
+_NO_LIST = (404, 405, 501)  # of an endpoint without a list of models
 _RETRIES = 2  # a user who waits for a start wants the error soon
 
 # The partial answer ends where every tokenizer has a boundary, and only a continuation of it can begin with a comma.
@@ -97,16 +99,12 @@ async def served_weights(endpoint: Endpoint) -> str | None:
 async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
     """Return the model's entry in /v1/models; an empty one where the endpoint has no such list."""
     origin = endpoint.origin
-    backoff = Backoff(retries)
-    while True:
-        try:
-            async with endpoint.turn() as turn, endpoint.models(turn) as pieces:
-                listed = b"".join([piece async for piece in pieces])
-            break
-        except Failure as failure:
-            if failure.status in (404, 405, 501):
-                return {}
-            await backoff.wait(failure)
+    try:
+        listed = await endpoint.fetch(endpoint.models, Backoff(retries), _NO_LIST)
+    except Failure as failure:
+        if failure.status in _NO_LIST:
+            return {}
+        raise
     try:
         cards = {str(card["id"]): card for card in json.loads(listed)["data"]}
     except (ValueError, TypeError, KeyError):
@@ -136,13 +134,11 @@ async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
     backoff = Backoff(_RETRIES)
     while choice is None:
         try:
-            async with endpoint.turn() as turn, endpoint.chat(body, turn) as pieces:
-                answer = b"".join([piece async for piece in pieces])
-            choice = _choice(endpoint, answer)
+            choice = _choice(endpoint, await endpoint.fetch(partial(endpoint.chat, body), backoff, (400, 422)))
         except Failure as failure:
             if failure.status not in (400, 422):
-                await backoff.wait(failure)
-            elif "logprobs" in body and "logprobs" in failure.detail and not any(f in failure.detail for f in CONTINUE):
+                raise
+            if "logprobs" in body and "logprobs" in failure.detail and not any(f in failure.detail for f in CONTINUE):
                 if body["top_logprobs"] > 1:
                     body["top_logprobs"] = 1  # fewer than 20: a request for more will be told how many
                 else:
@@ -187,8 +183,7 @@ async def _takes_ids(endpoint: Endpoint) -> bool:
                 "stream": False,
                 "return_token_ids": True,
             }
-            async with endpoint.turn() as turn, endpoint.completion(body, turn) as pieces:
-                answer = b"".join([piece async for piece in pieces])
+            answer = await endpoint.fetch(partial(endpoint.completion, body), backoff, REFUSED)
             return bool(_choice(endpoint, answer).get("token_ids"))
         except Failure as failure:
             if failure.status in REFUSED:

@@ -11,8 +11,8 @@ from tandem.errors import CapabilityError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
 from tandem.models.logprobs import TokenStat, token_stat
-from tandem.models.openai.called import Called
 from tandem.models.openai.errors import Failure, Origin, from_status
+from tandem.models.tools import write_call
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _REFUSED = {"content_filter", "refusal", "safety"}
@@ -55,7 +55,7 @@ class StreamReader:
         self._usage: dict[str, Any] | None = None
         self._continuous = False
         self._reported = 0  # completion tokens by the last usage report of a chunk
-        self._called = Called() if tool else None
+        self._called = StreamedCall() if tool else None
         self._open = prefix.rfind("<think>") > prefix.rfind("</think>")
 
     def feed(self, data: bytes) -> Iterator[Delta]:
@@ -187,6 +187,42 @@ class StreamReader:
             self.inside = self._open = False
             return f"{thinking}</think>{content}"
         return thinking + content
+
+
+class StreamedCall:
+    """The first call of a tool in a stream.
+
+    The name comes once, the arguments in pieces; of further calls nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, Any] | None = None  # of the first call: its place and its id
+        self._name = ""
+        self._arguments: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The call in its textual form, as far as it came; empty where none came."""
+        return write_call(self._name, "".join(self._arguments)) if self._key else ""
+
+    def take(self, fragments: Any) -> bool:
+        """Take a chunk's fragments; return whether there are any."""
+        found = [part for part in fragments if isinstance(part, dict)] if isinstance(fragments, list) else []
+        for part in found:
+            place, name = part.get("index") or 0, part.get("id")
+            self._key = self._key or (place, name)
+            # Some servers give every call the same place: a further id is a further call.
+            if place == self._key[0] and name in (None, "", self._key[1]):
+                self._add(part.get("function"))
+        return bool(found)
+
+    def _add(self, function: Any) -> None:
+        if not isinstance(function, dict):
+            return
+        self._name = self._name or str(function.get("name") or "")
+        arguments = function.get("arguments")
+        if arguments:
+            self._arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
 
 
 def reported_usage(usage: dict[str, Any]) -> Usage:

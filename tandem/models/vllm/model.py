@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from tandem.errors import EndpointError, TandemError, UsageError
-from tandem.ledger import Usage
-from tandem.models.base import Attempt, Completion, Delta, Reading, Request, gather
+from tandem.models.base import Completion, Delta, Reading, Request, gather
 from tandem.models.openai import OpenAIModel
-from tandem.models.openai.errors import Backoff, Failure
-from tandem.models.openai.tries import Handed
-from tandem.models.vllm.members import Member, Members
+from tandem.models.openai.resumable import ResumableAnswer
+from tandem.models.vllm.balancer import LoadBalancer, ReplicaClient
 from tandem.models.vllm.routing import SLACK, Router
 from tandem.spec import ModelSpec
-
-_BUSY = {408, 409, 429, 503}  # worth a wait at the replica that knows the prompt
 
 
 class PooledModel:
@@ -59,8 +54,8 @@ class PooledModel:
         self._retries = retries
         self._options = options
         self._moved: list[OpenAIModel] = []
-        members = [Member(url, self._at(url)) for url in urls]
-        self._members = Members(members, Router(slack), patience)
+        members = [ReplicaClient(url, self._at(url)) for url in urls]
+        self._balancer = LoadBalancer(members, Router(slack), patience)
         self._first = members[0].model
         self.address = address or ", ".join(member.model.address for member in members)
 
@@ -72,18 +67,18 @@ class PooledModel:
     @spec.setter
     def spec(self, spec: ModelSpec) -> None:
         self._spec = spec
-        for member in self._members.all:
+        for member in self._balancer.all:
             member.model.spec = spec
 
     @property
     def loads(self) -> dict[str, int]:
         """The open requests of each replica, by URL."""
-        return {member.url: member.load for member in self._members.all}
+        return {member.url: member.load for member in self._balancer.all}
 
     @property
     def states(self) -> dict[str, tuple[bool, int]]:
         """Whether each replica is up, and its open requests, by URL."""
-        return {member.url: (member.up, member.load) for member in self._members.all}
+        return {member.url: (member.up, member.load) for member in self._balancer.all}
 
     async def complete(self, request: Request) -> Completion:
         """Return the whole answer."""
@@ -91,38 +86,15 @@ class PooledModel:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
-        members, handed, tried = self._members, Handed.of(self.spec, request), set[str]()
-        here, moves = _Here(self._retries), Backoff(self._retries + len(members.all))
-        while True:
-            member = await members.choose(request.affinity, tried)
-            began = time.monotonic()
-            try:
-                with members.use(member):
-                    async with aclosing(member.model.resume(handed, here)) as deltas:
-                        async for delta in deltas:
-                            if delta.failed is not None:
-                                began = time.monotonic()
-                            yield delta
-                members.answered(member)
-                return
-            except Failure as failure:
-                if failure.status is None and failure.retryable:
-                    members.failed(member, str(failure))
-                tried.add(member.url)
-                if handed.lost:
-                    raise
-                pause = moves.pause(failure)
-                failed = Attempt(str(failure), failure.usage or Usage(), time.monotonic() - began)
-            yield Delta(failed=failed)
-            if not members.fresh(tried):
-                tried.clear()
-                await asyncio.sleep(pause)
+        with self._balancer.route(request.affinity, self._retries) as route:
+            async with aclosing(ResumableAnswer(self.spec, request).stream(route)) as deltas:
+                async for delta in deltas:
+                    yield delta
 
     async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
         """Read `text` without answering it, on the least busy replica; see `Reads`."""
-        member = await self._members.choose(text, set())
-        with self._members.use(member):
-            return await member.model.read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
+        with self._balancer.route(text, 0) as route:
+            return await (await route.place()).read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
 
     def cut(self, text: str, tokens: int) -> str:
         """Return the longest beginning of `text` with at most `tokens` tokens, as well as they are known here."""
@@ -137,10 +109,10 @@ class PooledModel:
 
         A replica that does not answer counts as down, if another one does. Raises EndpointError if they differ.
         """
-        members = self._members.all
+        members = self._balancer.all
         found = await asyncio.gather(*(member.model.probe() for member in members), return_exceptions=True)
-        specs: list[tuple[Member, ModelSpec]] = []
-        errors: list[tuple[Member, TandemError]] = []
+        specs: list[tuple[ReplicaClient, ModelSpec]] = []
+        errors: list[tuple[ReplicaClient, TandemError]] = []
         for member, result in zip(members, found, strict=True):
             if isinstance(result, ModelSpec):
                 specs.append((member, result))
@@ -153,7 +125,7 @@ class PooledModel:
         for member, error in errors:
             if not (isinstance(error, EndpointError) and error.retryable):
                 raise EndpointError(f"replicas of different models in one pool: {error}")
-            self._members.failed(member, str(error))
+            self._balancer.failed(member, str(error))
         first, spec = specs[0]
         for other, its in specs[1:]:
             for name in ("context", "continuation", "logprobs"):
@@ -164,10 +136,10 @@ class PooledModel:
         await self._same_weights([member for member, _ in specs])
         spec = spec.model_copy(update={"token_ids": all(its.token_ids for _, its in specs)})
         self.spec = spec
-        self._members.context = spec.context
+        self._balancer.context = spec.context
         return spec
 
-    async def _same_weights(self, members: Sequence[Member]) -> None:
+    async def _same_weights(self, members: Sequence[ReplicaClient]) -> None:
         """Raise EndpointError where endpoints have different weights behind one name, as far as they say."""
         if len(members) < 2:
             return
@@ -186,7 +158,7 @@ class PooledModel:
         The calls of one that is down go elsewhere at once, even where its machine just fell silent. Raises UsageError
         for a URL that is not one of them.
         """
-        self._members.set_up(url, up)
+        self._balancer.set_up(url, up)
 
     def give_up(self, url: str, why: str) -> None:
         """Take the word of whoever started the replicas that one will not come back.
@@ -194,7 +166,7 @@ class PooledModel:
         When that is said of all, calls raise EndpointError with the reasons, without waiting. Raises UsageError for a
         URL that is not one of them.
         """
-        self._members.give_up(url, why)
+        self._balancer.give_up(url, why)
 
     def replace_url(self, url: str, new: str) -> None:
         """Take the word of whoever started the replicas that one which is down will be back at another URL.
@@ -204,22 +176,12 @@ class PooledModel:
         if new.rstrip("/") in self.loads:
             raise UsageError(f"{new} is a replica of this pool already")
         model = self._at(new)
-        self._moved.append(self._members.move(url, new, model))
+        self._moved.append(self._balancer.move(url, new, model))
 
     async def aclose(self) -> None:
         """Close the connections; calls in flight end with an EndpointError."""
-        await self._members.aclose()
-        await asyncio.gather(*(model.aclose() for model in (*self._moved, *(m.model for m in self._members.all))))
+        await self._balancer.aclose()
+        await asyncio.gather(*(model.aclose() for model in (*self._moved, *(m.model for m in self._balancer.all))))
 
     def _at(self, url: str) -> OpenAIModel:
         return OpenAIModel(self._spec, base_url=url, **self._options)
-
-
-class _Here(Backoff):
-    """The waits at one replica: for one that is busy. After any other failure the call goes elsewhere."""
-
-    def pause(self, failure: Failure) -> float:
-        """Return the seconds before the next try; raises `failure` where it is to be made elsewhere, if anywhere."""
-        if failure.retryable and (failure.status is None or failure.status >= 500) and failure.status not in _BUSY:
-            raise failure
-        return super().pause(failure)

@@ -60,7 +60,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr("tandem.models.openai.errors.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("tandem.models.vllm.members.FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("tandem.models.vllm.balancer.FIRST_PAUSE", 0.02)
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ async def test_text_drawn_by_chance_is_not_mixed(stubs: list[Mortal]) -> None:
 async def test_all_down_is_one_clear_error_that_may_be_tried_again(
     stubs: list[Mortal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tandem.models.vllm.members.GRACE", 0.2)
+    monkeypatch.setattr("tandem.models.vllm.balancer.GRACE", 0.2)
     async with pool_of(stubs) as model:
         for stub in stubs:
             await stub.die()
@@ -334,7 +334,7 @@ async def test_all_down_is_one_clear_error_that_may_be_tried_again(
 
 
 async def test_a_restart_is_waited_for(stubs: list[Mortal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tandem.models.vllm.members.GRACE", 0.0)
+    monkeypatch.setattr("tandem.models.vllm.balancer.GRACE", 0.0)
     one = stubs[:1]
     async with pool_of(one, patience=600.0) as model:
         await model.complete(ask())
@@ -533,7 +533,7 @@ async def test_nothing_is_lost_in_a_storm_of_faults(
     stubs: list[Mortal], spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tandem.models.openai.errors.FIRST_PAUSE", 0.002)
-    monkeypatch.setattr("tandem.models.vllm.members.FIRST_PAUSE", 0.002)
+    monkeypatch.setattr("tandem.models.vllm.balancer.FIRST_PAUSE", 0.002)
     chaos = Chaos(0.3, seed=4)
     for stub in stubs:
         stub.respond = chaos

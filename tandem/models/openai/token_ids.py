@@ -13,8 +13,8 @@ from typing import Any
 
 from tandem.errors import UsageError
 from tandem.models.base import Request
-from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Failure
+from tandem.models.openai.transport import Endpoint
 from tandem.types import Message
 
 REFUSED = {400, 404, 405, 422, 501}  # a server that has no such way, or not for this request

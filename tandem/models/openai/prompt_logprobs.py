@@ -5,39 +5,36 @@ Such a pass goes round vLLM's prefix cache and needs memory for the scores of ev
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from tandem.errors import CapabilityError
 from tandem.ledger import Usage
 from tandem.models.base import Reading
 from tandem.models.logprobs import token_stat
-from tandem.models.openai.endpoint import Endpoint
 from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.openai.request import reading_body
+from tandem.models.openai.token_ids import REFUSED
+from tandem.models.openai.transport import Endpoint
 from tandem.spec import ModelSpec
 
 
-async def read_text(
-    endpoint: Endpoint, spec: ModelSpec, served: str, text: str, top_logprobs: int, backoff: Backoff
-) -> Reading:
+async def read_text(endpoint: Endpoint, spec: ModelSpec, text: str, top_logprobs: int, backoff: Backoff) -> Reading:
     """Return what the model makes of `text`.
 
     Raises CapabilityError if the endpoint tells no log-probabilities of prompts, the last Failure if it fails.
     """
-    body = reading_body(served, text, top_logprobs)
-    while True:
-        try:
-            async with endpoint.turn() as turn, endpoint.completion(body, turn) as pieces:
-                answer = json.loads(b"".join([piece async for piece in pieces]))
-            return _reading(text, answer, top_logprobs, spec.vocabulary)
-        except Failure as failure:
-            if failure.status in (400, 404, 405, 422, 501):
-                raise _none(endpoint, failure) from None
-            await asyncio.sleep(backoff.pause(failure))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            raise _none(endpoint, "no `prompt_logprobs` in its answer") from None
+    body = reading_body(endpoint.origin.model, text, top_logprobs)
+    try:
+        answer = json.loads(await endpoint.fetch(partial(endpoint.completion, body), backoff, REFUSED))
+        return _reading(text, answer, top_logprobs, spec.vocabulary)
+    except Failure as failure:
+        if failure.status in REFUSED:
+            raise _none(endpoint, failure) from None
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise _none(endpoint, "no `prompt_logprobs` in its answer") from None
 
 
 def _none(endpoint: Endpoint, why: object) -> CapabilityError:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from tandem.errors import EndpointError, TandemError, UsageError
 from tandem.ledger import Usage
 from tandem.models.openai import OpenAIModel
+from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.vllm.routing import Router
 
+_BUSY = {408, 409, 429, 503}  # worth a wait at the replica that knows the prompt
 GRACE = 30.0  # seconds to wait for a replica that nobody restarts
 CHECK_SECONDS = 10.0  # for the answer to a check
 FIRST_PAUSE = 0.5  # seconds before the second check; doubled each time
@@ -22,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class ReplicaClient:
     """One replica. `restarting`: whoever started it said that it is down, and will say when it is back.
 
     `gone`: they said that it will not be.
@@ -39,12 +41,12 @@ class Member:
     check: asyncio.Task[None] | None = None
 
 
-class Members:
+class LoadBalancer:
     """Hands out replicas by key and load. One that is down gets nothing; it is asked, at growing intervals, whether
     it is back, except where whoever started it will say so.
     """
 
-    def __init__(self, members: Sequence[Member], router: Router, patience: float) -> None:
+    def __init__(self, members: Sequence[ReplicaClient], router: Router, patience: float) -> None:
         """`patience`: seconds to wait while all are down and one is being restarted."""
         self.all = list(members)
         self.context: int | None = None  # what a replica that comes back must have; None: not known
@@ -54,20 +56,7 @@ class Members:
         self._closed = False
         self._breaking: set[asyncio.Task[None]] = set()
 
-    @contextlib.contextmanager
-    def use(self, member: Member) -> Iterator[Member]:
-        """Count a request of a replica as open."""
-        member.load += 1
-        try:
-            yield member
-        finally:
-            member.load -= 1
-
-    def fresh(self, tried: set[str]) -> bool:
-        """Whether a replica is up that is not among `tried`."""
-        return any(member.up and member.url not in tried for member in self.all)
-
-    async def choose(self, key: str, tried: set[str]) -> Member:
+    async def choose(self, key: str, tried: set[str]) -> ReplicaClient:
         """Return the replica for a request: one of `tried` only where no other is up.
 
         Waits where all are down. Raises EndpointError (retryable) if none comes back.
@@ -77,11 +66,18 @@ class Members:
         choice = fresh or {member.url: member for member in up}
         return choice[self._router.choose(key, {url: member.load for url, member in choice.items()})]
 
-    def answered(self, member: Member) -> None:
-        """Note that a replica served a request to its end."""
-        member.strikes = 0
+    @contextlib.contextmanager
+    def route(self, key: str, retries: int) -> Iterator[ReplicaRoute]:
+        """Lend the route of one answer; `retries`: of all its tries."""
+        route = ReplicaRoute(self, key, retries)
+        try:
+            yield route
+            if route.member:
+                route.member.strikes = 0  # it served a request to its end
+        finally:
+            route.leave()
 
-    def failed(self, member: Member, why: str) -> None:
+    def failed(self, member: ReplicaClient, why: str) -> None:
         """Note that a connection to a replica failed: it gets nothing before it answers a check."""
         if member.up:
             member.strikes += 1
@@ -121,6 +117,10 @@ class Members:
         old, member.url, member.model = member.model, new.rstrip("/"), model
         return old
 
+    def has_untried(self, tried: set[str]) -> bool:
+        """Whether a replica is up that is not among `tried`."""
+        return any(member.up and member.url not in tried for member in self.all)
+
     async def aclose(self) -> None:
         """Stop the checks; who waits for a replica gets an error."""
         self._closed = True
@@ -131,7 +131,7 @@ class Members:
         with contextlib.suppress(RuntimeError):  # of a loop that is gone
             await asyncio.gather(*checks, return_exceptions=True)
 
-    def _named(self, url: str) -> Member:
+    def _named(self, url: str) -> ReplicaClient:
         member = next((m for m in self.all if m.url == url.rstrip("/")), None)
         if member is None:
             raise UsageError(f"{url} is no replica of this pool")
@@ -142,25 +142,25 @@ class Members:
         self._breaking.add(breaking)
         breaking.add_done_callback(self._breaking.discard)
 
-    def _down(self, member: Member, why: str) -> None:
+    def _down(self, member: ReplicaClient, why: str) -> None:
         if member.up:
             _log.info("%s is down: %s", member.url, why)
         member.up, member.why = False, why
         self._changed()  # how long to wait may be another time now
 
-    def _back(self, member: Member) -> None:
+    def _back(self, member: ReplicaClient) -> None:
         if not member.up:
             _log.info("%s is up again", member.url)
         member.up = True
         self._leave(member)
         self._changed()
 
-    def _leave(self, member: Member) -> None:
+    def _leave(self, member: ReplicaClient) -> None:
         if member.check is not None:
             member.check.cancel()
             member.check = None
 
-    async def _up(self) -> list[Member]:
+    async def _up(self) -> list[ReplicaClient]:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
@@ -196,7 +196,7 @@ class Members:
             ):
                 member.check = loop.create_task(self._checks(member))
 
-    async def _checks(self, member: Member) -> None:
+    async def _checks(self, member: ReplicaClient) -> None:
         pause = FIRST_PAUSE
         if member.strikes > 1:  # it answers checks and breaks requests
             pause = min(FIRST_PAUSE * 2 ** min(member.strikes, 8), _LONGEST_PAUSE)
@@ -214,3 +214,47 @@ class Members:
             pause = min(pause * 2, _LONGEST_PAUSE)
         member.check = None  # this task, which need not be cancelled
         self._back(member)
+
+
+class ReplicaRoute:
+    """Where the tries of one answer are made: at the replica that knows its prompt while that is only busy, else at
+    the next one by key and load that was not tried yet.
+    """
+
+    def __init__(self, balancer: LoadBalancer, key: str, retries: int) -> None:
+        self.member: ReplicaClient | None = None
+        self._balancer = balancer
+        self._key = key
+        self._tried: set[str] = set()
+        self._here = Backoff(retries)
+        self._moves = Backoff(retries + len(balancer.all))
+
+    async def place(self) -> OpenAIModel:
+        """Return the replica of the next try, which has one more open request until it is left."""
+        if self.member is None:
+            self.member = await self._balancer.choose(self._key, self._tried)
+            self.member.load += 1
+        return self.member.model
+
+    def pause(self, failure: Failure) -> float:
+        """Return the seconds before the next try, there or elsewhere; raises `failure` where there is none."""
+        status, member = failure.status, self.member
+        assert member is not None
+        if status in _BUSY or (status or 500) < 500:
+            with contextlib.suppress(Failure):  # else elsewhere, if anywhere
+                return self._here.pause(failure)
+        if failure.retryable and status is None:
+            self._balancer.failed(member, str(failure))
+        self._tried.add(member.url)
+        self.leave()
+        pause = self._moves.pause(failure)
+        if self._balancer.has_untried(self._tried):
+            return 0.0
+        self._tried.clear()
+        return pause
+
+    def leave(self) -> None:
+        """Count the request of the replica as open no longer."""
+        member, self.member = self.member, None
+        if member:
+            member.load -= 1

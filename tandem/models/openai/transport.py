@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tandem.errors import MissingKeyError
 from tandem.ledger import Role
 from tandem.models.openai.api_keys import ApiKeys
-from tandem.models.openai.errors import LONGEST_WAIT, Failure, Origin, from_exception
+from tandem.models.openai.errors import LONGEST_WAIT, Backoff, Failure, Origin, from_exception
 from tandem.models.openai.limiter import Limiter, Slot
 
 if TYPE_CHECKING:
@@ -58,21 +58,32 @@ class Endpoint:
         self.limiter = Limiter(max_in_flight)
         self._closed = False
 
-    def turn(self) -> Slot:
+    def slot(self) -> Slot:
         """Return a place among the requests in flight: enter it to wait for it, and hold it to the answer's end."""
         self._connected()
         return self.limiter.slot()
 
-    def chat(self, body: dict[str, Any], turn: Slot) -> Pieces:
+    def chat(self, body: dict[str, Any], slot: Slot) -> Pieces:
         """Send a chat completion: the context yields the bytes of the answer; leaving it ends the request."""
         # The messages go as a part of `extra_body` alone, which replaces fields and is sent as it is.
         fields: Any = {"model": body["model"], "messages": [], "stream": body["stream"], "extra_body": body}
-        return self._answer(turn, lambda c: c.chat.completions.with_streaming_response.create(**fields))
+        return self._answer(slot, lambda c: c.chat.completions.with_streaming_response.create(**fields))
 
-    def completion(self, body: dict[str, Any], turn: Slot) -> Pieces:
+    def completion(self, body: dict[str, Any], slot: Slot) -> Pieces:
         """Send a completion of token ids: the context yields the bytes of the answer; leaving it ends the request."""
         fields: Any = {"model": body["model"], "prompt": "", "stream": body["stream"], "extra_body": body}
-        return self._answer(turn, lambda c: c.completions.with_streaming_response.create(**fields))
+        return self._answer(slot, lambda c: c.completions.with_streaming_response.create(**fields))
+
+    async def fetch(self, send: Callable[[Slot], Pieces], backoff: Backoff, final: Collection[int] = ()) -> bytes:
+        """Return a whole answer, asked for again as `backoff` allows; a status in `final` is no matter of time."""
+        while True:
+            try:
+                async with self.slot() as slot, send(slot) as pieces:
+                    return b"".join([piece async for piece in pieces])
+            except Failure as failure:
+                if failure.status in final:
+                    raise
+                await backoff.wait(failure)
 
     async def beside(self, path: str, body: dict[str, Any]) -> Any:
         """Send to a path beside `/v1` (vLLM has its tokenizer there), and return the JSON that comes back."""
@@ -83,9 +94,9 @@ class Endpoint:
         except ValueError:
             raise Failure(f"{self.origin.where} answers {path} without JSON", status=501) from None
 
-    def models(self, turn: Slot) -> Pieces:
+    def models(self, slot: Slot) -> Pieces:
         """Ask for the list of models: the context yields the bytes of the answer."""
-        return self._answer(turn, lambda c: c.models.with_streaming_response.list())
+        return self._answer(slot, lambda c: c.models.with_streaming_response.list())
 
     async def aclose(self) -> None:
         """Close the client for good; requests in flight end with an error."""
@@ -101,23 +112,23 @@ class Endpoint:
 
     @asynccontextmanager
     async def _answer(
-        self, turn: Slot | None, send: Callable[[openai.AsyncOpenAI], Any]
+        self, slot: Slot | None, send: Callable[[openai.AsyncOpenAI], Any]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         self._connected()
         self._sent += 1
         client = self._clients[self._sent % len(self._clients)]
         try:
             async with send(client) as response, aclosing(response.http_response.aiter_bytes()) as pieces:
-                if turn:
-                    turn.let_in()
+                if slot:
+                    slot.let_in()
                 yield pieces
         except Exception as error:
             failure = from_exception(self.origin, error, self.timeout)
             if failure is None:
                 raise
-            if turn and failure.status in _BUSY and failure.retryable:
+            if slot and failure.status in _BUSY and failure.retryable:
                 # A very long wait (a daily quota) is for each call to report, not for all to sit out.
-                turn.refused(failure.after if (failure.after or 0) <= LONGEST_WAIT else None)
+                slot.refused(failure.after if (failure.after or 0) <= LONGEST_WAIT else None)
             raise (self._gone() if self._closed else failure) from None
 
     def _connected(self) -> None:

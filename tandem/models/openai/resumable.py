@@ -1,0 +1,308 @@
+"""One answer over as many tries as it takes: what each try costs, what all have yielded, and how the next goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Protocol
+
+from tandem.errors import CapabilityError, EndpointError
+from tandem.ledger import Usage
+from tandem.models import base
+from tandem.models.base import Delta, Request
+from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
+from tandem.models.openai.limiter import Slot
+from tandem.models.openai.request import Dialect, chat_body, completion_body
+from tandem.models.openai.stream import StreamReader
+from tandem.models.openai.token_ids import REFUSED, Written, prompt_ids
+from tandem.models.openai.transport import Endpoint, Pieces
+from tandem.models.skip import skip
+from tandem.models.tools import ADVICE
+from tandem.spec import Continuation, ModelSpec
+
+_DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
+
+
+class Place(Protocol):
+    """Where a try can be made: a model at one endpoint, with what was learnt about that."""
+
+    spec: ModelSpec
+    endpoint: Endpoint
+    dialect: Dialect
+    written: Written
+
+    def count(self, text: str) -> int:
+        """Return how many tokens `text` has."""
+        ...
+
+
+class Route(Protocol):
+    """Where the tries of one answer are made, one after the other."""
+
+    async def place(self) -> Place:
+        """Return the place of the next try."""
+        ...
+
+    def pause(self, failure: Failure) -> float:
+        """Return the seconds before the next try; raises the failure where there is to be none."""
+        ...
+
+
+class SamePlace:
+    """The route of a single endpoint: there, after a wait that doubles."""
+
+    def __init__(self, place: Place, retries: int) -> None:
+        self._place = place
+        self._backoff = Backoff(retries)
+
+    async def place(self) -> Place:
+        """Return the one place."""
+        return self._place
+
+    def pause(self, failure: Failure) -> float:
+        """Return the seconds before the next try; raises the failure where there is none."""
+        return self._backoff.pause(failure)
+
+
+class ResumableAnswer:
+    """The answer to one request, over all its tries.
+
+    A broken stream is resumed where it stopped by a model that continues text (`native`). Another one writes the
+    answer once more, and the beginning that is known is left out; that is of no use where tokens are drawn by chance
+    (`repeats` is False).
+    """
+
+    def __init__(self, spec: ModelSpec, request: Request) -> None:
+        sampling = request.sampling
+        self.request = request
+        self._repeats = not spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
+        # What is written behind a prefix of ids has no text that another try could be held against; and behind a text
+        # that a model did not write, it may give a call as text.
+        continues = spec.continuation is Continuation.NATIVE
+        self._native = continues and not isinstance(request.prefix, tuple) and request.tool is None
+        self._tokens = 0
+        self._texts: list[str] = []
+        self._inside = False  # the next try goes on within a thinking block
+        self._ids: array[int] | None = None  # of the next try's prefix, where they are known
+        # A prefix goes by its ids where the endpoint takes them; but a completion of ids has no tools.
+        self._by_ids = request.tool is None
+
+    async def stream(self, route: Route) -> AsyncGenerator[Delta, None]:
+        """Yield the answer, and each try that failed (`Delta.failed`).
+
+        Raises the Failure of the last try, with what it cost, when `route` allows no other one. An answer that becomes
+        another text when it is written once more is an EndpointError with `retryable` set.
+        """
+        while True:
+            place = await route.place()
+            attempt = self._next(place)
+            broken: Failure | None = None
+            try:
+                deltas = attempt.deltas()
+                async with aclosing(skip(deltas, attempt.known) if attempt.known else deltas) as new:
+                    async for delta in new:
+                        self._tokens += delta.tokens
+                        if delta.text:
+                            self._texts.append(delta.text)
+                        yield delta
+            except Failure as failure:
+                broken = failure
+            except EndpointError as error:  # written once more, it became another text
+                error.usage = attempt.cut()
+                raise
+            try:
+                finish = attempt.reader.finish(broken)
+                usage = attempt.cut() if broken else attempt.ended()
+            except Failure as failure:
+                if self._adapts(attempt, failure):
+                    continue
+                if self._tokens < self.request.max_tokens or not failure.retryable:
+                    failed = attempt.failed(failure)
+                    pause = self._pause(failed, attempt, route)
+                    yield Delta(failed=attempt.report(failed))
+                    await asyncio.sleep(pause)
+                    continue
+                finish, usage = "length", attempt.cut()  # all is there, only its end was lost
+            if (call := attempt.call(usage)) is not None:
+                yield call
+            if finish == "length":
+                place.written.keep(self.request, self._text, attempt.ids)
+            yield Delta(finish_reason=finish, usage=usage)
+            return
+
+    @property
+    def _text(self) -> str:
+        return "".join(self._texts)
+
+    def _next(self, place: Place) -> Try:
+        text, request, known = self._text, self.request, ""
+        if text and self._native:
+            prefix = request.prefix if isinstance(request.prefix, str) else ""
+            request = replace(request, prefix=prefix + text, max_tokens=request.max_tokens - self._tokens)
+        else:
+            known = text
+        by_ids = request.prefix is not None and place.spec.token_ids and place.dialect.ids and self._by_ids
+        return Try(place, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside)
+
+    def _adapts(self, attempt: Try, failure: Failure) -> bool:
+        """Whether the next try says the same in words that this endpoint takes: the one that failed cost nothing.
+
+        Raises CapabilityError where it takes no tools.
+        """
+        place, dialect, fresh = attempt.place, attempt.dialect, not attempt.reader.started
+        narrower = dialect.narrower(failure.detail) if failure.status in (400, 422) else None
+        if narrower and fresh:
+            place.dialect = narrower  # found once, for all later calls
+            return True
+        if attempt.request.tool and refuses_tools(failure):
+            raise CapabilityError(f"'{place.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
+        if not (attempt.by_ids and isinstance(attempt.request.prefix, str) and fresh and failure.status in REFUSED):
+            return False
+        self._by_ids = False
+        if failure.status not in (400, 422):
+            place.dialect = replace(dialect, ids=False)
+        return True
+
+    def _pause(self, failure: Failure, attempt: Try, route: Route) -> float:
+        """Return the seconds to wait before the next try; raises `failure` where there is none."""
+        if attempt.request is not self.request and failure.status in (400, 422):
+            self._native = False  # this text it does not continue (a template may drop its thinking)
+            failure.retryable = True
+        self._inside = self._native and attempt.reader.inside
+        if attempt.reader.started:
+            self._ids = attempt.ids
+        pause = route.pause(failure)
+        if self._texts and not (self._native or self._repeats):
+            raise failure  # no other try can go on with what came
+        return pause
+
+
+class Try:
+    """One try: the request as it is sent, the reader of what comes back, and the usage that this makes.
+
+    `known` is the beginning of the answer that was yielded before and comes once more. `ids` may be those of the
+    request's prefix, for a try `by_ids`. Raises CapabilityError as `chat_body` does.
+    """
+
+    def __init__(
+        self, place: Place, request: Request, known: str, *, by_ids: bool, ids: Sequence[int] | None, inside: bool
+    ) -> None:
+        self.place = place
+        self.dialect = place.dialect
+        self.request = request
+        self.known = known
+        self.by_ids = by_ids
+        self.reader = StreamReader(
+            place.endpoint.origin,
+            vocabulary=place.spec.vocabulary,
+            logprobs=request.top_logprobs or 0,
+            prefix=request.prefix if isinstance(request.prefix, str) else "",
+            inside=inside and not by_ids,
+            tool=request.tool is not None,
+        )
+        self._chat = None if by_ids else chat_body(place.spec, place.endpoint.origin.model, request, self.dialect)
+        self._known_ids = ids
+        self._prefix: Sequence[int] | None = None if request.prefix else ()  # its ids, as far as they are known
+        self._began = time.monotonic()  # set anew when it is sent
+        self._prompt: int | None = None
+
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
+        """Send it, and yield what comes."""
+        endpoint, reader = self.place.endpoint, self.reader
+        async with endpoint.slot() as slot:
+            self._began = heard = time.monotonic()
+            async with await self._send(slot) as pieces:
+                async for data in pieces:
+                    for delta in reader.feed(data):
+                        # What is written once more is not yielded: the usage tells of it.
+                        yield replace(delta, usage=self.cut()) if self.known else delta
+                        heard = time.monotonic()  # after the yield: our reader's own pauses are no stall
+                    if reader.done:
+                        break
+                    if time.monotonic() - heard > endpoint.timeout:  # comments keep a connection alive, not a call
+                        raise stalled(endpoint.origin, endpoint.timeout)
+                else:
+                    for delta in reader.feed(b"\n"):  # a last line without its line end
+                        yield delta
+                await _drain(pieces)
+
+    @property
+    def ids(self) -> array[int] | None:
+        """The ids of the prefix and of all that came behind it; None where they are not known."""
+        came = self.reader.ids
+        return None if self._prefix is None or came is None else array("i", self._prefix) + came
+
+    def ended(self) -> Usage:
+        """Return the usage of a try that came to its end: as reported, else counted."""
+        tokens = self.reader.tokens
+        return self.reader.usage or Usage(prompt=self._counted(), completion=tokens, source="counted")
+
+    def cut(self) -> Usage:
+        """Return the usage so far: the report of the whole if it came, else what was received, with the worst case."""
+        usage, tokens, longest = self.reader.usage, self.reader.tokens, self.request.max_tokens
+        if usage is None:
+            return Usage(
+                prompt=self._counted(),
+                completion=tokens,
+                source="counted",
+                completion_bound=longest,
+                prompt_bound=self.request.prompt_bound,
+            )
+        if self.reader.reported:
+            return usage
+        completion = max(tokens, usage.completion)
+        return usage.model_copy(update={"completion": completion, "source": "counted", "completion_bound": longest})
+
+    def call(self, usage: Usage) -> Delta | None:
+        """Return the tool's call that an answer of this usage ends with, None where there is none."""
+        if not (text := self.reader.call):
+            return None
+        # Chunks are counted as they come, and a server may send a whole call in one: its report knows better.
+        apart = self.reader.tokens - self.reader.held
+        reported = usage.completion - usage.reasoning - apart if usage.source == "reported" else 0
+        return Delta(text, max(self.reader.held, reported))
+
+    def failed(self, failure: Failure) -> Failure:
+        """Return the failure with what this try cost; where nothing came back, only the worst case is known."""
+        reader = self.reader
+        if failure.free:
+            usage = Usage()
+        elif reader.started or reader.usage:
+            usage = self.cut()
+        else:
+            usage = self.request.worst
+        cut = reader.started and not failure.refused
+        return failure.within(f"the stream was cut after {reader.tokens} tokens" if cut else "", usage)
+
+    def report(self, failure: Failure) -> base.Attempt:
+        """Return what the stream says of this try, which another one replaces."""
+        return base.Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self._began)
+
+    async def _send(self, slot: Slot) -> Pieces:
+        place, request = self.place, self.request
+        if self._chat is not None:
+            return place.endpoint.chat(self._chat, slot)
+        known = place.written.find(request) if self._known_ids is None else self._known_ids
+        template, self._prefix = await prompt_ids(place.endpoint, request, known)
+        prompt = [*template, *self._prefix]
+        body = completion_body(place.spec, place.endpoint.origin.model, request, self.dialect, prompt)
+        return place.endpoint.completion(body, slot)
+
+    def _counted(self) -> int:
+        if self._prompt is None:
+            prefix, count = self.request.prefix, self.place.count
+            written = count(prefix) if isinstance(prefix, str) else len(prefix or ())
+            self._prompt = written + sum(count(text) for text in self.request.texts)
+        return self._prompt
+
+
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    with contextlib.suppress(Exception):  # the answer is complete: no trouble matters any more
+        async with asyncio.timeout(_DRAIN):
+            async for _ in pieces:
+                pass
