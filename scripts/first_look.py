@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from tandem import Tandem
-from tandem.cli.progress import RunProgress
+from tandem.cli.live import RunView
 from tandem.cli.watch import watch
 from tandem.datasets import load_dataset
 from tandem.errors import TandemError
@@ -46,7 +46,7 @@ async def _look(mentor: str, intern: str, dataset: str, limit: int | None, concu
             console.print(f"\n[{engine.strategy_name}] {problem.question}\n", style="bold", markup=False)
             await watch(engine.astream(problem), console)
         console.print(f"\nNow all {len(problems)} problems of {dataset}.\n", style="dim")
-        with tempfile.TemporaryDirectory() as folder, RunProgress(len(problems), []) as progress:
+        with tempfile.TemporaryDirectory() as folder, RunView(len(problems), []) as progress:
             store = RunStore.create(Path(folder) / "run", {"run": tandem.describe()})
             summary = await run(tandem, problems, store, concurrency=concurrency, progress=progress)
     console.print(summary_table(summary, tandem.describe()))

@@ -15,7 +15,11 @@ from tandem.cli.serving_options import serving_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tandem.engine import Tandem
+    from tandem.grading import Sandbox
     from tandem.sufficiency.blueprint_card import BlueprintCard
+    from tandem.training.blueprints.build import BlueprintPlan
+    from tandem.types import Problem
 
 
 @click.group()
@@ -55,7 +59,6 @@ def build(as_json: bool, **options: Any) -> None:
     DIR/blueprints has the file; DIR/calls keeps what the models answered and is private. Everything is chosen on some
     of the problems; the held-out ones only report.
     """
-    from tandem.cli.blueprint_job import BlueprintJob
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.serving_options import take_serving
     from tandem.datasets.cards import training_split
@@ -69,10 +72,12 @@ def build(as_json: bool, **options: Any) -> None:
     plan = BlueprintPlan(**{key: options.pop(key) for key in ("candidates", "first", "rounds", "examples", "held_out")})
     split(problems, plan)  # before a model is loaded
     sandbox = open_code_sandbox(options, problems, judged=True)
-    wishes = {key: options.pop(key) for key in ("concurrency", "max_minutes", "out")}
+    wishes = {key: options.pop(key) for key in ("concurrency", "max_minutes")}
+    out: Path = options.pop("out")
     take_serving(options)
     engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
-    card, path = BlueprintJob(engine, problems, data, plan, sandbox, **wishes).carry_out()
+    card = _build(engine, problems, data, plan, sandbox, out, **wishes)
+    path = card.save(out)
     if as_json:
         click.echo(json.dumps(card.model_dump(mode="json")))
         return
@@ -81,7 +86,53 @@ def build(as_json: bool, **options: Any) -> None:
     print_card(Console(), card)
     click.echo(f"written: {path}", err=True)
     if card.chosen != NONE:
-        click.echo(f"use it with: --strategy blueprint:{wishes['out']}", err=True)
+        click.echo(f"use it with: --strategy blueprint:{out}", err=True)
+
+
+def _build(
+    engine: Tandem,
+    problems: list[Problem],
+    data: dict[str, Any],
+    plan: BlueprintPlan,
+    sandbox: Sandbox | None,
+    out: Path,
+    *,
+    concurrency: int,
+    max_minutes: float | None,
+) -> BlueprintCard:
+    """Build in a folder, alone there."""
+    from tandem.cli.live import BlueprintView
+    from tandem.cli.session import Session, command_line, make_folder, ready, same_command
+    from tandem.datasets.loaders import is_path
+    from tandem.models.cache import ResponseCache
+    from tandem.storage.lock import FolderLock
+    from tandem.training.blueprints.bench import CALLS, Bench
+    from tandem.training.blueprints.build import build
+
+    make_folder(out)
+    view, session = BlueprintView(), Session(out, same_command(), begun=lambda: True)
+    dataset = Path(data["name"]).stem if is_path(data["name"]) else data["name"]
+
+    async def work() -> BlueprintCard:
+        async with engine:
+            await ready(engine, view)
+            bench = Bench(
+                engine.mentor,
+                engine.intern,
+                engine.settings,
+                recorder=ResponseCache(out / CALLS),
+                sandbox=sandbox,
+                concurrency=concurrency,
+                max_seconds=max_minutes and max_minutes * 60,
+                report=view,
+            )
+            return await build(bench, problems, plan, dataset=dataset, command=command_line(), source=data)
+
+    lock = FolderLock(out)
+    try:
+        return session.run(view, work)
+    finally:
+        lock.release()
 
 
 @blueprint.command()

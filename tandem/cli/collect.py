@@ -14,6 +14,7 @@ from tandem.cli.options import FiniteNumber, code_options, insight_mode_option, 
 from tandem.cli.serving_options import Numbers, serving_options, take_serving
 
 if TYPE_CHECKING:
+    from tandem.collection.job import CollectionJob
     from tandem.engine import Tandem
     from tandem.types import Problem
 
@@ -91,13 +92,14 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     The folder's rows and texts are private; table.jsonl.gz (and table.parquet, with pyarrow) hold ids, signals, labels
     and counts only.
     """
-    from tandem.cli.collecting import CollectionJob, Wishes
     from tandem.cli.run import check_prices
+    from tandem.collection.job import CollectionJob
     from tandem.collection.plan import CollectionPlan
     from tandem.ladder import parse_ladder
+    from tandem.runs.runner import Limits
     from tandem.types import Sampling
 
-    out, table = options.pop("out"), options.pop("table")
+    table, max_minutes = options.pop("table"), options.pop("max_minutes")
     plan = CollectionPlan(
         ladder=parse_ladder(options.pop("effort")),
         hints=options.pop("hints") or (),
@@ -108,31 +110,74 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     )
     problems, datasets = _load(options)
     sandbox = open_code_sandbox(options, problems, judged=not dry_run)
-    wishes = Wishes(
-        out=out,
-        table=table or out / "table.jsonl.gz",
-        concurrency=options.pop("concurrency"),
-        workers=_workers(options),
-        max_minutes=options.pop("max_minutes"),
-        max_usd=options.pop("max_usd"),
-        timeout=options["request_timeout"],
-        endpoints={"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
-        as_json=as_json,
-        reuse=options.pop("reuse"),
-    )
+    how = {
+        "out": options.pop("out"),
+        "concurrency": options.pop("concurrency"),
+        "workers": _workers(options),
+        "limits": Limits(options.pop("max_usd"), max_minutes * 60 if max_minutes else None),
+        "timeout": options["request_timeout"],
+        "endpoints": {"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
+        "reuse": options.pop("reuse"),
+    }
     kind = options.pop("mentor_type")
     take_serving(options)
     del options["seed"]
     engine = _engine(options)
-    _check(engine, kind, wishes.workers)
-    if not dry_run:
-        check_prices(engine, wishes.max_usd)
-    job = CollectionJob(engine, plan, problems, datasets, sandbox, wishes)
-    if not dry_run:
-        job.carry_out()
+    _check(engine, kind, how["workers"])
+    job = CollectionJob(engine, plan, problems, datasets, sandbox=sandbox, **how)
+    if dry_run:
+        found = job.estimate()
+        click.echo(json.dumps(found) if as_json else _estimate_text(found))
         return
-    found = job.estimate()
-    click.echo(json.dumps(found) if as_json else _told(found))
+    check_prices(engine, how["limits"].usd)
+    _carry_out(job, table or job.out / "table.jsonl.gz", as_json)
+
+
+def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
+    """Collect, write the table, print the summary, and say what is left to do."""
+    from time import monotonic
+
+    from tandem.cli.live import CollectionView
+    from tandem.cli.session import Session, make_folder, ready, same_command
+    from tandem.errors import TandemError
+
+    make_folder(job.out)
+    began = monotonic()
+
+    async def work() -> None:
+        nonlocal began
+        if not todo and not job.is_new():
+            return
+        async with job.engine as engine:
+            await ready(engine, view)
+            if taken := job.begin(todo):
+                view.say(f"{taken} rows taken over from {job.reuse}")
+            began = monotonic()
+            await job.run(todo, lock, view)
+
+    def finish() -> None:
+        summary = job.write_tables(table)
+        summary |= {"seconds": round(monotonic() - began, 1), **job.progress.as_dict()}
+        if as_json:
+            click.echo(json.dumps(summary))
+        else:
+            click.echo(f"{summary['rows_in_table']} rows in {' and '.join(summary['tables'])}", err=True)
+
+    def on_stop() -> None:
+        job.progress.stopped = "interrupted"
+        finish()
+
+    session = Session(job.out, same_command(), on_stop=on_stop)
+    with job.locked() as lock:
+        todo = job.missing()
+        view = CollectionView(len(todo))
+        session.run(view, work)
+        finish()
+    session.say_limit(job.progress.stopped)
+    if failed := job.progress.failed:
+        raise TandemError(
+            f"{failed} problems failed, see errors*.jsonl in {job.out}; to try them again: {session.again}"
+        )
 
 
 def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]:
@@ -182,7 +227,7 @@ def _check(engine: Tandem, kind: str, workers: int | None) -> None:
                 )
 
 
-def _told(found: dict[str, Any]) -> str:
+def _estimate_text(found: dict[str, Any]) -> str:
     """Return an estimate in words."""
     most, calls = found["at_most"], found["calls"]
     rows = ", ".join(f"{level} {count}" for level, count in found["rows"].items()) or "none"

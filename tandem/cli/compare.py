@@ -100,12 +100,13 @@ def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
 
 
 def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
-    from tandem.cli.comparing import carry_out
     from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.live import ComparisonView
     from tandem.cli.run import check_prices
+    from tandem.cli.session import Session, ready
     from tandem.errors import UsageError
-    from tandem.reports.comparison import COMPARE
-    from tandem.runs.compare import Comparison, check_unseen
+    from tandem.reports.comparison import COMPARE, report
+    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen
     from tandem.runs.runner import Limits
     from tandem.runs.strategy_list import strategies_of
 
@@ -130,7 +131,17 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
         )
     limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
     job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
-    _show(carry_out(engine, names, job), folder, as_json)
+    session, view = Session(folder, f"the same command and --resume {folder}"), ComparisonView()
+
+    async def work() -> list[Part]:
+        async with engine:
+            await ready(engine, view)
+            return await carry_out(engine, names, job, view.run)
+
+    parts = session.run(view, work)
+    if missing := len(names) - len(parts):
+        session.say_limit(f"a limit is reached; {missing} strategies did not begin")
+    _show(report(folder, parts), folder, as_json)
 
 
 def _engine(options: dict[str, Any]) -> Tandem:

@@ -76,7 +76,6 @@ def run(
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
     from tandem.cli.data_options import describe_data, load_problems
-    from tandem.cli.job import Job
     from tandem.runs.manifest import describe_run
     from tandem.runs.runner import Limits
 
@@ -106,11 +105,55 @@ def run(
     store = _open(folder, manifest, resume is not None)
     for warning in store.warnings:
         click.echo(f"tandem: {warning}", err=True)
-    Job(engine, problems, store, how, as_json=as_json).carry_out()
+    _carry_out(engine, problems, store, how, as_json)
     if engine.mismatch and not as_json:
         from tandem.runs.calibration_hint import calibration_hint
 
         click.echo(calibration_hint(engine, str(data["name"])), err=True)
+
+
+def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:
+    """Run, print the summary, and say what is left to do. Raises TandemError if every problem failed."""
+    from rich.console import Console
+
+    from tandem.cli.live import RunView
+    from tandem.cli.session import Session, ready
+    from tandem.errors import TandemError
+    from tandem.reports.run import summary_table
+    from tandem.runs.runner import run as run_all
+
+    def show(summary: dict[str, Any] | None) -> None:
+        if summary is None:
+            return
+        if as_json:
+            click.echo(json.dumps(summary))
+        else:
+            Console().print(summary_table(summary, engine.describe()))
+
+    async def work() -> dict[str, Any]:
+        async with engine:
+            if len(store.done()) < len(problems):
+                await ready(engine, view)
+            return await run_all(engine, problems, store, progress=view, **how)
+
+    session = Session(
+        store.folder,
+        f"the same command and --resume {store.folder}",
+        on_stop=lambda: show(store.summary()),
+        begun=lambda: bool(store.ids()),
+    )
+    with store:
+        view = RunView(len(problems), store.records())
+        summary = session.run(view, work)
+    show(summary)
+    session.say_limit(summary["stopped"])
+    if not summary["stopped"] and summary["errors"]:
+        if summary["errors"] == summary["n"]:
+            first = next((str(record["error"]) for record in store.records() if record["error"]), "")
+            raise TandemError(f"every problem failed; the first error: {first} (records in {store.folder})")
+        click.echo(f"{summary['errors']} failed. To try those again: {session.again}", err=True)
+    if not as_json:
+        click.echo(f"records in {store.folder}", err=True)
 
 
 def _check_folders(out: Path | None, resume: Path | None) -> None:

@@ -68,8 +68,11 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
         async with turns:
             return await work.run(name)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(in_turn(name)) for name in names]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(in_turn(name)) for name in names]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
     return [part for task in tasks if (part := task.result()) is not None]
 
 

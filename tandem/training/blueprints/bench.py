@@ -21,6 +21,7 @@ from tandem.sufficiency.blueprint_card import Candidate, Text
 from tandem.training.blueprints.search import TrialAnswer
 from tandem.types import Message, Problem
 
+CALLS = "calls"  # a build's folder of answers
 _T = TypeVar("_T")
 
 

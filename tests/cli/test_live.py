@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tandem.cli import progress as progress_module
-from tandem.cli.progress import RunProgress
+from tandem.cli import live
+from tandem.cli.live import RunView
 
 
 def record(
@@ -23,7 +23,7 @@ def record(
 
 
 def test_without_a_terminal_only_the_last_line_of_a_quick_run_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with RunProgress(4, iter([record(0, usd=0.5), record(1, error="no luck", correct=False)])) as progress:
+    with RunView(4, iter([record(0, usd=0.5), record(1, error="no luck", correct=False)])) as progress:
         progress.status("getting [both] models ready")
         for n in (1, 2):
             progress(record(n, correct=n == 2, usd=0.25))
@@ -37,7 +37,7 @@ def test_without_a_terminal_only_the_last_line_of_a_quick_run_is_said(capsys: py
 
 
 def test_a_run_that_stops_says_where(capsys: pytest.CaptureFixture[str]) -> None:
-    with RunProgress(100, []) as progress:
+    with RunView(100, []) as progress:
         progress(record(1, correct=None))
         progress.stop()
     line = capsys.readouterr().err
@@ -46,9 +46,9 @@ def test_a_run_that_stops_says_where(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_lines_come_at_most_so_often(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(progress_module, "LINE_SECONDS", 1.0)
-    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now))
-    with RunProgress(10**9, []) as progress:
+    monkeypatch.setattr(live, "LINE_SECONDS", 1.0)
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now))
+    with RunView(10**9, []) as progress:
         for _ in range(12):
             now += 0.25
             progress(record(2))
@@ -57,7 +57,7 @@ def test_lines_come_at_most_so_often(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_the_rolling_accuracy_is_that_of_the_last_fifty(capsys: pytest.CaptureFixture[str]) -> None:
-    with RunProgress(100, (record(n, correct=False) for n in range(60))) as progress:
+    with RunView(100, (record(n, correct=False) for n in range(60))) as progress:
         for n in range(40):
             progress(record(n))
     assert "100/100 accuracy 0.400 (last 50: 0.80)" in capsys.readouterr().err
@@ -69,8 +69,8 @@ def test_in_a_terminal_bar_and_figures_are_drawn(monkeypatch: pytest.MonkeyPatch
     def console(*, stderr: bool = False) -> Console:
         return Console(file=screen if stderr else io.StringIO(), force_terminal=stderr, width=80)
 
-    monkeypatch.setattr(progress_module, "Console", console)
-    with RunProgress(2, []) as progress:
+    monkeypatch.setattr(live, "Console", console)
+    with RunView(2, []) as progress:
         progress(record(1))
         progress(record(2, correct=False))
     drawn = screen.getvalue()

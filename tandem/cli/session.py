@@ -1,0 +1,105 @@
+"""A long job as a terminal sees it: models made ready, progress, signals, and how to go on where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tandem.cli.live import LiveView
+from tandem.engine import Tandem
+from tandem.errors import LimitReached, TandemError, UsageError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One job in a folder, gone on with by `again`.
+
+    `on_stop` is called when it is interrupted, before the user is told how to go on; `begun` says after a failure
+    whether there is anything to go on with.
+    """
+
+    folder: Path
+    again: str
+    on_stop: Callable[[], None] = lambda: None
+    begun: Callable[[], bool] = lambda: False
+
+    def run(self, view: LiveView, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Carry out the job under its view, and return what it gives.
+
+        Raises KeyboardInterrupt after Ctrl-C or SIGTERM, LimitReached with how to go on, TandemError as the job does.
+        """
+        try:
+            with view:
+                return asyncio.run(_heeding_signals(work))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            self.on_stop()
+            self.say("stopped; ")
+            raise KeyboardInterrupt from None
+        except LimitReached as limit:
+            raise LimitReached(f"stopped: {limit}; what is done is in {self.folder}. Go on with {self.again}") from None
+        except UsageError:
+            raise
+        except TandemError:
+            if self.begun():
+                self.say()
+            raise
+
+    def say(self, what: str = "") -> None:
+        """Print how to go on."""
+        click.echo(f"{what}what is done is in {self.folder}. Go on with {self.again}", err=True)
+
+    def say_limit(self, limit: str | None) -> None:
+        """Print which limit stopped the job, if one did, and how to go on."""
+        if limit:
+            click.echo(f"stopped: {limit}. Go on with {self.again}", err=True)
+
+
+async def ready(engine: Tandem, view: LiveView) -> None:
+    """Get the models of an engine ready, and say so. Raises TandemError if one cannot serve."""
+    view.status("getting both models ready")
+    await engine.prepare()
+    view.status("")
+
+
+async def _heeding_signals(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    task = asyncio.current_task()
+    if task and threading.current_thread() is threading.main_thread():
+        with suppress(NotImplementedError):  # Windows; elsewhere a batch system ends a job by SIGTERM
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work()
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a job. Raises UsageError if it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}; take another --out") from None
+
+
+def command_line() -> str:
+    """Return this command, without the user and password that an endpoint's address may have."""
+    return "tandem " + shlex.join(re.sub(r"://[^/@]*@", "://***@", word) for word in sys.argv[1:])
+
+
+def same_command() -> str:
+    """Return the words for the same command once more, which is shown unless it has a password."""
+    shown = command_line()
+    if "://***@" in shown:
+        return "the same command"
+    if sys.argv[0].endswith(".py"):
+        shown = f"python {sys.argv[0]}" + shown.removeprefix("tandem")
+    return f"the same command: {shown}"
