@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
@@ -12,8 +11,9 @@ from typing import Any
 
 from tandem.cli.demo import unknown_problem
 from tandem.cli.demo_stage import Block, Stage
-from tandem.errors import UsageError
+from tandem.errors import TandemError, UsageError
 from tandem.ledger import Purpose, Role
+from tandem.reports.page.gather import read_questions
 from tandem.runs.store import RunStore
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 
@@ -51,11 +51,8 @@ def open_replay(folder: Path, problem_id: str | None, speed: float | None) -> tu
 
 def _question(folder: Path, name: str) -> str:
     """Return a problem's text out of the comparison that the run belongs to; records do not have it."""
-    with suppress(OSError, ValueError, KeyError):
-        for line in (folder.resolve().parent / "problems.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["problem"] == name:
-                return str(row["question"])
+    with suppress(TandemError):
+        return read_questions(folder.resolve().parent).get(name, name)
     return name
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tandem.collection.plan import Key
 from tandem.collection.table import Row
 from tandem.storage.files import file_error
-from tandem.storage.jsonl import Damage, JsonlWriter, decode, name_damages, scan, set_aside
+from tandem.storage.jsonl import Damage, JsonlWriter, decode, name_damages, read_at, scan, set_aside
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"(rows|texts|calls)(-\d+)?\.jsonl")
@@ -86,7 +87,7 @@ class Folder:
         if key not in self._places:
             return None
         path, offset = self._places[key]
-        return read_at(path, offset)
+        return read_row(path, offset)
 
     def rows(self) -> Iterator[Row]:
         """Yield every row once, read anew: they are large."""
@@ -113,11 +114,8 @@ class Folder:
             self._writer.close()
 
 
-def read_at(path: Path, offset: int) -> Row | None:
+def read_row(path: Path, offset: int) -> Row | None:
     """Return the row that begins at `offset`; None if it is damaged."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        try:
-            return decode(file.readline().rstrip(b"\n"))
-        except ValueError:
-            return None
+    with path.open("rb") as file, suppress(ValueError):
+        return read_at(file, offset)
+    return None

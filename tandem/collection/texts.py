@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import files, read_at, shard_file
+from tandem.collection.folder import files, read_row, shard_file
 from tandem.collection.plan import Source
 from tandem.insight import Insight
 from tandem.storage.jsonl import JsonlWriter, decode, read_lines, scan
@@ -57,7 +57,7 @@ class Texts:
         """Return what there is of a text."""
         found = MentorText()
         found.insight.feed(begun, 0)
-        rows = [row for at in self._places.get((problem, source), ()) if (row := read_at(*at)) is not None]
+        rows = [row for at in self._places.get((problem, source), ()) if (row := read_row(*at)) is not None]
         for row in sorted(rows, key=lambda row: row["from"]):  # several workers may have had a part in it
             if row["from"] == found.insight.tokens and found.counts is None:
                 for text, tokens in row["pieces"]:

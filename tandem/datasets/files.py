@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tandem.datasets.jsonl import read_jsonl
 from tandem.datasets.table_files import read_csv, read_parquet
 from tandem.errors import UsageError
+from tandem.storage.jsonl import read_strict
 
 _Rows = Iterator[tuple[int, dict[str, Any]]]
 _READERS: dict[str, Callable[[IO[bytes], Path], _Rows]] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_jsonl,
+    ".jsonl": read_strict,
+    ".ndjson": read_strict,
+    ".json": read_strict,
     ".csv": read_csv,
     ".parquet": read_parquet,
 }

@@ -31,6 +31,7 @@ from tandem.storage.jsonl import (
     decode,
     is_intact,
     name_damages,
+    read_at,
     scan,
     set_aside,
 )
@@ -192,9 +193,8 @@ class Journal:
             calls: dict[tuple[str, int], Recorded] = {}
             with self.path.open("rb") as file:
                 for offset in self._index[problem]:
-                    file.seek(offset)
                     try:
-                        row = decode(file.readline().rstrip(b"\n"))
+                        row = read_at(file, offset)
                         if "digest" in row:
                             entry = Entry.model_validate(row["entry"])
                             calls[row["digest"], row["occurrence"]] = restored(row, entry)

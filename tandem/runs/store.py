@@ -12,7 +12,7 @@ from tandem.errors import TandemError, UsageError
 from tandem.runs.manifest import differences, name_differences
 from tandem.runs.summary import Summary
 from tandem.storage.files import file_error, read_object, write_whole
-from tandem.storage.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, scan, set_aside
+from tandem.storage.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, read_at, scan, set_aside
 from tandem.storage.lock import FolderLock, locked
 
 RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
@@ -108,13 +108,8 @@ class RunStore:
         if not offsets:
             return
         with (self.folder / RECORDS).open("rb", buffering=1 << 16) as file:
-            position = 0
             for offset in offsets:
-                if offset != position:
-                    file.seek(offset)
-                raw = file.readline()
-                position = offset + len(raw)
-                yield decode(raw.removesuffix(b"\n"))
+                yield read_at(file, offset)
 
     def ids(self) -> list[str]:
         """Return the ids of all problems that have a record, in the order of the first ones."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
+from tandem.errors import UsageError
 from tandem.storage.files import file_error
 
 _MARK = b'"crc32":"'
@@ -118,6 +119,37 @@ def read_lines(path: Path, damaged: Callable[[Damage], None] | None = None) -> I
                 damaged(Damage.of(path, line, str(reason)))
         else:
             yield row
+
+
+def read_at(file: IO[bytes], offset: int) -> dict[str, Any]:
+    """Return the row whose line begins at `offset`, as `scan` found it. Raises ValueError if it is damaged."""
+    file.seek(offset)
+    return decode(file.readline().removesuffix(b"\n"))
+
+
+def read_strict(stream: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each line that is not blank; a byte-order mark is accepted.
+
+    Raises UsageError for a line that is not UTF-8, not JSON or not an object.
+    """
+    for number, line in enumerate(stream, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}:{number}: not UTF-8 text ({error.reason})") from None
+        if text:
+            yield number, _strict_row(text, path, number)
+
+
+def _strict_row(text: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more than 4,300 digits
+        reason = getattr(error, "msg", "a number is too long" if isinstance(error, ValueError) else "nested too deeply")
+        raise UsageError(f"{path}:{number}: not valid JSON ({reason})") from None
+    if not isinstance(row, dict):
+        raise UsageError(f"{path}:{number}: a line must be a JSON object, this is a {type(row).__name__}")
+    return row
 
 
 class JsonlWriter:

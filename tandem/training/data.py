@@ -15,6 +15,7 @@ from tandem.errors import TandemError, UsageError
 from tandem.models.catalog import lookup, spec_of
 from tandem.models.logprobs import ESTIMATOR
 from tandem.spec import ModelSpec
+from tandem.storage.jsonl import read_strict
 from tandem.sufficiency.classifier import comparable
 from tandem.sufficiency.signals import SIGNAL_VERSION
 from tandem.training.fit import dataset_of
@@ -49,9 +50,10 @@ def read_collection(source: Path) -> Table:
         if raw:
             rows = list(Folder(folder, write=False).rows())
         else:
-            rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).decode().splitlines()]
+            with gzip.open(table) as lines:
+                rows = [row for _, row in read_strict(lines, table)]
         rows, manifest = _renewed(rows, manifest)
-    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, UsageError) as error:
         raise TandemError(f"the collection in {folder} is damaged: {error}") from None
     _check(manifest, folder)
     return rows, manifest

@@ -341,3 +341,14 @@ def test_a_replay_on_a_terminal(cli: Cli, tmp_path: Path) -> None:
     assert cli("run", *FAKES, "--strategy", "fixed:low", "--dataset", own, "--out", "out").code == 0
     code, said = on_a_terminal(tmp_path, "--replay", "out", "--speed", "500")
     assert code == 0 and "replayed from a record" in said and "right" in said.split(LEAVE)[1]
+
+
+def test_a_question_is_found_beside_the_run_whatever_line_ends_it_has(tmp_path: Path) -> None:
+    from tandem.cli.demo_replay import _question
+    from tandem.runs.compare import write_problems
+    from tandem.types import Message, Problem
+
+    asked = "one\u2028two\x85three\nfour"
+    write_problems(tmp_path, [Problem(id="p", messages=(Message(role="user", content=asked),))])
+    assert _question(tmp_path / "tandem", "p") == asked
+    assert _question(tmp_path / "tandem", "q") == "q" and _question(tmp_path / "a" / "b", "p") == "p"

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.errors import TandemError
-from tandem.storage.jsonl import Damage, JsonlWriter, decode, encode, read_lines, scan
+from tandem.storage.jsonl import Damage, JsonlWriter, decode, encode, read_at, read_lines, scan
 
 TEXT = st.text(st.characters(codec=None, categories=None), max_size=30)  # half surrogate pairs among them
 ROWS = st.lists(st.dictionaries(TEXT.filter(lambda k: k != "crc32"), TEXT | st.integers() | st.none()), max_size=6)
@@ -190,3 +190,14 @@ def test_a_file_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
         JsonlWriter(tmp_path / "a.jsonl")
     with pytest.raises(TandemError, match="cannot read"):
         list(read_lines(tmp_path / "a.jsonl"))
+
+
+def test_a_row_is_read_again_at_its_offset(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"n": n, "text": "ä" * n} for n in range(5)]
+    path.write_bytes(b"".join(map(encode, rows)) + b'{"n": 5}\n{"n": 6')
+    offsets = [line.offset for line in scan(path)]
+    with path.open("rb") as file:
+        assert [read_at(file, offset) for offset in reversed(offsets[:6])] == [{"n": 5}, *reversed(rows)]
+        with pytest.raises(ValueError, match="not a JSON object"):
+            read_at(file, offsets[6])
