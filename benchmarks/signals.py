@@ -22,8 +22,8 @@ from tandem.sufficiency.prompt_pass import PUBLISHED, published_signals
 from tandem.sufficiency.signals import (
     CANDIDATES,
     NAMES,
+    classifier_inputs,
     draft_signals,
-    judged_signals,
     question_candidates,
     question_signals,
 )
@@ -60,7 +60,7 @@ def main() -> None:
     text = stats(400)
     measure(f"{len(PUBLISHED)} published signals, 400 tokens", lambda: published_signals(text))
     question = question_signals(80) | question_candidates("What is 3 + 4, and half of it?")
-    signals = judged_signals(draft_signals(draft, ended=False), question)
+    signals = classifier_inputs(draft_signals(draft, ended=False), question)
     for name in available():
         try:
             policy = Policy((classifier := load_classifier(name)), classifier.card.policy)

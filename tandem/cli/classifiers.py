@@ -95,7 +95,7 @@ def print_card(console: Console, card: ClassifierCard) -> None:
         "ladder": f"{card.ladder}  (collected: {card.collected_ladder})",
         "draft": f"{card.draft_tokens} tokens" if card.draft_tokens else "the whole answer",
         "thresholds": ", ".join(f"{level} {value:g}" for level, value in card.policy.thresholds.items()),
-        "price (lambda)": f"{card.policy.price:g}" if card.policy.gains else "none: thresholds alone",
+        "cost weight (lambda)": f"{card.policy.cost_weight:g}" if card.policy.upgrades else "none: thresholds alone",
         "problems": ", ".join(f"{count} {name}" for name, count in card.data.get("problems", {}).items()),
         "model": " ".join(str(value) for value in figures.get("model", {}).values()),
         "signals": f"version {card.signal_version}, {card.estimator}, {len(card.features)} features",

@@ -15,7 +15,7 @@ from tandem.spec import ModelSpec
 from tandem.statistics.intervals import Bootstrap, gain_of, interval
 from tandem.statistics.reliability import figures
 from tandem.statistics.significance import wilson
-from tandem.sufficiency.rows import BUDGET
+from tandem.sufficiency.rows import BUDGET, Sufficiencies
 from tandem.training.aims import parse_aim
 from tandem.training.baselines import Baseline
 from tandem.training.batch_replay import ReplayResult, fixed_ends
@@ -32,8 +32,8 @@ from tandem.training.selection import (
     TrainingPlan,
     applied,
     by_aim,
+    by_cost_weight,
     by_gain,
-    by_price,
     cascade,
     fit_all,
     judged_by,
@@ -41,16 +41,15 @@ from tandem.training.selection import (
     with_features,
 )
 from tandem.training.train import anchor_name, plan_of
-from tandem.training.upgrades import extra_costs, repriced
+from tandem.training.upgrades import extra_costs, with_costs
 
 OURS = "ours"  # the point that lay farthest above the chord on the training problems
-Said = Mapping[str, Mapping[str, float]]  # sufficiency by problem and level
-_PRICES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+_COST_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _CHOICES: dict[str, Choice] = {
     OURS: by_gain,
     "ours, accuracy": by_aim(parse_aim("accuracy")),
     **{f"ours, cost:{x:g}": by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
-    **{f"ours, lambda {x:g}": by_price(x) for x in _PRICES},
+    **{f"ours, lambda {x:g}": by_cost_weight(x) for x in _COST_WEIGHTS},
 }
 _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 
@@ -101,7 +100,7 @@ def evaluate(
     left_out = (
         {} if any(name.startswith(BUDGET) for name in ends) else {"budget-forcing": "the table has no rows of it"}
     )
-    judged: dict[str, Said] = {OURS: p}
+    judged: dict[str, Sufficiencies] = {OURS: p}
     for rival in rivals:
         found = rival.judge(known, fresh, plan)
         if isinstance(found, str):
@@ -125,7 +124,7 @@ def evaluate(
     }
 
 
-def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Said]:
+def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Sufficiencies]:
     """Return how each of our points ends on the test problems; and the sufficiencies behind the first."""
     choices = _CHOICES | ({"cascade": cascade()} if room.plan.ladder[-1].is_answer else {})
     points = {name: choice(room.chosen) for name, choice in choices.items()}
@@ -204,7 +203,7 @@ def _headroom(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingP
     return found
 
 
-def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Said]) -> dict[str, Any]:
+def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Sufficiencies]) -> dict[str, Any]:
     """Return ours minus each rival's AUROC, pooled and by level, with intervals grouped by problem."""
     levels = [level.name for level in room.plan.ladder if level.is_drafted]
     found: dict[str, Any] = {}
@@ -243,7 +242,9 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[
         plan = replace(room.plan, pair=Pair(larger, intern, cache))
         known = {i: room.both[i] for i in room.fits.ids}
         judged = {
-            draft: replace(j, gains=repriced(j.gains, extra_costs(known, list(known), plan.ladder, plan.pair, draft)))
+            draft: replace(
+                j, upgrades=with_costs(j.upgrades, extra_costs(known, list(known), plan.ladder, plan.pair, draft))
+            )
             for draft, j in room.fits.judged.items()
         }
         fits = replace(room.fits, judged=judged)
@@ -272,7 +273,7 @@ def _point(point: Point) -> dict[str, Any]:
         "ladder": format_ladder(point.ladder),
         "draft_tokens": point.draft,
         "thresholds": dict(point.thresholds),
-        "price": point.price,
+        "price": point.cost_weight,
         "on_training_problems": point.describe(),
     }
 

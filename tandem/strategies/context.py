@@ -144,7 +144,7 @@ class Context:
             truncated=call.finish_reason == "length",
             seconds=time.monotonic() - self.started,
             synthetic=any(spec.synthetic for spec in specs),
-            classifier=self.policy.judge.id if self.policy else None,
+            classifier=self.policy.classifier.id if self.policy else None,
         )
 
 

@@ -18,7 +18,7 @@ from tandem.strategies.context import Context, Planned, answer_alone, need_logpr
 from tandem.strategies.insight_source import InsightSource, OpenPace, choose_pace
 from tandem.strategies.learned import question_features
 from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.signals import draft_signals, judged_signals
+from tandem.sufficiency.signals import classifier_inputs, draft_signals
 from tandem.types import AnswerDelta, Decision, Event
 
 
@@ -138,12 +138,12 @@ class TandemStrategy:
                 f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
             )
         ended = call.finish_reason is not None and len(stats) == call.tokens
-        signals = judged_signals(draft_signals(stats, ended=ended), question_features(ctx))
+        signals = classifier_inputs(draft_signals(stats, ended=ended), question_features(ctx))
         return policy.decide(level, signals, tokens, later)
 
     def _read_question(self, ctx: Context, policy: Policy) -> Decision:
         """Let the policy decide before anybody is asked."""
-        signals = judged_signals({}, question_features(ctx), alone=True)
+        signals = classifier_inputs({}, question_features(ctx), alone=True)
         return policy.decide(ctx.ladder[0], signals, 0, ctx.ladder[1:])
 
 

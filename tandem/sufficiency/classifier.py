@@ -28,7 +28,7 @@ from tandem.types import Sampling
 _STILL_MEANT = frozenset({"1", "2", SIGNAL_VERSION})
 _INSIGHT = "log_insight_tokens"
 FEATURES = (*NAMES, *QUESTION_CANDIDATES, *ALONE, _INSIGHT)
-FORMAT = 3  # of the card; one that is higher was written by a later Tandem
+FORMAT = 4  # of the card; 4 renamed two fields of the policy (PolicyCard reads both names)
 # The features of cards that do not name theirs: those of the first signal version.
 _FIRST_FEATURES = (
     *("log_perplexity", "entropy_mean", "entropy_std", "entropy_max", "entropy_trend", "entropy_gap"),

@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tandem.ladder import ANSWER, Effort
 from tandem.types import Action, Decision
 
 _NOTHING: Mapping[str, float] = {}
-PLACES = 12  # decimals of a worth: what is nothing but rounding is worth nothing
+PLACES = 12  # decimals of a net gain: a difference below is rounding
 
 
-class Gain(BaseModel):
-    """Chance of a right answer at a later level, given sufficiency p and the signals x of the draft now.
+class Upgrade(BaseModel):
+    """What going on to a later level brings: the probability of a right answer there, and what it costs.
 
-    It is sigmoid(offset + slope * logit(p) + weights . x); `cost` is what going there adds on average, as a share of
-    what the mentor alone costs.
+    The probability is sigmoid(offset + slope * logit(p) + weights . x) for sufficiency p and signals x of the draft
+    now; `cost` is what going there adds on average, as a share of what the mentor alone costs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,22 +32,23 @@ class Gain(BaseModel):
     offset: float
     slope: float
     cost: float
-    weights: dict[str, float] = {}  # by signal; of cards before: none
+    weights: dict[str, float] = {}  # by signal
 
-    def chance(self, sufficiency: float, signals: Mapping[str, float] = _NOTHING) -> float:
+    def p_correct(self, sufficiency: float, signals: Mapping[str, float] = _NOTHING) -> float:
         """Return the expected correctness there."""
-        told = math.fsum(weight * signals[name] for name, weight in self.weights.items())
-        return _sigmoid(self.offset + self.slope * logit(sufficiency) + told)
+        read = math.fsum(weight * signals[name] for name, weight in self.weights.items())
+        return _sigmoid(self.offset + self.slope * logit(sufficiency) + read)
 
 
 class PolicyCard(BaseModel):
-    """What `tandem train` found: thresholds by level, lambda, and the gains from each level to each later one."""
+    """What `tandem train` found: thresholds by level, lambda, and the upgrades from each level to each later one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     thresholds: dict[str, float]
-    price: float = 0.0  # lambda: points of accuracy that one mentor-only cost is worth
-    gains: dict[str, dict[str, Gain]] = {}
+    # lambda: points of accuracy that one mentor-only cost is worth; cards of format 3 and before call it `price`
+    cost_weight: float = Field(0.0, validation_alias=AliasChoices("cost_weight", "price"))
+    upgrades: dict[str, dict[str, Upgrade]] = Field({}, validation_alias=AliasChoices("upgrades", "gains"))
     stop_shares: dict[str, float] = {}  # of the problems seen at a level, how many stopped there
 
 
@@ -70,9 +71,9 @@ class Policy:
     """
 
     def __init__(
-        self, judge: SufficiencyModel, card: PolicyCard, *, calibrated: bool = True, warm_up: int = 16
+        self, classifier: SufficiencyModel, card: PolicyCard, *, calibrated: bool = True, warm_up: int = 16
     ) -> None:
-        self.judge = judge
+        self.classifier = classifier
         self.card = card
         self.calibrated = calibrated
         self._warm_up = warm_up
@@ -88,7 +89,7 @@ class Policy:
         return float(np.quantile(seen, 1 - share))
 
     def recall(self, level: str, sufficiency: float) -> None:
-        """Take up a sufficiency seen earlier in this run, so that a resumed run keeps its thresholds."""
+        """Count a sufficiency of earlier in this run, so that a resumed run keeps its thresholds."""
         seen = self._seen.setdefault(level, [])
         if not self.calibrated and len(seen) < self._warm_up:
             seen.append(sufficiency)
@@ -96,8 +97,8 @@ class Policy:
     def decide(
         self, level: Effort, signals: Mapping[str, float], insight_tokens: int, later: Sequence[Effort]
     ) -> Decision:
-        """Judge one draft; `later` are the levels that can still be bought (none: it stops)."""
-        p = self.judge.sufficiency(level, signals, insight_tokens)
+        """Return the decision on one draft; `later` are the levels that may still be visited (none: it stops)."""
+        p = self.classifier.sufficiency(level, signals, insight_tokens)
         threshold = self.threshold(level)
         action, reason = self.verdict(level, p, later, threshold, signals)
         self.recall(level.name, p)
@@ -122,18 +123,20 @@ class Policy:
     ) -> tuple[Action, str]:
         """Return the action at a level for sufficiency `p`, and why; `threshold` where it is known already.
 
-        `signals` are those of the draft, which gains may read.
+        `signals` are those of the draft, which upgrades may read.
         """
         if not later:
             return "stop", "no later level"
         if p >= (self.threshold(level) if threshold is None else threshold):
             return "stop", "sufficient"
-        gains = self.card.gains.get(level.name, {}) if self.calibrated else {}
-        able = [(gain, effort.name) for effort in later if (gain := gains.get(effort.name))]
-        found = [(gain.chance(p, signals) - p - self.card.price * gain.cost, name) for gain, name in able]
-        if known := [(round(worth, PLACES), name) for worth, name in found]:
-            worth, best = max(known)
-            if worth <= 0:
+        upgrades = self.card.upgrades.get(level.name, {}) if self.calibrated else {}
+        fitted = [(upgrade, effort.name) for effort in later if (upgrade := upgrades.get(effort.name))]
+        if fitted:
+            net_gain, best = max(
+                (round(upgrade.p_correct(p, signals) - p - self.card.cost_weight * upgrade.cost, PLACES), name)
+                for upgrade, name in fitted
+            )
+            if net_gain <= 0:
                 return "stop", "no later level is worth its cost"
             if best == ANSWER:
                 return "answer", "the mentor's own answer is worth most"
@@ -147,7 +150,7 @@ def _default_threshold(card: PolicyCard) -> float:
 
 
 def logit(p: float) -> float:
-    """Return the log-odds of a probability, clamped to 1e-4 from either end: the scale on which gains are fitted."""
+    """Return the log-odds of a probability, clamped to 1e-4 from either end: the scale on which upgrades are fitted."""
     p = min(max(p, 1e-4), 1 - 1e-4)
     return math.log(p / (1 - p))
 

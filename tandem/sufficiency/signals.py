@@ -126,10 +126,10 @@ def question_candidates(question: str) -> dict[str, float]:
     return dict(zip(QUESTION_CANDIDATES[1:], map(math.log1p, counts), strict=True))
 
 
-def judged_signals(
+def classifier_inputs(
     draft: Mapping[str, float], question: Mapping[str, float], *, alone: bool = False
 ) -> dict[str, float]:
-    """Return what a level is judged by: its draft's signals beside the question's, or the question's alone."""
+    """Return what the classifier reads at a level: the draft's signals and the question's, or the question's alone."""
     if alone:
         return empty() | dict(question) | {"alone": 1.0} | {f"alone_{name}": value for name, value in question.items()}
     return dict.fromkeys(ALONE, 0.0) | dict(question) | dict(draft)

@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from tandem.errors import UsageError
+from tandem.sufficiency.rows import Sufficiencies
 from tandem.training.batch_replay import ReplayResult
-from tandem.training.fit import Problems, Sufficiencies, intern_rows
+from tandem.training.fit import Problems, intern_rows
 from tandem.training.published import fit_published, replay_published
 from tandem.training.selection import TrainingPlan
 

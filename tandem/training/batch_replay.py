@@ -15,7 +15,7 @@ from tandem.ladder import Ladder
 from tandem.sufficiency.policy import PLACES, PolicyCard
 from tandem.sufficiency.rows import Levels
 from tandem.training.replay import Outcome, Pair, fixed, walk
-from tandem.training.upgrades import Chances, Gains
+from tandem.training.upgrades import PCorrectLater, Upgrades
 
 _FIELDS = ("correct", "tflops", "published", "mentor_tokens")
 
@@ -56,12 +56,12 @@ class BatchReplay:
         ladder: Ladder,
         pair: Pair,
         draft: int | None,
-        gains: Gains,
-        chances: Chances,
+        upgrades: Upgrades,
+        p_correct_later: PCorrectLater,
     ) -> None:
         """`p` is the sufficiency by problem and level; its problems are replayed, in its order.
 
-        `chances` are those of the gains, by problem, level and later level.
+        `p_correct_later` are those of the upgrades, by problem, level and later level.
         """
         self.ladder = ladder
         size, count = len(p), len(ladder)
@@ -82,28 +82,28 @@ class BatchReplay:
                 if step.answer is not None:
                     self._answer[k, :, n] = [getattr(step.answer, field) for field in _FIELDS]
         self._verdicts: dict[tuple[int, float | None], tuple[np.ndarray, np.ndarray]] = {}
-        self._chances = {
-            (here, there): (np.asarray([chances[i][here][there] for i in p]) - self._p[place[here]], gain.cost)
-            for here, later in gains.items()
+        self._p_correct_later = {
+            (here, there): (np.asarray([p_correct_later[i][here][there] for i in p]) - self._p[place[here]], gain.cost)
+            for here, later in upgrades.items()
             for there, gain in later.items()
             if here in place and there in place
         }
 
     def judged(self, p: Mapping[str, Mapping[str, float]]) -> BatchReplay:
-        """Return the same walks under other sufficiencies of the same problems in the same order; without gains."""
+        """Return the same walks under other sufficiencies of the same problems in the same order; without upgrades."""
         other = copy(self)
         other._p = np.asarray([[by_level.get(level.name, 1.0) for by_level in p.values()] for level in self.ladder])
-        other._chances = {}
+        other._p_correct_later = {}
         return other
 
     def ends(self, card: PolicyCard) -> ReplayResult:
-        """Return how every problem ends under a policy's thresholds and price; its gains are those of the walks."""
-        return self.many([card.thresholds], card.price).first()
+        """Return how every problem ends under a policy's thresholds and cost weight; the upgrades are given already."""
+        return self.many([card.thresholds], card.cost_weight).first()
 
-    def many(self, thresholds: Sequence[Mapping[str, float]], price: float | None) -> ReplayResult:
-        """Return the ends for each of several sets of thresholds at one price, shape (sets, problems).
+    def many(self, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None) -> ReplayResult:
+        """Return the ends for each of several sets of thresholds at one cost_weight, shape (sets, problems).
 
-        Without a price the thresholds decide alone, whatever is to be gained.
+        Without a cost_weight the thresholds decide alone, whatever is to be gained.
         """
         shape = (len(thresholds), self._p.shape[1])
         active = np.ones(shape, dtype=bool)
@@ -114,7 +114,7 @@ class BatchReplay:
                 stop, answer = here, np.zeros(shape, dtype=bool)
             else:
                 bound = np.asarray([[own[effort.name]] for own in thresholds])
-                always, otherwise = self._verdict(k, price)
+                always, otherwise = self._verdict(k, cost_weight)
                 enough = always | (self._p[k] >= bound)
                 stop, answer = here & enough, here & ~enough & otherwise
             level = np.where(stop, k, np.where(answer, len(self.ladder) - 1, level))
@@ -124,25 +124,25 @@ class BatchReplay:
             raise ValueError("the ladder has no level that completes")
         return ReplayResult(level, *found)
 
-    def _verdict(self, k: int, price: float | None) -> tuple[np.ndarray, np.ndarray]:
+    def _verdict(self, k: int, cost_weight: float | None) -> tuple[np.ndarray, np.ndarray]:
         """Return where `Policy.verdict` stops whatever the threshold, and where it answers if it does not stop."""
-        if (k, price) in self._verdicts:
-            return self._verdicts[k, price]
+        if (k, cost_weight) in self._verdicts:
+            return self._verdicts[k, cost_weight]
         name, later = self.ladder[k].name, self._later[k]
         last = self.ladder[-1].is_answer
         size = self._p.shape[1]
         worth, best_is_answer, known = np.full(size, -np.inf), np.zeros(size, bool), np.zeros(size, bool)
         for j in sorted(range(k + 1, len(self.ladder)), key=lambda j: self.ladder[j].name):
-            if price is None or (name, self.ladder[j].name) not in self._chances:
+            if cost_weight is None or (name, self.ladder[j].name) not in self._p_correct_later:
                 continue
-            more, cost = self._chances[name, self.ladder[j].name]
-            value = np.where(later[j], np.round(more - price * cost, PLACES), -np.inf)
+            more, cost = self._p_correct_later[name, self.ladder[j].name]
+            value = np.where(later[j], np.round(more - cost_weight * cost, PLACES), -np.inf)
             best_is_answer = np.where(value >= worth, self.ladder[j].is_answer, best_is_answer)
             worth, known = np.maximum(worth, value), known | later[j]
         only_answer = later[-1] & (later.sum(axis=0) == 1) if last else np.zeros(size, dtype=bool)
         answer = np.where(known, best_is_answer & last, only_answer)
-        self._verdicts[k, price] = ~later.any(axis=0) | (known & (worth <= 0)), answer
-        return self._verdicts[k, price]
+        self._verdicts[k, cost_weight] = ~later.any(axis=0) | (known & (worth <= 0)), answer
+        return self._verdicts[k, cost_weight]
 
 
 def fixed_ends(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> ReplayResult:

@@ -17,8 +17,8 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import QUESTION, Effort, Ladder
 from tandem.sufficiency.classifier import FEATURES, feature_matrix
-from tandem.sufficiency.rows import Levels, Row
-from tandem.sufficiency.signals import judged_signals, question_signals
+from tandem.sufficiency.rows import Levels, Row, Sufficiencies
+from tandem.sufficiency.signals import classifier_inputs, question_signals
 from tandem.training.estimators import Recipe, one_thread, unfitted
 from tandem.training.folds import folds
 
@@ -26,7 +26,6 @@ MIN_PROBLEMS = 40
 _INNER = 3  # folds of a calibration
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 Problems = dict[str, Levels]
-Sufficiencies = dict[str, dict[str, float]]  # by problem and level
 
 
 def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
@@ -92,7 +91,7 @@ def signals_of(row: Row, draft: str) -> dict[str, float]:
     """Return everything that a row tells about a draft: its signals, the question's and the insight's."""
     shared: dict[str, dict[str, float]] = row["signals"]
     question = question_signals(row["question_tokens"]) | shared.get("question", {})
-    found = judged_signals(shared[draft], question, alone=row["level"] == QUESTION)
+    found = classifier_inputs(shared[draft], question, alone=row["level"] == QUESTION)
     return found | shared.get("insight", {})
 
 
@@ -103,7 +102,7 @@ def features_in(problems: Problems, ladder: Ladder, draft: str) -> tuple[str, ..
     return tuple(name for name in FEATURES if name in shared)
 
 
-def told(
+def signals_by_problem(
     problems: Problems, ids: Sequence[str], ladder: Ladder, draft: str, features: Sequence[str]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return what gains may read: by problem and level those of the features that are signals."""
@@ -187,7 +186,7 @@ def cross_fitted(
     seed: int = 0,
 ) -> Sufficiencies:
     """Return sufficiency by problem and level, each from a fit and a calibration without its problem."""
-    found: Sufficiencies = {}
+    found: dict[str, Mapping[str, float]] = {}
     for others, held in folds(ids, seed):
         estimator = fit(intern_rows(problems, others, ladder), draft, recipe, calibrated=calibrated, seed=seed)
         found |= sufficiencies(estimator, problems, held, ladder, draft, recipe.features)
@@ -195,7 +194,7 @@ def cross_fitted(
 
 
 def _by_problem(rows: Sequence[Row], p: np.ndarray) -> Sufficiencies:
-    found: Sufficiencies = defaultdict(dict)
+    found: dict[str, dict[str, float]] = defaultdict(dict)
     for row, value in zip(rows, p, strict=True):
         found[row["problem"]][row["level"]] = float(value)
     return dict(found)

@@ -14,21 +14,21 @@ from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.rows import Levels
 from tandem.training.batch_replay import BatchReplay, ReplayResult
 from tandem.training.replay import Pair
-from tandem.training.upgrades import Chances, Gains
+from tandem.training.upgrades import PCorrectLater, Upgrades
 
 DEGENERATE = 0.9
 OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
 _THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-_PRICES = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, whatever is to be gained
+_COST_WEIGHTS = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, whatever is to be gained
 
 
 @dataclass(frozen=True, slots=True)
 class DraftPredictions:
-    """What a draft length offers: sufficiency by problem and level, the gains fitted on it, and what they say."""
+    """What a draft length offers: sufficiency by problem and level, the upgrades fitted on it, and what they say."""
 
     p: Mapping[str, Mapping[str, float]]
-    gains: Gains
-    chances: Chances
+    upgrades: Upgrades
+    p_correct_later: PCorrectLater
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Point:
     ladder: Ladder
     draft: int | None
     thresholds: Mapping[str, float]
-    price: float | None  # lambda; None: thresholds alone
+    cost_weight: float | None  # lambda; None: thresholds alone
     accuracy: float
     tflops: float
     mentor_tokens: float
@@ -52,16 +52,19 @@ class Point:
         alone = sum(self.shares.get(name, 0.0) for name in (QUESTION, "none"))
         return max(alone, *self.shares.values()) > DEGENERATE
 
-    def card(self, gains: Gains) -> PolicyCard:
+    def card(self, upgrades: Upgrades) -> PolicyCard:
         """Return the policy card of the point, with the shares that stop at each level."""
         names = {level.name for level in self.ladder}
         kept = {
             here: {there: gain for there, gain in later.items() if there in names}
-            for here, later in ({} if self.price is None else gains).items()
+            for here, later in ({} if self.cost_weight is None else upgrades).items()
             if here in names
         }
         return PolicyCard(
-            thresholds=dict(self.thresholds), price=self.price or 0.0, gains=kept, stop_shares=self.stop_shares
+            thresholds=dict(self.thresholds),
+            cost_weight=self.cost_weight or 0.0,
+            upgrades=kept,
+            stop_shares=self.stop_shares,
         )
 
     @property
@@ -110,21 +113,21 @@ class Space:
         if key not in self._walks:
             judged = self.by_draft[draft]
             self._walks[key] = BatchReplay(
-                self.problems, judged.p, ladder, self.pair, draft, judged.gains, judged.chances
+                self.problems, judged.p, ladder, self.pair, draft, judged.upgrades, judged.p_correct_later
             )
         return self._walks[key]
 
     def ends(self, point: Point) -> ReplayResult:
         """Return how each problem ends at a point; levels are positions in the full ladder."""
-        many = self.walks(point.ladder, point.draft).many([point.thresholds], point.price)
+        many = self.walks(point.ladder, point.draft).many([point.thresholds], point.cost_weight)
         places = np.asarray([self.full.index(level) for level in point.ladder])
         return replace(many.first(), level=places[many.level[0]])
 
     def many(
-        self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], price: float | None
+        self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
     ) -> list[Point]:
         """Return the points of several sets of thresholds, with what they do."""
-        ends = self.walks(ladder, draft).many(thresholds, price)
+        ends = self.walks(ladder, draft).many(thresholds, cost_weight)
         right = ends.correct > 0
         accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))
         losses = [values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last)]
@@ -134,7 +137,7 @@ class Space:
                 ladder,
                 draft,
                 own,
-                price,
+                cost_weight,
                 accuracy[n],
                 tflops[n],
                 mentor[n],
@@ -157,8 +160,8 @@ class Space:
                     continue  # or nothing is ever bought
                 insight = [level.name for level in ladder if not level.is_answer]
                 common = [dict.fromkeys(insight, threshold) for threshold in _THRESHOLDS]
-                for price in _PRICES:
-                    points += self.many(ladder, draft, common, price)
+                for cost_weight in _COST_WEIGHTS:
+                    points += self.many(ladder, draft, common, cost_weight)
         return points + [finer for point in frontier(points) for finer in self._around(point)]
 
     def _around(self, point: Point) -> list[Point]:
@@ -171,7 +174,7 @@ class Space:
                     for threshold in _THRESHOLDS
                     if threshold != point.thresholds[level.name]
                 ]
-                found += self.many(point.ladder, point.draft, others, point.price)
+                found += self.many(point.ladder, point.draft, others, point.cost_weight)
             reach *= 1 - point.stop_shares[level.name]
         return found
 

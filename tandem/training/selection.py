@@ -17,6 +17,7 @@ from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder
 from tandem.statistics.chord import chord
 from tandem.sufficiency.classifier import FEATURES
+from tandem.sufficiency.rows import Sufficiencies
 from tandem.training.aims import Aim, choose
 from tandem.training.batch_replay import ReplayResult, fixed_ends
 from tandem.training.estimators import Recipe
@@ -29,13 +30,13 @@ from tandem.training.fit import (
     features_in,
     fit,
     intern_rows,
+    signals_by_problem,
     sufficiencies,
-    told,
 )
 from tandem.training.folds import FOLDS, folds
 from tandem.training.replay import Pair
 from tandem.training.search import DraftPredictions, Point, Space
-from tandem.training.upgrades import Said, chances_of, fit_gains
+from tandem.training.upgrades import fit_upgrades, predict_later
 
 Say = Callable[[str], None]
 Choice = Callable[["Chosen"], Point]
@@ -100,9 +101,9 @@ def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say
             seed=plan.seed,
         )
         recipes[draft] = recipe
-        signals = told(problems, ids, plan.ladder, column, plan.features)
+        signals = signals_by_problem(problems, ids, plan.ladder, column, plan.features)
         judged[draft] = DraftPredictions(
-            p, *fit_gains(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed)
+            p, *fit_upgrades(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed)
         )
         say(f"draft {column:>3}: {recipe.describe()['kind']}")
     return Fits(list(ids), recipes, judged)
@@ -115,7 +116,7 @@ def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
     """
     ids = in_domain(fits.ids, plan)
     judged = {
-        draft: DraftPredictions({i: one.p[i] for i in ids}, one.gains, one.chances)
+        draft: DraftPredictions({i: one.p[i] for i in ids}, one.upgrades, one.p_correct_later)
         for draft, one in fits.judged.items()
     }
     space = Space(problems, judged, plan.ladder, plan.pair)
@@ -148,9 +149,9 @@ def by_gain(chosen: Chosen) -> Point:
     return max(adapting, key=lambda point: (chosen.gain(point), -point.tflops))
 
 
-def by_price(price: float) -> Choice:
-    """Return the choice of the best accuracy less `price` x cost as a share of the dear end: a family of points."""
-    return lambda chosen: max(chosen.points, key=lambda p: (p.accuracy - price * p.tflops / chosen.dear[0], -p.tflops))
+def by_cost_weight(weight: float) -> Choice:
+    """Return the choice of the best accuracy less `weight` x cost as a share of the dear end: a family of points."""
+    return lambda chosen: max(chosen.points, key=lambda p: (p.accuracy - weight * p.tflops / chosen.dear[0], -p.tflops))
 
 
 def cascade(aim: Aim | None = None) -> Choice:
@@ -179,7 +180,7 @@ def estimator_of(problems: Problems, fits: Fits, draft: int | None, plan: Traini
 
 def applied(
     problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]
-) -> tuple[ReplayResult, Said]:
+) -> tuple[ReplayResult, Sufficiencies]:
     """Fit the point's recipe on all that `fits` saw, and replay the point on other problems."""
     judged = judged_by(problems, fits, point.draft, plan, held)
     return Space(problems, {point.draft: judged}, plan.ladder, plan.pair).ends(point), judged.p
@@ -189,9 +190,11 @@ def judged_by(
     problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan, held: Sequence[str]
 ) -> DraftPredictions:
     """Return what a draft length's recipe and gains, fitted on all that `fits` saw, say of other problems."""
-    recipe, column, gains = fits.recipes[draft], plan.drafts[draft], fits.judged[draft].gains
+    recipe, column, upgrades = fits.recipes[draft], plan.drafts[draft], fits.judged[draft].upgrades
     p = sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
-    return DraftPredictions(p, gains, chances_of(gains, p, told(problems, held, plan.ladder, column, plan.features)))
+    return DraftPredictions(
+        p, upgrades, predict_later(upgrades, p, signals_by_problem(problems, held, plan.ladder, column, plan.features))
+    )
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ class Held:
 
     ids: list[str]
     ends: ReplayResult
-    p: Said
+    p: Sufficiencies
     points: list[Point]
 
 
@@ -215,7 +218,7 @@ def nested(
 ) -> dict[str, Held]:
     """Judge each choice by an outer five folds: fitted, calibrated and chosen on the others, replayed on the held."""
     ids: list[str] = []
-    found: dict[str, list[tuple[ReplayResult, Said, Point]]] = {name: [] for name in choices}
+    found: dict[str, list[tuple[ReplayResult, Sufficiencies, Point]]] = {name: [] for name in choices}
     for number, (others, apart) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
         say(f"outer fold {number} of {plan.outer}")
         fits = fit_all(problems, others, plan)
@@ -232,7 +235,7 @@ def nested(
     }
 
 
-def _merged(parts: Sequence[Said]) -> Said:
+def _merged(parts: Sequence[Sufficiencies]) -> Sufficiencies:
     return {i: by_level for part in parts for i, by_level in part.items()}
 
 

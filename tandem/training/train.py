@@ -149,7 +149,7 @@ def train(
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
         aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
-        policy=point.card(judged.gains),
+        policy=point.card(judged.upgrades),
         data={
             "problems": counts(problems),
             "rows": len(rows),

@@ -1,8 +1,8 @@
-"""What a later level would gain: the chance of a right answer there, told from the draft here, and what it costs.
+"""Upgrades: the probability of a right answer at a later level, predicted from the draft here, and what it costs.
 
-Two forms compete for each pair of levels, and the one with the lesser out-of-fold log-loss is kept: the chance as a
+Two forms compete for each pair of levels, and the one with the lower out-of-fold log-loss is kept: the probability as a
 function of sufficiency alone, or of sufficiency and all signals (a question that the intern fails may be one that the
-mentor fails too, which sufficiency does not tell).
+mentor fails too, which sufficiency does not show).
 """
 
 from __future__ import annotations
@@ -12,80 +12,79 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tandem.ladder import ANSWER, Effort, Ladder
-from tandem.sufficiency.policy import Gain, logit
-from tandem.sufficiency.rows import Levels
+from tandem.sufficiency.policy import Upgrade, logit
+from tandem.sufficiency.rows import Levels, Sufficiencies
 from tandem.training.estimators import one_thread
 from tandem.training.folds import folds
 from tandem.training.replay import Pair, fixed
 
-Gains = Mapping[str, Mapping[str, Gain]]
-Chances = dict[str, dict[str, dict[str, float]]]  # by problem, level and later level
-Said = Mapping[str, Mapping[str, float]]  # sufficiency by problem and level
+Upgrades = Mapping[str, Mapping[str, Upgrade]]
+PCorrectLater = dict[str, dict[str, dict[str, float]]]  # by problem, level and later level
 Signals = Mapping[str, Mapping[str, Mapping[str, float]]]  # by problem and level
 _PENALTY = 0.1  # C of a regression on all signals: tables of a few hundred problems call for a strong one
 _CLIP = 1e-4
 
 
-def fit_gains(
+def fit_upgrades(
     problems: Mapping[str, Levels],
-    p: Said,
+    p: Sufficiencies,
     ladder: Ladder,
     pair: Pair,
     draft: int | None,
     signals: Signals | None = None,
     *,
     seed: int = 0,
-) -> tuple[dict[str, dict[str, Gain]], Chances]:
-    """Return the gains from each level to each later one, and the chances of each problem from fits without it.
+) -> tuple[dict[str, dict[str, Upgrade]], PCorrectLater]:
+    """Return the upgrades from each level to each later one, and their predictions for each problem, out of fold.
 
-    `p` are sufficiencies out of fold. Without `signals` sufficiency alone tells.
+    `p` are sufficiencies out of fold. Without `signals` the upgrades read sufficiency alone.
     """
     ids = list(p)
     place = {i: n for n, i in enumerate(ids)}
     held = [np.asarray([place[i] for i in part]) for _, part in folds(ids, seed)]
     costs = extra_costs(problems, ids, ladder, pair, draft)
-    gains: dict[str, dict[str, Gain]] = {}
-    chances: Chances = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
+    upgrades: dict[str, dict[str, Upgrade]] = {}
+    p_correct_later: PCorrectLater = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
     for here, there in _climbs(ladder):
         x = np.asarray([[logit(p[i][here.name])] for i in ids])
         y = np.asarray([int(problems[i][there.name]["correct"]) for i in ids])
         names: tuple[str, ...] = ()
-        said = _out_of_fold(x, y, held)
+        predicted = _out_of_fold(x, y, held)
         if signals is not None:
             every = tuple(signals[ids[0]][here.name])
             wide = np.hstack([x, [[signals[i][here.name][name] for name in every] for i in ids]])
             better = _out_of_fold(wide, y, held)
-            if _log_loss(y, better) < _log_loss(y, said):
-                x, names, said = wide, every, better
+            if _log_loss(y, better) < _log_loss(y, predicted):
+                x, names, predicted = wide, every, better
         offset, weights = _fit(x, y)
-        gain = Gain(
+        upgrade = Upgrade(
             offset=offset,
             slope=float(weights[0]),
             cost=costs[here.name][there.name],
             weights={name: float(w) for name, w in zip(names, weights[1:], strict=True) if w},
         )
-        gains.setdefault(here.name, {})[there.name] = gain
-        for i, value in zip(ids, said.tolist(), strict=True):
-            chances[i][here.name][there.name] = value
-    return gains, chances
+        upgrades.setdefault(here.name, {})[there.name] = upgrade
+        for i, value in zip(ids, predicted.tolist(), strict=True):
+            p_correct_later[i][here.name][there.name] = value
+    return upgrades, p_correct_later
 
 
-def chances_of(gains: Gains, p: Said, signals: Signals) -> Chances:
-    """Return the chances of problems that no gain was fitted on."""
+def predict_later(upgrades: Upgrades, p: Sufficiencies, signals: Signals) -> PCorrectLater:
+    """Return the predictions for problems that no upgrade was fitted on."""
     return {
         i: {
-            here: {there: gain.chance(by_level[here], signals[i][here]) for there, gain in later.items()}
-            for here, later in gains.items()
+            here: {there: upgrade.p_correct(by_level[here], signals[i][here]) for there, upgrade in later.items()}
+            for here, later in upgrades.items()
         }
         for i, by_level in p.items()
     }
 
 
-def repriced(gains: Gains, costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Gain]]:
-    """Return the same chances at other costs."""
+def with_costs(upgrades: Upgrades, costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Upgrade]]:
+    """Return the same upgrades at other costs."""
     return {
-        here: {there: gain.model_copy(update={"cost": costs[here][there]}) for there, gain in later.items()}
-        for here, later in gains.items()
+        here: {there: upgrade.model_copy(update={"cost": costs[here][there]}) for there, upgrade in later.items()}
+        for here, later in upgrades.items()
     }
 
 
@@ -93,7 +92,7 @@ def extra_costs(
     problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair, draft: int | None
 ) -> dict[str, dict[str, float]]:
     """Return what going from each level to each later one adds on average, as a share of the ladder's last level."""
-    scale = dearest(problems, ids, ladder, pair)
+    scale = most_expensive(problems, ids, ladder, pair)
     found: dict[str, dict[str, float]] = {}
     for here, there in _climbs(ladder):
         mean = float(np.mean([_extra(problems[i], here, there.name, pair, draft) for i in ids]))
@@ -101,7 +100,7 @@ def extra_costs(
     return found
 
 
-def dearest(problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair) -> float:
+def most_expensive(problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair) -> float:
     """Return the mean TFLOPs of the ladder's last level alone (mentor-only, where it ends with `answer`)."""
     return float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
 
@@ -136,13 +135,13 @@ def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _out_of_fold(x: np.ndarray, y: np.ndarray, held: Sequence[np.ndarray]) -> np.ndarray:
-    said = np.zeros(len(y))
+    predicted = np.zeros(len(y))
     for part in held:
         rest = np.setdiff1d(np.arange(len(y)), part)
         offset, weights = _fit(x[rest], y[rest])
-        said[part] = (1 + np.tanh((offset + x[part] @ weights) / 2)) / 2
-    return said
+        predicted[part] = (1 + np.tanh((offset + x[part] @ weights) / 2)) / 2
+    return predicted
 
 
-def _log_loss(y: np.ndarray, said: np.ndarray) -> float:
-    return -float(np.mean(np.log(np.clip(np.where(y > 0, said, 1 - said), _CLIP, 1))))
+def _log_loss(y: np.ndarray, predicted: np.ndarray) -> float:
+    return -float(np.mean(np.log(np.clip(np.where(y > 0, predicted, 1 - predicted), _CLIP, 1))))

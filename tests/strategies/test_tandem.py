@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge import Judge
+from scripted_classifier import ScriptedClassifier
 
 from tandem.config import Pace, Settings
 from tandem.errors import CapabilityError, EndpointError
@@ -18,7 +18,7 @@ from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation, Prices
 from tandem.strategies import Context, make_strategy
 from tandem.strategies.insight_source import choose_pace, trim_overlap
-from tandem.sufficiency.policy import Gain, Policy, PolicyCard
+from tandem.sufficiency.policy import Policy, PolicyCard, Upgrade
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem, Sampling, Solution
 
 PROBLEM = Problem.from_text("What is 17*23?", id="p1")
@@ -45,7 +45,7 @@ async def solve(
     mentor = mentor or FakeModel(insight_script(insight))
     intern = intern or FakeModel()
     levels = parse_ladder(ladder)
-    policy = Policy(Judge(by_level), card or PolicyCard(thresholds=dict.fromkeys(by_level, 0.5)))
+    policy = Policy(ScriptedClassifier(by_level), card or PolicyCard(thresholds=dict.fromkeys(by_level, 0.5)))
     ctx = Context(PROBLEM, strategy, mentor, intern, Settings(pace=pace), levels, policy, draft)
     return [event async for event in make_strategy(strategy).run(ctx)], ctx
 
@@ -126,16 +126,18 @@ async def test_eager_charges_its_overshoot_and_aborts_the_mentor() -> None:
 
 
 async def test_gives_up_where_no_later_level_is_worth_its_cost() -> None:
-    hopeless = Gain(offset=-5, slope=0, cost=1.0)
-    card = PolicyCard(thresholds={"none": 0.9}, price=0.5, gains={"none": {"low": hopeless, "answer": hopeless}})
+    hopeless = Upgrade(offset=-5, slope=0, cost=1.0)
+    card = PolicyCard(
+        thresholds={"none": 0.9}, cost_weight=0.5, upgrades={"none": {"low": hopeless, "answer": hopeless}}
+    )
     events, _ = await solve({"none": 0.1, "low": 0.1}, ladder="none,low=5,answer", card=card)
     assert decisions(events) == [("none", "stop")]
     assert solution(events).ledger.mentor_tokens == 0
 
 
 async def test_jumps_to_the_answer_where_that_is_worth_most() -> None:
-    gains = {"none": {"low": Gain(offset=-5, slope=0, cost=0.1), "answer": Gain(offset=5, slope=0, cost=1.0)}}
-    card = PolicyCard(thresholds={"none": 0.9, "low": 0.9}, price=0.1, gains=gains)
+    upgrades = {"none": {"low": Upgrade(offset=-5, slope=0, cost=0.1), "answer": Upgrade(offset=5, slope=0, cost=1.0)}}
+    card = PolicyCard(thresholds={"none": 0.9, "low": 0.9}, cost_weight=0.1, upgrades=upgrades)
     events, _ = await solve({"none": 0.1, "low": 0.1}, ladder="none,low=5,answer", card=card)
     assert decisions(events) == [("none", "answer")]
     assert solution(events).answered_by == "mentor"
@@ -152,7 +154,7 @@ async def test_a_failing_mentor_is_charged_for_what_it_wrote() -> None:
     rules = (Rule(text=WORDS, purpose="insight", fault="the line went dead", fault_after=3),)
     for pace in ("eager", "thrifty"):
         mentor = FakeModel(Script(rules=rules))
-        policy = Policy(Judge({"none": 0, "low": 0, "medium": 0, "high": 0}), PolicyCard(thresholds={}))
+        policy = Policy(ScriptedClassifier({"none": 0, "low": 0, "medium": 0, "high": 0}), PolicyCard(thresholds={}))
         levels = parse_ladder("none,low=5,medium=12")
         ctx = Context(PROBLEM, "tandem", mentor, FakeModel(), Settings(pace=pace), levels, policy, 4)
         with pytest.raises(EndpointError, match="the line went dead"):
@@ -165,7 +167,7 @@ async def test_a_failing_mentor_is_charged_for_what_it_wrote() -> None:
 async def test_closing_the_stream_aborts_both_models() -> None:
     mentor = FakeModel(insight_script(WORDS, token_seconds=0.005))
     intern = FakeModel(Script(token_seconds=0.005))
-    policy = Policy(Judge({"none": 0.9, "low": 0.9}), PolicyCard(thresholds={"none": 0.5}))
+    policy = Policy(ScriptedClassifier({"none": 0.9, "low": 0.9}), PolicyCard(thresholds={"none": 0.5}))
     ctx = Context(PROBLEM, "tandem", mentor, intern, Settings(pace="eager"), parse_ladder("none,low=50"), policy, 2)
     events = make_strategy("tandem").run(ctx)
     async for event in events:
@@ -322,7 +324,7 @@ async def test_a_mentor_that_began_its_answer_ends_that_one_when_the_problem_is_
 @pytest.mark.parametrize("pace", ["eager", "thrifty"])
 async def test_an_answer_that_is_cut_at_its_cap_is_truncated_and_booked(pace: Pace) -> None:
     mentor, intern = beginning(), FakeModel()
-    policy = Policy(Judge({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
+    policy = Policy(ScriptedClassifier({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
     wishes = Settings(pace=pace, mentor_max_tokens=8)
     ctx = Context(PROBLEM, "tandem", mentor, intern, wishes, parse_ladder("none,low=5,answer"), policy, 4)
     events = [event async for event in make_strategy("tandem").run(ctx)]
@@ -334,7 +336,7 @@ async def test_an_answer_that_is_cut_at_its_cap_is_truncated_and_booked(pace: Pa
 async def test_what_ends_an_answer_ends_one_that_began_as_an_insight() -> None:
     mentor = beginning()
     problem = PROBLEM.model_copy(update={"sampling": Sampling(stop=("it is",))})
-    policy = Policy(Judge({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
+    policy = Policy(ScriptedClassifier({"none": 0.1, "low": 0.1}), PolicyCard(thresholds={"none": 0.5, "low": 0.5}))
     ctx = Context(problem, "tandem", mentor, FakeModel(), Settings(), parse_ladder("none,low=5,answer"), policy, 4)
     async for _ in make_strategy("tandem").run(ctx):
         pass

@@ -27,8 +27,8 @@ from tandem.sufficiency.classifier import (
     nearest_classifier,
     read_card,
 )
-from tandem.sufficiency.policy import Gain, PolicyCard
-from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, judged_signals, question_candidates, question_signals
+from tandem.sufficiency.policy import PolicyCard, Upgrade
+from tandem.sufficiency.signals import NAMES, SIGNAL_VERSION, classifier_inputs, question_candidates, question_signals
 from tandem.training import fit
 from tandem.training.estimators import Recipe
 from tandem.types import Sampling
@@ -49,7 +49,7 @@ def card(**fields: Any) -> ClassifierCard:
         "temperature": 0.0,
         "aim": "none",
         "policy": PolicyCard(
-            thresholds={"none": 0.5}, gains={"none": {"low": Gain(offset=0.1, slope=1 / 3, cost=0.2)}}
+            thresholds={"none": 0.5}, upgrades={"none": {"low": Upgrade(offset=0.1, slope=1 / 3, cost=0.2)}}
         ),
         "data": {},
         "figures": {"größe": 1},
@@ -84,7 +84,7 @@ def shelf(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def judged(tokens: int) -> dict[str, float]:
     question = question_signals(tokens) | question_candidates("What is 3 + 4?")
-    return judged_signals(dict.fromkeys(NAMES, 0.5), question)
+    return classifier_inputs(dict.fromkeys(NAMES, 0.5), question)
 
 
 def probabilities(classifier: Classifier) -> list[float]:
@@ -291,6 +291,20 @@ def test_a_card_without_its_features_has_those_of_the_first_version(folder: Path
     file.write_text(json.dumps(old), encoding="utf-8")
     assert read_card(folder).features[:2] == ("log_perplexity", "entropy_mean")
     assert read_card(folder).features[-1] == "log_insight_tokens"
+
+
+def test_a_card_of_format_3_reads_as_the_one_shipped_today() -> None:
+    (today,) = available().values()
+    older = Path(__file__).parent.parent / "older" / "classifier-format-3"
+    assert {"price", "gains"} < json.loads((older / "card.json").read_text(encoding="utf-8"))["policy"].keys()
+    then, now = read_card(older), read_card(today)
+    assert then.format == 3 and then.policy.cost_weight > 0 and then.policy.upgrades
+    assert then.figures == now.figures and then.policy.thresholds == now.policy.thresholds
+    assert then.policy.cost_weight == now.policy.cost_weight
+    for here, later in then.policy.upgrades.items():
+        for there, upgrade in later.items():
+            made = now.policy.upgrades[here][there].model_dump()
+            assert upgrade.model_dump() == made | {k: pytest.approx(v, rel=1e-9) for k, v in made.items()}
 
 
 @pytest.fixture

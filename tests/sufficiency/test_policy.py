@@ -1,4 +1,4 @@
-"""When to stop: thresholds, gains against cost, the jump to the mentor's own answer, and pairs without a classifier."""
+"""When to stop: thresholds, upgrades against cost, the jump to the mentor's answer, pairs without a classifier."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.ladder import Effort, Ladder, parse_ladder
-from tandem.sufficiency.policy import Gain, Policy, PolicyCard
+from tandem.sufficiency.policy import Policy, PolicyCard, Upgrade
 from tandem.types import Action
 
 quick = settings(max_examples=50, deadline=None)
 
 LADDER = parse_ladder("none,low,medium,answer")
 NONE, LOW, MEDIUM, ANSWER = LADDER
-SURE = Gain(offset=50.0, slope=0.0, cost=0.1)
-HOPELESS = Gain(offset=-50.0, slope=0.0, cost=0.1)
+SURE = Upgrade(offset=50.0, slope=0.0, cost=0.1)
+HOPELESS = Upgrade(offset=-50.0, slope=0.0, cost=0.1)
 P = st.floats(0, 1)
 
 
@@ -61,7 +61,7 @@ def test_each_level_has_its_own_threshold_and_a_new_one_the_middle_of_the_others
 @quick
 @given(P, st.booleans())
 def test_the_last_level_always_stops(p: float, calibrated: bool) -> None:
-    made = policy(thresholds={"medium": 1.0}, gains={"medium": {"answer": SURE}}, calibrated=calibrated)
+    made = policy(thresholds={"medium": 1.0}, upgrades={"medium": {"answer": SURE}}, calibrated=calibrated)
     assert action(made, p, MEDIUM, later=()) == "stop"
 
 
@@ -74,62 +74,65 @@ def test_only_the_answer_left_means_the_answer(p: float) -> None:
 @quick
 @given(P, st.floats(0, 1), st.floats(0, 2), st.floats(-3, 3), st.floats(-2, 2))
 def test_goes_on_only_where_the_gain_is_worth_its_price(
-    p: float, price: float, cost: float, offset: float, slope: float
+    p: float, cost_weight: float, cost: float, offset: float, slope: float
 ) -> None:
-    gain = Gain(offset=offset, slope=slope, cost=cost)
-    made = policy(thresholds={"none": 1.1}, price=price, gains={"none": {"low": gain}})
-    worth = gain.chance(p) - p - price * cost
+    upgrade = Upgrade(offset=offset, slope=slope, cost=cost)
+    made = policy(thresholds={"none": 1.1}, cost_weight=cost_weight, upgrades={"none": {"low": upgrade}})
+    worth = upgrade.p_correct(p) - p - cost_weight * cost
     assert action(made, p) == ("go_on" if worth > 0 else "stop")
 
 
 def test_a_hopeless_problem_does_not_climb() -> None:
-    card = {"thresholds": {"none": 0.9}, "price": 0.5}
+    card = {"thresholds": {"none": 0.9}, "cost_weight": 0.5}
     assert (
-        action(policy(**card, gains={"none": {"low": HOPELESS, "medium": HOPELESS, "answer": HOPELESS}}), 0.1) == "stop"
+        action(policy(**card, upgrades={"none": {"low": HOPELESS, "medium": HOPELESS, "answer": HOPELESS}}), 0.1)
+        == "stop"
     )
     # One later level that helps is reason enough.
-    assert action(policy(**card, gains={"none": {"low": HOPELESS, "medium": SURE, "answer": HOPELESS}}), 0.1) == "go_on"
+    assert (
+        action(policy(**card, upgrades={"none": {"low": HOPELESS, "medium": SURE, "answer": HOPELESS}}), 0.1) == "go_on"
+    )
 
 
 def test_a_level_that_cannot_be_bought_any_more_is_no_reason_to_go_on() -> None:
-    made = policy(thresholds={"none": 0.9}, price=0.5, gains={"none": {"medium": SURE, "answer": HOPELESS}})
+    made = policy(thresholds={"none": 0.9}, cost_weight=0.5, upgrades={"none": {"medium": SURE, "answer": HOPELESS}})
     assert action(made, 0.1) == "go_on"
     assert action(made, 0.1, later=(ANSWER,)) == "stop"
 
 
 def test_jumps_to_the_answer_where_that_is_worth_most() -> None:
     dear = SURE.model_copy(update={"cost": 1.0})
-    gains = {"none": {"low": Gain(offset=0, slope=0, cost=0.1), "answer": dear}}
-    assert action(policy(thresholds={"none": 0.9}, price=0.1, gains=gains), 0.1) == "answer"
-    # At a higher price the cheap level is worth more.
-    assert action(policy(thresholds={"none": 0.9}, price=0.8, gains=gains), 0.1) == "go_on"
+    upgrades = {"none": {"low": Upgrade(offset=0, slope=0, cost=0.1), "answer": dear}}
+    assert action(policy(thresholds={"none": 0.9}, cost_weight=0.1, upgrades=upgrades), 0.1) == "answer"
+    # At a higher cost_weight the cheap level is worth more.
+    assert action(policy(thresholds={"none": 0.9}, cost_weight=0.8, upgrades=upgrades), 0.1) == "go_on"
 
 
 def test_a_gain_may_read_the_signals_too() -> None:
-    gain = Gain(offset=-1.0, slope=0.0, cost=0.0, weights={"length": 2.0})
-    assert gain.chance(0.5, {"length": 3.0, "other": 9.0}) == pytest.approx(1 / (1 + math.exp(-5)))
-    made = policy(thresholds={"none": 0.9}, price=0.5, gains={"none": {"low": gain}})
+    upgrade = Upgrade(offset=-1.0, slope=0.0, cost=0.0, weights={"length": 2.0})
+    assert upgrade.p_correct(0.5, {"length": 3.0, "other": 9.0}) == pytest.approx(1 / (1 + math.exp(-5)))
+    made = policy(thresholds={"none": 0.9}, cost_weight=0.5, upgrades={"none": {"low": upgrade}})
     later = parse_ladder("none,low,medium,high,answer")[1:2]
     verdicts = [made.verdict(parse_ladder("none")[0], 0.5, later, signals={"length": x})[0] for x in (0.0, 3.0)]
     assert verdicts == ["stop", "go_on"]
 
 
 def test_sufficiency_comes_before_gains() -> None:
-    made = policy(thresholds={"none": 0.6}, gains={"none": {"answer": SURE}})
+    made = policy(thresholds={"none": 0.6}, upgrades={"none": {"answer": SURE}})
     assert action(made, 0.6) == "stop"
 
 
 @quick
 @given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), P)
 def test_a_chance_is_a_probability_whatever_the_card_says(offset: float, slope: float, p: float) -> None:
-    assert 0.0 <= Gain(offset=offset, slope=slope, cost=0.0).chance(p) <= 1.0
+    assert 0.0 <= Upgrade(offset=offset, slope=slope, cost=0.0).p_correct(p) <= 1.0
 
 
 @quick
 @given(st.floats(0.001, 0.999))
 def test_offset_zero_and_slope_one_change_nothing(p: float) -> None:
-    assert Gain(offset=0, slope=1, cost=0).chance(p) == pytest.approx(p, abs=1e-9)
-    assert Gain(offset=math.log(3), slope=0, cost=0).chance(p) == pytest.approx(0.75)
+    assert Upgrade(offset=0, slope=1, cost=0).p_correct(p) == pytest.approx(p, abs=1e-9)
+    assert Upgrade(offset=math.log(3), slope=0, cost=0).p_correct(p) == pytest.approx(0.75)
 
 
 def spread(count: int) -> list[float]:
@@ -164,7 +167,7 @@ def test_until_warm_the_cards_thresholds_hold_and_then_stay_put() -> None:
 
 
 def test_an_uncalibrated_policy_trusts_no_gain() -> None:
-    card = {"thresholds": {"none": 0.9}, "price": 1.0, "gains": {"none": {"low": HOPELESS, "answer": SURE}}}
+    card = {"thresholds": {"none": 0.9}, "cost_weight": 1.0, "upgrades": {"none": {"low": HOPELESS, "answer": SURE}}}
     assert action(policy(**card, calibrated=False), 0.1) == "go_on"  # type: ignore[arg-type]
 
 

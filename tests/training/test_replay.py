@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge import Judge
+from scripted_classifier import ScriptedClassifier
 from synthetic import INTERN, LADDER, MENTOR, table
 
 from tandem.collection import CollectionPlan as Collected
@@ -25,14 +25,14 @@ from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import ModelSpec
 from tandem.statistics.chord import chord
 from tandem.strategies import Context, make_strategy
-from tandem.sufficiency.policy import Gain, Policy, PolicyCard
+from tandem.sufficiency.policy import Policy, PolicyCard, Upgrade
 from tandem.sufficiency.rows import Levels
 from tandem.training.aims import Aim, choose, parse_aim
 from tandem.training.batch_replay import BatchReplay
 from tandem.training.fit import complete, with_question
 from tandem.training.replay import Outcome, Pair, fixed, level_shares, mean_of, oracle, replay, walk
 from tandem.training.search import Point, frontier, ladders
-from tandem.training.upgrades import chances_of
+from tandem.training.upgrades import predict_later
 from tandem.types import Problem, Solution
 
 pytestmark = pytest.mark.slow
@@ -63,14 +63,14 @@ def models(words: int, mode: str) -> tuple[FakeModel, FakeModel]:
 @st.composite
 def cards(draw: st.DrawFn) -> PolicyCard:
     """Thresholds, and for some levels what the later ones gain."""
-    gains: dict[str, dict[str, Gain]] = {}
+    upgrades: dict[str, dict[str, Upgrade]] = {}
     for position, here in enumerate(NAMES):
         for there in (*NAMES[position + 1 :], "answer"):
             if draw(st.booleans()):
-                gain = Gain(offset=draw(st.sampled_from([-3, 0, 3])), slope=draw(st.sampled_from([0, 1])), cost=0.5)
-                gains.setdefault(here, {})[there] = gain
+                gain = Upgrade(offset=draw(st.sampled_from([-3, 0, 3])), slope=draw(st.sampled_from([0, 1])), cost=0.5)
+                upgrades.setdefault(here, {})[there] = gain
     thresholds = {name: draw(st.sampled_from([0.2, 0.5, 0.8])) for name in NAMES}
-    return PolicyCard(thresholds=thresholds, price=draw(st.sampled_from([0.0, 0.4])), gains=gains)
+    return PolicyCard(thresholds=thresholds, cost_weight=draw(st.sampled_from([0.0, 0.4])), upgrades=upgrades)
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,9 +89,8 @@ def test_the_walk_is_that_of_the_real_strategy(
 
     async def both() -> tuple[Solution, Levels, Pair]:
         mentor, intern = models(words, mode)
-        ctx = Context(
-            problem, "tandem", mentor, intern, Settings(pace="thrifty"), ladder, Policy(Judge(p), card), draft
-        )
+        policy = Policy(ScriptedClassifier(p), card)
+        ctx = Context(problem, "tandem", mentor, intern, Settings(pace="thrifty"), ladder, policy, draft)
         events = [event async for event in make_strategy("tandem").run(ctx)]
         assert isinstance(events[-1], Solution)
         with tempfile.TemporaryDirectory() as out:
@@ -101,7 +100,7 @@ def test_the_walk_is_that_of_the_real_strategy(
         return events[-1], rows, Pair(mentor.spec, intern.spec)
 
     solution, rows, pair = asyncio.run(both())
-    outcome = replay(walk(rows, ladder, pair, draft), Policy(Judge({}), card), p)
+    outcome = replay(walk(rows, ladder, pair, draft), Policy(ScriptedClassifier({}), card), p)
     assert outcome.level == solution.level
     assert outcome.correct == (solution.answer == "7")
     assert outcome.mentor_tokens == solution.ledger.mentor_tokens
@@ -143,10 +142,11 @@ def cost(spec: ModelSpec, prompt: int, completion: int) -> float:
 
 
 def outcome(problem: Levels, card: PolicyCard, p: Mapping[str, float], draft: int | None = 64) -> Outcome:
-    return replay(walk(problem, LADDER, PAIR, draft), Policy(Judge({}), card), p)
+    return replay(walk(problem, LADDER, PAIR, draft), Policy(ScriptedClassifier({}), card), p)
 
 
 MIDDLE = PolicyCard(thresholds=dict.fromkeys(NAMES, 0.5))
+POLICY = Policy(ScriptedClassifier({}), MIDDLE)
 
 
 def test_costs_by_hand() -> None:
@@ -175,8 +175,8 @@ def test_climbing_to_the_answer_charges_everything_bought_on_the_way() -> None:
 
 
 def test_jumping_to_the_answer_buys_nothing_between() -> None:
-    gains = {"none": {"answer": Gain(offset=9, slope=0, cost=0.1)}}
-    found = outcome(with_rows(), PolicyCard(thresholds={"none": 0.5}, gains=gains), {"none": 0.1}, 16)
+    upgrades = {"none": {"answer": Upgrade(offset=9, slope=0, cost=0.1)}}
+    found = outcome(with_rows(), PolicyCard(thresholds={"none": 0.5}, upgrades=upgrades), {"none": 0.1}, 16)
     assert (found.level, found.mentor_tokens) == ("answer", 400)
     assert found.tflops == pytest.approx(cost(INTERN, 100, 16) + cost(MENTOR, 100, 400))
 
@@ -187,7 +187,7 @@ def test_levels_that_add_nothing_cost_nothing() -> None:
     found = outcome(problem, MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
     drafts = cost(INTERN, 100, 16) + cost(INTERN, 170, 16)
     assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 70) + cost(MENTOR, 100, 400))
-    without_answer = replay(walk(problem, LADDER[:-1], PAIR, 16), Policy(Judge({}), MIDDLE), dict.fromkeys(NAMES, 0.1))
+    without_answer = replay(walk(problem, LADDER[:-1], PAIR, 16), POLICY, dict.fromkeys(NAMES, 0.1))
     assert (without_answer.level, without_answer.mentor_tokens) == ("low", 70)
 
 
@@ -195,9 +195,7 @@ def test_levels_that_add_nothing_cost_nothing() -> None:
 def test_a_ladder_of_one_level_is_the_fixed_strategy(level: str) -> None:
     problem = rows_of(3)
     alone = tuple(e for e in LADDER if e.name == level)
-    assert replay(walk(problem, alone, PAIR, 64), Policy(Judge({}), MIDDLE), {level: 0.0}) == pytest.approx(
-        fixed(problem, level, PAIR)
-    )
+    assert replay(walk(problem, alone, PAIR, 64), POLICY, {level: 0.0}) == pytest.approx(fixed(problem, level, PAIR))
 
 
 def test_the_oracle_is_the_cheapest_right_level_else_the_cheapest() -> None:
@@ -249,10 +247,10 @@ def test_many_problems_at_once_end_as_they_do_one_by_one(
     problems = complete(table(len(p), seed=seed), with_question(LADDER))
     by_problem = dict(zip(problems, p, strict=True))
     unseen = {i: {name: {} for name in NAMES} for i in by_problem}
-    chances = chances_of(card.gains, by_problem, unseen)
-    ends = BatchReplay(problems, by_problem, ladder, pair, draft, card.gains, chances).ends(card)
+    p_correct_later = predict_later(card.upgrades, by_problem, unseen)
+    ends = BatchReplay(problems, by_problem, ladder, pair, draft, card.upgrades, p_correct_later).ends(card)
     for n, (i, by_level) in enumerate(by_problem.items()):
-        one = replay(walk(problems[i], ladder, pair, draft), Policy(Judge({}), card), by_level)
+        one = replay(walk(problems[i], ladder, pair, draft), Policy(ScriptedClassifier({}), card), by_level)
         assert (ladder[ends.level[n]].name, bool(ends.correct[n])) == (one.level, one.correct)
         assert ends.tflops[n] == pytest.approx(one.tflops) and ends.mentor_tokens[n] == one.mentor_tokens
         assert ends.published[n] == pytest.approx(one.published)
@@ -261,8 +259,8 @@ def test_many_problems_at_once_end_as_they_do_one_by_one(
 def test_a_prefix_cache_pays_for_what_is_new_and_changes_nothing_else() -> None:
     problem, p = with_rows(medium={"correct": True}), {"none": 0.1, "low": 0.2, "medium": 0.9}
     cached = Pair(MENTOR, INTERN, prefix_cache=True)
-    plain = replay(walk(problem, LADDER, PAIR, 64), Policy(Judge({}), MIDDLE), p)
-    found = replay(walk(problem, LADDER, cached, 64), Policy(Judge({}), MIDDLE), p)
+    plain = replay(walk(problem, LADDER, PAIR, 64), POLICY, p)
+    found = replay(walk(problem, LADDER, cached, 64), POLICY, p)
     # Whole blocks of 16: of 100 tokens 96 are kept, of 200 tokens 192.
     saved = sum(
         cost(INTERN, prompt, written) - (INTERN.tflops(prompt, kept, written) or 0)

@@ -22,15 +22,15 @@ from tandem.statistics.chord import chord
 from tandem.statistics.reliability import auroc, figures, reliability
 from tandem.sufficiency.classifier import FEATURES, Classifier, load_classifier
 from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION, judged_signals
-from tandem.training import fit as t
+from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION, classifier_inputs
+from tandem.training import fit
 from tandem.training.aims import parse_aim
 from tandem.training.data import check_same, only, read_collection
 from tandem.training.estimators import Recipe
 from tandem.training.folds import digest, folds, halves, ranked
 from tandem.training.replay import Pair, fixed, mean_of, replay, walk
 from tandem.training.train import Trained, train
-from tandem.training.upgrades import fit_gains
+from tandem.training.upgrades import fit_upgrades
 
 pytestmark = pytest.mark.slow  # whole trainings
 
@@ -97,10 +97,10 @@ def test_the_card_names_its_data(informed: Classifier) -> None:
     assert informed.card.features == FEATURES and informed.card.signal_version == SIGNAL_VERSION
 
 
-def memorable(count: int) -> t.Problems:
-    """Problems that can be told apart by their signals, but whose labels follow nothing: only a leak could tell."""
+def memorable(count: int) -> fit.Problems:
+    """Problems that can be signals apart by their signals, but whose labels follow nothing: only a leak could tell."""
     draw = random.Random(1)
-    problems: t.Problems = {}
+    problems: fit.Problems = {}
     for number in range(count):
         code = {name: draw.gauss(0, 1) for name in NAMES}
         rows = {}
@@ -116,10 +116,10 @@ def memorable(count: int) -> t.Problems:
 def test_out_of_fold_never_sees_the_problem_it_judges(calibrated: bool) -> None:
     problems = memorable(16)
     recipe = Recipe("logistic", 1000.0, FEATURES)
-    p = t.cross_fitted(problems, list(problems), LADDER, "64", recipe, calibrated=calibrated)
-    rows = t.intern_rows(problems, list(problems), LADDER)
-    memorised = t.fit(rows, "64", recipe, calibrated=False)
-    own = t.sufficiencies(memorised, problems, list(problems), LADDER, "64", FEATURES)
+    p = fit.cross_fitted(problems, list(problems), LADDER, "64", recipe, calibrated=calibrated)
+    rows = fit.intern_rows(problems, list(problems), LADDER)
+    memorised = fit.fit(rows, "64", recipe, calibrated=False)
+    own = fit.sufficiencies(memorised, problems, list(problems), LADDER, "64", FEATURES)
     assert figures(problems, own)["pooled"]["auroc"] > 0.85
     assert figures(problems, p)["pooled"]["auroc"] < 0.7
 
@@ -129,16 +129,16 @@ def test_every_sample_counts_in_a_fit_and_none_of_them_leaks() -> None:
     rows = table(60)
     asked = [row for row in rows if row["level"] != "answer"]
     again = [{**row, "sample": k, "correct": not row["correct"]} for row in asked for k in (1, 2)]
-    one, many = t.by_problem(rows, LADDER), t.by_problem([*rows, *again], LADDER)
-    assert [len(row["others"]) for row in t.intern_rows(many, list(many), LADDER)] == [2] * 4 * 60
+    one, many = fit.by_problem(rows, LADDER), fit.by_problem([*rows, *again], LADDER)
+    assert [len(row["others"]) for row in fit.intern_rows(many, list(many), LADDER)] == [2] * 4 * 60
     ids, said = list(one), []
     for problems in (one, many):
-        fitted = t.fit(t.intern_rows(problems, ids, LADDER), "64", LOGISTIC)
-        said.append(t.sufficiencies(fitted, one, ids, LADDER, "64", FEATURES))
+        fitted = fit.fit(fit.intern_rows(problems, ids, LADDER), "64", LOGISTIC)
+        said.append(fit.sufficiencies(fitted, one, ids, LADDER, "64", FEATURES))
     plain, turned = said
     assert figures(one, plain)["pooled"]["auroc"] > 0.7
     assert figures(one, turned)["pooled"]["auroc"] < 0.3  # two of three samples say the opposite
-    alone = t.by_problem([*rows, *again], t.with_question(LADDER))["made-0"]["question"]
+    alone = fit.by_problem([*rows, *again], fit.with_question(LADDER))["made-0"]["question"]
     assert {other["level"] for other in alone["others"]} == {"question"}
 
 
@@ -153,16 +153,16 @@ def test_signals_that_inform_are_found_and_longer_drafts_inform_more(informed: C
 
 def test_signals_that_say_nothing_are_worth_nothing() -> None:
     even = dict.fromkeys(INTERN_LEVELS, 0.0)  # or the level itself would tell
-    problems = t.by_problem(table(150, ease=even, informative=False), LADDER)
-    p = t.cross_fitted(problems, list(problems), LADDER, "64", LOGISTIC)
+    problems = fit.by_problem(table(150, ease=even, informative=False), LADDER)
+    p = fit.cross_fitted(problems, list(problems), LADDER, "64", LOGISTIC)
     assert figures(problems, p)["pooled"]["auroc"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_probabilities_are_calibrated_out_of_fold_and_on_new_problems(informed: Classifier) -> None:
     pooled = informed.card.figures["out_of_fold"]["pooled"]
     assert pooled["calibration_error"] < 0.08
-    problems = t.by_problem(table(400, seed=7), LADDER)
-    p = t.sufficiencies(informed.estimator, problems, list(problems), LADDER, column(informed), FEATURES)
+    problems = fit.by_problem(table(400, seed=7), LADDER)
+    p = fit.sufficiencies(informed.estimator, problems, list(problems), LADDER, column(informed), FEATURES)
     found = figures(problems, p)["pooled"]
     assert found["n"] == 1600
     assert found["calibration_error"] < 0.08
@@ -179,15 +179,15 @@ def test_trees_are_taken_only_where_they_are_better_by_more_than_chance() -> Non
             middle = draw.gauss(0, 1)
             row["signals"]["64"] = row["signals"]["64"] | {"entropy_std": middle}
             row["correct"] = (abs(middle) < 0.6) != (draw.random() < 0.05)
-    problems = t.by_problem(rows, LADDER)
-    recipe, p = t.choose_recipe(problems, list(problems), LADDER, "64", kinds=("logistic", "boosted"))
+    problems = fit.by_problem(rows, LADDER)
+    recipe, p = fit.choose_recipe(problems, list(problems), LADDER, "64", kinds=("logistic", "boosted"))
     assert recipe.kind == "boosted" and figures(problems, p)["pooled"]["auroc"] > 0.85
-    plain = t.by_problem(table(100), LADDER)
-    assert t.choose_recipe(plain, list(plain), LADDER, "64", kinds=("logistic", "boosted"))[0].kind == "logistic"
+    plain = fit.by_problem(table(100), LADDER)
+    assert fit.choose_recipe(plain, list(plain), LADDER, "64", kinds=("logistic", "boosted"))[0].kind == "logistic"
 
 
 def test_figures_by_hand() -> None:
-    problems: t.Problems = {
+    problems: fit.Problems = {
         "a-1": {"none": {"correct": True}, "low": {"correct": True}},
         "a-2": {"none": {"correct": False}, "low": {"correct": True}},
     }
@@ -227,13 +227,13 @@ def test_the_chosen_point_is_as_accurate_as_the_mentor_and_cheaper(informed: Cla
 
 def on_new_problems(classifier: Classifier, seed: int) -> tuple[dict[str, float], float]:
     """Return what a classifier does on 600 others, and its gain over the chord."""
-    card, pair, full = classifier.card, Pair(MENTOR, INTERN), t.with_question(LADDER)
-    problems, draft = t.by_problem(table(600, seed=seed), full), column(classifier)
-    p = t.sufficiencies(classifier.estimator, problems, list(problems), full, draft, card.features)
-    told = t.told(problems, list(problems), full, draft, card.features)
+    card, pair, full = classifier.card, Pair(MENTOR, INTERN), fit.with_question(LADDER)
+    problems, draft = fit.by_problem(table(600, seed=seed), full), column(classifier)
+    p = fit.sufficiencies(classifier.estimator, problems, list(problems), full, draft, card.features)
+    signals = fit.signals_by_problem(problems, list(problems), full, draft, card.features)
     policy, ladder = Policy(classifier, card.policy), parse_ladder(card.ladder)
     walks = {i: walk(problems[i], ladder, pair, card.draft_tokens) for i in problems}
-    ours = mean_of([replay(walks[i], policy, p[i], told[i]) for i in problems])
+    ours = mean_of([replay(walks[i], policy, p[i], signals[i]) for i in problems])
     ends = [mean_of([fixed(levels, name, pair) for levels in problems.values()]) for name in ("none", "answer")]
     mix = chord(ours["tflops"], *((end["tflops"], end["accuracy"]) for end in ends))
     return ours, ours["accuracy"] - mix
@@ -281,7 +281,7 @@ def test_a_regret_is_certified_on_problems_that_fitted_nothing() -> None:
     assert card.figures["held_out"]["tflops"] < card.figures["anchors"]["mentor-only"]["tflops"]
     ours, _ = on_new_problems(found.classifier, 5)
     mentor = mean_of(
-        [fixed(p, "answer", Pair(MENTOR, INTERN)) for p in t.complete(table(600, seed=5), LADDER).values()]
+        [fixed(p, "answer", Pair(MENTOR, INTERN)) for p in fit.complete(table(600, seed=5), LADDER).values()]
     )
     assert mentor["accuracy"] - ours["accuracy"] <= 0.1
 
@@ -362,7 +362,7 @@ def test_where_nothing_adapts_the_card_says_failure() -> None:
     shares = classifier.card.figures["chosen"]["level_shares"]
     # Out of fold the five fits differ a little, so that problems may part by fold; never by what is seen in them.
     p = [
-        classifier.sufficiency(LADDER[0], judged_signals(row["signals"]["all"], {"log_question_tokens": 3.7}), 0)
+        classifier.sufficiency(LADDER[0], classifier_inputs(row["signals"]["all"], {"log_question_tokens": 3.7}), 0)
         for row in rows
         if row["level"] == "none"
     ]
@@ -379,10 +379,10 @@ def test_a_table_without_the_mentors_own_answers_aims_at_its_highest_level() -> 
 
 
 def test_going_on_costs_the_draft_that_is_thrown_away() -> None:
-    problems = t.by_problem(table(60), LADDER)
+    problems = fit.by_problem(table(60), LADDER)
     p = {i: dict.fromkeys(INTERN_LEVELS, 0.5) for i in problems}
     pair = Pair(MENTOR, INTERN)
-    short, whole = (fit_gains(problems, p, LADDER, pair, draft)[0] for draft in (16, None))
+    short, whole = (fit_upgrades(problems, p, LADDER, pair, draft)[0] for draft in (16, None))
     alone = np.mean([pair.answer(levels["answer"]) for levels in problems.values()])
     for here in INTERN_LEVELS[:-1]:
         thrown = [pair.draft(levels[here], None) - pair.draft(levels[here], 16) for levels in problems.values()]
@@ -410,17 +410,19 @@ def test_later_samples_and_levels_outside_the_ladder_do_not_disturb() -> None:
     rows = table(50)
     extra = [row | {"sample": 1, "correct": not row["correct"]} for row in rows if row["level"] == "low"]
     extra += [row | {"level": "hint-20"} for row in rows if row["level"] == "low"]
-    problems = t.by_problem([*rows, *extra], LADDER)
-    plain = t.by_problem(rows, LADDER)
-    rows = [{k: v for k, v in row.items() if k != "others"} for row in t.intern_rows(problems, list(problems), LADDER)]
-    assert rows == t.intern_rows(plain, list(plain), LADDER)
+    problems = fit.by_problem([*rows, *extra], LADDER)
+    plain = fit.by_problem(rows, LADDER)
+    rows = [
+        {k: v for k, v in row.items() if k != "others"} for row in fit.intern_rows(problems, list(problems), LADDER)
+    ]
+    assert rows == fit.intern_rows(plain, list(plain), LADDER)
 
 
 def test_too_few_problems_are_refused() -> None:
     with pytest.raises(UsageError, match=r"39 problems with all of the levels .* needs at least 40"):
         trained(table(39))
     half = [row for row in table(80) if row["level"] != "high" or int(row["problem"][5:]) % 2]
-    assert len(t.by_problem(half, LADDER)) == 40
+    assert len(fit.by_problem(half, LADDER)) == 40
     with pytest.raises(UsageError, match="39 problems"):
         trained([row for row in half if row["problem"] != "made-1"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from judge import Judge
+from scripted_classifier import ScriptedClassifier
 
 from tandem.config import Pace, Settings
 from tandem.insight import answer_messages
@@ -87,7 +87,7 @@ async def replica(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 def context(mentor: Model, intern: Model, ladder: str, by_level: Mapping[str, float], pace: Pace) -> Context:
-    policy = Policy(Judge(by_level), PolicyCard(thresholds=dict.fromkeys(by_level, 0.5)))
+    policy = Policy(ScriptedClassifier(by_level), PolicyCard(thresholds=dict.fromkeys(by_level, 0.5)))
     settings = Settings(pace=pace, intern_max_tokens=LONG)
     return Context(PROBLEM, "tandem", mentor, intern, settings, parse_ladder(ladder), policy, draft_tokens=16)
 

@@ -1,4 +1,4 @@
-"""A judge for tests, whose sufficiencies are written down beforehand."""
+"""A sufficiency model for tests with scripted predictions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from tandem.ladder import Effort
 
 
-class Judge:
-    """Says beforehand how sufficient each level is."""
+class ScriptedClassifier:
+    """Predicts the sufficiency that it was given for each level."""
 
     id = "scripted"
 
