@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, field
@@ -25,7 +25,8 @@ from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
 from tandem.spec import InsightMode
 from tandem.strategies import STRATEGIES, Context
-from tandem.strategies.context import Adapts, Checks, Planned, need_logprobs
+from tandem.strategies.base import PlannedCall
+from tandem.strategies.context import need_logprobs
 from tandem.sufficiency.classifier import ClassifierCard
 from tandem.sync import Question, SyncFace
 from tandem.types import Event, Problem, Solution, TaskKind
@@ -142,10 +143,9 @@ class Tandem(SyncFace):
             await asyncio.gather(method.load(), asyncio.gather(*probes))
             shared.probed.update(missing)
         await method.match()
-        if method.strategy.judges:
+        if method.strategy.needs_classifier:
             need_logprobs(self.intern, self.strategy_name)  # here, so that a run fails once and not per problem
-        if isinstance(method.strategy, Checks):
-            method.strategy.check(self.mentor, self.intern)
+        method.strategy.check(self.mentor, self.intern)
         self._prepared = True
 
     def recall(self, decisions: Iterable[Mapping[str, Any]]) -> None:
@@ -185,7 +185,7 @@ class Tandem(SyncFace):
     def describe(self) -> dict[str, Any]:
         """Return everything that decides what this engine answers, for a run's manifest; no secrets."""
         strategy = self._method.strategy
-        way = strategy.way(self.mentor.spec) if isinstance(strategy, Adapts) else None
+        way = strategy.adaptation(self.mentor.spec)
         described = {
             "strategy": self.strategy_name,
             "mentor": self.mentor.spec.model_dump(mode="json"),
@@ -213,8 +213,7 @@ class Tandem(SyncFace):
     @property
     def offline(self) -> dict[str, Any] | None:
         """What the strategy cost before any problem, where it says so."""
-        told: Callable[[], dict[str, Any] | None] | None = getattr(self._method.strategy, "offline", None)
-        return told() if told else None
+        return self._method.strategy.offline()
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -222,8 +221,8 @@ class Tandem(SyncFace):
         return self._method.strategy.roles
 
     @property
-    def calls(self) -> list[Planned]:
-        """The calls of a problem that takes the dearest way."""
+    def calls(self) -> list[PlannedCall]:
+        """The calls of the most expensive path of one problem."""
         return self._method.strategy.calls(self.ladder, self.settings, self.draft_tokens)
 
     def model(self, role: Role) -> Model:

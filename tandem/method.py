@@ -12,7 +12,6 @@ from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder, parse_ladder
 from tandem.models.base import Model
 from tandem.strategies import make_strategy
-from tandem.strategies.context import Learned
 from tandem.sufficiency.classifier import (
     Classifier,
     ClassifierCard,
@@ -83,8 +82,8 @@ class Method:
             budgets = {level.name: level.tokens for level in parse_ladder(card.collected_ladder) if level.tokens}
         self.budgets = budgets  # mentor tokens of this pair's levels, where they are not the usual ones
         self.strategy = make_strategy(name, budgets)
-        self.learned = self.strategy.bind(*pair) if isinstance(self.strategy, Learned) else None
-        if self.strategy.judges:
+        self.learned = self.strategy.bind(*pair)
+        if self.strategy.needs_classifier:
             if folder is None:
                 raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
             self._folder, self.card = folder, card
@@ -97,9 +96,7 @@ class Method:
 
     def saw(self, problem_id: str) -> bool:
         """Whether the classifier or predictor that decides was fitted on this problem."""
-        if isinstance(self.strategy, Learned):
-            return self.strategy.saw(problem_id)
-        return self.card is not None and self.card.saw(problem_id)
+        return self.strategy.saw(problem_id) or (self.card is not None and self.card.saw(problem_id))
 
     async def load(self) -> None:
         """Read the classifier, where there is one; raises TandemError for a damaged one."""

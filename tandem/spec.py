@@ -64,7 +64,7 @@ class ModelSpec(BaseModel):
     continuation: Continuation | None = None  # None = not probed yet
     # The endpoint takes and gives token ids, so that text is continued by them; the answers of a run do not turn on it.
     token_ids: bool = Field(default=False, exclude=True)
-    # It may be given a tool. That follows from its name; where an answer turns on it, the strategy says so (`Adapts`).
+    # It may be given a tool. That follows from its name; where it changes answers, `Strategy.adaptation` says so.
     tools: bool = Field(default=False, exclude=True)
     reasoning: bool = False  # hidden reasoning, max_completion_tokens, no temperature
     synthetic: bool = False  # the fake model

@@ -186,29 +186,33 @@ def test_a_strategy_with_a_predictor_is_listed_as_learned(installed: Path) -> No
 
 
 _FAULTY = """
+from tandem.strategies import Strategy
 from tandem.strategies.context import answer_alone
 
-class Strategy:
-    roles, judges = ("intern",), False
-    def calls(self, ladder, settings, draft_tokens): return []
+class InternAlone(Strategy):
+    roles = ("intern",)
 
-class Idle(Strategy):
+class Idle(InternAlone):
     pass
 
-class Silent(Strategy):
+class Silent(InternAlone):
     async def run(self, ctx):
         async for event in answer_alone("intern", ctx, "none"):
             if type(event).__name__ == "AnswerDelta":
                 yield event
 
-class Raises(Strategy):
+class Raises(InternAlone):
     async def run(self, ctx):
         async for event in answer_alone("intern", ctx, "none"):
             yield event
-            raise ValueError("of its\\nown" if "17" in problem.question else "of another")
+            raise ValueError("of its\\nown" if "17" in ctx.problem.question else "of another")
 
-class Unmade(Strategy):
+class Unmade(InternAlone):
     def __init__(self): raise KeyError("home")
+    async def run(self, ctx): yield
+
+class Stranger:
+    roles = ("intern",)
     async def run(self, ctx): yield
 
 Number = 3
@@ -219,6 +223,7 @@ Number = 3
     ("name", "said"),
     [
         ("idle", "strategy 'idle' of tandem-riddles is none: it has no run"),
+        ("stranger", "strategy 'stranger' of tandem-riddles is none: it does not inherit tandem.strategies.Strategy"),
         ("number", "strategy 'number' of tandem-riddles is broken: TypeError: 'int' object is not callable"),
         ("unmade", "strategy 'unmade' of tandem-riddles is broken: KeyError: 'home'"),
         ("absent", "strategy 'absent' points at 'tandem_faulty:Absent', which does not exist"),

@@ -32,7 +32,7 @@ elsewhere = coin_strategy:Coin
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Install a small package in a folder of its own, as pip would."""
     (tmp_path / "coin_strategy.py").write_text(
-        "class Coin:\n    roles, judges, calls, run = ('intern',), 0, list, iter\n"
+        "from tandem.strategies import Strategy\nclass Coin(Strategy):\n    roles, run = ('intern',), iter\n"
     )
     (tmp_path / "coin_needs.py").write_text("import a_package_nobody_has\n")
     (tmp_path / "coin_breaks.py").write_text("import math\nmath.no_such_function()\n")

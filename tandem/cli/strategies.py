@@ -63,8 +63,7 @@ def _rows() -> Iterator[dict[str, Any]]:
 def _found(name: str) -> dict[str, Any]:
     """Return what is known of a strategy. Raises what its module raises, or TandemError for one that is none."""
     from tandem.errors import UsageError
-    from tandem.strategies import STRATEGIES, make_strategy
-    from tandem.strategies.context import Learned, Parsed
+    from tandem.strategies import STRATEGIES, Strategy, make_strategy
 
     made: Strategy | None = None
     try:
@@ -72,10 +71,11 @@ def _found(name: str) -> dict[str, Any]:
     except UsageError:  # it must be told something first
         argument: str | None = "required"
     else:
-        argument = "optional" if isinstance(STRATEGIES.get(name), Parsed) else None
+        argument = "optional" if hasattr(STRATEGIES.get(name), "of") else None
     factory = STRATEGIES.get(name)
     strategy = made or factory
-    learned = "classifier" if strategy.judges else "predictor" if isinstance(strategy, Learned) else None
+    has_predictor = factory.bind is not Strategy.bind
+    learned = "classifier" if strategy.needs_classifier else "predictor" if has_predictor else None
     roles = [str(role) for role in strategy.roles] if isinstance(strategy.roles, tuple) else []
     return {"description": _first_line(factory), "argument": argument, "roles": roles, "learned": learned}
 

@@ -23,7 +23,6 @@ from tandem.models.base import Model, Request
 from tandem.models.call import Call
 from tandem.spec import Continuation, InsightMode
 from tandem.strategies.budget_forcing import force
-from tandem.strategies.context import require_end
 from tandem.sufficiency.rows import HINT
 from tandem.sufficiency.signals import question_candidates, question_signals
 from tandem.types import Message, Problem
@@ -315,7 +314,7 @@ def _head(key: Key) -> Row:
 
 def _counts(call: Call, ledger: Ledger) -> Row:
     """Return what the table says of a call; raises TandemError for one that was cut."""
-    require_end(call)
+    call.require_end()
     usage = ledger.entries[-1].usage
     return dict(
         zip(_COUNTS, (usage.prompt, usage.cached, usage.completion, call.finish_reason == "length"), strict=True)

@@ -13,7 +13,6 @@ from tandem.models.base import Model, Request
 from tandem.models.call import Call
 from tandem.spec import InsightMode
 from tandem.strategies.best_of import same_answer
-from tandem.strategies.context import require_end
 from tandem.sufficiency.rows import Row
 from tandem.types import Problem, Sampling
 
@@ -41,10 +40,7 @@ def second_draft(
             top_logprobs=_TOP,
             affinity=problem.id,
         )
-        async with Call(intern, request, "intern", Ledger(), read_tokens=row["insight_tokens"]) as call:
-            async for _ in call:
-                pass
-        require_end(call)
+        call = await Call(intern, request, "intern", Ledger(), read_tokens=row["insight_tokens"]).complete()
         begun = prefix or ""
         first, agreed = row["text"].removeprefix(begun), same_answer(problem, row["text"], begun + call.text)
         found = {

@@ -93,6 +93,25 @@ class Call:
         """Whether the model ended the stream (by itself or at the cap)."""
         return self.finish_reason is not None
 
+    def require_end(self) -> Call:
+        """Return the call; raises TandemError where its stream broke off without a finish reason."""
+        if not self.finished:
+            raise TandemError(f"{self.model.spec.name} ended its stream without a finish reason")
+        return self
+
+    async def read_to_end(self) -> Call:
+        """Read what is left of the stream, and return the call, still open; raises as `require_end`."""
+        async for _ in self:
+            pass
+        return self.require_end()
+
+    async def complete(self) -> Call:
+        """Read the call to its end and close it; raises as `require_end`."""
+        async with self:
+            async for _ in self:
+                pass
+        return self.require_end()
+
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self
 

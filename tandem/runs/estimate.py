@@ -13,7 +13,7 @@ from tandem.engine import Tandem
 from tandem.insight import answer_messages, mentor_messages
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import TEMPLATE
-from tandem.strategies.context import Planned
+from tandem.strategies.base import PlannedCall
 from tandem.sufficiency.classifier import ClassifierCard
 from tandem.types import Problem
 
@@ -80,7 +80,7 @@ def _prompt(tandem: Tandem, problem: Problem, role: Role, insight: bool) -> int:
     return sum(model.count(m.content) for m in messages) + TEMPLATE
 
 
-def _entry(tandem: Tandem, call: Planned, prompt: int, written: int) -> Entry:
+def _entry(tandem: Tandem, call: PlannedCall, prompt: int, written: int) -> Entry:
     model = tandem.model(call.role)
     usage = Usage(prompt=prompt + call.read_tokens, completion=written, source="bound")
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
@@ -97,7 +97,7 @@ def _reach(tandem: Tandem, card: ClassifierCard | None) -> dict[str, float] | No
     return reached
 
 
-def _usual(tandem: Tandem, call: Planned) -> int:
+def _usual(tandem: Tandem, call: PlannedCall) -> int:
     """Return how much the mentor usually writes: its mean answer when the classifier was trained, at most its cap."""
     if call.purpose == "answer" and tandem.card:
         mean = tandem.card.figures.get("anchors", {}).get("mentor-only", {}).get("mentor_tokens")

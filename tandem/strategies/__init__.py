@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from tandem.errors import TandemError, UsageError
 from tandem.registry import Registry
-from tandem.strategies.context import Context, Parsed, Strategy
+from tandem.strategies.base import Strategy
+from tandem.strategies.context import Context
 
 STRATEGIES = Registry(
     "strategy",
@@ -28,7 +29,6 @@ STRATEGIES = Registry(
         "spec-reason": "tandem.strategies.spec_reason:SpecReason",
     },
 )
-_PARTS = ("roles", "judges", "calls", "run")
 
 
 def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strategy:
@@ -42,7 +42,7 @@ def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strate
     package = STRATEGIES.package(base)
     try:
         factory = STRATEGIES.get(base)
-        if isinstance(factory, Parsed):
+        if hasattr(factory, "of"):
             strategy = factory.of(argument if colon else None, budgets or {})
         elif colon:
             raise UsageError(f"strategy '{base}' takes no ':{argument}'")
@@ -53,11 +53,13 @@ def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strate
     except Exception as error:
         if package is None:
             raise
-        said = " ".join(str(error).split())
-        raise TandemError(f"strategy '{base}' of {package} is broken: {type(error).__name__}: {said}") from error
-    if lacking := [part for part in _PARTS if not hasattr(strategy, part)]:
-        where = f" of {package}" if package else ""
-        raise TandemError(f"strategy '{base}'{where} is none: it has no {' and no '.join(lacking)}")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise TandemError(f"strategy '{base}' of {package} is broken: {reason}") from error
+    where = f" of {package}" if package else ""
+    if not isinstance(strategy, Strategy):
+        raise TandemError(f"strategy '{base}'{where} is none: it does not inherit tandem.strategies.Strategy")
+    if type(strategy).run is Strategy.run:
+        raise TandemError(f"strategy '{base}'{where} is none: it has no run")
     return strategy
 
 

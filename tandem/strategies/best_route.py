@@ -21,8 +21,9 @@ from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
+from tandem.strategies.base import PlannedCall, whole_answer
 from tandem.strategies.best_of import Sample, best_of, is_closed
-from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.context import Context, answer_alone, need_logprobs
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import AnswerDelta, Decision, Event, Sampling
 
@@ -40,8 +41,6 @@ class BestRoute(LearnedStrategy):
 
     name: ClassVar[str] = "best-route"
     heads: ClassVar[tuple[str, ...]] = ("match-1", "right-1")
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     @property
     def most(self) -> int:
@@ -56,17 +55,16 @@ class BestRoute(LearnedStrategy):
         if self.most > 1:
             need_logprobs(intern, self.name)
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
-        """Return both ways, the mentor and the most samples: which is dearer only prices tell."""
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
+        """Return both, the mentor's answer and the most samples: only prices tell which is more expensive."""
         n, cap = self.most, settings.intern_max_tokens
-        samples = [Planned("intern", "answer" if k == 0 else "probe", _level(n), cap) for k in range(n)]
-        return [Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens), *samples]
+        samples = [PlannedCall("intern", "answer" if k == 0 else "probe", _level(n), cap) for k in range(n)]
+        return [whole_answer("mentor", settings), *samples]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Choose by the question, then let the mentor answer, or the intern once or n times side by side."""
         n, decision = self._route(ctx)
-        ctx.trace.append(decision)
-        yield decision
+        yield ctx.record(decision)
         if n < 2:
             role: Role = "intern" if n else "mentor"
             async with aclosing(answer_alone(role, ctx, _level(n))) as alone:
@@ -79,8 +77,7 @@ class BestRoute(LearnedStrategy):
         for call in calls:
             await call.close("answer" if call is best else "probe")
         chosen = Decision(_level(n), "stop", reason=reason)
-        ctx.trace.append(chosen)
-        yield chosen
+        yield ctx.record(chosen)
         yield AnswerDelta(best.text)
         yield ctx.conclude(best, level=_level(n))
 
@@ -148,9 +145,7 @@ def sampled(base: Sampling, number: int) -> Sampling:
 
 async def _read(call: Call) -> None:
     try:
-        async for _ in call:
-            pass
-        require_end(call)
+        await call.read_to_end()
     except BaseException as error:
         await call.close("probe", error)
         raise

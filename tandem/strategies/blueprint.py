@@ -17,7 +17,8 @@ from tandem.errors import UsageError
 from tandem.insight import answer_messages
 from tandem.ladder import Ladder
 from tandem.ledger import Role
-from tandem.strategies.context import Context, Planned, require_end
+from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.context import Context
 from tandem.sufficiency.blueprint_card import NONE, BlueprintCard, Candidate, find_cards, nearest_card
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
 
@@ -39,7 +40,7 @@ def blueprint_messages(problem: Problem, text: str, candidate: Candidate) -> tup
     return (*messages[:-1], Message(role="user", content=content))
 
 
-class Blueprint:
+class Blueprint(Strategy):
     """The intern under the blueprint of a pair and a kind of problem: ``blueprint`` or ``blueprint:<file or folder>``.
 
     A kind of problem without a blueprint gets the plain prompt, and so does one for which the search found nothing
@@ -47,7 +48,6 @@ class Blueprint:
     """
 
     roles: tuple[Role, ...] = ("intern",)
-    judges = False
 
     def __init__(self, where: str = "") -> None:
         """`where` is a file or a folder of `tandem blueprint build`; empty: what is shipped for the pair."""
@@ -89,10 +89,10 @@ class Blueprint:
             "break_even_problems": None if None in even else max(n for n in even if n is not None),
         }
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         """Return the one call, under the longest blueprint."""
         tokens = max((card.text.tokens for card in self.cards if card.text), default=0)
-        return [Planned("intern", "answer", LEVEL if tokens else NONE, settings.intern_max_tokens, tokens)]
+        return [PlannedCall("intern", "answer", LEVEL if tokens else NONE, settings.intern_max_tokens, tokens)]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Say which prompt was chosen, and stream the intern's answer under it."""
@@ -100,14 +100,13 @@ class Blueprint:
         written = card.text if card else None
         text, tokens = (written.text, written.tokens) if written else ("", 0)
         decision = self._decision(card, ctx.problem)
-        ctx.trace.append(decision)
-        yield decision
+        yield ctx.record(decision)
         messages = blueprint_messages(ctx.problem, text, card.choice) if card else None
         async with ctx.call("intern", "answer", messages, read_tokens=tokens) as call:
             async for delta in call:
                 if delta.text:
                     yield AnswerDelta(delta.text)
-        yield ctx.conclude(require_end(call), level=decision.level, insight=text)
+        yield ctx.conclude(call.require_end(), level=decision.level, insight=text)
 
     def _decision(self, card: BlueprintCard | None, problem: Problem) -> Decision:
         if card is None:

@@ -18,7 +18,8 @@ from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.spec import Continuation, ModelSpec
-from tandem.strategies.context import Context, Planned, require_end
+from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.context import Context
 from tandem.types import AnswerDelta, Event, Message, Problem
 
 DEFAULT_BUDGET = 500
@@ -47,11 +48,10 @@ def force(problem: Problem, written: str, spec: ModelSpec, cap: int) -> Forced:
     return Forced((*messages, *turns), None, written + "\n\n", min(room, cap))
 
 
-class BudgetForcing:
+class BudgetForcing(Strategy):
     """The mentor answers alone; after `budget` tokens of reasoning it must: ``budget-forcing:<tokens>``."""
 
     roles: tuple[Role, ...] = ("mentor",)
-    judges = False
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
         """Raises UsageError for a budget below one token."""
@@ -68,12 +68,12 @@ class BudgetForcing:
             raise UsageError(f"budget-forcing takes a number of tokens, as in budget-forcing:300, not '{argument}'")
         return cls(int(argument))
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         """Return the reasoning and the forced answer."""
         cap = settings.mentor_max_tokens
-        first = Planned("mentor", "answer", ANSWER, min(self.budget, cap))
+        first = PlannedCall("mentor", "answer", ANSWER, min(self.budget, cap))
         room = min(max(*_ROOM.values(), _ROOM_AFTER_THINKING), cap)
-        return [first] if self.budget >= cap else [first, Planned("mentor", "answer", ANSWER, room, self.budget)]
+        return [first] if self.budget >= cap else [first, PlannedCall("mentor", "answer", ANSWER, room, self.budget)]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Stream the reasoning, and where it was cut, the answer that is forced then."""
@@ -82,7 +82,7 @@ class BudgetForcing:
             async for delta in call:
                 if delta.text:
                     yield AnswerDelta(delta.text)
-        require_end(call)
+        call.require_end()
         spent = self.budget >= cap or call.request.max_tokens < self.budget  # the cap, or the mentor's context
         if call.finish_reason != "length" or spent:
             yield ctx.conclude(call, level=ANSWER)
@@ -95,7 +95,7 @@ class BudgetForcing:
             async for delta in end:
                 if delta.text:
                     yield AnswerDelta(delta.text)
-        yield ctx.conclude(require_end(end), level=ANSWER, prefix=forced.head)
+        yield ctx.conclude(end.require_end(), level=ANSWER, prefix=forced.head)
 
 
 _END_OF_THINKING = "\n</think>\n\n"

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from tandem.config import Settings
 from tandem.grading import answer_of
-from tandem.ladder import ANSWER, Ladder
-from tandem.ledger import Role
+from tandem.ladder import ANSWER
 from tandem.models.base import Model
 from tandem.models.call import Call
-from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.context import Context, answer_alone, need_logprobs
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
 from tandem.types import AnswerDelta, Decision, Event
 
@@ -27,27 +25,17 @@ class Cascade(LearnedStrategy):
 
     name = "cascade"
     heads = ("right",)  # P(the intern's answer is right), from the question and the whole answer
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     def check(self, mentor: Model, intern: Model) -> None:
         """Raise CapabilityError for an intern that shows no uncertainty."""
         need_logprobs(intern, self.name)
-
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
-        """Return the intern's answer, discarded, and the mentor's."""
-        return [
-            Planned("intern", "probe", _NONE, settings.intern_max_tokens),
-            Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens),
-        ]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Have the intern answer, judge that, and stream it or the mentor's; a discarded answer is a `probe`."""
         async with ctx.call("intern", "answer", logprobs=True) as call:
             async for _ in call:
                 pass
-            decision = self._judge(require_end(call), ctx)
-            ctx.trace.append(decision)
+            decision = ctx.record(self._judge(call.require_end(), ctx))
             if decision.action == "answer":
                 await call.close("probe")
             yield decision

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 from tandem.config import Settings
-from tandem.errors import CapabilityError, TandemError, UsageError
+from tandem.errors import CapabilityError, UsageError
 from tandem.grading import Sandbox, answer_of
 from tandem.insight import answer_messages, intern_view, split_sections
 from tandem.ladder import Ladder
@@ -119,6 +118,11 @@ class Context:
         own = self.problem.sampling or self.settings.sampling
         return own.model_copy(update={"stop": ()}) if own.stop and purpose == "insight" else own
 
+    def record(self, decision: Decision) -> Decision:
+        """Add a decision to the trace, and return it: a strategy yields what it decides."""
+        self.trace.append(decision)
+        return decision
+
     def conclude(
         self,
         call: Call,
@@ -148,99 +152,13 @@ class Context:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A call that a strategy may make for one problem, at `level`; `read_tokens` of insight are in its prompt."""
-
-    role: Role
-    purpose: Purpose
-    level: str
-    max_tokens: int
-    read_tokens: int = 0
-
-
-class Strategy(Protocol):
-    """A method with the common interface: problem in, events out, the last one the solution.
-
-    `roles` are the models that it calls; the others are not even loaded. `judges`: it needs a classifier. What one may
-    add: an argument, as in ``fixed:medium`` (`Parsed`), something that it has learned (`Learned`), a look at the pair
-    before any problem (`Checks`), another way with some mentors (`Adapts`).
-    """
-
-    roles: tuple[Role, ...]
-    judges: bool
-
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
-        """Return the calls of one problem that takes the dearest way, for an estimate before anything is paid."""
-        ...
-
-    def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Solve one problem. Closing the iterator aborts both models' requests."""
-        ...
-
-
-@runtime_checkable
-class Parsed(Protocol):
-    """A class of strategies that take an argument behind a colon."""
-
-    @classmethod
-    def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Strategy:
-        """Return the strategy for the text behind the colon (None: no colon), or raise UsageError.
-
-        `budgets` are mentor tokens of the pair's levels, where they are not the usual ones.
-        """
-        ...
-
-
-@runtime_checkable
-class Learned(Protocol):
-    """A strategy with a predictor that was trained for a pair."""
-
-    def bind(self, mentor: str, intern: str) -> str:
-        """Find the predictor for a pair, by the models' names, and return its id with its digest.
-
-        Raises UsageError where there is none.
-        """
-        ...
-
-    def saw(self, problem_id: str) -> bool:
-        """Whether the predictor was fitted on this problem."""
-        ...
-
-
-@runtime_checkable
-class Adapts(Protocol):
-    """A strategy that goes another way with some mentors."""
-
-    def way(self, mentor: ModelSpec) -> str | None:
-        """Return the way that is not the usual one, for a run's manifest; None for the usual one."""
-        ...
-
-
-@runtime_checkable
-class Checks(Protocol):
-    """A strategy that not every pair can be used with."""
-
-    def check(self, mentor: Model, intern: Model) -> None:
-        """Raise CapabilityError, with the reason, for a pair (both probed) that cannot be used."""
-        ...
-
-
-async def written(call: Call) -> Call:
-    """Read a call to its end and return it; raises TandemError for a stream without an end."""
-    async with call:
-        async for _ in call:
-            pass
-    return require_end(call)
-
-
 async def answer_alone(role: Role, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
     """Let one model answer with its own unchanged prompt."""
     async with ctx.call(role, "answer") as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(require_end(call), level=level)
+    yield ctx.conclude(call.require_end(), level=level)
 
 
 async def answer_under(insight: str, tokens: int, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
@@ -250,14 +168,7 @@ async def answer_under(insight: str, tokens: int, ctx: Context, level: str) -> A
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(require_end(call), level=level, insight=insight, prefix=prefix or "")
-
-
-def require_end(call: Call) -> Call:
-    """Return a call that ended properly; raises TandemError for a stream without an end."""
-    if not call.finished:
-        raise TandemError(f"{call.model.spec.name} ended its stream without a finish reason")
-    return call
+    yield ctx.conclude(call.require_end(), level=level, insight=insight, prefix=prefix or "")
 
 
 def need_logprobs(model: Model, strategy: str) -> None:

@@ -29,11 +29,11 @@ from tandem.grading import answer_of
 from tandem.grading.answer_spans import after_thinking
 from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
-from tandem.ledger import Role
 from tandem.models.base import TEMPLATE
 from tandem.models.call import Call
 from tandem.spec import ModelSpec
-from tandem.strategies.context import Context, Planned, written
+from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.context import Context
 from tandem.strategies.delegate_protocol import NATIVE, TEXT, Question, ToolProtocol
 from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
@@ -104,7 +104,7 @@ class Talk:
         except UsageError:
             self.in_vain += 1
             return _TOO_LONG
-        reply = after_thinking((await written(call)).text).strip() or _SILENT
+        reply = after_thinking((await call.complete()).text).strip() or _SILENT
         self.replies[key] = ask.question, reply
         self.valid, self.in_vain = self.valid + 1, 0
         return f"{self.way.reply}{reply}"
@@ -140,11 +140,8 @@ class Talk:
             self.messages = (*before, Message(role="user", content=f"{asked.content}\n\n{_NOTES}{notes}"))
 
 
-class Delegate:
+class Delegate(Strategy):
     """The mentor answers, and asks the intern on the way, in at most 15 turns: ``delegate[:native|:text]``."""
-
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     def __init__(self, way: ToolProtocol | None = None) -> None:
         """`way` is how the mentor asks; None: native tools where it has them, else in its text."""
@@ -159,21 +156,21 @@ class Delegate:
             raise UsageError(f"delegate takes how the mentor asks, delegate:native or delegate:text, not '{argument}'")
         return cls(_WAYS[argument])
 
-    def way(self, mentor: ModelSpec) -> str | None:
+    def adaptation(self, mentor: ModelSpec) -> str | None:
         """Return ``native`` where it is the mentor that decides so."""
         return None if self._way or not mentor.tools else NATIVE.name
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         """Return the calls of a conversation that never ends by itself: each turn reads all that was said."""
         cap, reply = settings.mentor_max_tokens, min(REPLY_TOKENS, settings.intern_max_tokens)
         share = -(-cap // MAX_TURNS)
         words = _WORDS + (0 if self._way is TEXT else NATIVE.room)
-        planned: list[Planned] = []
+        planned: list[PlannedCall] = []
         for turn in range(MAX_TURNS):
             read = words + turn * (reply + _WORDS) + (cap if turn else 0)
-            planned.append(Planned("mentor", "answer", LEVEL, share, read))
+            planned.append(PlannedCall("mentor", "answer", LEVEL, share, read))
             if turn < MAX_TURNS - 1:
-                planned.append(Planned("intern", "answer", LEVEL, reply, share))
+                planned.append(PlannedCall("intern", "answer", LEVEL, reply, share))
         return planned
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
@@ -181,15 +178,14 @@ class Delegate:
         way = self._way or (NATIVE if ctx.mentor.spec.tools else TEXT)
         talk = Talk(way, ctx, _first(ctx.problem, way), ctx.max_tokens("mentor"))
         while True:
-            call = await written(talk.open())
+            call = await talk.open().complete()
             talk.turns, talk.left = talk.turns + 1, talk.left - call.tokens
             text, ask = call.text, None if talk.last else way.find(call.text)
             if ask is not None and has_answer(ctx.problem.task, ask.before):
                 text, ask = ask.before.rstrip(), None
             over = ask is None or not await talk.exchange(ask)
             decision = talk.decide(ask, over)
-            ctx.trace.append(decision)
-            yield decision
+            yield ctx.record(decision)
             if over:
                 break
         solution = ctx.conclude(call, level=LEVEL if talk.valid else ANSWER)

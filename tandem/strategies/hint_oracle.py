@@ -17,7 +17,7 @@ from tandem.insight import intern_view
 from tandem.ladder import ANSWER
 from tandem.ledger import Ledger
 from tandem.models.call import Call
-from tandem.strategies.context import Context, written
+from tandem.strategies.context import Context
 from tandem.types import Action, AnswerDelta, Decision, Event, Problem
 
 HINT = "hint"
@@ -51,8 +51,7 @@ async def by_oracle(ctx: Context) -> AsyncGenerator[Event, None]:
     said = f"{reason}; an upper bound that looks at the reference, charged for this path alone"
     action: Action = "answer" if path.level == ANSWER else "stop"
     decision = Decision(path.level, action, reason=said, insight_tokens=bought)
-    ctx.trace.append(decision)
-    yield decision
+    yield ctx.record(decision)
     yield AnswerDelta(path.hint + path.call.text)
     yield ctx.conclude(path.call, level=path.level, insight=path.hint, prefix=path.hint)
 
@@ -78,11 +77,11 @@ async def _smallest(ctx: Context, tried: list[Ledger]) -> tuple[_Path, str]:
         return replace(ctx, ledger=tried[-1])
 
     own = trial()
-    alone = _Path("none", "", await written(own.call("intern", "answer")), own.ledger)
+    alone = _Path("none", "", await own.call("intern", "answer").complete(), own.ledger)
     if await grade(ctx.problem, alone.call.text):
         return alone, "the intern is right by itself"
     own = trial()
-    answer = _Path(ANSWER, "", await written(own.call("mentor", "answer")), own.ledger)
+    answer = _Path(ANSWER, "", await own.call("mentor", "answer").complete(), own.ledger)
     before = 0
     for share in SHARES:
         tokens = answer.call.tokens * share // 100
@@ -91,9 +90,9 @@ async def _smallest(ctx: Context, tried: list[Ledger]) -> tuple[_Path, str]:
         before = tokens
         own = trial()
         sampling = ctx.sampling()  # what ends an answer ends its beginning too
-        hint = await written(own.call("mentor", "insight", max_tokens=tokens, sampling=sampling))
+        hint = await own.call("mentor", "insight", max_tokens=tokens, sampling=sampling).complete()
         seen, prefix = intern_view(ctx.problem, hint.text, "prefix")
-        call = await written(own.call("intern", "answer", seen, prefix=prefix, read_tokens=hint.tokens))
+        call = await own.call("intern", "answer", seen, prefix=prefix, read_tokens=hint.tokens).complete()
         if await grade(ctx.problem, hint.text + call.text):
             return _Path(HINT, hint.text, call, own.ledger), f"a hint of {share} % is the smallest that is right"
     if await grade(ctx.problem, answer.call.text):

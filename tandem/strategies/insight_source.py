@@ -19,7 +19,7 @@ from tandem.ladder import Effort, Ladder
 from tandem.ledger import Purpose
 from tandem.models.call import Call
 from tandem.spec import Continuation, ModelSpec
-from tandem.strategies.context import Context, require_end
+from tandem.strategies.context import Context
 from tandem.types import AnswerDelta, Event, InsightDelta
 
 OpenPace = Literal["eager", "thrifty"]
@@ -83,7 +83,7 @@ class InsightSource:
             if piece := self.insight.read(cap):
                 yield AnswerDelta(piece)
         before = self.insight.text.removesuffix(self._last.text)
-        yield self._ctx.conclude(require_end(self._last), level=level.name, prefix=before)
+        yield self._ctx.conclude(self._last.require_end(), level=level.name, prefix=before)
 
     def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         """Wait until the insight has `budget` tokens or its end, yielding whenever it has grown."""
@@ -205,7 +205,7 @@ class _Thrifty(InsightSource):
         yield
 
     def _note_end(self, call: Call) -> None:
-        require_end(call)
+        call.require_end()
         complete = len(split_sections(self.insight.text)) == len(SECTIONS)
         spec = self._ctx.mentor.spec
         natural = spec.continuation is not Continuation.SECTIONS or spec.insight_mode == "prefix" or complete

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 
 from tandem.errors import ClassifierMismatchError, TandemError, UsageError
 from tandem.models.call import Call
+from tandem.strategies.base import Strategy
 from tandem.strategies.context import Context
 from tandem.sufficiency.classifier import comparable
 from tandem.sufficiency.predictor import Predictor, find_predictor
@@ -30,10 +31,10 @@ _KNOWN = {*QUESTION_CANDIDATES, *CANDIDATES, TRUNCATED}
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
-class LearnedStrategy:
+class LearnedStrategy(Strategy):
     """The part of a strategy that has a predictor; a subclass gives `name`, the `heads` it asks, and the rest.
 
-    It keeps `Parsed` and `Learned` (see base.py). Nothing is read before `bind`.
+    Nothing is read before `bind`.
     """
 
     name: ClassVar[str]  # as in the registry, and as the predictor's file is called

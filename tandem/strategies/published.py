@@ -15,24 +15,21 @@ from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
 from tandem.insight import trim
 from tandem.ladder import Ladder, parse_ladder
-from tandem.ledger import Entry, Role
+from tandem.ledger import Entry
 from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
 from tandem.paths import shipped
-from tandem.strategies.context import Context, Planned, answer_under
+from tandem.strategies.base import PlannedCall, Strategy, climb_calls
+from tandem.strategies.context import Context, answer_under
 from tandem.strategies.insight_source import InsightSource
-from tandem.strategies.tandem import TandemStrategy
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.prompt_pass import MAX_TOKENS, prompt_text, published_signals
 from tandem.sufficiency.published import FILE, PublishedClassifier
 from tandem.types import Decision, Event
 
 
-class PublishedStrategy:
+class PublishedStrategy(Strategy):
     """The climb of the published method; classifier and ladder come from a folder, or are the pair's own."""
-
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     def __init__(self, folder: Path | None = None) -> None:
         """`folder` has the published.json of a training; None: `bind` finds the pair's own."""
@@ -66,14 +63,14 @@ class PublishedStrategy:
         self.classifier = PublishedClassifier.load(folder)
         self.ladder = parse_ladder(self.classifier.ladder)
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         """Return the climb to the top; a pass over the prompt is a probe of one token at each level."""
         planned = [
             call
-            for call in TandemStrategy().calls(self.ladder, settings, draft_tokens)
+            for call in climb_calls(self.ladder, settings, draft_tokens)
             if call.purpose == "insight" or call.level == self.ladder[-1].name
         ]
-        passes = [Planned("intern", "probe", level.name, 1, level.tokens or 0) for level in self.ladder]
+        passes = [PlannedCall("intern", "probe", level.name, 1, level.tokens or 0) for level in self.ladder]
         return [*planned, *passes]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
@@ -107,8 +104,7 @@ class PublishedStrategy:
                 insight_tokens=tokens,
                 signals=signals,
             )
-            ctx.trace.append(decision)
-            yield decision
+            yield ctx.record(decision)
             if passes:
                 break
         level = self.ladder[chosen]

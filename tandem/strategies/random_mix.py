@@ -11,17 +11,15 @@ from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
-from tandem.strategies.context import Context, Planned, answer_alone
+from tandem.strategies.base import PlannedCall, Strategy, whole_answer
+from tandem.strategies.context import Context, answer_alone
 from tandem.types import Decision, Event
 
 DEFAULT_SHARE = 0.5
 
 
-class RandomMix:
+class RandomMix(Strategy):
     """The mentor answers a share of the problems, drawn by coin, the intern the others: ``random-mix:<share>``."""
-
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     def __init__(self, share: float = DEFAULT_SHARE) -> None:
         """`share` of the problems go to the mentor. Raises UsageError for one outside 0..1."""
@@ -42,11 +40,8 @@ class RandomMix:
             raise UsageError(f"random-mix takes the mentor's share, as in random-mix:0.3, not '{argument}'")
         return cls(share)
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
-        """Return the mentor's answer, which any problem may get."""
-        role: Role = "mentor" if self.share else "intern"
-        cap = settings.mentor_max_tokens if self.share else settings.intern_max_tokens
-        return [Planned(role, "answer", ANSWER if self.share else _NONE, cap)]
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
+        return [whole_answer("mentor" if self.share else "intern", settings)]  # any problem may get the mentor's
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Toss the coin, then stream that model's answer."""
@@ -57,8 +52,7 @@ class RandomMix:
             action="answer" if mentor else "stop",
             reason=f"the coin shows {tossed:.3f}, {'below' if mentor else 'not below'} the share of {self.share:g}",
         )
-        ctx.trace.append(decision)
-        yield decision
+        yield ctx.record(decision)
         role: Role = "mentor" if mentor else "intern"
         async for event in answer_alone(role, ctx, ANSWER if mentor else _NONE):
             yield event

@@ -15,7 +15,8 @@ from collections.abc import AsyncGenerator
 from tandem.config import Settings
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
-from tandem.strategies.context import Context, Planned, answer_alone
+from tandem.strategies.base import PlannedCall, whole_answer
+from tandem.strategies.context import Context, answer_alone
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import Decision, Event
 
@@ -25,12 +26,9 @@ class Route(LearnedStrategy):
 
     name = "route"
     heads = ("intern", "mentor")  # P(that model is right), from the question
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
-        """Return the mentor's answer, which any problem may get."""
-        return [Planned("mentor", "answer", ANSWER, settings.mentor_max_tokens)]
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
+        return [whole_answer("mentor", settings)]  # any problem may get it
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Decide, then stream that model's answer."""
@@ -47,8 +45,7 @@ class Route(LearnedStrategy):
             reason=f"predicted gain of the mentor {gain:+.3f}, {'at least' if enough else 'below'} {threshold:.3f}",
             signals=features | {"p_mentor": mentor, "gain": gain},
         )
-        ctx.trace.append(decision)
-        yield decision
+        yield ctx.record(decision)
         role: Role = "mentor" if enough else "intern"
         async for event in answer_alone(role, ctx, ANSWER if enough else _NONE):
             yield event

@@ -20,12 +20,12 @@ from typing import ClassVar, Literal, Self, cast, get_args
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError, nearest
 from tandem.insight import intern_view
-from tandem.ladder import ANSWER, Ladder
-from tandem.ledger import Role
+from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.spec import Continuation
-from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.base import PlannedCall, climb_calls, whole_answer
+from tandem.strategies.context import Context, answer_alone, need_logprobs
 from tandem.strategies.hint_oracle import HINT, SHARES, by_oracle
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
 from tandem.types import Action, AnswerDelta, Decision, Event, InsightDelta
@@ -44,8 +44,6 @@ class Shepherding(LearnedStrategy):
 
     name: ClassVar[str] = "shepherding"
     heads: ClassVar[tuple[str, ...]] = tuple(f"{way}-{s}" for way in ("proactive", "reactive") for s in STAGES)
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     def __init__(self, where: str = "", threshold: float | None = None, variant: Variant = "proactive") -> None:
         """See `LearnedStrategy`."""
@@ -94,21 +92,21 @@ class Shepherding(LearnedStrategy):
             return self.predictor.settings["threshold-reactive"]
         return super().threshold
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         """Return the longest hint and the answer from it; before it, reactive, the intern's own.
 
         The oracle's are all that it tries, though it charges less.
         """
         cap, most = settings.mentor_max_tokens, settings.intern_max_tokens
-        hinted = [Planned("mentor", "insight", HINT, cap), Planned("intern", "answer", HINT, most, cap)]
+        hinted = climb_calls((Effort(name=HINT, tokens=cap),), settings)
         if self.variant == "proactive":
             return hinted
-        alone = Planned("intern", "probe", "none", most)
+        alone = whole_answer("intern", settings, "probe")
         if self.variant == "reactive":
             return [alone, *hinted]
-        tried = [Planned("mentor", "insight", HINT, max(cap * share // 100, 1)) for share in SHARES]
-        read = [Planned("intern", "answer", HINT, most, call.max_tokens) for call in tried]
-        return [alone, Planned("mentor", "answer", ANSWER, cap), *tried, *read]
+        tried = [PlannedCall("mentor", "insight", HINT, max(cap * share // 100, 1)) for share in SHARES]
+        read = [PlannedCall("intern", "answer", HINT, most, call.max_tokens) for call in tried]
+        return [alone, whole_answer("mentor", settings), *tried, *read]
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Decide, buy the hint where one is needed, and stream the answer."""
@@ -128,7 +126,7 @@ class Shepherding(LearnedStrategy):
         async with ctx.call("intern", "answer", logprobs=True) as own:
             async for _ in own:
                 pass
-            features = question_features(ctx) | answer_features(require_end(own))
+            features = question_features(ctx) | answer_features(own.require_end())
             tokens, decision = self._decide(ctx, features)
             await own.close("probe" if tokens else "answer")
         yield decision
@@ -169,7 +167,7 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
         async for delta in hint:
             if delta.text:
                 yield InsightDelta(delta.text, HINT)
-        require_end(hint)
+        hint.require_end()
         whole = hint.finish_reason != "length" or tokens >= ctx.max_tokens("mentor")
         empty = not hint.text.strip()
         await hint.close("answer" if whole and not empty else "insight")
@@ -198,7 +196,7 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(require_end(call), level=HINT, insight=hint.text, prefix=hint.text)
+    yield ctx.conclude(call.require_end(), level=HINT, insight=hint.text, prefix=hint.text)
 
 
 def _note(ctx: Context, decision: Decision) -> Decision:

@@ -28,7 +28,8 @@ from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.spec import Continuation
-from tandem.strategies.context import Context, Planned, written
+from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.context import Context
 from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Sampling
 
@@ -99,11 +100,8 @@ class Answer:
         return ("</think>" in self.text or not thinks) and has_answer(self.ctx.problem.task, self.text)
 
 
-class SpecReason:
+class SpecReason(Strategy):
     """The intern's steps, each scored by the mentor; weak ones are the mentor's own: ``spec-reason:<threshold>``."""
-
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = False
 
     def __init__(self, threshold: int = DEFAULT_THRESHOLD) -> None:
         """Raises UsageError for a threshold that is no score."""
@@ -129,16 +127,16 @@ class SpecReason:
                     "cannot continue a partial answer; take models that do (local weights, vLLM), or another strategy"
                 )
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         """Return the calls of an answer whose every step is dropped, scored and rewritten."""
         step = -(-settings.mentor_max_tokens // MAX_STEPS)
         draft = min(STEP_TOKENS, settings.intern_max_tokens)
-        planned: list[Planned] = []
+        planned: list[PlannedCall] = []
         for read in range(0, MAX_STEPS * step, step):
             planned += [
-                Planned("intern", "probe", LEVEL, draft, read),
-                Planned("mentor", "score", LEVEL, 1, read + draft + _SCORE_ROOM),
-                Planned("mentor", "answer", LEVEL, min(step, STEP_TOKENS), read),
+                PlannedCall("intern", "probe", LEVEL, draft, read),
+                PlannedCall("mentor", "score", LEVEL, 1, read + draft + _SCORE_ROOM),
+                PlannedCall("mentor", "answer", LEVEL, min(step, STEP_TOKENS), read),
             ]
         return planned
 
@@ -147,17 +145,16 @@ class SpecReason:
         answer, cut, number = Answer(ctx), True, 0
         while (number := number + 1) <= MAX_STEPS and (call := answer.open("intern")):
             booked = len(ctx.ledger.entries)
-            await written(call)
+            await call.complete()
             end = len(ctx.ledger.entries)
             decision = await self._judge(answer, call.text.strip(), number)
             if weak := decision.action == "go_on":
                 _discard(ctx.ledger, booked, end)
-            ctx.trace.append(decision)
-            yield decision
+            yield ctx.record(decision)
             if weak:
                 if (rewrite := answer.open("mentor")) is None:
                     break
-                call = await written(rewrite)
+                call = await rewrite.complete()
                 if call.text.strip() in ("", *answer.steps[-1:]):  # it has nothing more to say
                     answer.last, cut = answer.last or call, False
                     break
@@ -206,7 +203,7 @@ async def _score(answer: Answer, step: str) -> str | None:
         call = answer.ctx.call("mentor", "score", messages, max_tokens=1, prefix=_SCORE_PREFIX, sampling=Sampling())
     except UsageError:
         return None
-    return (await written(call)).text.strip()
+    return (await call.complete()).text.strip()
 
 
 def _discard(ledger: Ledger, first: int, end: int) -> None:

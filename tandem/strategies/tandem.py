@@ -14,7 +14,8 @@ from tandem.insight import answer_messages, intern_view, trim
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
 from tandem.models.call import Call
-from tandem.strategies.context import Context, Planned, answer_alone, need_logprobs, require_end
+from tandem.strategies.base import PlannedCall, Strategy, climb_calls
+from tandem.strategies.context import Context, answer_alone, need_logprobs
 from tandem.strategies.insight_source import InsightSource, OpenPace, choose_pace
 from tandem.strategies.learned import question_features
 from tandem.sufficiency.policy import Policy
@@ -22,31 +23,13 @@ from tandem.sufficiency.signals import classifier_inputs, draft_signals
 from tandem.types import AnswerDelta, Decision, Event
 
 
-class TandemStrategy:
+class TandemStrategy(Strategy):
     """Insight is bought level by level, until a draft of the intern's says that it suffices."""
 
-    roles: tuple[Role, ...] = ("mentor", "intern")
-    judges = True
+    needs_classifier = True
 
-    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[Planned]:
-        """Return the climb to the top, where the mentor is asked anew at each level."""
-        planned: list[Planned] = []
-        before, cap = 0, settings.intern_max_tokens
-        insights = [level for level in ladder if level.is_drafted]
-        if ladder[0].is_question and not insights:
-            planned.append(Planned("intern", "answer", ladder[0].name, cap))
-        for level in insights:
-            tokens = level.tokens or 0
-            if tokens > before:
-                planned.append(Planned("mentor", "insight", level.name, tokens - before, before))
-            if level is insights[-1]:
-                planned.append(Planned("intern", "answer", level.name, cap, tokens))
-            else:
-                planned.append(Planned("intern", "probe", level.name, min(draft_tokens or cap, cap), tokens))
-            before = tokens
-        if ladder[-1].is_answer:
-            planned.append(Planned("mentor", "answer", ladder[-1].name, settings.mentor_max_tokens))
-        return planned
+    def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
+        return climb_calls(ladder, settings, draft_tokens)
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern without log-probabilities."""
@@ -56,8 +39,7 @@ class TandemStrategy:
         ladder = ctx.ladder
         if ladder[0].is_question:
             decision = self._read_question(ctx, ctx.policy)
-            ctx.trace.append(decision)
-            yield decision
+            yield ctx.record(decision)
             if decision.action != "go_on":
                 role: Role = "intern" if decision.action == "stop" else "mentor"
                 level = ladder[0] if decision.action == "stop" else ladder[-1]
@@ -95,8 +77,7 @@ class TandemStrategy:
             messages, prefix = intern_view(ctx.problem, trim(text), ctx.mentor.spec.insight_mode)
             async with ctx.call("intern", "answer", messages, prefix=prefix, logprobs=True, read_tokens=tokens) as call:
                 decision = await self._judge(call, ctx, policy, level, tokens, later)
-                ctx.trace.append(decision)
-                yield decision
+                yield ctx.record(decision)
                 if decision.action == "go_on":
                     await call.close("probe")
                     continue
@@ -110,7 +91,7 @@ class TandemStrategy:
                 async for delta in call:
                     if delta.text:
                         yield AnswerDelta(delta.text)
-            yield ctx.conclude(require_end(call), level=level.name, insight=trim(text), prefix=prefix or "")
+            yield ctx.conclude(call.require_end(), level=level.name, insight=trim(text), prefix=prefix or "")
             return
 
     async def _hand_over(self, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:

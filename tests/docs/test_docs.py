@@ -107,7 +107,7 @@ def test_the_public_names_are_in_the_reference_of_python(site: Path) -> None:
     for name in ("Problem", "Message", "Decision", "InsightDelta", "AnswerDelta", "Solution.ledger"):
         assert f"tandem.types.{name}" in ids
     for name in (
-        "tandem.strategies.context.Strategy.run",
+        "tandem.strategies.base.Strategy.run",
         "tandem.strategies.context.Context.call",
         "tandem.Tandem.solve",
     ):

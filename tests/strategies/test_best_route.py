@@ -17,7 +17,6 @@ from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.strategies import make_strategy
 from tandem.strategies.best_route import sampled
-from tandem.strategies.context import Learned
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.types import AnswerDelta, Decision, Problem, Sampling, Solution
 
@@ -209,7 +208,7 @@ def test_both_ways_are_planned(tmp_path: Path) -> None:
 
 def test_names(tmp_path: Path) -> None:
     strategy = make_strategy(f"best-route:{predictor(tmp_path, 0.9)}:0.3")
-    assert isinstance(strategy, Learned) and strategy.bind("big", "small").startswith("best-route@big+small@")
+    assert strategy.bind("big", "small").startswith("best-route@big+small@")
     with pytest.raises(UsageError, match="holds no predictor"):
         make_strategy("best-route:nowhere").bind("big", "small")  # type: ignore[attr-defined]
     with pytest.raises(TandemError, match="does not fit"):
@@ -221,6 +220,5 @@ def test_names(tmp_path: Path) -> None:
 
 def test_the_demo_pair_has_a_predictor() -> None:
     strategy = make_strategy("best-route")
-    assert isinstance(strategy, Learned)
     found = strategy.bind("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
     assert found.startswith("best-route@qwen2.5-coder-1.5b+qwen2.5-coder-0.5b@")

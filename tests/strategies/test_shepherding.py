@@ -16,7 +16,7 @@ from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation
 from tandem.strategies import make_strategy
-from tandem.strategies.context import Checks, Learned, Parsed
+from tandem.strategies.shepherding import Shepherding
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.types import AnswerDelta, CodeTests, Decision, InsightDelta, Problem, Sampling, Solution
 
@@ -286,11 +286,11 @@ def test_the_dearest_way_is_planned(tmp_path: Path) -> None:
 
 def test_names(tmp_path: Path) -> None:
     strategy = make_strategy("shepherding")
-    assert isinstance(strategy, Learned) and isinstance(strategy, Checks) and isinstance(type(strategy), Parsed)
+    assert isinstance(strategy, Shepherding)
     assert make_strategy("shepherding:reactive,some/folder").where == "some/folder"  # type: ignore[attr-defined]
     assert make_strategy("shepherding:reactive").variant == "reactive"  # type: ignore[attr-defined]
     oracle = make_strategy(ORACLE)
-    assert isinstance(oracle, Learned) and oracle.bind("any", "pair") == ORACLE and not oracle.saw("x")
+    assert oracle.bind("any", "pair") == ORACLE and not oracle.saw("x")
     with pytest.raises(UsageError, match="Did you mean reactive"):
         make_strategy("shepherding:reactve")
     with pytest.raises(UsageError, match="has no predictor"):
@@ -299,11 +299,10 @@ def test_names(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="behind the colon"):
             make_strategy(wrong)
     bound = make_strategy(f"shepherding:{predictor(tmp_path)}")
-    assert isinstance(bound, Learned) and bound.bind("big", "small").startswith("shepherding@big+small@")
+    assert bound.bind("big", "small").startswith("shepherding@big+small@")
 
 
 def test_the_demo_pair_has_a_predictor() -> None:
     strategy = make_strategy("shepherding:reactive")
-    assert isinstance(strategy, Learned)
     found = strategy.bind("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
     assert found.startswith("shepherding@qwen2.5-coder-1.5b+qwen2.5-coder-0.5b@")

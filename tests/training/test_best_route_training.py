@@ -14,7 +14,6 @@ from synthetic import INTERN, MENTOR, manifest
 from tandem.errors import UsageError
 from tandem.spec import Architecture, ModelSpec
 from tandem.strategies import make_strategy
-from tandem.strategies.context import Learned
 from tandem.sufficiency.predictor import Predictor
 from tandem.training.predictors import train_predictor
 from tandem.training.predictors.best_route import best_right
@@ -151,7 +150,7 @@ def test_programs_are_not_put_to_the_vote() -> None:
 def test_what_it_wrote_is_what_the_strategy_reads(told: Predictor, tmp_path: Path) -> None:
     told.save(tmp_path)
     strategy = make_strategy(f"best-route:{tmp_path}")
-    assert isinstance(strategy, Learned) and strategy.bind("big", "small") == told.id and strategy.saw("made-3")
+    assert strategy.bind("big", "small") == told.id and strategy.saw("made-3")
     assert strategy.most == 5  # type: ignore[attr-defined]
     assert told.data["samples"] == 5 and train(table()[::-1]).id == told.id
 

@@ -13,7 +13,6 @@ from synthetic import INTERN, MENTOR, manifest
 
 from tandem.errors import UsageError
 from tandem.strategies import make_strategy
-from tandem.strategies.context import Learned
 from tandem.sufficiency.predictor import Predictor
 from tandem.sufficiency.signals import NAMES
 from tandem.training.predictors import train_predictor
@@ -105,7 +104,6 @@ def test_a_useless_signal_is_not_claimed_to_help() -> None:
 def test_what_it_wrote_is_what_the_strategy_reads(told: Predictor, tmp_path: Path) -> None:
     told.save(tmp_path)
     strategy = make_strategy(f"shepherding:reactive,{tmp_path}")
-    assert isinstance(strategy, Learned)
     assert strategy.bind("big", "small") == told.id and strategy.saw("made-3") and not strategy.saw("other-3")
     assert told.data["problems"] == {"made": 100} and told.data["rows"] == 500
     assert {"threshold", "threshold-reactive"} == set(told.settings)

@@ -16,7 +16,7 @@ from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model
 from tandem.models.call import Call, Recorder
 from tandem.strategies.blueprint import blueprint_messages
-from tandem.strategies.context import Context, written
+from tandem.strategies.context import Context
 from tandem.sufficiency.blueprint_card import Candidate, Text
 from tandem.training.blueprints.search import TrialAnswer
 from tandem.types import Message, Problem
@@ -136,7 +136,7 @@ class Bench:
             ctx = Context(problem, "blueprint", self.mentor, self.intern, self.settings, (), recorder=self._recorder)
             ctx.ledger = ledger
             try:
-                return await written(ctx.call(role, purpose, messages, max_tokens=max_tokens))
+                return await ctx.call(role, purpose, messages, max_tokens=max_tokens).complete()
             except TandemError:
                 self._failed = True
                 raise
