@@ -96,7 +96,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     from tandem.collection.job import CollectionJob
     from tandem.collection.plan import CollectionPlan
     from tandem.ladder import parse_ladder
-    from tandem.runs.runner import Limits
+    from tandem.runs.work import Limits
     from tandem.types import Sampling
 
     table, max_minutes = options.pop("table"), options.pop("max_minutes")

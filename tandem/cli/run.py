@@ -77,7 +77,7 @@ def run(
     """
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.runs.manifest import describe_run
-    from tandem.runs.runner import Limits
+    from tandem.runs.work import Limits
 
     if out and resume and from_file("out") != from_file("resume"):  # what was typed wins over the file
         out, resume = (None, resume) if from_file("out") else (out, None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +12,10 @@ from tandem.collection.meter import Meter
 from tandem.collection.plan import CollectionPlan
 from tandem.collection.problem import ProblemWork, Tools
 from tandem.collection.texts import Texts
-from tandem.errors import CapabilityError, LimitReached, TandemError
+from tandem.errors import CapabilityError, TandemError
 from tandem.grading import Sandbox
 from tandem.models.base import Model
+from tandem.runs.work import work_through
 from tandem.spec import Continuation
 from tandem.types import Problem
 
@@ -77,7 +76,6 @@ class Collector:
         self._texts, self._meter = Texts(out, shard), Meter(out, shard, max_usd)
         self._tools = Tools(mentor, intern, plan, self.folder, self._texts, self._meter, sandbox)
         self._before = len(self.folder)
-        self._in_a_row = 0  # failed
 
     async def collect(
         self,
@@ -92,33 +90,30 @@ class Collector:
         Ends when `max_seconds` are over or the money is, or when problem after problem fails: `stopped` then says so.
         Raises TandemError where nothing can be written any more.
         """
-        state, began = self.progress, time.monotonic()
-        waiting = iter(problems)
+        state = self.progress
 
-        async def work() -> None:
-            for problem in waiting:
-                if state.stopped or (max_seconds is not None and time.monotonic() - began >= max_seconds):
-                    return
-                await self._one(problem)
-                if report:
-                    report(self.figures())
+        async def settle(problem: Problem, result: TandemError | None) -> None:
+            state.ended += 1
+            if result is not None:
+                self.folder.fail(problem.id, str(result))
+                state.failed += 1
+            if report:
+                report(self.figures())
 
         try:
-            async with asyncio.timeout(max_seconds):
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(concurrency, len(problems))):
-                        group.create_task(work())
-        except TimeoutError:
-            pass
-        except BaseExceptionGroup as several:  # no failure of a problem: those are written down
-            raise several.exceptions[0] from None
+            state.stopped = await work_through(
+                problems,
+                lambda problem: ProblemWork(self._tools, problem).carry_out(),
+                settle,
+                concurrency=concurrency,
+                seconds=max_seconds,
+                give_up=_HOPELESS,
+            )
         finally:
             self.figures()
             for file in (self.folder, self._texts):
                 file.close()
             self._meter.close_file()
-        if max_seconds is not None and time.monotonic() - began >= max_seconds and state.ended < len(problems):
-            state.stopped = f"--max-minutes {max_seconds / 60:g} are over"
         return state
 
     def figures(self) -> CollectionProgress:
@@ -128,25 +123,6 @@ class Collector:
         state.mentor_tokens, state.intern_tokens = meter.tokens["mentor"], meter.tokens["intern"]
         state.usd = meter.usd
         return state
-
-    async def _one(self, problem: Problem) -> None:
-        error: str | None = None
-        try:
-            await ProblemWork(self._tools, problem).carry_out()
-        except LimitReached as limit:
-            self.progress.stopped = str(limit)  # what is in flight may still fit
-            return
-        except TandemError as fault:
-            error = str(fault)
-        except Exception as fault:  # a fault of ours in one problem must not end a night's collection
-            error = f"unexpected {type(fault).__name__}: {fault}"
-        self.progress.ended += 1
-        self._in_a_row = 0 if error is None else self._in_a_row + 1
-        if error is not None:
-            self.folder.fail(problem.id, error)
-            self.progress.failed += 1
-            if self._in_a_row >= _HOPELESS and not self.progress.stopped:
-                self.progress.stopped = f"{self._in_a_row} problems in a row failed, the last one with: {error}"
 
 
 def _need(mentor: Model, intern: Model, plan: CollectionPlan) -> None:

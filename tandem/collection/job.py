@@ -26,7 +26,7 @@ from tandem.errors import MissingPackageError, UsageError
 from tandem.grading import Sandbox
 from tandem.ledger import Role
 from tandem.models.base import Model
-from tandem.runs.runner import Limits
+from tandem.runs.work import Limits
 from tandem.storage.jsonl import JsonlWriter
 from tandem.storage.lock import FolderLock
 from tandem.types import Problem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tandem.engine import Tandem
-from tandem.errors import CapabilityError, UsageError
+from tandem.errors import CapabilityError, LimitReached, TandemError, UsageError
 from tandem.grading import Sandbox
 from tandem.models.shared import SharedCalls
 from tandem.runs.leakage import refuse_seen
 from tandem.runs.manifest import describe_run
-from tandem.runs.runner import Limits, Progress, run
+from tandem.runs.runner import Progress, run
 from tandem.runs.store import RunStore
 from tandem.runs.strategy_list import folders_of
+from tandem.runs.work import Limits, work_through
 from tandem.spec import Continuation
 from tandem.storage.files import write_whole
 from tandem.types import Problem
@@ -62,18 +62,9 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
     await engine.prepare()
     work = _Work(engine, job, show, folders_of(names))
     write_problems(job.folder, job.problems)
-    turns = asyncio.Semaphore(job.at_once if job.limits.usd is None else 1)  # one at a time can keep within a sum
-
-    async def in_turn(name: str) -> Part | None:
-        async with turns:
-            return await work.run(name)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(in_turn(name)) for name in names]
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [part for task in tasks if (part := task.result()) is not None]
+    # One at a time can keep within a sum.
+    await work_through(names, work.run, work.settle, concurrency=job.at_once if job.limits.usd is None else 1)
+    return [work.parts[name] for name in names if name in work.parts]
 
 
 class _Work:
@@ -84,18 +75,22 @@ class _Work:
         self._shared = SharedCalls(job.folder / SHARED)
         self._ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds
         self._usd = job.limits.usd
-        self._stopped = False
+        self.parts: dict[str, Part] = {}
 
-    async def run(self, name: str) -> Part | None:
-        """Run one strategy, as far as the limits let it; None where they let it not begin."""
-        if self._stopped:
-            return None
+    async def settle(self, name: str, result: TandemError | None) -> None:
+        """A strategy that fails as a whole ends the comparison."""
+        if result is not None:
+            raise result
+
+    async def run(self, name: str) -> None:
+        """Run one strategy. Raises LimitReached where a limit ended its run: no further one begins."""
         job, folder = self._job, self._folders[name]
         try:
             variant = _variant(self._engine, name)
             await variant.prepare()
         except (UsageError, CapabilityError) as error:
-            return Part(name, folder, reason=str(error))
+            self.parts[name] = Part(name, folder, reason=str(error))
+            return
         manifest = describe_run(variant, job.data, job.problems, job.endpoints)
         path = job.folder / folder
         store = RunStore.reopen(path, manifest) if (path / "run.json").is_file() else RunStore.create(path, manifest)
@@ -110,10 +105,11 @@ class _Work:
                 cache=self._shared,
                 progress=progress,
             )
-        self._stopped |= summary["stopped"] is not None
         if self._usd is not None:
             self._usd -= (summary["usd_paid"] or 0.0) + (summary["lost"]["usd_bound"] or 0.0)
-        return Part(name, folder, offline=variant.offline)
+        self.parts[name] = Part(name, folder, offline=variant.offline)
+        if summary["stopped"]:
+            raise LimitReached(summary["stopped"])
 
     def _limits(self) -> Limits:
         seconds = None if self._ends is None else max(self._ends - time.monotonic(), 0.0)

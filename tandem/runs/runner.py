@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tandem.engine import Tandem
-from tandem.errors import LimitReached, TandemError
+from tandem.errors import TandemError
 from tandem.grading import Sandbox, grade
 from tandem.ledger import Ledger
 from tandem.models.call import Recorder
 from tandem.runs.journal import Journal
 from tandem.runs.store import RunStore
 from tandem.runs.summary import Summary
+from tandem.runs.work import Limits, work_through
 from tandem.types import Problem, Solution
 
 Progress = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Where a run stops by itself, to be taken up again later. None: nowhere."""
-
-    usd: float | None = None  # in the worst case, over all parts of the run
-    seconds: float | None = None  # of this part of the run
 
 
 async def run(
@@ -78,7 +68,13 @@ class _Run:
                 self._ready = True
                 self._tandem.recall(d for r in self._store.records() if r["error"] is None for d in r["trace"])
                 self._tandem.recorder, self._tandem.sandbox = journal, self._sandbox
-                await self._solve(todo, concurrency, journal)
+                self._stopped = await work_through(
+                    todo,
+                    self._tandem.asolve,
+                    lambda problem, result: self._settle(problem, result, journal),
+                    concurrency=concurrency,
+                    seconds=self._limits.seconds,
+                )
             else:
                 self._stopped = None
         finally:
@@ -87,46 +83,9 @@ class _Run:
             journal.close_file()
         return summary
 
-    async def _solve(self, todo: Sequence[Problem], concurrency: int, journal: Journal) -> None:
-        grading: set[asyncio.Task[None]] = set()
-        stopped: str | None = None
-
-        def still_wanted() -> Iterator[Problem]:
-            for problem in todo:
-                if stopped:
-                    return
-                yield problem
-
-        try:
-            async with asyncio.timeout(self._limits.seconds):
-                results = self._tandem.asolve_many(still_wanted(), concurrency=concurrency)
-                async with aclosing(results):
-                    async for index, result in results:
-                        if journal.fault:  # no failure of this problem: no call can be written down any more
-                            raise journal.fault
-                        if isinstance(result, LimitReached):
-                            stopped = str(result)  # what is in flight may still fit
-                            continue
-                        task = asyncio.create_task(self._settle(todo[index], result, journal))
-                        grading.add(task)
-                        for ended in [t for t in grading if t.done()]:
-                            grading.discard(ended)
-                            ended.result()
-        except TimeoutError:
-            stopped = f"--max-minutes {(self._limits.seconds or 0) / 60:g} are over"
-        except asyncio.CancelledError:
-            for task in grading:
-                task.cancel()  # the journal has their calls
-            raise
-        finally:
-            # All of them, whatever one of them says: nothing of a sandbox may be left when the loop is closed.
-            ended_with = await asyncio.gather(*grading, return_exceptions=True)
-        for error in ended_with:
-            if isinstance(error, BaseException):
-                raise error
-        self._stopped = stopped
-
     async def _settle(self, problem: Problem, result: Solution | TandemError, journal: Journal) -> None:
+        if journal.fault:  # no failure of this problem: no call can be written down any more
+            raise journal.fault
         error = None
         if isinstance(result, TandemError):
             error = str(result)

@@ -58,7 +58,7 @@ def test_what_was_built_is_run_by_the_strategy(cli: Cli, tmp_path: Path) -> None
 def test_the_same_command_goes_on_where_the_time_was_up(cli: Cli, tmp_path: Path) -> None:
     stopped = cli(*build(tmp_path, "--max-minutes", "0.0000001", "--json"))
     assert stopped.code == 1 and not stopped.out
-    assert "stopped: the time is up; what is done is in out. Go on with the same command" in stopped.err
+    assert "stopped: --max-minutes 1e-07 are over; what is done is in out. Go on with the same command" in stopped.err
     assert not (tmp_path / "out/blueprints").exists()
     whole = cli(*build(tmp_path, "--json"))
     assert whole.code == 0 and json.loads(whole.out)["chosen"] == "none"

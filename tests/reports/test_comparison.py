@@ -23,9 +23,10 @@ from tandem.reports.comparison_figures import oracle, strategy_figures
 from tandem.runs.compare import Comparison, carry_out, check_unseen
 from tandem.runs.manifest import describe_run
 from tandem.runs.outcomes import UNITS, RunOutcomes
-from tandem.runs.runner import Limits, Progress, run
+from tandem.runs.runner import Progress, run
 from tandem.runs.store import RunStore
 from tandem.runs.strategy_list import folders_of, strategies_of
+from tandem.runs.work import Limits
 from tandem.spec import Prices
 from tandem.types import Problem
 

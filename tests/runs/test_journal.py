@@ -22,8 +22,9 @@ from tandem.models.fake import FakeModel, Rule, Script
 from tandem.models.logprobs import token_stat
 from tandem.models.recorded import Piece, Recorded, digest, restored
 from tandem.runs.journal import CALLS, LOST, Journal
-from tandem.runs.runner import Limits, run
+from tandem.runs.runner import run
 from tandem.runs.store import RunStore
+from tandem.runs.work import Limits
 from tandem.spec import Prices
 from tandem.storage.jsonl import read_lines
 from tandem.types import Message, Problem

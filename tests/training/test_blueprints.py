@@ -263,7 +263,7 @@ async def test_a_build_that_fails_goes_on_without_asking_twice(tmp_path: Path) -
 
 async def test_when_the_time_is_up_nothing_is_begun(tmp_path: Path) -> None:
     mentor, intern = mentor_that(), intern_that(lambda text, i: True)
-    with pytest.raises(LimitReached, match=r"^the time is up$"):
+    with pytest.raises(LimitReached, match=r"^--max-minutes -0\.0166667 are over$"):
         await made(mentor, intern, max_seconds=-1.0)
     assert not mentor.calls and not intern.calls
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tandem.config import Settings
 from tandem.errors import LimitReached, TandemError
@@ -15,6 +14,7 @@ from tandem.insight import answer_messages
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model
 from tandem.models.call import Call, Recorder
+from tandem.runs.work import time_is_over, work_through
 from tandem.strategies.blueprint import blueprint_messages
 from tandem.strategies.context import Context
 from tandem.sufficiency.blueprint_card import Candidate, Text
@@ -22,7 +22,9 @@ from tandem.training.blueprints.search import TrialAnswer
 from tandem.types import Message, Problem
 
 CALLS = "calls"  # a build's folder of answers
-_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+_Given = TypeVar("_Given")
+_Found = TypeVar("_Found")
 
 
 @dataclass(slots=True)
@@ -61,10 +63,9 @@ class Bench:
         self.texts: dict[str, Text] = {}  # blueprints by name
         self._outcomes: dict[tuple[str, str], TrialAnswer] = {}
         self._recorder, self._sandbox = recorder, sandbox
-        self._room = asyncio.Semaphore(concurrency)
-        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self._concurrency = concurrency
+        self._began, self._max_seconds = time.monotonic(), max_seconds
         self._report = report or (lambda progress: None)
-        self._failed = False
 
     def doing(self, what: str) -> None:
         """Say what goes on now."""
@@ -77,47 +78,86 @@ class Bench:
         """Return outcomes by candidate and problem; only those that are not known are asked for."""
         # Problem by problem, so that the candidates share what they know of it in the intern's cache.
         missing = [(c, p) for p in problems for c in candidates if (c.name, p.id) not in self._outcomes]
-        await self.all([self._answer(c, p) for c, p in missing])
+        asked = [(p, blueprint_messages(p, self._text(c), c)) for c, p in missing]
+        for (c, p), answer in zip(missing, await self._answers("intern", asked), strict=True):
+            self._outcomes[c.name, p.id] = answer
         return self._outcomes
 
-    async def mentor_answer(self, problem: Problem) -> TrialAnswer:
+    async def mentor_answers(self, problems: Sequence[Problem]) -> list[TrialAnswer]:
         """Return what the mentor answers alone, as strategy mentor-only asks it."""
-        return await self._judged("mentor", problem, answer_messages(problem))
+        return await self._answers("mentor", [(problem, answer_messages(problem)) for problem in problems])
 
-    async def write(self, name: str, problem: Problem, max_tokens: int) -> Call:
-        """Return the ended call in which the mentor wrote a blueprint."""
-        return await self._call("mentor", "insight", problem, problem.messages, max_tokens, Ledger())
+    async def write(self, requests: Sequence[Problem], max_tokens: int) -> list[Call]:
+        """Return the ended calls in which the mentor wrote blueprints."""
 
-    async def all(self, jobs: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
-        """Carry out jobs side by side. The first error stops those that wait; those in flight are read to their end."""
-        ended = await asyncio.gather(*jobs, return_exceptions=True)
-        errors = [one for one in ended if isinstance(one, BaseException)]
-        for error in sorted(errors, key=lambda one: isinstance(one, LimitReached)):
-            raise error
-        return [one for one in ended if not isinstance(one, BaseException)]
+        async def one(request: Problem) -> Call:
+            return await self._call("mentor", "insight", request, request.messages, max_tokens, Ledger())
 
-    async def _answer(self, candidate: Candidate, problem: Problem) -> None:
-        text = self.texts[candidate.blueprint].text if candidate.blueprint else ""
-        messages = blueprint_messages(problem, text, candidate)
-        self._outcomes[candidate.name, problem.id] = await self._judged("intern", problem, messages)
-        self.progress.done += 1
-        self._report(self.progress)
+        return await self._all(requests, one, _same)
 
-    async def _judged(self, role: Role, problem: Problem, messages: tuple[Message, ...]) -> TrialAnswer:
-        ledger = Ledger()
-        call = await self._call(role, "answer", problem, messages, None, ledger)
-        right = await grade(problem, call.text, sandbox=self._sandbox)
-        if right is None:
-            raise TandemError(f"{problem.id} cannot be judged, so nothing can be learned from it")
-        usages = [entry.usage for entry in ledger.entries]
-        return TrialAnswer(
-            right=right,
-            text=call.text,
-            prompt_tokens=sum(usage.prompt for usage in usages),
-            completion_tokens=sum(usage.completion for usage in usages),
-            tflops=ledger.tflops,
-            usd=ledger.usd,
+    def _text(self, candidate: Candidate) -> str:
+        return self.texts[candidate.blueprint].text if candidate.blueprint else ""
+
+    async def _answers(self, role: Role, asked: Sequence[tuple[Problem, tuple[Message, ...]]]) -> list[TrialAnswer]:
+        async def one(item: tuple[Problem, tuple[Message, ...]]) -> tuple[Call, Ledger]:
+            problem, messages = item
+            ledger = Ledger()
+            return await self._call(role, "answer", problem, messages, None, ledger), ledger
+
+        async def judge(item: tuple[Problem, tuple[Message, ...]], given: tuple[Call, Ledger]) -> TrialAnswer:
+            (problem, _), (call, ledger) = item, given
+            right = await grade(problem, call.text, sandbox=self._sandbox)
+            if right is None:
+                raise TandemError(f"{problem.id} cannot be judged, so nothing can be learned from it")
+            if role == "intern":
+                self.progress.done += 1
+                self._report(self.progress)
+            usages = [entry.usage for entry in ledger.entries]
+            return TrialAnswer(
+                right=right,
+                text=call.text,
+                prompt_tokens=sum(usage.prompt for usage in usages),
+                completion_tokens=sum(usage.completion for usage in usages),
+                tflops=ledger.tflops,
+                usd=ledger.usd,
+            )
+
+        return await self._all(asked, one, judge)
+
+    async def _all(
+        self,
+        items: Sequence[_Item],
+        one: Callable[[_Item], Awaitable[_Given]],
+        then: Callable[[_Item, _Given], Awaitable[_Found]],
+    ) -> list[_Found]:
+        """Return what `then` makes of what `one` gave for each item, in their order.
+
+        After an error, or when the time is up, no further call begins, and those in flight are read to their end, so
+        that the recorder has them. Raises the first error, LimitReached for the time.
+        """
+        found: dict[int, _Found] = {}
+        errors: list[TandemError] = []
+
+        async def settle(place: tuple[int, _Item], given: _Given | TandemError) -> None:
+            if isinstance(given, TandemError):
+                errors.append(given)
+            else:
+                found[place[0]] = await then(place[1], given)
+
+        stopped = await work_through(
+            enumerate(items),
+            lambda place: one(place[1]),
+            settle,
+            concurrency=self._concurrency,
+            seconds=None if self._max_seconds is None else self._max_seconds - (time.monotonic() - self._began),
+            give_up=1,
+            cut=False,
         )
+        if errors:
+            raise errors[0]
+        if stopped:
+            raise LimitReached(stopped if self._max_seconds is None else time_is_over(self._max_seconds))
+        return [found[place] for place in range(len(items))]
 
     async def _call(
         self,
@@ -128,20 +168,12 @@ class Bench:
         max_tokens: int | None,
         ledger: Ledger,
     ) -> Call:
-        async with self._room:
-            if self._failed:
-                raise LimitReached("another call failed")
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                raise LimitReached("the time is up")
-            ctx = Context(problem, "blueprint", self.mentor, self.intern, self.settings, (), recorder=self._recorder)
-            ctx.ledger = ledger
-            try:
-                return await ctx.call(role, purpose, messages, max_tokens=max_tokens).complete()
-            except TandemError:
-                self._failed = True
-                raise
-            finally:
-                self._book(ledger)
+        ctx = Context(problem, "blueprint", self.mentor, self.intern, self.settings, (), recorder=self._recorder)
+        ctx.ledger = ledger
+        try:
+            return await ctx.call(role, purpose, messages, max_tokens=max_tokens).complete()
+        finally:
+            self._book(ledger)
 
     def _book(self, ledger: Ledger) -> None:
         self.ledger.entries.extend(ledger.entries)
@@ -155,3 +187,7 @@ class Bench:
             if entry.usd is not None:
                 self.progress.usd = (self.progress.usd or 0.0) + entry.usd
         self._report(self.progress)
+
+
+async def _same(_: object, given: _Given) -> _Given:
+    return given

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
 from tandem.errors import TandemError, UsageError
-from tandem.models.base import FinishReason
 from tandem.statistics.significance import mcnemar, paired_bootstrap
 from tandem.sufficiency.blueprint_card import (
     HELD_OUT,
@@ -133,12 +132,13 @@ async def build(
     bench.progress.total = plan.answers
     notes: list[str] = []
     bench.doing("the mentor solves the examples")
-    solved = await bench.all([bench.mentor_answer(problem) for problem in parts.examples])
+    solved = await bench.mentor_answers(parts.examples)
     examples = [
         SolvedExample(p, o.text if o.right else known_answer(p)) for p, o in zip(parts.examples, solved, strict=True)
     ]
     bench.doing("the mentor writes blueprints")
-    await _write(bench, plan, task, examples, notes)
+    styles = {style: ask(style, task, examples) for style in STYLES}
+    await _write(bench, plan, task, styles, [example.problem for example in examples], notes)
     first = candidates(list(bench.texts), plan.candidates)
     if len(first) < MIN_CANDIDATES:
         raise TandemError(
@@ -151,7 +151,8 @@ async def build(
         mistakes = [Mistake(problem, outcome.text) for problem, outcome in wrong]
         messages = ask_again(bench.texts[str(best.blueprint)].text, task, mistakes)
         shown = [m.problem for m in mistakes]
-        if not await _one(bench, plan, REFINED, task, messages, [*parts.examples, *shown], notes):
+        await _write(bench, plan, task, {REFINED: messages}, [*parts.examples, *shown], notes)
+        if REFINED not in bench.texts:
             return None
         bench.doing("searching")
         return candidate(REFINED, best.place, best.follow)
@@ -165,34 +166,24 @@ async def build(
 
 
 async def _write(
-    bench: Bench, plan: BlueprintPlan, task: TaskKind, examples: Sequence[SolvedExample], notes: list[str]
-) -> None:
-    """Have the mentor write a blueprint in each style; those that are of no use are noted."""
-    shown = [example.problem for example in examples]
-    await bench.all([_one(bench, plan, style, task, ask(style, task, examples), shown, notes) for style in STYLES])
-    order = [style for style in STYLES if style in bench.texts]
-    bench.texts = {style: bench.texts[style] for style in order}  # and not in the order in which they came
-
-
-async def _one(
     bench: Bench,
     plan: BlueprintPlan,
-    name: str,
     task: TaskKind,
-    messages: tuple[Message, ...],
+    asked: Mapping[str, tuple[Message, ...]],
     shown: Sequence[Problem],
     notes: list[str],
-) -> bool:
-    request = Problem(id=f"blueprint-{name}", messages=messages, task=task)
-    call = await bench.write(name, request, plan.blueprint_tokens)
-    ended: FinishReason | None = call.finish_reason
-    text = tidy(call.text, shown, cut=ended == "length")
-    same = next((other for other, known in bench.texts.items() if known.text == text), None)
-    if not text or same:
-        notes.append(f"{name}: " + (f"the same as {same}" if same else "nothing of use, or quotations of the examples"))
-        return False
-    bench.texts[name] = Text(text=text, tokens=bench.mentor.count(text))
-    return True
+) -> None:
+    """Have the mentor write a blueprint for each of the names in `asked`; those that are of no use are noted."""
+    requests = [Problem(id=f"blueprint-{name}", messages=messages, task=task) for name, messages in asked.items()]
+    for name, call in zip(asked, await bench.write(requests, plan.blueprint_tokens), strict=True):
+        text = tidy(call.text, shown, cut=call.finish_reason == "length")
+        same = next((other for other, known in bench.texts.items() if known.text == text), None)
+        if text and not same:
+            bench.texts[name] = Text(text=text, tokens=bench.mentor.count(text))
+        else:
+            notes.append(
+                f"{name}: " + (f"the same as {same}" if same else "nothing of use, or quotations of the examples")
+            )
 
 
 def _card(
