@@ -90,12 +90,12 @@ class Tandem(SyncFace):
             intern_max_tokens=intern_max_tokens,
             classifier=classifier,
         )
-        site = None
+        placement = None
         if backend != "transformers":
-            from tandem.models.vllm.served import PoolPlacement
+            from tandem.models.vllm.served import Placement
 
-            site = PoolPlacement()
-        common = {"timeout": request_timeout, "backend": backend, "site": site}
+            placement = Placement()
+        common = {"timeout": request_timeout, "backend": backend, "placement": placement}
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, serving=mentor_serving, **common)
         if insight_mode is not None:
             self.mentor.spec = self.mentor.spec.model_copy(update={"insight_mode": insight_mode})
@@ -111,13 +111,13 @@ class Tandem(SyncFace):
         self._method = Method(strategy, self.settings, self.mentor, self.intern, Shelf())
         self._shared = _Shared()
         self._prepared = False
-        self._site = site
+        self._placement = placement
         self.want()
 
     def want(self, *roles: Role) -> None:
         """Make room, where vLLM replicas are started, for models that only variants will call; before `prepare`."""
-        if self._site:
-            self._site.wanted = {*self.roles, *roles}
+        if self._placement:
+            self._placement.wanted = {*self.roles, *roles}
 
     def variant(self, *, strategy: str | None = None, **changes: Any) -> Tandem:
         """Return an engine over the same models, with another strategy or other fields of `Settings`.

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tandem.models.vllm.command import Serve
-    from tandem.models.vllm.keeper import StandingPool
+    from tandem.models.vllm.daemon import StandingPool
     from tandem.models.vllm.state import PoolState
 
-_SECOND = 1.0  # between the two looks that give a rate
+_SECOND = 1.0  # between the two snapshots that give a rate
 
 
 @click.group()
@@ -64,12 +64,12 @@ def up(model: str, **options: Any) -> None:
         where = ",".join(replica.url for replica in running.replicas)
         raise UsageError(f"the pool '{job.name}' is up already: {where}; end it: tandem pool down {job.name}")
     job.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keeper = _start(job)
+    daemon = _start(job)
     try:
-        ready = _wait(keeper, job)
+        ready = _wait(daemon, job)
     except BaseException:  # Ctrl-C too: a pool that was never handed over is nobody's
-        keeper.terminate()
-        keeper.wait()
+        daemon.terminate()
+        daemon.wait()
         raise
     urls = [replica.url for replica in ready.replicas]
     click.echo("\n".join(urls))
@@ -79,7 +79,7 @@ def up(model: str, **options: Any) -> None:
 
 
 @pool.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, a line for each look.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, a line for each snapshot.")
 @click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
 @click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="S", help="With --watch.")
 def status(as_json: bool, watch: bool, every: float) -> None:
@@ -87,22 +87,22 @@ def status(as_json: bool, watch: bool, every: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from tandem.cli.pool_status import look, report, table
+    from tandem.cli.pool_status import report, table, take_snapshot
 
-    before = look()
+    before = take_snapshot()
     time.sleep(_SECOND)
-    now = look()
+    now = take_snapshot()
     if as_json:
         click.echo(json.dumps(report(before, now)))
         while watch:
             time.sleep(every)
-            before, now = now, look()
+            before, now = now, take_snapshot()
             click.echo(json.dumps(report(before, now)))
     elif watch:
         with Live(table(report(before, now)), console=Console(), auto_refresh=False) as live:
             while True:
                 time.sleep(every)
-                before, now = now, look()
+                before, now = now, take_snapshot()
                 live.update(table(report(before, now)), refresh=True)
     elif now:
         Console().print(table(report(before, now)))
@@ -139,9 +139,9 @@ def _job(model: str, options: dict[str, Any]) -> StandingPool:
     from dataclasses import replace
 
     from tandem.models.vllm.command import command, need_vllm
-    from tandem.models.vllm.keeper import StandingPool
+    from tandem.models.vllm.daemon import StandingPool
     from tandem.models.vllm.machine import GIB, find_machine
-    from tandem.models.vllm.placement import Wish, place
+    from tandem.models.vllm.placement import ResourceRequest, place
     from tandem.models.vllm.pool import pool_name
     from tandem.models.vllm.size import size_of, suited
     from tandem.models.vllm.state import check_name, pools_dir
@@ -149,17 +149,17 @@ def _job(model: str, options: dict[str, Any]) -> StandingPool:
     machine = find_machine()
     need_vllm(machine, model)
     if cores := options["cores"]:
-        if machine.cards:
+        if machine.gpus:
             raise UsageError("this machine has GPUs: choose with --gpus")
         if lacking := sorted(set(cores) - set(machine.cores)):
             raise UsageError(f"this process may not use core {lacking[0]}; it may use {_list(machine.cores)}")
         machine = replace(machine, cores=tuple(dict.fromkeys(cores)))
     (serve,) = suited([(_serve(model, options), None, options["replicas"] or 1)], machine)
-    size = size_of(serve, cpu=not machine.cards)
-    if not machine.cards:
+    size = size_of(serve, cpu=not machine.gpus)
+    if not machine.gpus:
         serve = replace(serve, kv_cache_gib=size.cache / GIB)
-    wish = Wish("pool", options["gpus"], options["tensor_parallel"], options["replicas"], size)
-    places = place(wish, machine)
+    request = ResourceRequest("pool", options["gpus"], options["tensor_parallel"], options["replicas"], size)
+    places = place(request, machine)
     first = options["port"]
     ports = [first + i for i in range(len(places))] if first else []
     command(serve, places[0], first or 1)  # says what is wrong with the options for vLLM
@@ -195,42 +195,42 @@ def _serve(model: str, options: dict[str, Any]) -> Serve:
 def _start(job: StandingPool) -> subprocess.Popen[bytes]:
     import subprocess
 
-    with _keeper_log(job).open("wb") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "tandem.models.vllm.keeper"],
+    with _daemon_log(job).open("wb") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "tandem.models.vllm.daemon"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,  # neither Ctrl-C nor the terminal's end is for it
         )
-    assert keeper.stdin is not None
-    keeper.stdin.write(job.model_dump_json().encode())
-    keeper.stdin.close()
-    return keeper
+    assert daemon.stdin is not None
+    daemon.stdin.write(job.model_dump_json().encode())
+    daemon.stdin.close()
+    return daemon
 
 
-def _wait(keeper: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
+def _wait(daemon: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
     """Tell what the replicas are at until all are up; raises TandemError with the reason if they do not come up."""
     from tandem.models.vllm import state
 
     said: dict[str, str] = {}
     while True:
-        ended = keeper.poll() is not None
+        ended = daemon.poll() is not None
         now = state.load(job.name)
         if ended:
-            lines = _keeper_log(job).read_text(errors="replace").strip().splitlines()
-            raise TandemError(lines[-1] if lines else f"the pool's keeper ended; its log: {_keeper_log(job)}")
+            lines = _daemon_log(job).read_text(errors="replace").strip().splitlines()
+            raise TandemError(lines[-1] if lines else f"the pool's daemon ended; its log: {_daemon_log(job)}")
         for index, replica in enumerate(now.replicas if now else []):
             if said.get(replica.url) != replica.note:
                 said[replica.url] = replica.note
                 click.echo(f"replica {index} ({replica.place}): {replica.note}", err=True)
-        if now and now.pid == keeper.pid and all(replica.up for replica in now.replicas):
+        if now and now.pid == daemon.pid and all(replica.up for replica in now.replicas):
             return now
         time.sleep(0.2)
 
 
-def _keeper_log(job: StandingPool) -> Path:
-    return job.folder / "keeper.log"
+def _daemon_log(job: StandingPool) -> Path:
+    return job.folder / "daemon.log"
 
 
 def _list(numbers: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""How busy the pools are: one look at every replica, two looks as a report, a report as a table."""
+"""How busy the pools are: a snapshot of every replica, two of them as a report, a report as a table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tandem.models.vllm.metrics import Look
+    from tandem.models.vllm.metrics import ReplicaMetrics
     from tandem.models.vllm.state import PoolState
 
-Seen = list[tuple["PoolState", list["Look | None"]]]
+Snapshot = list[tuple["PoolState", list["ReplicaMetrics | None"]]]
 
 
-def look() -> Seen:
-    """Look at every replica of every pool at once."""
+def take_snapshot() -> Snapshot:
+    """Read the metrics of every replica of every pool at once."""
     import asyncio
 
     import httpx
@@ -27,34 +27,34 @@ def look() -> Seen:
     for line in said:
         click.echo(f"tandem: {line}", err=True)
 
-    async def looks() -> list[Look | None]:
+    async def read_all() -> list[ReplicaMetrics | None]:
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5.0) as client:
             urls = [replica.url for running in found for replica in running.replicas]
             return await asyncio.gather(*(metrics.read(client, url) for url in urls))
 
-    seen = iter(asyncio.run(looks()))
+    seen = iter(asyncio.run(read_all()))
     return [(running, [next(seen) for _ in running.replicas]) for running in found]
 
 
-def report(before: Seen, now: Seen) -> dict[str, Any]:
-    """Return what two looks tell, as JSON has it."""
+def report(before: Snapshot, now: Snapshot) -> dict[str, Any]:
+    """Return two snapshots as the JSON of `tandem pool status`."""
     from dataclasses import asdict
 
     from tandem.models.vllm.metrics import tokens_per_second
 
     earlier = {
-        (running.name, replica.url): look
-        for running, looks in before
-        for replica, look in zip(running.replicas, looks, strict=True)
+        (running.name, replica.url): metrics
+        for running, read in before
+        for replica, metrics in zip(running.replicas, read, strict=True)
     }
     pools = []
-    for running, looks in now:
+    for running, read in now:
         replicas = []
-        for replica, look in zip(running.replicas, looks, strict=True):
-            figures = asdict(look) if look else {}
+        for replica, metrics in zip(running.replicas, read, strict=True):
+            figures = asdict(metrics) if metrics else {}
             figures.pop("time", None)
-            figures["hit_rate"] = look.hit_rate if look else None
-            figures["tokens_per_second"] = tokens_per_second(earlier.get((running.name, replica.url)), look)
+            figures["hit_rate"] = metrics.hit_rate if metrics else None
+            figures["tokens_per_second"] = tokens_per_second(earlier.get((running.name, replica.url)), metrics)
             replicas.append(replica.model_dump(include={"url", "place", "up", "note", "restarts", "log"}) | figures)
         pools.append(running.model_dump(include={"name", "model", "kind", "pid", "since"}) | {"replicas": replicas})
     return {"pools": pools}
@@ -63,7 +63,7 @@ def report(before: Seen, now: Seen) -> dict[str, Any]:
 def table(report: dict[str, Any]) -> Table:
     """Return a report as a table, a row for each replica.
 
-    Requests that run and wait, the prefix cache's hit rate, tokens a second between the two looks, the KV cache's use.
+    Requests that run and wait, the prefix cache's hit rate, tokens a second, the KV cache's use.
     """
     from rich import box
     from rich.table import Table

@@ -20,7 +20,7 @@ from tandem.registry import Registry
 from tandem.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from tandem.models.vllm.served import PoolPlacement
+    from tandem.models.vllm.served import Placement
 
 _BUILT_IN = {
     "fake": "tandem.models.fake:FakeModel",
@@ -43,7 +43,7 @@ def load_model(
     parameters: float | None = None,
     timeout: float | None = None,
     backend: Backend = "transformers",
-    site: PoolPlacement | None = None,
+    placement: Placement | None = None,
     serving: Serving | None = None,
     **options: Any,
 ) -> Model:
@@ -56,7 +56,7 @@ def load_model(
     used.
 
     `parameters` is a size that the user assumes, for the cost. `timeout` is how many seconds an endpoint may send
-    nothing. `backend` is for weights: in this process, or on vLLM replicas of their own at `site` as `serving` says;
+    nothing. `backend` is for weights: in this process, or on vLLM replicas of their own, by `placement` and `serving`;
     ``auto`` is vllm where that is installed. `options` go to the backend. Raises UsageError for a name that leads
     nowhere.
     """
@@ -81,7 +81,7 @@ def load_model(
     spec = _assumed(spec.model_copy(update={"backend": "vllm"}), parameters)
     if urls := _standing(spec.name):
         return _made("pooled", None, spec, urls, served_name=spec.name, **over_http)
-    return _made("vllm", None, spec, path, site=site, serving=serving, **over_http)
+    return _made("vllm", None, spec, path, placement=placement, serving=serving, **over_http)
 
 
 def _at_endpoint(

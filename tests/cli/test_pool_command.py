@@ -87,7 +87,7 @@ def test_a_standing_pool_outlives_its_starter_and_restarts_what_crashes(cli: Cli
     until(back)
 
 
-def test_a_killed_keeper_leaves_neither_processes_nor_a_state(cli: Cli, model: Fake) -> None:
+def test_a_killed_daemon_leaves_neither_processes_nor_a_state(cli: Cli, model: Fake) -> None:
     assert cli("pool", "up", str(model.folder)).code == 0
     (pool,) = status(cli)
     os.kill(pool["pid"], signal.SIGKILL)

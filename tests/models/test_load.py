@@ -16,7 +16,7 @@ from tandem.models.openai import OpenAIModel
 from tandem.models.transformers import TransformersModel
 from tandem.models.vllm import state
 from tandem.models.vllm.model import PooledModel
-from tandem.models.vllm.served import PoolPlacement, ServedModel
+from tandem.models.vllm.served import Placement, ServedModel
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ def test_several_endpoints_are_one_pool() -> None:
 @pytest.mark.parametrize("backend", ["vllm", "auto"])  # the tests run where vLLM is installed
 def test_local_weights_go_to_vllm_where_that_is_wanted(backend: Any, empty_home: Path) -> None:
     serving = Serving(replicas=2, vllm_args=("--max-num-seqs", "8"))
-    model = load_model("smollm2", role="intern", backend=backend, site=PoolPlacement(), serving=serving, timeout=5)
+    model = load_model("smollm2", role="intern", backend=backend, placement=Placement(), serving=serving, timeout=5)
     assert isinstance(model, ServedModel) and model.spec.backend == "vllm"
     assert model.count("one two three") > 0 and model.serving.replicas == 2
     assert not empty_home.exists()  # nothing is fetched or started yet

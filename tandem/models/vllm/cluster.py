@@ -16,8 +16,8 @@ ANSWER = 5.0  # seconds for a cluster's head to take a connection
 _STORE = 100 << 20  # bytes for Ray's objects where we start it: nothing but short messages goes through it
 
 
-class Session:
-    """This process's membership in a cluster, which it can have in one at a time; the last pool to leave ends it."""
+class RayConnection:
+    """This process's connection to a cluster, of which it can have one at a time; the last pool to leave ends it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Session:
         self._address: str | None = None
 
     def join(self, ray: ModuleType, address: str | None) -> None:
-        """Join, or start a cluster on this machine. A membership that the caller's program has is used and kept."""
+        """Join, or start a cluster on this machine. A connection that the caller's program has is used and kept."""
         with self._lock:
             if self._pools and address != self._address:
                 raise UsageError("two Ray clusters in one process are not possible; give both roles the same address")
@@ -52,7 +52,7 @@ class Session:
                 from ray._private.services import canonicalize_bootstrap_address_or_die
 
                 # Ray itself would try for a quarter of an hour, and cannot be interrupted.
-                if why := silence(canonicalize_bootstrap_address_or_die(address)):
+                if why := unreachable(canonicalize_bootstrap_address_or_die(address)):
                     raise ConnectionError(why)
             if address is None:
                 ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
@@ -64,10 +64,10 @@ class Session:
             raise UsageError(f"{where}: {last_line(error)}") from None
 
 
-SESSION = Session()
+CONNECTION = RayConnection()
 
 
-def silence(address: str) -> str | None:
+def unreachable(address: str) -> str | None:
     """Return why nothing answers at a head's address, None if it does."""
     host, _, port = address.rpartition(":")
     try:

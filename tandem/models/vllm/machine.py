@@ -27,12 +27,12 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """GPUs and cores that may be used, free memory in bytes. `no_gpu` says why there is no card, or not another.
+    """GPUs and cores that may be used, free memory in bytes. `no_gpu` says why there is no GPU, or not another.
 
     `bfloat16`: the cores compute it natively; others take three times as long for it as for float32.
     """
 
-    cards: tuple[Gpu, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     cores: tuple[int, ...] = ()
     ram: int | None = None
     no_gpu: str = "nvidia-smi lists none"
@@ -42,11 +42,11 @@ class Machine:
 def find_machine() -> Machine:
     """Look at this machine; where vLLM's CPU build is installed, its GPUs do not count."""
     cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else _all_cores()
-    cards, reason = ((), "the vLLM that is installed is the CPU build") if _cpu_build() else find_cards()
-    return Machine(cards, cores, _free_ram(), reason, computes_bfloat16(read_cpuinfo()))
+    gpus, reason = ((), "the vLLM that is installed is the CPU build") if _cpu_build() else find_gpus()
+    return Machine(gpus, cores, _free_ram(), reason, computes_bfloat16(read_cpuinfo()))
 
 
-def find_cards() -> tuple[tuple[Gpu, ...], str]:
+def find_gpus() -> tuple[tuple[Gpu, ...], str]:
     """Return the GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES allows, in its order, and why there are no others.
 
     Raises UsageError where CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG), which cannot be placed by number.
@@ -73,20 +73,20 @@ def find_cards() -> tuple[tuple[Gpu, ...], str]:
 
 
 def _visible(names: str, by_uuid: dict[str, Gpu]) -> tuple[Gpu, ...]:
-    """Return the cards that CUDA would show: by number or by the beginning of the id, up to the first unknown one."""
+    """Return the GPUs that CUDA would show: by number or by the beginning of the id, up to the first unknown one."""
     chosen: list[Gpu] = []
     for name in (part.strip() for part in names.split(",")):
         if name.startswith("MIG-"):
             raise UsageError(
                 "CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG); serve it yourself, and give the endpoint"
             )
-        card = next(
-            (c for uuid, c in by_uuid.items() if name == str(c.index) or (len(name) > 4 and uuid.startswith(name))),
+        gpu = next(
+            (g for uuid, g in by_uuid.items() if name == str(g.index) or (len(name) > 4 and uuid.startswith(name))),
             None,
         )
-        if card is None or card in chosen:
+        if gpu is None or gpu in chosen:
             break
-        chosen.append(card)
+        chosen.append(gpu)
     return tuple(chosen)
 
 

@@ -1,4 +1,4 @@
-"""What a replica says of its load, read from its Prometheus page. Names differ between vLLM versions: any is taken."""
+"""The load of a replica, read from its Prometheus page. Names differ between vLLM versions: any is taken."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _KV_USE = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a replica; None is what it does not tell. Tokens are counted since its start."""
+class ReplicaMetrics:
+    """The metrics of a replica at one time; None is what it does not report. Tokens are counted since its start."""
 
     time: float  # seconds of the monotonic clock
     running: float | None = None  # requests
@@ -37,7 +37,7 @@ class Look:
         return self.hits / self.queries if self.queries and self.hits is not None else None
 
 
-def parse(text: str, now: float) -> Look:
+def parse(text: str, now: float) -> ReplicaMetrics:
     """Read a metrics page; samples of several engines are added up, but of the cache's use the largest is taken."""
     found: dict[str, list[float]] = {}
     for line in text.splitlines():
@@ -51,7 +51,7 @@ def parse(text: str, now: float) -> Look:
         values = of(names)
         return None if values is None else sum(values)
 
-    return Look(
+    return ReplicaMetrics(
         time=now,
         running=total(_RUNNING),
         waiting=total(_WAITING),
@@ -63,8 +63,8 @@ def parse(text: str, now: float) -> Look:
     )
 
 
-async def read(client: httpx.AsyncClient, url: str) -> Look | None:
-    """Look at the replica with base URL `url` (with `/v1`); None if it does not answer."""
+async def read(client: httpx.AsyncClient, url: str) -> ReplicaMetrics | None:
+    """Read the metrics of the replica with base URL `url` (with `/v1`); None if it does not answer."""
     try:
         answer = await client.get(url.removesuffix("/v1") + "/metrics")
     except httpx.HTTPError:
@@ -72,8 +72,8 @@ async def read(client: httpx.AsyncClient, url: str) -> Look | None:
     return parse(answer.text, time.monotonic()) if answer.status_code == httpx.codes.OK else None
 
 
-def tokens_per_second(before: Look | None, after: Look | None) -> float | None:
-    """Return what a replica wrote between two looks; None if it was restarted or did not tell."""
+def tokens_per_second(before: ReplicaMetrics | None, after: ReplicaMetrics | None) -> float | None:
+    """Return what a replica wrote between two readings; None if it was restarted or did not tell."""
     if before is None or after is None or before.generated is None or after.generated is None:
         return None
     seconds, tokens = after.time - before.time, after.generated - before.generated

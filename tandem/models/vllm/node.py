@@ -1,4 +1,4 @@
-"""One replica on a node of a Ray cluster: a pool of one, inside an actor, that tells what becomes of it."""
+"""One replica on a node of a Ray cluster: a pool of one, inside an actor, that reports what becomes of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.machine import GIB, Machine, find_machine
 from tandem.models.vllm.placement import SHARE, Place
-from tandem.models.vllm.pool import Pool, RestartPolicy, log_folder, pool_name
+from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.size import size_of, suited
+from tandem.models.vllm.supervisor import RestartPolicy
 
 # A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
 Kind = Literal["note", "up", "down", "said", "failed"]
@@ -23,8 +24,8 @@ _COPIES = 3  # for which a node should have memory: Ray does not say how many it
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a node is asked for: `cores` for a replica without GPUs, `here` if the model is a folder or file.
+class ReplicaTask:
+    """What a node is to run: `cores` for a replica without GPUs, `here` if the model is a folder or file.
 
     `env` is added to the environment of the server.
     """
@@ -34,14 +35,14 @@ class Order:
     cores: int | None
     here: bool
     env: Mapping[str, str]
-    care: RestartPolicy
+    policy: RestartPolicy
 
 
-class Node:
+class ReplicaActor:
     """The actor. The server's guard ends it with the actor's process, however that ends."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, task: ReplicaTask) -> None:
+        self._task = task
         self._events: list[Event] = []
         self._new = asyncio.Event()
         self._pool: Pool | None = None
@@ -53,7 +54,7 @@ class Node:
 
         return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
 
-    async def news(self, seen: int) -> list[Event]:
+    async def events_after(self, seen: int) -> list[Event]:
         """Return what happened after the first `seen` events; waits for it. The first call starts the server."""
         if self._start is None:
             self._start = asyncio.create_task(self._started())
@@ -82,20 +83,20 @@ class Node:
             self._tell("failed", f"{error.filename}: {error.strerror}")
 
     async def _made(self) -> Pool:
-        order = self._order
+        task = self._task
         address, _ = await self.where()
-        serve = replace(order.serve, host=address)
-        if order.here and serve.path is None:
+        serve = replace(task.serve, host=address)
+        if task.here and serve.path is None:
             raise UsageError(f"there is no {serve.model}; put the model there, or on storage that all nodes share")
-        os.environ.update(order.env)
-        if order.cores:  # Ray counts cores and does not say which, so the threads are not bound to any
+        os.environ.update(task.env)
+        if task.cores:  # Ray counts cores and does not say which, so the threads are not bound to any
             serve = on_cpu(serve, await asyncio.to_thread(find_machine))
-            os.environ.update(VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS=str(order.cores))
-            place = Place(order.index)
+            os.environ.update(VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS=str(task.cores))
+            place = Place(task.index)
         else:
-            place = Place(order.index, gpus=_gpus(), memory=SHARE)
+            place = Place(task.index, gpus=_gpus(), memory=SHARE)
         folder = log_folder(f"{pool_name(serve.name)}-ray-{os.getpid()}")
-        return Pool(serve, [place], folder, care=order.care, on_change=self._turned)
+        return Pool(serve, [place], folder, policy=task.policy, on_change=self._turned)
 
     def _turned(self, url: str, up: bool) -> None:
         self._tell("up" if up else "down", url)
@@ -124,7 +125,7 @@ class _LogLines(logging.Handler):
 
 
 def _gpus() -> tuple[int, ...]:
-    """Return the numbers of the cards that Ray gave to this actor."""
+    """Return the numbers of the GPUs that Ray gave to this actor."""
     import ray
 
     ids = [str(gpu) for gpu in ray.get_gpu_ids()]

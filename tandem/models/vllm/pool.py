@@ -8,9 +8,8 @@ import logging
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.errors import EndpointError, UsageError
@@ -19,8 +18,9 @@ from tandem.models.vllm.command import Serve, command, environment
 from tandem.models.vllm.log import remove_old
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.ports import Port, check_free
-from tandem.models.vllm.replica import READY_SECONDS, Replica, ReplicaError
+from tandem.models.vllm.replica import Replica, ReplicaError
 from tandem.models.vllm.start_locks import StartLocks
+from tandem.models.vllm.supervisor import RestartPolicy, supervise
 
 _PORT_TRIES = 3
 _NUMBERS = itertools.count(1)
@@ -30,23 +30,6 @@ Change = Callable[[str, bool], None]  # a replica's URL, and whether it is up
 Lost = Callable[[str, str], None]  # a replica's URL, and why it is given up
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RestartPolicy:
-    """How a pool looks after its replicas; all times in seconds.
-
-    The defaults are judgements, not measurements: a server that answers nothing for two minutes has outlasted the
-    longest step of a large batch, and one that crashed six times in half an hour has a reason that stays.
-    """
-
-    ready: float = READY_SECONDS  # for a start
-    look: float = 5.0  # between two looks at a server's health
-    patience: float = 120.0  # without a healthy answer, then it is restarted
-    first_pause: float = 1.0  # before a restart; doubled at each further crash
-    longest_pause: float = 60.0
-    crashes: int = 5  # more of them within `within`, and the replica is given up
-    within: float = 1800.0
 
 
 @dataclass(slots=True)
@@ -60,7 +43,6 @@ class _PoolMember:
     up: bool = False
     note: str = "waiting"
     restarts: int = 0
-    crashes: deque[float] = field(default_factory=deque)
 
     @property
     def url(self) -> str:
@@ -70,8 +52,7 @@ class _PoolMember:
 class Pool:
     """N replicas on this machine. Their URLs stay the same over restarts.
 
-    A replica that crashes, or whose health page is silent for `care.patience`, is restarted after a pause that doubles
-    each time; with more than `care.crashes` of these within `care.within` it is given up, the others go on.
+    A replica that crashes, or whose health page is silent for too long, is restarted or given up as `policy` says.
     `on_change(url, up)` is called when a replica comes up or goes down, `on_lost(url, why)` when it is given up. The
     pool is listed under `name` (see `tandem.models.vllm.state`) from its start to its end.
     """
@@ -85,9 +66,9 @@ class Pool:
         name: str | None = None,
         ports: Sequence[int] = (),
         standing: bool = False,
-        care: RestartPolicy | None = None,
+        policy: RestartPolicy | None = None,
         on_change: Change | None = None,
-        turns: StartLocks | None = None,
+        locks: StartLocks | None = None,
     ) -> None:
         """Plan the pool; nothing runs before `start`.
 
@@ -95,7 +76,7 @@ class Pool:
         name: what it is listed under. Default: the model's name with our process id.
         ports: one for each place; free ones if there are none.
         standing: whether it is there for other processes than this one.
-        turns: shared with other pools on the same cards, whose replicas then start one after the other.
+        locks: shared with other pools on the same GPUs, whose replicas then start one after the other.
 
         Raises UsageError for a number of ports that is not that of the places.
         """
@@ -105,19 +86,19 @@ class Pool:
         self.name = state.check_name(name) if name else f"{pool_name(serve.name)}-{os.getpid()}-{next(_NUMBERS)}"
         self.on_change = on_change
         self.on_lost: Lost | None = None
-        self._care = care or RestartPolicy()
+        self._policy = policy or RestartPolicy()
         self._fixed = bool(ports)
         held = [None if ports else Port(serve.host) for _ in places]
         self._members = [
             _PoolMember(at, serve.host, port.number if port else ports[i], port, folder / f"replica-{at.index}.log")
             for i, (at, port) in enumerate(zip(places, held, strict=True))
         ]
-        self._turns = turns or StartLocks()
+        self._locks = locks or StartLocks()
         self._kind: state.Kind = "standing" if standing else "run"
         self._since = time.time()
         self._listable = True
         self._progress: Progress | None = None
-        self._keepers: list[asyncio.Task[None]] = []
+        self._supervisors: list[asyncio.Task[None]] = []
 
     @property
     def replicas(self) -> list[Replica]:
@@ -149,14 +130,14 @@ class Pool:
             await self.aclose()
             raise
         self._progress = None
-        self._keepers = [asyncio.create_task(self._keep(member)) for member in self._members]
+        self._supervisors = [asyncio.create_task(self._supervise(member)) for member in self._members]
 
     async def aclose(self) -> None:
         """End every replica; nothing of them is left afterwards."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        self._keepers = []
+        for supervisor in self._supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        self._supervisors = []
         await asyncio.gather(*(replica.stop() for replica in self.replicas))
         for member in self._members:
             member.replica = None
@@ -167,7 +148,7 @@ class Pool:
 
     async def _launch(self, member: _PoolMember) -> None:
         """Start one replica and wait for it; a free port that somebody else took meanwhile is changed for another."""
-        async with self._turns.on(member.place.gpus):
+        async with self._locks.hold(member.place.gpus):
             for last in (*[False] * (_PORT_TRIES - 1), True):
                 try:
                     await self._try(member)
@@ -187,34 +168,31 @@ class Pool:
         member.replica = replica
         try:
             await replica.start()
-            await replica.wait_ready(self._care.ready, lambda what: self._note(member, what), self.serve.name)
+            await replica.wait_ready(self._policy.ready, lambda what: self._note(member, what), self.serve.name)
         except BaseException:
             await replica.stop()
             raise
 
-    async def _keep(self, member: _PoolMember) -> None:
-        """Watch one replica and restart it, until it is given up."""
-        while True:
-            assert member.replica is not None
-            why = await self._watch(member.replica)
-            self._turn(member, up=False, note=why)
-            await member.replica.stop()
-            while pause := pause_after(member.crashes, self._care):
-                _log.warning("%s went down and is restarted in %g s: %s", member.url, pause, why)
-                self._note(member, f"restarting in {pause:g} s: {why}")
-                await asyncio.sleep(pause)
-                member.restarts += 1
-                try:
-                    await self._launch(member)
-                    break
-                except EndpointError as error:
-                    why = str(error)
-            else:
-                _log.error("%s is given up after %d crashes: %s", member.url, len(member.crashes), why)
-                self._note(member, f"given up after {len(member.crashes)} crashes: {why}")
-                if self.on_lost:
-                    self.on_lost(member.url, f"given up after {len(member.crashes)} crashes: {why}")
-                return
+    async def _supervise(self, member: _PoolMember) -> None:
+        why = await supervise(
+            member.url, lambda: self._live(member), self._policy, lambda what: self._note(member, what)
+        )
+        if self.on_lost:
+            self.on_lost(member.url, why)
+
+    async def _live(self, member: _PoolMember) -> str:
+        """Watch a replica to its end, started anew unless it is up; return why it went down."""
+        if not member.up:
+            member.restarts += 1
+            try:
+                await self._launch(member)
+            except EndpointError as error:
+                return str(error)
+        assert member.replica is not None
+        why = await self._watch(member.replica)
+        self._turn(member, up=False, note=why)
+        await member.replica.stop()
+        return why
 
     async def _watch(self, replica: Replica) -> str:
         """Return why a replica must be restarted, when it must."""
@@ -222,11 +200,11 @@ class Pool:
         well = time.monotonic()
         try:
             while not ended.done():
-                if await replica.healthy(self._care.patience):
+                if await replica.healthy(self._policy.patience):
                     well = time.monotonic()
-                elif time.monotonic() - well >= self._care.patience and not ended.done():
-                    return f"not healthy for {self._care.patience:g} s; its log: {replica.log}"
-                await asyncio.wait([ended], timeout=self._care.look)
+                elif time.monotonic() - well >= self._policy.patience and not ended.done():
+                    return f"not healthy for {self._policy.patience:g} s; its log: {replica.log}"
+                await asyncio.wait([ended], timeout=self._policy.interval)
                 replica.shorten_log()
             return ended.result()
         finally:
@@ -278,16 +256,6 @@ def _listed(member: _PoolMember) -> state.ReplicaState:
         session=session,
         started=state.identity(session) if session else None,
     )
-
-
-def pause_after(crashes: deque[float], care: RestartPolicy) -> float:
-    """Count a crash; return the seconds before the restart, 0 if there were too many lately."""
-    now = time.monotonic()
-    crashes.append(now)
-    while now - crashes[0] > care.within:
-        crashes.popleft()
-    count = len(crashes)
-    return 0.0 if count > care.crashes else min(care.longest_pause, care.first_pause * 2.0 ** (count - 1))
 
 
 def pool_name(model: str) -> str:

@@ -7,18 +7,18 @@ import itertools
 import logging
 import os
 import secrets
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import guard
-from tandem.models.vllm.cluster import ANSWER, SESSION, import_ray, last_line, silence
+from tandem.models.vllm.cluster import ANSWER, CONNECTION, import_ray, last_line, unreachable
 from tandem.models.vllm.command import Serve
-from tandem.models.vllm.node import Node, Order
-from tandem.models.vllm.pool import Change, Lost, Progress, RestartPolicy, pause_after
+from tandem.models.vllm.node import ReplicaActor, ReplicaTask
+from tandem.models.vllm.pool import Change, Lost, Progress
+from tandem.models.vllm.supervisor import RestartPolicy, supervise
 
 _STOP = guard.GRACE + 10.0  # seconds for a node to end its replica
 _TELL = 10.0  # seconds without room before that is said
@@ -33,14 +33,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _RayMember:
-    order: Order
+    task: ReplicaTask
     first: asyncio.Future[None]  # it was up once
     actor: Any = None
     url: str = ""
     address: str = ""
     node: str = ""
     up: bool = False
-    crashes: deque[float] = field(default_factory=deque)
 
 
 class RayPool:
@@ -63,7 +62,7 @@ class RayPool:
         cores: int | None = None,
         address: str | None = None,
         env: Mapping[str, str] | None = None,
-        care: RestartPolicy | None = None,
+        policy: RestartPolicy | None = None,
         on_change: Change | None = None,
         on_move: Move | None = None,
     ) -> None:
@@ -85,10 +84,10 @@ class RayPool:
         self.on_lost: Lost | None = None
         self._replicas = replicas
         self._kind, self._width = ("CPU", cores) if cores else ("GPU", serve.tensor_parallel)
-        self._order = Order(self.serve, 0, cores, path is not None, dict(env or {}), care or RestartPolicy())
+        self._task = ReplicaTask(self.serve, 0, cores, path is not None, dict(env or {}), policy or RestartPolicy())
         self._address = address
         self._members: list[_RayMember] = []
-        self._keepers: list[asyncio.Task[None]] = []
+        self._supervisors: list[asyncio.Task[None]] = []
         self._progress: Progress | None = None
         self._joined = False
         self._watch: asyncio.Task[None] | None = None
@@ -112,13 +111,13 @@ class RayPool:
         ray = import_ray()
         self._progress = progress
         try:
-            await asyncio.to_thread(SESSION.join, ray, self._address)
+            await asyncio.to_thread(CONNECTION.join, ray, self._address)
             self._joined = True
             os.environ[self.api_key_env] = self.serve.key
             count = await asyncio.to_thread(self._count, ray)
             loop = asyncio.get_running_loop()
-            self._members = [_RayMember(replace(self._order, index=i), loop.create_future()) for i in range(count)]
-            self._keepers = [loop.create_task(self._keep(ray, member)) for member in self._members]
+            self._members = [_RayMember(replace(self._task, index=i), loop.create_future()) for i in range(count)]
+            self._supervisors = [loop.create_task(self._supervise(ray, member)) for member in self._members]
             self._watch = loop.create_task(self._watch_head(ray.get_runtime_context().gcs_address))
             await asyncio.gather(*(member.first for member in self._members))
         except BaseException:
@@ -136,26 +135,26 @@ class RayPool:
         os.environ.pop(self.api_key_env, None)
 
     async def _release(self) -> None:
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        self._keepers = []
+        for supervisor in self._supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        self._supervisors = []
         if self._joined:
             self._joined = False
             await asyncio.gather(*(self._end(member) for member in self._members))
-            await asyncio.to_thread(SESSION.leave)
+            await asyncio.to_thread(CONNECTION.leave)
 
     async def _watch_head(self, address: str) -> None:
         silent = 0
         while silent < _HEAD:
             await asyncio.sleep(ANSWER)
-            silent = 0 if await asyncio.to_thread(silence, address) is None else silent + 1
+            silent = 0 if await asyncio.to_thread(unreachable, address) is None else silent + 1
         why = f"the head of the Ray cluster, {address}, no longer answers"
         _log.error("%s; all replicas of %s are given up", why, self.serve.name)
         for member in self._members:
             member.up = False
             if not member.first.done():
-                member.first.set_exception(EndpointError(f"replica {member.order.index} did not start: {why}"))
+                member.first.set_exception(EndpointError(f"replica {member.task.index} did not start: {why}"))
             elif self.on_lost:
                 self.on_lost(member.url, why)
         await asyncio.gather(*(self._stop(member) for member in self._members))  # what still runs hears us without it
@@ -178,53 +177,52 @@ class RayPool:
     def _need(self) -> str:
         return f"{self._width} {self._kind}{'s' * (self._width > 1)}"
 
-    async def _keep(self, ray: ModuleType, member: _RayMember) -> None:
-        """Follow one replica, through all its restarts, until it is given up."""
-        name = f"replica {member.order.index} of {self.serve.name}"
+    async def _supervise(self, ray: ModuleType, member: _RayMember) -> None:
+        name = f"replica {member.task.index} of {self.serve.name}"
         try:
-            while True:
-                why = await self._lived(ray, member)
-                where = f" (on {member.address})" if member.address else ""
-                if not member.first.done():
-                    member.first.set_exception(EndpointError(f"{name} did not start{where}: {why}"))
-                    return
-                if member.up:
-                    self._turn(member, member.url, up=False)
-                pause = pause_after(member.crashes, member.order.care)
-                if not pause:
-                    _log.error("%s is given up after %d crashes%s: %s", name, len(member.crashes), where, why)
-                    if member.actor is not None:
-                        ray.kill(member.actor, no_restart=True)  # its room is for others
-                    if self.on_lost:
-                        self.on_lost(member.url, f"given up after {len(member.crashes)} crashes: {why}")
-                    return
-                _log.warning("%s went down%s and is restarted: %s", name, where, why)
-                await asyncio.sleep(pause)
+            why = await supervise(name, lambda: self._live(ray, member, name), member.task.policy, lambda what: None)
+            if member.actor is not None:
+                ray.kill(member.actor, no_restart=True)  # its room is for others
+        except EndpointError as error:
+            member.first.set_exception(error)
+            return
         except ray.exceptions.RayError as error:
-            why = last_line(error)
-            if member.first.done():
-                _log.error("%s is given up: %s", name, why)
-                if self.on_lost:
-                    self.on_lost(member.url, f"given up: {why}")
-            else:
-                member.first.set_exception(EndpointError(f"{name} did not start: {why}"))
+            why = f"given up: {last_line(error)}"
+            _log.error("%s is %s", name, why)
+        if self.on_lost:
+            self.on_lost(member.url, why)
 
-    async def _lived(self, ray: ModuleType, member: _RayMember) -> str:
-        """Live through one life of a replica's actor; return how it ended."""
+    async def _live(self, ray: ModuleType, member: _RayMember, name: str) -> str:
+        """Follow a replica to its end; return why it went down. Raises EndpointError where it was never up."""
+        try:
+            why = await self._run_actor(ray, member)
+        except ray.exceptions.RayError as error:
+            if member.first.done():
+                raise
+            why = last_line(error)
+        where = f" (on {member.address})" if member.address else ""
+        if not member.first.done():
+            raise EndpointError(f"{name} did not start{where}: {why}")
+        if member.up:
+            self._turn(member, member.url, up=False)
+        return why + where
+
+    async def _run_actor(self, ray: ModuleType, member: _RayMember) -> str:
+        """Follow the actor, placed anew unless Ray restarts it, until its replica is down; return why."""
         settled = False
         try:
             if member.actor is None:
                 amount = {"num_cpus": self._width} if self._kind == "CPU" else {"num_gpus": self._width, "num_cpus": 1}
                 options = {"max_restarts": -1, "max_task_retries": 0, "scheduling_strategy": "SPREAD", **amount}
-                member.actor = ray.remote(Node).options(**options).remote(member.order)
+                member.actor = ray.remote(ReplicaActor).options(**options).remote(member.task)
             # Only the first start has an end: later, room may come back at any time.
-            async with asyncio.timeout(None if member.first.done() else member.order.care.ready):
+            async with asyncio.timeout(None if member.first.done() else member.task.policy.ready):
                 await self._settle(ray, member)
             settled = True
             why = await self._follow(member)
             ray.kill(member.actor, no_restart=False)  # it may fare better elsewhere
         except TimeoutError:
-            return f"no room in the Ray cluster within {member.order.care.ready:g} s"
+            return f"no room in the Ray cluster within {member.task.policy.ready:g} s"
         except ray.exceptions.RayActorError as error:
             why = last_line(error)
             if isinstance(error, ray.exceptions.ActorUnavailableError):  # says all that may be behind it, at length
@@ -251,15 +249,15 @@ class RayPool:
         nodes = await asyncio.to_thread(ray.nodes)
         said = f"waits for room in the Ray cluster: it needs {self._need}; there is "
         said += _listed([node for node in nodes if node["Alive"]])
-        _log.warning("replica %d of %s %s", member.order.index, self.serve.name, said)
+        _log.warning("replica %d of %s %s", member.task.index, self.serve.name, said)
         if self._progress:
-            self._progress(member.order.index, said)
+            self._progress(member.task.index, said)
 
     async def _follow(self, member: _RayMember) -> str:
         """Hand on what the actor tells; return why the server did not start."""
         seen = 0
         while True:
-            events = await member.actor.news.remote(seen)
+            events = await member.actor.events_after.remote(seen)
             seen += len(events)
             for kind, text in events:
                 if kind == "failed":
@@ -268,7 +266,7 @@ class RayPool:
                     _log.warning("%s", text)
                 elif kind == "note":
                     if self._progress:
-                        self._progress(member.order.index, text)
+                        self._progress(member.task.index, text)
                 else:
                     self._turn(member, text, up=kind == "up")
 

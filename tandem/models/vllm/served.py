@@ -17,7 +17,7 @@ from tandem.models.tokens import TokenCounter
 from tandem.models.vllm.command import Serve, need_vllm
 from tandem.models.vllm.machine import GIB, find_machine
 from tandem.models.vllm.model import PooledModel
-from tandem.models.vllm.placement import Place, Wish, place, place_pair
+from tandem.models.vllm.placement import Place, ResourceRequest, place, place_pair
 from tandem.models.vllm.pool import Pool, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of, suited
@@ -25,7 +25,7 @@ from tandem.models.vllm.start_locks import StartLocks
 from tandem.spec import ModelSpec
 
 
-class PoolPlacement:
+class Placement:
     """The machine that the models of one engine share: they are placed together, since they take each other's room."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PoolPlacement:
         self._models: dict[Role, ServedModel] = {}
         self._placed: dict[Role, tuple[Serve, list[Place]]] | None = None
         self._placing = asyncio.Lock()
-        self.turns = StartLocks()  # mentor and intern may have the same cards
+        self.locks = StartLocks()  # mentor and intern may have the same GPUs
 
     def join(self, model: ServedModel, role: Role) -> None:
         """Take in a model."""
@@ -52,16 +52,16 @@ class PoolPlacement:
             r for r in ("mentor", "intern") if r in self._models and r in (self.wanted or self._models)
         ]
         serves: dict[Role, Serve] = {}
-        wishes: list[Wish] = []
+        requests: list[ResourceRequest] = []
         models = [self._models[role] for role in roles]
         wanted = [(model.serve(), model.spec.parameters, model.serving.replicas or 1) for model in models]
         for role, model, serve in zip(roles, models, suited(wanted, machine), strict=True):
             serving = model.serving
             need_vllm(machine, serve.model)
-            size = size_of(serve, cpu=not machine.cards, parameters=model.spec.parameters)
-            serves[role] = serve if machine.cards else replace(serve, kv_cache_gib=size.cache / GIB)
-            wishes.append(Wish(role, serving.gpus, serving.tensor_parallel, serving.replicas, size))
-        found = place_pair(wishes[0], wishes[1], machine) if len(wishes) == 2 else [place(wishes[0], machine)]
+            size = size_of(serve, cpu=not machine.gpus, parameters=model.spec.parameters)
+            serves[role] = serve if machine.gpus else replace(serve, kv_cache_gib=size.cache / GIB)
+            requests.append(ResourceRequest(role, serving.gpus, serving.tensor_parallel, serving.replicas, size))
+        found = place_pair(requests[0], requests[1], machine) if len(requests) == 2 else [place(requests[0], machine)]
         return {role: (serves[role], places) for role, places in zip(roles, found, strict=True)}
 
 
@@ -78,14 +78,14 @@ class ServedModel:
         path: str | Path | Callable[[], Path],
         *,
         role: Role = "intern",
-        site: PoolPlacement | None = None,
+        placement: Placement | None = None,
         serving: Serving | None = None,
         **options: Any,
     ) -> None:
         """Name the model.
 
         path: a folder with a Transformers model, its id on the model hub, or what fetches the folder when first needed.
-        site: what it shares with the other role's model; a site of its own if None.
+        placement: shared with the other role's model; one of its own if None.
         serving: GPUs, replicas and further options of vLLM.
         options: for the OpenAIModel of each replica.
         """
@@ -94,8 +94,8 @@ class ServedModel:
         self.address = f"vllm {spec.name if callable(path) else path} {' '.join(self.serving.vllm_args)}".strip()
         self._path = path
         self._role: Role = role
-        self._site = site or PoolPlacement()
-        self._site.join(self, role)
+        self._placement = placement or Placement()
+        self._placement.join(self, role)
         self._options = options
         self._pool: Pool | RayPool | None = None
         self._inner: PooledModel | None = None
@@ -169,13 +169,13 @@ class ServedModel:
         async with self._guard:
             if self._inner is None:
                 cluster = self.serving.ray
-                self._inner = await (self._on_site() if cluster is None else self._on_ray(cluster))
+                self._inner = await (self._on_machine() if cluster is None else self._on_ray(cluster))
             return self._inner
 
-    async def _on_site(self) -> PooledModel:
-        serve, places = await self._site.placed(self._role)
+    async def _on_machine(self) -> PooledModel:
+        serve, places = await self._placement.placed(self._role)
         folder = log_folder(f"{pool_name(serve.name)}-{os.getpid()}")
-        self._pool = pool = Pool(serve, places, folder, turns=self._site.turns)
+        self._pool = pool = Pool(serve, places, folder, locks=self._placement.locks)
         await pool.start()
         inner = self._over(pool, serve)
         pool.on_change, pool.on_lost = inner.set_up, inner.give_up
@@ -213,4 +213,4 @@ def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:
     return file if file and file.is_file() else None
 
 
-__all__ = ["PoolPlacement", "ServedModel"]
+__all__ = ["Placement", "ServedModel"]

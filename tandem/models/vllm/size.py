@@ -42,7 +42,7 @@ def suited(wanted: Sequence[tuple[Serve, float | None, int]], machine: Machine) 
     what all of them need.
     """
     serves = [serve for serve, _, _ in wanted]
-    if machine.cards or machine.bfloat16:
+    if machine.gpus or machine.bfloat16:
         return serves
     wide = [replace(serve, dtype="float32") if _open(serve) else serve for serve in serves]
     sizes = [size_of(serve, cpu=True, parameters=p) for serve, (_, p, _) in zip(wide, wanted, strict=True)]

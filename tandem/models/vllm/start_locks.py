@@ -1,4 +1,4 @@
-"""Starts on one card go one after the other: vLLM measures a card's free memory while it starts."""
+"""Starts on one GPU go one after the other: vLLM measures its free memory while it starts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 
 class StartLocks:
-    """A lock for each card. Pools that place replicas on the same cards share one of these."""
+    """A lock for each GPU. Pools that place replicas on the same GPUs share one of these."""
 
     def __init__(self) -> None:
-        self._cards: dict[int, asyncio.Lock] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
 
     @asynccontextmanager
-    async def on(self, cards: Iterable[int]) -> AsyncIterator[None]:
-        """Hold all of `cards`; without any, nothing is waited for."""
+    async def hold(self, gpus: Iterable[int]) -> AsyncIterator[None]:
+        """Hold the locks of all `gpus`; without any, nothing is waited for."""
         async with AsyncExitStack() as held:
-            for card in sorted(set(cards)):  # in one order everywhere, so that no two wait for each other
-                await held.enter_async_context(self._cards.setdefault(card, asyncio.Lock()))
+            for gpu in sorted(set(gpus)):  # in one order everywhere, so that no two wait for each other
+                await held.enter_async_context(self._locks.setdefault(gpu, asyncio.Lock()))
             yield

@@ -19,7 +19,7 @@ from tandem.storage.files import replacing
 
 Kind = Literal["run", "standing"]
 
-_PATIENCE = 2 * guard.GRACE  # seconds for a keeper to end its replicas
+_PATIENCE = 2 * guard.GRACE  # seconds for a daemon to end its replicas
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 
@@ -40,7 +40,7 @@ class ReplicaState(BaseModel):
 
 
 class PoolState(BaseModel):
-    """One pool: of a run, or `standing` until `tandem pool down`. `pid` is the process that keeps it."""
+    """One pool: of a run, or `standing` until `tandem pool down`. `pid` is the process that runs it."""
 
     model_config = ConfigDict(extra="forbid")
 

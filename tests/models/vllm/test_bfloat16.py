@@ -13,7 +13,7 @@ from tandem.models.vllm.command import Serve, command, option_value
 from tandem.models.vllm.machine import GIB, Gpu, Machine, computes_bfloat16
 from tandem.models.vllm.node import on_cpu
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.served import PoolPlacement, ServedModel
+from tandem.models.vllm.served import Placement, ServedModel
 from tandem.models.vllm.size import size_of, suited
 from tandem.spec import ModelSpec
 
@@ -48,7 +48,7 @@ def test_float32_where_the_cpu_is_slow_at_bfloat16() -> None:
     ("serve", "machine", "copies"),
     [
         (SERVE, replace(SLOW, bfloat16=True), 1),
-        (SERVE, replace(SLOW, cards=(Gpu(0, 80 * GIB, 79 * GIB),)), 1),
+        (SERVE, replace(SLOW, gpus=(Gpu(0, 80 * GIB, 79 * GIB),)), 1),
         (replace(SERVE, dtype="bfloat16"), SLOW, 1),
         (replace(SERVE, extra=("--dtype=bfloat16",)), SLOW, 1),
         (replace(SERVE, extra=("--dtype", "auto")), SLOW, 1),
@@ -124,9 +124,9 @@ def test_models_are_placed_and_pools_are_brought_up_by_what_the_cpu_can(
         monkeypatch.setattr(f"{module}.find_machine", lambda: here)
     for module in ("tandem.models.vllm.command", "tandem.models.vllm.served"):
         monkeypatch.setattr(f"{module}.need_vllm", lambda *_: None)
-    site = PoolPlacement()
-    ServedModel(ModelSpec(name="m"), tmp_path, site=site)
-    serve, _ = site._place()["intern"]
+    placement = Placement()
+    ServedModel(ModelSpec(name="m"), tmp_path, placement=placement)
+    serve, _ = placement._place()["intern"]
     assert (serve.dtype, serve.kv_cache_gib) == (dtype, gib)
     options = dict.fromkeys(("cores", "replicas", "gpus", "port", "name", "quantization", "context", "kv_cache_gib"))
     job = _job(str(tmp_path), options | {"dtype": "auto", "tensor_parallel": 1, "eager": False, "extra": ()})

@@ -17,11 +17,11 @@ import tandem
 from tandem.errors import MissingPackageError, TandemError, UsageError
 from tandem.models.vllm.command import Serve, command, environment, need_vllm
 from tandem.models.vllm.machine import GIB, Gpu, Machine, find_machine
-from tandem.models.vllm.placement import Place, Size, Wish, place, place_pair
+from tandem.models.vllm.placement import Place, ResourceRequest, Size, place, place_pair
 from tandem.models.vllm.size import size_of
 
 MENTOR, INTERN = Serve("acme/mentor-32b", "mentor"), Serve("acme/intern-1b", "intern")
-GPU = Machine(cards=(Gpu(0, 80 * GIB, 79 * GIB),))
+GPU = Machine(gpus=(Gpu(0, 80 * GIB, 79 * GIB),))
 CPU = Machine(cores=(0, 1), no_gpu="there is no nvidia-smi")
 
 
@@ -116,7 +116,7 @@ def started(serve: Serve, places: list[Place], commands: Path) -> list[tuple[lis
 def test_one_model_on_gpus(installed: Callable[..., Path], gpus: int, ways: int, replicas: list[str]) -> None:
     commands = installed("vllm", "0.30.0", "vllm")
     serve = replace(INTERN, tensor_parallel=ways)
-    places = place(Wish("intern", tensor_parallel=ways), machine(gpus))
+    places = place(ResourceRequest("intern", tensor_parallel=ways), machine(gpus))
     assert started(serve, places, commands) == [
         (expected(serve, port, 0.9), visible(cards)) for port, cards in enumerate(replicas, start=8001)
     ]
@@ -137,7 +137,9 @@ def test_mentor_and_intern_on_gpus(
     commands = installed("vllm", "0.30.0", "vllm")
     large, small = Size(30 * GIB, 4 * GIB), Size(2 * GIB, 2 * GIB)
     first, second = place_pair(
-        Wish("mentor", mentor_gpus, ways, size=large), Wish("intern", intern_gpus, ways, size=small), machine(gpus)
+        ResourceRequest("mentor", mentor_gpus, ways, size=large),
+        ResourceRequest("intern", intern_gpus, ways, size=small),
+        machine(gpus),
     )
     for model, places, share, replicas in (
         (MENTOR, first, mentor_share, mentors),
@@ -154,7 +156,7 @@ def test_on_a_cpu_the_server_module_is_started_on_the_cores(installed: Callable[
     folder = tmp_path / "smollm2"
     folder.mkdir()
     serve = Serve(str(folder), "smollm2", context=2048)
-    first, second = place_pair(Wish("mentor"), Wish("intern"), Machine(cores=(0, 1, 2, 3)))
+    first, second = place_pair(ResourceRequest("mentor"), ResourceRequest("intern"), Machine(cores=(0, 1, 2, 3)))
     assert command(serve, first[0], 8001) == [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
         *("--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", "8001", "--max-logprobs", "20"),

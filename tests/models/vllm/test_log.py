@@ -17,7 +17,8 @@ from fake_vllm import Fake, until
 from tandem.models.vllm import state
 from tandem.models.vllm.log import shorten
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.pool import Pool, RestartPolicy, log_folder
+from tandem.models.vllm.pool import Pool, log_folder
+from tandem.models.vllm.supervisor import RestartPolicy
 
 MakeFake = Callable[..., Fake]
 DAY = 24 * 3600.0
@@ -63,7 +64,7 @@ def test_logs_of_old_runs_and_beyond_a_number_are_removed(ended: int) -> None:
 
 async def test_logs_of_a_pool_that_runs_are_kept_whatever_their_age(fake: MakeFake, ended: int) -> None:
     folder = run_of("m", ended, days=100)  # its name does not say who it is of
-    pool = Pool(fake().serve, [Place(0)], folder, care=RestartPolicy(look=0.1))
+    pool = Pool(fake().serve, [Place(0)], folder, policy=RestartPolicy(interval=0.1))
     await pool.start()
     for path in (*folder.iterdir(), folder):
         os.utime(path, (time.time() - 100 * DAY,) * 2)
@@ -81,7 +82,7 @@ async def test_a_large_log_is_begun_anew_and_a_crash_after_that_is_explained(
     served, log = fake(), tmp_path / "logs" / "replica-0.log"
     log.parent.mkdir()
     log.write_text("WARNING of an earlier life\n" * 100)
-    pool = Pool(served.serve, [Place(0)], log.parent, care=RestartPolicy(look=0.1, crashes=1, first_pause=0.1))
+    pool = Pool(served.serve, [Place(0)], log.parent, policy=RestartPolicy(interval=0.1, crashes=1, first_pause=0.1))
     ends: list[str] = []
     pool.on_lost = lambda _, why: ends.append(why)
     await pool.start()

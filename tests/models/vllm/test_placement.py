@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tandem.errors import UsageError
-from tandem.models.vllm.machine import GIB, Gpu, Machine, find_cards, find_machine
-from tandem.models.vllm.placement import SHARE, Size, Wish, place, place_pair
+from tandem.models.vllm.machine import GIB, Gpu, Machine, find_gpus, find_machine
+from tandem.models.vllm.placement import SHARE, ResourceRequest, Size, place, place_pair
 
 SMALL, LARGE = Size(weights=GIB, cache=GIB), Size(weights=15 * GIB, cache=2 * GIB)
 
@@ -26,12 +26,12 @@ def gpus(count: int, total: float = 80, free: float | None = None) -> Machine:
     return Machine(tuple(Gpu(n, size, left) for n in range(count)), (0, 1), None, "nvidia-smi lists no other")
 
 
-def mentor(**wish: Any) -> Wish:
-    return Wish("mentor", **{"size": LARGE, **wish})
+def mentor(**wish: Any) -> ResourceRequest:
+    return ResourceRequest("mentor", **{"size": LARGE, **wish})
 
 
-def intern(**wish: Any) -> Wish:
-    return Wish("intern", **{"size": SMALL, **wish})
+def intern(**wish: Any) -> ResourceRequest:
+    return ResourceRequest("intern", **{"size": SMALL, **wish})
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_no_card_is_promised_more_than_it_has(
     except UsageError as error:
         assert "too little memory" in str(error)
         return
-    for card in machine.cards:
+    for card in machine.gpus:
         here = [p.memory or 0 for p in (*left, *right) if card.index in p.gpus]
         assert len(here) <= 2
         assert sum(here) <= SHARE + 1e-9
@@ -267,14 +267,14 @@ def test_the_cards_are_those_that_cuda_would_show(
     nvidia_smi(*TWO)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    cards, reason = find_cards()
+    cards, reason = find_gpus()
     assert [card.index for card in cards] == seen
     assert visible is None or visible in reason
 
 
 def test_memory_is_read_where_the_card_has_its_own(nvidia_smi: Callable[..., None]) -> None:
     nvidia_smi(*TWO, "2, GPU-cccc3333-0000, [N/A], [N/A]")
-    cards, _ = find_cards()
+    cards, _ = find_gpus()
     assert cards == (Gpu(0, 81920 * MIB, 81000 * MIB), Gpu(1, 24576 * MIB, 1000 * MIB), Gpu(2))
 
 
@@ -282,19 +282,19 @@ def test_a_slice_of_a_card_is_refused(nvidia_smi: Callable[..., None], monkeypat
     nvidia_smi(*TWO)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1234")
     with pytest.raises(UsageError, match="slice of a GPU"):
-        find_cards()
+        find_gpus()
 
 
 def test_a_driver_that_fails_leaves_no_cards_and_its_own_words(nvidia_smi: Callable[..., None]) -> None:
     nvidia_smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", code=9)
-    cards, reason = find_cards()
+    cards, reason = find_gpus()
     assert cards == ()
     assert "couldn't communicate" in reason
 
 
 def test_no_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_cards() == ((), "there is no nvidia-smi")
+    assert find_gpus() == ((), "there is no nvidia-smi")
 
 
 def test_this_machine_has_the_cores_of_this_process_and_memory() -> None:

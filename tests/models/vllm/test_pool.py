@@ -17,13 +17,14 @@ from fake_vllm import Fake, alive
 from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.pool import Pool, RestartPolicy
+from tandem.models.vllm.pool import Pool
 from tandem.models.vllm.start_locks import StartLocks
+from tandem.models.vllm.supervisor import RestartPolicy
 
 pytestmark = pytest.mark.slow  # processes that start, die and come back
 
 MakeFake = Callable[..., Fake]
-QUICK = RestartPolicy(look=0.1, patience=0.6, first_pause=0.1, longest_pause=0.4, crashes=3, within=600.0)
+QUICK = RestartPolicy(interval=0.1, patience=0.6, first_pause=0.1, longest_pause=0.4, crashes=3, within=600.0)
 PLACES = [Place(0), Place(1)]
 
 
@@ -59,7 +60,7 @@ async def health(url: str) -> int:
 
 async def test_replicas_start_together_are_listed_and_end_together(fake: MakeFake, tmp_path: Path) -> None:
     served, changes, said = fake(children=[{"own": True}], slow=0.6), Changes(), []
-    pool = Pool(served.serve, PLACES, tmp_path / "logs", care=QUICK, on_change=changes)
+    pool = Pool(served.serve, PLACES, tmp_path / "logs", policy=QUICK, on_change=changes)
     assert state.load_all() == ([], [])
     await pool.start(lambda index, what: said.append((index, what)))
     assert sorted(changes.seen) == sorted((url, True) for url in pool.urls)
@@ -76,7 +77,7 @@ async def test_replicas_start_together_are_listed_and_end_together(fake: MakeFak
 
 async def test_one_that_does_not_start_ends_all_with_its_reason(fake: MakeFake, tmp_path: Path) -> None:
     served = fake(fail="ValueError: The model does not fit", children=[{"own": True}])
-    pool = Pool(served.serve, PLACES, tmp_path, care=QUICK)
+    pool = Pool(served.serve, PLACES, tmp_path, policy=QUICK)
     with pytest.raises(EndpointError, match=r"replica \d of m did not start: ValueError: The model does not fit; its"):
         await pool.start()
     assert alive(served.processes()) == [] and state.load_all() == ([], [])
@@ -84,7 +85,7 @@ async def test_one_that_does_not_start_ends_all_with_its_reason(fake: MakeFake, 
 
 async def test_an_interrupted_start_leaves_nothing(fake: MakeFake, tmp_path: Path) -> None:
     served = fake(hang=True)
-    pool = Pool(served.serve, PLACES, tmp_path, care=QUICK)
+    pool = Pool(served.serve, PLACES, tmp_path, policy=QUICK)
     start = asyncio.create_task(pool.start())
     async with asyncio.timeout(20):
         while len(served.servers()) < 2:  # noqa: ASYNC110
@@ -97,7 +98,7 @@ async def test_an_interrupted_start_leaves_nothing(fake: MakeFake, tmp_path: Pat
 
 async def test_a_killed_replica_comes_back_at_its_url_and_the_other_stays(fake: MakeFake, tmp_path: Path) -> None:
     served, changes = fake(children=[{"own": True}]), Changes()
-    pool = Pool(served.serve, PLACES, tmp_path, care=QUICK, on_change=changes)
+    pool = Pool(served.serve, PLACES, tmp_path, policy=QUICK, on_change=changes)
     await pool.start()
     killed, other = (one.pid for one in pool.replicas)
     assert killed and other
@@ -114,7 +115,7 @@ async def test_a_killed_replica_comes_back_at_its_url_and_the_other_stays(fake: 
 
 async def test_a_server_that_is_not_well_is_restarted(fake: MakeFake, tmp_path: Path) -> None:
     served, changes = fake(), Changes()
-    pool = Pool(served.serve, PLACES[:1], tmp_path, care=QUICK, on_change=changes)
+    pool = Pool(served.serve, PLACES[:1], tmp_path, policy=QUICK, on_change=changes)
     await pool.start()
     served.behave(sick=pool.replicas[0].pid)
     await changes.reach(3)
@@ -124,7 +125,7 @@ async def test_a_server_that_is_not_well_is_restarted(fake: MakeFake, tmp_path: 
 
 async def test_a_server_that_hangs_is_restarted(fake: MakeFake, tmp_path: Path) -> None:
     changes = Changes()
-    pool = Pool(fake().serve, PLACES[:1], tmp_path, care=QUICK, on_change=changes)
+    pool = Pool(fake().serve, PLACES[:1], tmp_path, policy=QUICK, on_change=changes)
     await pool.start()
     assert pool.replicas[0].pid
     os.kill(pool.replicas[0].pid, signal.SIGSTOP)
@@ -137,7 +138,7 @@ async def test_one_that_crashes_again_and_again_is_given_up_and_the_other_goes_o
     fake: MakeFake, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     served, changes = fake(), Changes()
-    pool = Pool(served.serve, PLACES, tmp_path, care=QUICK, on_change=changes)
+    pool = Pool(served.serve, PLACES, tmp_path, policy=QUICK, on_change=changes)
     lost: list[tuple[str, str]] = []
     pool.on_lost = lambda url, why: lost.append((url, why))
     await pool.start()
@@ -156,10 +157,10 @@ async def test_one_that_crashes_again_and_again_is_given_up_and_the_other_goes_o
 async def test_on_one_card_replicas_of_two_pools_start_one_after_the_other_then_too(
     fake: MakeFake, tmp_path: Path
 ) -> None:
-    served, turns, card = fake(slow=0.5), StartLocks(), Place(0, gpus=(0,), memory=0.45)
+    served, locks, card = fake(slow=0.5), StartLocks(), Place(0, gpus=(0,), memory=0.45)
     starts: list[int] = []  # when one came up
     pools = [
-        Pool(served.serve, [card], tmp_path / name, care=QUICK, turns=turns, on_change=lambda _, up: up and come())
+        Pool(served.serve, [card], tmp_path / name, policy=QUICK, locks=locks, on_change=lambda _, up: up and come())
         for name in ("mentor", "intern")
     ]
 
@@ -179,13 +180,13 @@ async def test_on_one_card_replicas_of_two_pools_start_one_after_the_other_then_
 
 
 async def test_nobody_waits_for_a_start_on_another_card(fake: MakeFake, tmp_path: Path) -> None:
-    slow, quick, turns = fake(hang=True), fake(), StartLocks()
-    hanging = Pool(slow.serve, [Place(0, gpus=(0, 1))], tmp_path / "slow", care=QUICK, turns=turns)
+    slow, quick, locks = fake(hang=True), fake(), StartLocks()
+    hanging = Pool(slow.serve, [Place(0, gpus=(0, 1))], tmp_path / "slow", policy=QUICK, locks=locks)
     starting = asyncio.create_task(hanging.start())
     async with asyncio.timeout(20):
         while not slow.servers():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    pools = [Pool(quick.serve, [Place(0, gpus=(card,))], tmp_path, care=QUICK, turns=turns) for card in (2, 1)]
+    pools = [Pool(quick.serve, [Place(0, gpus=(card,))], tmp_path, policy=QUICK, locks=locks) for card in (2, 1)]
     await pools[0].start()
     waiting = asyncio.create_task(pools[1].start())
     await asyncio.sleep(0.3)
@@ -197,7 +198,7 @@ async def test_nobody_waits_for_a_start_on_another_card(fake: MakeFake, tmp_path
 
 
 async def test_a_free_port_that_somebody_took_is_changed_for_another(fake: MakeFake, tmp_path: Path) -> None:
-    pool = Pool(fake().serve, PLACES[:1], tmp_path, care=QUICK)
+    pool = Pool(fake().serve, PLACES[:1], tmp_path, policy=QUICK)
     before = pool.urls[0]
     with socket.create_server(("127.0.0.1", int(before.split(":")[2].removesuffix("/v1")))):
         await pool.start()
@@ -221,7 +222,7 @@ async def test_a_pool_without_a_place_for_its_state_runs_all_the_same(
     served = fake()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "file"))
-    pool = Pool(replace(served.serve, name="org/m"), PLACES[:1], tmp_path, care=QUICK)
+    pool = Pool(replace(served.serve, name="org/m"), PLACES[:1], tmp_path, policy=QUICK)
     await pool.start()
     assert await health(pool.urls[0]) == 200
     await pool.aclose()

@@ -19,12 +19,12 @@ from fake_vllm import PATH, Fake, alive, until
 from tandem.errors import EndpointError, MissingPackageError, UsageError
 from tandem.models.vllm import guard
 from tandem.models.vllm.model import PooledModel
-from tandem.models.vllm.pool import RestartPolicy
 from tandem.models.vllm.ray import RayPool
+from tandem.models.vllm.supervisor import RestartPolicy
 from tandem.spec import ModelSpec
 
 MakeFake = Callable[..., Fake]
-CARE = RestartPolicy(ready=60.0, look=0.2, patience=2.0, first_pause=0.2, longest_pause=1.0, crashes=3)
+POLICY = RestartPolicy(ready=60.0, interval=0.2, patience=2.0, first_pause=0.2, longest_pause=1.0, crashes=3)
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 
@@ -69,7 +69,7 @@ def pool_of(served: Fake, cluster: Any, replicas: int, said: Said | None = None,
     given: dict[str, Any] = {
         "cores": 1,
         "env": env,
-        "care": CARE,
+        "policy": POLICY,
         "on_change": said.change,
         "on_move": said.move,
     } | options
@@ -106,7 +106,7 @@ async def test_a_replica_on_each_node_with_a_key_and_nothing_is_left(fake: MakeF
     assert key not in repr(pool.serve)
     spec = ModelSpec(name="m", vocabulary=10, local=True)
     model = PooledModel(spec, pool.urls, api_key_env=pool.api_key_env)
-    await asyncio.gather(*(member.model.check() for member in model._members.all))
+    await asyncio.gather(*(member.model.check() for member in model._balancer.all))
     await model.aclose()
     await pool.aclose()
     assert alive(served.processes()) == [] and pool.api_key_env not in os.environ
@@ -170,8 +170,8 @@ async def test_one_that_starts_no_more_is_given_up(
     fake: MakeFake, cluster: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     served, said = fake(), Said()
-    care = replace(CARE, crashes=1, first_pause=0.1)
-    pool = pool_of(served, cluster, 1, said, care=care)
+    policy = replace(POLICY, crashes=1, first_pause=0.1)
+    pool = pool_of(served, cluster, 1, said, policy=policy)
     await pool.start()
     served.behave(fail="ValueError: The weights are gone")
     with caplog.at_level(logging.WARNING, "tandem"):
@@ -246,7 +246,7 @@ async def test_a_cluster_whose_head_dies_is_left_and_its_replicas_are_given_up(
 async def test_a_cluster_of_ones_own_ends_with_the_pool(fake: MakeFake, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     served = fake()
-    pool = RayPool(served.serve, None, cores=1, env={"PYTHONPATH": PATH}, care=CARE)
+    pool = RayPool(served.serve, None, cores=1, env={"PYTHONPATH": PATH}, policy=POLICY)
     await pool.start()
     assert len(pool.urls) == 1 and ray.is_initialized()
     await pool.aclose()

@@ -20,7 +20,7 @@ from tandem.models.base import Model, Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.models.vllm import metrics
 from tandem.models.vllm.command import Serve
-from tandem.models.vllm.metrics import Look
+from tandem.models.vllm.metrics import ReplicaMetrics
 from tandem.models.vllm.model import PooledModel
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.pool import Pool
@@ -46,7 +46,7 @@ class Watched:
         self.model = model
         self._url = url
 
-    async def look(self) -> Look:
+    async def look(self) -> ReplicaMetrics:
         async with httpx.AsyncClient(timeout=60) as client:
             look = await metrics.read(client, self._url)
         assert look is not None and look.running is not None and look.generated is not None

@@ -14,7 +14,7 @@ from fake_vllm import alive, until
 
 from tandem.errors import UsageError
 from tandem.models.vllm import state
-from tandem.models.vllm.metrics import Look, parse, tokens_per_second
+from tandem.models.vllm.metrics import ReplicaMetrics, parse, tokens_per_second
 from tandem.models.vllm.state import PoolState, ReplicaState
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(100)"]
@@ -49,7 +49,7 @@ def pool_of(pid: int, **changes: object) -> PoolState:
     return PoolState.model_validate(fields | changes)
 
 
-def test_a_pool_is_there_while_its_keeper_lives(process: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_pool_is_there_while_its_daemon_lives(process: subprocess.Popen[bytes], tmp_path: Path) -> None:
     saved = pool_of(process.pid)
     state.save(saved)
     assert state.load("p") == saved and state.load_all() == ([saved], [])
@@ -61,14 +61,14 @@ def test_a_pool_is_there_while_its_keeper_lives(process: subprocess.Popen[bytes]
     assert state.load("p") is None and not file.exists()
 
 
-def test_a_process_that_got_the_same_number_is_not_taken_for_the_keeper(process: subprocess.Popen[bytes]) -> None:
+def test_a_process_that_got_the_same_number_is_not_taken_for_the_daemon(process: subprocess.Popen[bytes]) -> None:
     one = ReplicaState(url="u", place="", log="", pid=process.pid, session=process.pid, started="an-earlier-boot/17")
     state.save(pool_of(process.pid, started="an-earlier-boot/17", replicas=[one]))
     assert state.load("p") is None
     assert alive([process.pid])
 
 
-def test_what_a_killed_keeper_and_a_killed_guard_left_is_ended(process: subprocess.Popen[bytes]) -> None:
+def test_what_a_killed_daemon_and_a_killed_guard_left_is_ended(process: subprocess.Popen[bytes]) -> None:
     leader = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); input()"
     guard = subprocess.Popen(
         [sys.executable, "-c", leader, *SLEEP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -112,7 +112,7 @@ def test_the_pool_of_a_run_is_not_ended(process: subprocess.Popen[bytes]) -> Non
     assert alive([process.pid])
 
 
-def test_a_keeper_ends_when_it_is_told(process: subprocess.Popen[bytes]) -> None:
+def test_a_daemon_ends_when_it_is_told(process: subprocess.Popen[bytes]) -> None:
     saved = pool_of(process.pid)
     state.save(saved)
     state.end(saved)
@@ -132,12 +132,12 @@ def test_metrics_are_read_under_the_names_of_several_versions() -> None:
     old = parse("vllm:gpu_prefix_cache_queries_total 8\nvllm:gpu_prefix_cache_hits_total 2\n"
                 "vllm:gpu_cache_usage_perc 0.1\n", now=0.0)  # fmt: skip
     assert (old.hit_rate, old.kv_use, old.running) == (0.25, 0.1, None)
-    assert parse("", now=0.0) == Look(time=0.0) and Look(time=0.0).hit_rate is None
+    assert parse("", now=0.0) == ReplicaMetrics(time=0.0) and ReplicaMetrics(time=0.0).hit_rate is None
     assert parse("vllm:prefix_cache_queries_total 0\nvllm:prefix_cache_hits_total 0\n", now=0.0).hit_rate is None
 
 
 def test_a_rate_needs_two_looks_at_the_same_server() -> None:
-    first, second = Look(time=1.0, generated=100.0), Look(time=3.0, generated=150.0)
+    first, second = ReplicaMetrics(time=1.0, generated=100.0), ReplicaMetrics(time=3.0, generated=150.0)
     assert tokens_per_second(first, second) == 25.0
-    assert tokens_per_second(Look(time=1.0, generated=900.0), second) is None  # it was restarted
-    assert tokens_per_second(None, second) is None and tokens_per_second(first, Look(time=3.0)) is None
+    assert tokens_per_second(ReplicaMetrics(time=1.0, generated=900.0), second) is None  # it was restarted
+    assert tokens_per_second(None, second) is None and tokens_per_second(first, ReplicaMetrics(time=3.0)) is None

@@ -1,4 +1,4 @@
-"""The process behind `tandem pool up`: keeps a standing pool until it is told to end. A job comes on standard input."""
+"""The process behind `tandem pool up`: runs a standing pool until it is stopped. The job comes on standard input."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict
 from tandem.errors import TandemError, UsageError
 from tandem.models.vllm.command import Serve
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.pool import Pool, RestartPolicy
+from tandem.models.vllm.pool import Pool
+from tandem.models.vllm.supervisor import RestartPolicy
 from tandem.storage.lock import FileLock
 
 
 class StandingPool(BaseModel):
-    """What to keep."""
+    """What to run."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,20 +28,20 @@ class StandingPool(BaseModel):
     places: list[Place]
     folder: Path
     ports: list[int] = []
-    care: RestartPolicy = RestartPolicy()
+    policy: RestartPolicy = RestartPolicy()
 
 
-async def keep(job: StandingPool) -> None:
-    """Run the pool until SIGTERM or SIGINT. Raises UsageError if another keeper has one of that name."""
+async def run(job: StandingPool) -> None:
+    """Run the pool until SIGTERM or SIGINT. Raises UsageError if another daemon has one of that name."""
     lock = FileLock(job.folder / "lock")  # until the process ends
     if not lock.take():
         raise UsageError(f"the pool '{job.name}' is up already")
-    pool = Pool(job.serve, job.places, job.folder, name=job.name, ports=job.ports, standing=True, care=job.care)
-    told = asyncio.Event()
+    pool = Pool(job.serve, job.places, job.folder, name=job.name, ports=job.ports, standing=True, policy=job.policy)
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    starting, ending = asyncio.ensure_future(pool.start()), asyncio.ensure_future(told.wait())
+        loop.add_signal_handler(number, stopped.set)
+    starting, ending = asyncio.ensure_future(pool.start()), asyncio.ensure_future(stopped.wait())
     await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
@@ -53,10 +54,10 @@ async def keep(job: StandingPool) -> None:
 
 
 def main() -> int:
-    """Read the job and keep the pool; the exit status is a command's."""
+    """Read the job and run the pool; the exit status is a command's."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     try:
-        asyncio.run(keep(StandingPool.model_validate_json(sys.stdin.read())))
+        asyncio.run(run(StandingPool.model_validate_json(sys.stdin.read())))
     except TandemError as error:
         print(error, file=sys.stderr)
         return error.exit_code
