@@ -102,7 +102,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         )
         for pace in PACES
     }
-    found: dict[str, Any] = {"ladder": tandems["eager"].describe()["ladder"]}
+    found: dict[str, Any] = {"ladder": tandems["eager"].plan().describe()["ladder"]}
     try:
         await asyncio.gather(*(tandem.prepare() for tandem in tandems.values()))
         await idle([args.mentor_endpoint, args.intern_endpoint], args.patience)

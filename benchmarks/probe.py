@@ -33,6 +33,7 @@ from typing import Any
 import httpx
 from salted import Salted
 
+from tandem.config import SolveOptions
 from tandem.datasets import load_dataset
 from tandem.engine import Tandem
 from tandem.errors import TandemError
@@ -194,11 +195,14 @@ def summed(all_visits: Iterable[list[Visit]], size: int, *, trust: bool) -> tupl
     return total, by_levels, agrees
 
 
-async def solve(tandem: Tandem, intern: Salted, problems: list[Problem], args: argparse.Namespace) -> list[Solution]:
+async def solve(
+    tandem: Tandem, intern: Salted, problems: list[Problem], options: SolveOptions, args: argparse.Namespace
+) -> list[Solution]:
     """Solve all problems from a cold cache."""
     intern.forget()
     found: list[Solution] = []
-    async for _, solution in tandem.asolve_many(problems, concurrency=args.concurrency):
+    how: dict[str, Any] = {"concurrency": args.concurrency, "recorder": Insights(Path(args.cache))}
+    async for _, solution in tandem.asolve_many(problems, options=options, **how):
         if isinstance(solution, TandemError):
             raise solution
         found.append(solution)
@@ -215,11 +219,10 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
             server = Server(client, args.intern_endpoint, args.intern)
             limits = {"intern_max_tokens": args.tokens, "mentor_max_tokens": args.tokens}
             tandem = Tandem(mentor, intern, effort=args.effort, pace="eager", **limits)
-            tandem.recorder = Insights(Path(args.cache))
-            found["default_draft"] = tandem.draft_tokens
-            tandem.draft_tokens = None if draft == "all" else int(draft)
+            found["default_draft"] = tandem.plan().draft_tokens
+            options = SolveOptions(draft_tokens=args.tokens if draft == "all" else int(draft))
             async with tandem:
-                solutions = await solve(tandem, intern, problems, args)
+                solutions = await solve(tandem, intern, problems, options, args)
                 asked = [intern.asked[s.problem_id] for s in solutions]
                 if "published_cached" not in found:
                     tried = await server.published(max(asked, key=len)[-1], intern.salt + "p")
@@ -227,10 +230,10 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
                 visits = [await visits_of(s, a, server) for s, a in zip(solutions, asked, strict=True)]
             total, by_levels, agrees = summed(visits, args.block, trust=True)
             sizes = sorted({16, 32, 64, 128, args.block})
-            found["ladder"] = tandem.describe()["ladder"]
+            found["ladder"] = tandem.plan().describe()["ladder"]
             found["drafts"][draft] = {
                 **total.figures(),
-                "classifier": (tandem.classifier_match or {})["match"],
+                "classifier": (tandem.plan(options).classifier_match or {})["match"],
                 "stops": dict(Counter(str(s.level) for s in solutions)),
                 "agrees": f"{agrees[True]} of {agrees.total()}",
                 "by_levels_visited": {n: by_levels[n].figures() for n in sorted(by_levels)},

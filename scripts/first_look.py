@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tandem import Tandem
+from tandem import SolveOptions, Tandem
 from tandem.cli.live import RunView
 from tandem.cli.watch import watch
 from tandem.datasets import load_dataset
@@ -42,14 +42,14 @@ async def _look(mentor: str, intern: str, dataset: str, limit: int | None, concu
     async with Tandem(mentor, intern, mentor_max_tokens=640, intern_max_tokens=640) as tandem:
         console.print(f"Loading {mentor} and {intern} ...", style="dim")
         await tandem.prepare()
-        for problem, engine in ((problems[0], tandem), (problems[-1], tandem.variant(strategy="fixed:high"))):
-            console.print(f"\n[{engine.strategy_name}] {problem.question}\n", style="bold", markup=False)
-            await watch(engine.astream(problem), console)
+        for problem, strategy in ((problems[0], "tandem"), (problems[-1], "fixed:high")):
+            console.print(f"\n[{strategy}] {problem.question}\n", style="bold", markup=False)
+            await watch(tandem.astream(problem, options=SolveOptions(strategy=strategy)), console)
         console.print(f"\nNow all {len(problems)} problems of {dataset}.\n", style="dim")
         with tempfile.TemporaryDirectory() as folder, RunView(len(problems), []) as progress:
-            store = RunStore.create(Path(folder) / "run", {"run": tandem.describe()})
+            store = RunStore.create(Path(folder) / "run", {"run": tandem.plan().describe()})
             summary = await run(tandem, problems, store, concurrency=concurrency, progress=progress)
-    console.print(summary_table(summary, tandem.describe()))
+    console.print(summary_table(summary, tandem.plan().describe()))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tandem.config import SolveOptions
     from tandem.engine import Tandem, solve
     from tandem.ladder import Effort
     from tandem.types import Solution
 
 __version__ = "0.1.0"
-__all__ = ["Effort", "Solution", "Tandem", "__version__", "solve"]
+__all__ = ["Effort", "Solution", "SolveOptions", "Tandem", "__version__", "solve"]
 
 _HOMES = {
     "Tandem": "tandem.engine",
     "solve": "tandem.engine",
     "Effort": "tandem.ladder",
     "Solution": "tandem.types",
+    "SolveOptions": "tandem.config",
 }
 
 

@@ -1,11 +1,13 @@
-"""Settings of one solve or run, with the defaults that hold when nobody says otherwise."""
+"""Settings of one solve or run, with their defaults, and what a single call may change of them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tandem.errors import UsageError
 from tandem.types import Sampling
 
 Pace = Literal["auto", "eager", "thrifty"]
@@ -40,3 +42,42 @@ class Settings(BaseModel):
     classifier: str | None = None
     top_logprobs: int = Field(default=20, ge=1, le=20)
     intern_logprobs: bool = False  # with every answer of the intern, also where the strategy reads none
+
+    @classmethod
+    def of(cls, **fields: Any) -> Settings:
+        """Return settings with these fields. Raises UsageError naming one that is wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{first['loc'][-1]}: {first['msg']}, not {first['input']!r}") from None
+
+    def changed(self, options: SolveOptions) -> Settings:
+        """Return these settings with a call's options. Raises UsageError naming one that is wrong."""
+        given = {name: value for name, value in vars(options).items() if value is not None and name != "strategy"}
+        sampling = {name: given.pop(name) for name in _SAMPLING if name in given}
+        return self.of(**dict(self) | {"sampling": dict(self.sampling) | sampling} | given)
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """What one call may wish, beside the engine that solves it. None means: as the engine has it.
+
+    The fields are those of `Tandem`. `intern_logprobs` has the intern's log-probabilities read with every answer, also
+    where the strategy needs none, so that equal calls of several strategies can be shared.
+    """
+
+    strategy: str | None = None
+    effort: str | None = None
+    pace: Pace | None = None
+    draft_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    mentor_max_tokens: int | None = None
+    intern_max_tokens: int | None = None
+    classifier: str | None = None
+    intern_logprobs: bool | None = None
+
+
+_SAMPLING = ("temperature", "top_p", "seed")

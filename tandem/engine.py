@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from copy import copy
-from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from tandem.config import Backend, Pace, Serving, Settings
+from tandem.config import Backend, Pace, Serving, Settings, SolveOptions
 from tandem.errors import TandemError, UsageError
 from tandem.grading import Sandbox
-from tandem.ladder import Ladder, format_ladder
+from tandem.ladder import Ladder, parse_ladder
 from tandem.ledger import Ledger, Role
-from tandem.method import Method, Shelf
 from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
+from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
-from tandem.strategies import STRATEGIES, Context
-from tandem.strategies.base import PlannedCall
-from tandem.strategies.context import need_logprobs
-from tandem.sufficiency.classifier import ClassifierCard
-from tandem.sync import Question, SyncFace
+from tandem.strategies import STRATEGIES, Context, make_strategy
+from tandem.strategies.base import Strategy
+from tandem.sufficiency.classifier import (
+    Classifier,
+    ClassifierCard,
+    find_classifier,
+    load_classifier,
+    nearest_classifier,
+    read_card,
+)
+from tandem.sufficiency.policy import Policy
+from tandem.sync import drain, wait
 from tandem.types import Event, Problem, Solution, TaskKind
 
+Question = str | Problem
+GENERAL_LADDER = "none,low,medium,high"
 
-class Tandem(SyncFace):
+
+class Tandem:
     """A mentor, an intern and a strategy, ready to solve problems.
 
     Nothing is loaded and no key is read before the first problem (or `prepare`). Close it, or use it as a (sync or
@@ -42,7 +49,10 @@ class Tandem(SyncFace):
 
         tandem = Tandem(mentor="qwen2.5-coder-1.5b", intern="qwen2.5-coder-0.5b")
         print(tandem.solve("What is 17*23?"))
+        print(tandem.solve("What is 17*23?", options=SolveOptions(effort="none,low", temperature=0.6)))
     """
+
+    _used_from_sync = False
 
     def __init__(
         self,
@@ -81,7 +91,7 @@ class Tandem(SyncFace):
         process (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) as
         `mentor_serving` and `intern_serving` say.
         """
-        self.settings = _settings(
+        self.settings = Settings.of(
             effort=effort,
             pace=pace,
             draft_tokens=draft_tokens,
@@ -106,193 +116,197 @@ class Tandem(SyncFace):
             if not any(priced):
                 names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
-        self.recorder: Recorder | None = None  # writes every call down; a run sets its journal
-        self.sandbox: Sandbox | None = None  # where a strategy may run the code of samples; a run sets its own
-        self._method = Method(strategy, self.settings, self.mentor, self.intern, Shelf())
-        self._shared = _Shared()
-        self._prepared = False
         self._placement = placement
+        # What is costly to read is kept under what names it; a policy that is not calibrated learns from what it sees,
+        # so there is one for each use. Options come from outside: the number of uses has no end, that of policies has.
+        self._fitted = cache(self._find_classifier)
+        self._learned: dict[str, tuple[Strategy, str | None]] = {}
+        self._classifiers: dict[Path, Classifier] = {}
+        self._policy: Callable[..., Policy] = lru_cache(256)(_policy)
+        self._preparing = asyncio.Lock()
+        self._probed: set[Role] = set()
+        self._plan = self._resolve(strategy, self.settings)
         self.want()
 
     def want(self, *roles: Role) -> None:
-        """Make room, where vLLM replicas are started, for models that only variants will call; before `prepare`."""
+        """Make room, where vLLM replicas are started, for models that only other strategies call; before `prepare`."""
         if self._placement:
-            self._placement.wanted = {*self.roles, *roles}
+            self._placement.wanted = {*self._plan.roles, *roles}
 
-    def variant(self, *, strategy: str | None = None, **changes: Any) -> Tandem:
-        """Return an engine over the same models, with another strategy or other fields of `Settings`.
+    def plan(self, options: SolveOptions | None = None) -> SolvePlan:
+        """Return how a problem is solved with these options; no model is loaded. Raises UsageError for bad ones."""
+        if options is None:
+            return self._plan
+        return self._resolve(options.strategy or self._plan.strategy_name, self.settings.changed(options))
 
-        Both keep their own settings, so that requests with different wishes run side by side; what is known of the
-        models and of classifiers is shared, and closing one closes the models of both. Raises UsageError as the
-        constructor does.
-        """
-        other = copy(self)
-        other.settings = _settings(**{**self.settings.model_dump(), **changes})
-        other._method = self._method.variant(strategy or self.strategy_name, other.settings)
-        other._prepared = other._used_from_sync = False
-        return other
+    def _resolve(self, name: str, settings: Settings) -> SolvePlan:
+        folder, card, own, budgets = self._fitted(settings.classifier)
+        if name in self._learned:
+            strategy, predictor = self._learned[name]
+        else:
+            strategy = make_strategy(name, budgets)
+            predictor = strategy.bind(self.mentor.spec.name, self.intern.spec.name)
+            if predictor:
+                self._learned[name] = strategy, predictor
+        if not strategy.needs_classifier:
+            folder = card = None
+        elif card is None:
+            raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
+        return SolvePlan(
+            strategy_name=name,
+            strategy=strategy,
+            settings=settings,
+            mentor=self.mentor,
+            intern=self.intern,
+            ladder=own if settings.effort is None else parse_ladder(settings.effort, budgets),
+            budgets=budgets,
+            draft_tokens=settings.draft_tokens or (card.draft_tokens if card else None),
+            classifier=folder,
+            card=card,
+            predictor=predictor,
+        )
 
-    async def prepare(self) -> None:
-        """Load or reach both models and match the classifier. Raises TandemError if one of them cannot serve."""
-        if self._prepared:
-            return
-        method, shared = self._method, self._shared
-        async with shared.preparing:
-            missing = [role for role in self.roles if role not in shared.probed]
-            probes = [self.model(role).probe() for role in missing]
-            await asyncio.gather(method.load(), asyncio.gather(*probes))
-            shared.probed.update(missing)
-        await method.match()
-        if method.strategy.needs_classifier:
-            need_logprobs(self.intern, self.strategy_name)  # here, so that a run fails once and not per problem
-        method.strategy.check(self.mentor, self.intern)
-        self._prepared = True
+    def _find_classifier(
+        self, name: str | None
+    ) -> tuple[Path | None, ClassifierCard | None, Ladder, Mapping[str, int]]:
+        """Return a classifier's folder and card, and the ladder and budgets that hold where it is this pair's own."""
+        pair = self.mentor.spec.name, self.intern.spec.name
+        folder = find_classifier(name) if name else nearest_classifier(*pair)
+        card = read_card(folder) if folder else None
+        if card is None or (card.mentor, card.intern) != pair:
+            return folder, card, parse_ladder(GENERAL_LADDER), {}
+        collected = parse_ladder(card.collected_ladder)
+        return folder, card, parse_ladder(card.ladder), {e.name: e.tokens for e in collected if e.tokens}
 
-    def recall(self, decisions: Iterable[Mapping[str, Any]]) -> None:
-        """Take up the decisions of an earlier part of the same run; call it after `prepare`."""
-        self._method.recall(decisions)
+    async def prepare(self, options: SolveOptions | None = None) -> None:
+        """Load or reach what a call with these options needs. Raises TandemError if it cannot serve."""
+        await self._ready(self.plan(options))
 
-    @property
-    def strategy_name(self) -> str:
-        """The strategy as it was named."""
-        return self._method.name
+    async def _ready(self, plan: SolvePlan) -> None:
+        def missing() -> set[Role]:
+            return set(plan.roles) - self._probed
 
-    @property
-    def card(self) -> ClassifierCard | None:
-        """The classifier's card, where the strategy needs a classifier."""
-        return self._method.card
+        async def load(folder: Path | None) -> None:  # in a thread: scikit-learn is slow to import
+            if folder is not None and folder not in self._classifiers:
+                self._classifiers[folder] = await asyncio.to_thread(load_classifier, folder)
 
-    @property
-    def mismatch(self) -> list[str]:
-        """What differs between the classifier's card and this use of it; known after `prepare`."""
-        return self._method.mismatch
+        if missing() or not (plan.classifier is None or plan.classifier in self._classifiers):
+            async with self._preparing:
+                roles = missing()
+                await asyncio.gather(load(plan.classifier), *(self.model(role).probe() for role in roles))
+                self._probed |= roles
+        plan.check()
 
-    @property
-    def ladder(self) -> Ladder:
-        """The levels that a problem may visit."""
-        return self._method.ladder
-
-    @property
-    def budgets(self) -> dict[str, int]:
-        """Mentor tokens of this pair's levels, where they are not the usual ones."""
-        return self._method.budgets
-
-    @property
-    def draft_tokens(self) -> int | None:
-        """Tokens of a draft; None: the whole answer, or no classifier that says."""
-        return self._method.draft_tokens
-
-    def describe(self) -> dict[str, Any]:
-        """Return everything that decides what this engine answers, for a run's manifest; no secrets."""
-        strategy = self._method.strategy
-        way = strategy.adaptation(self.mentor.spec)
-        described = {
-            "strategy": self.strategy_name,
-            "mentor": self.mentor.spec.model_dump(mode="json"),
-            "intern": self.intern.spec.model_dump(mode="json"),
-            "settings": self.settings.model_dump(mode="json"),
-            "ladder": format_ladder(self.ladder),
-            "draft_tokens": self.draft_tokens,
-            "classifier": self.classifier_match,
-            "predictor": self._method.learned,
-        }
-        return described | ({"way": way} if way else {})  # older manifests of the usual way have no such field
-
-    def saw(self, problem_id: str) -> bool:
-        """Whether the classifier or predictor that decides was fitted on this problem."""
-        return self._method.saw(problem_id)
-
-    @property
-    def classifier_match(self) -> dict[str, Any] | None:
-        """The classifier's id and how it matches: ``exact``, or what differs from its card."""
-        if self.card is None:
+    def _policy_of(self, plan: SolvePlan) -> Policy | None:
+        if plan.classifier is None:
             return None
-        match = "exact" if not self.mismatch else f"uncalibrated: another {', '.join(self.mismatch)}"
-        return {"id": self.card.id, "match": match}
+        use = plan.strategy_name, plan.ladder, plan.draft_tokens, plan.settings.sampling.temperature
+        return self._policy(self._classifiers[plan.classifier], not plan.mismatch, use)
 
-    @property
-    def offline(self) -> dict[str, Any] | None:
-        """What the strategy cost before any problem, where it says so."""
-        return self._method.strategy.offline()
-
-    @property
-    def roles(self) -> tuple[Role, ...]:
-        """The models that the strategy calls; the others are not even loaded."""
-        return self._method.strategy.roles
-
-    @property
-    def calls(self) -> list[PlannedCall]:
-        """The calls of the most expensive path of one problem."""
-        return self._method.strategy.calls(self.ladder, self.settings, self.draft_tokens)
+    def recall(self, decisions: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:
+        """Take up the decisions of an earlier part of the same run; call it after `prepare`."""
+        policy = self._policy_of(self.plan(options))
+        if policy is None or policy.calibrated:
+            return  # only thresholds that come from the run itself depend on what was seen
+        for decision in decisions:
+            if decision["sufficiency"] is not None:
+                policy.recall(decision["level"], decision["sufficiency"])
 
     def model(self, role: Role) -> Model:
         """Return the model in `role`."""
         return self.mentor if role == "mentor" else self.intern
 
     async def astream(
-        self, question: Question, *, task: TaskKind | None = None, ledger: Ledger | None = None
+        self,
+        question: Question,
+        *,
+        task: TaskKind | None = None,
+        options: SolveOptions | None = None,
+        ledger: Ledger | None = None,
+        recorder: Recorder | None = None,
+        sandbox: Sandbox | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of one problem as they happen; the last one is the Solution.
 
-        `ledger`, where given, takes up what is paid, and has it all even where the iteration is broken off.
+        `options` hold for this call only. `ledger`, where given, takes up what is paid, and has it all even where the
+        iteration is broken off; `recorder` writes every call down; `sandbox` is where a strategy may run the code of
+        its samples.
         """
-        problem = self._problem(question, task)
-        await self.prepare()
+        problem = question if isinstance(question, Problem) else Problem.from_text(question, task=task)
+        plan = self.plan(options)
+        await self._ready(plan)
         ctx = Context(
             problem=problem,
-            strategy=self.strategy_name,
+            strategy=plan.strategy_name,
             mentor=self.mentor,
             intern=self.intern,
-            settings=self.settings,
-            ladder=self.ladder,
-            policy=self._method.policy,
-            draft_tokens=self.draft_tokens,
-            recorder=self.recorder,
-            sandbox=self.sandbox,
+            settings=plan.settings,
+            ladder=plan.ladder,
+            policy=self._policy_of(plan),
+            draft_tokens=plan.draft_tokens,
+            recorder=recorder,
+            sandbox=sandbox,
             ledger=Ledger() if ledger is None else ledger,
         )
         try:
             event: Event | None = None
-            async with aclosing(self._method.strategy.run(ctx)) as events:
+            async with aclosing(plan.strategy.run(ctx)) as events:
                 async for event in events:
                     yield event
             if not isinstance(event, Solution):
-                raise TandemError(f"strategy '{self.strategy_name}' ended without a solution")
+                raise TandemError(f"strategy '{plan.strategy_name}' ended without a solution")
         except TandemError as error:
             error.ledger = ctx.ledger
             raise
         except Exception as error:
-            package = STRATEGIES.package(self.strategy_name.partition(":")[0])
+            package = STRATEGIES.package(plan.strategy_name.partition(":")[0])
             if package is None:
                 raise
-            name = f"strategy '{self.strategy_name}' of {package}"
+            name = f"strategy '{plan.strategy_name}' of {package}"
             said = " ".join(str(error).split())
             failure = TandemError(f"{name} failed: {type(error).__name__}: {said}")
             failure.ledger = ctx.ledger
             raise failure from error
 
-    async def asolve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
-        """Solve one problem. Raises TandemError (or a subclass) on failure."""
-        solution: Event | None = None
-        async with aclosing(self.astream(question, task=task)) as events:
+    async def asolve(
+        self,
+        question: Question,
+        *,
+        task: TaskKind | None = None,
+        options: SolveOptions | None = None,
+        recorder: Recorder | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> Solution:
+        """Solve one problem; the arguments are those of `astream`. Raises TandemError (or a subclass) on failure."""
+        last: Event | None = None
+        stream = self.astream(question, task=task, options=options, recorder=recorder, sandbox=sandbox)
+        async with aclosing(stream) as events:
             async for event in events:
-                solution = event
-        if not isinstance(solution, Solution):
-            raise TandemError(f"strategy '{self.strategy_name}' ended without a solution")
-        return solution
+                last = event
+        assert isinstance(last, Solution)
+        return last
 
     async def asolve_many(
-        self, questions: Iterable[Question], *, concurrency: int = 16, task: TaskKind | None = None
+        self,
+        questions: Iterable[Question],
+        *,
+        concurrency: int = 16,
+        task: TaskKind | None = None,
+        options: SolveOptions | None = None,
+        recorder: Recorder | None = None,
+        sandbox: Sandbox | None = None,
     ) -> AsyncGenerator[tuple[int, Solution | TandemError], None]:
         """Yield (position, solution or error) as each problem ends; at most `concurrency` run at once.
 
-        `questions` may be without end: each is drawn when there is room for it.
+        `questions` may be without end: each is drawn when there is room for it. The rest is as for `astream`.
         """
-        await self.prepare()
+        await self.prepare(options)
 
         async def one(index: int, question: Question) -> tuple[int, Solution | TandemError]:
             try:
-                return index, await self.asolve(question, task=task)
+                return index, await self.asolve(
+                    question, task=task, options=options, recorder=recorder, sandbox=sandbox
+                )
             except TandemError as error:
                 return index, error
             except Exception as error:  # a fault of ours in one problem must not end a night's run
@@ -310,16 +324,14 @@ class Tandem(SyncFace):
                 for finished in ended:
                     yield finished.result()
         finally:
-            await _cancel(running)
-
-    def _problem(self, question: Question, task: TaskKind | None) -> Problem:
-        return question if isinstance(question, Problem) else Problem.from_text(question, task=task)
+            for task_left in running:
+                task_left.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Release both models."""
         await asyncio.gather(self.mentor.aclose(), self.intern.aclose())
-        self._shared.probed.clear()
-        self._prepared = False
+        self._probed.clear()
 
     async def __aenter__(self) -> Self:
         return self
@@ -327,21 +339,50 @@ class Tandem(SyncFace):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    # For code that is not async: the same, run on the process's own loop in a thread.
 
-@dataclass(slots=True)
-class _Shared:
-    """What engines over the same models share: who was probed, and the lock for doing so."""
+    def solve(
+        self, question: Question, *, task: TaskKind | None = None, options: SolveOptions | None = None
+    ) -> Solution:
+        """Solve one problem; the sync face of `asolve`."""
+        self._used_from_sync = True
+        return wait(self.asolve(question, task=task, options=options))
 
-    preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    probed: set[Role] = field(default_factory=set)
+    def stream(
+        self, question: Question, *, task: TaskKind | None = None, options: SolveOptions | None = None
+    ) -> Iterator[Event]:
+        """Yield the events of one problem; the sync face of `astream`."""
+        self._used_from_sync = True
+        return drain(self.astream(question, task=task, options=options))
+
+    def solve_many(
+        self,
+        questions: Sequence[Question],
+        *,
+        concurrency: int = 16,
+        task: TaskKind | None = None,
+        options: SolveOptions | None = None,
+    ) -> list[Solution | TandemError]:
+        """Solve many problems at once; return solutions, or the error of each that failed, in the given order."""
+        self._used_from_sync = True
+        pairs = list(drain(self.asolve_many(questions, concurrency=concurrency, task=task, options=options)))
+        return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
+
+    def close(self) -> None:
+        """Release both models, if they were used from sync code."""
+        if self._used_from_sync:
+            wait(self.aclose())
+            self._used_from_sync = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def _settings(**fields: Any) -> Settings:
-    try:
-        return Settings(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{first['loc'][-1]}: {first['msg']}, not {first['input']!r}") from None
+def _policy(classifier: Classifier, calibrated: bool, use: object) -> Policy:
+    return Policy(classifier, classifier.card.policy, calibrated=calibrated)
 
 
 def _model(model: str | Model, role: Role, endpoint: str | None, parameters: float | None, **options: Any) -> Model:
@@ -350,12 +391,6 @@ def _model(model: str | Model, role: Role, endpoint: str | None, parameters: flo
     if endpoint or parameters:
         raise UsageError(f"the {role} is a model already; an endpoint or a size goes with a name")
     return model
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def solve(question: Question, *, mentor: str, intern: str, **options: Any) -> Solution:

@@ -1,66 +1,47 @@
-"""The sync face of an engine: the same as its async core, run on the process's own loop in a thread."""
+"""Async code from sync code: one event loop for the process, in a daemon thread, so that engines may share models.
+
+Not a blocking portal of anyio: one that is still open when the interpreter ends waits for a thread that is gone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import Self
+import asyncio
+import functools
+import sys
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, TypeVar
 
-from tandem.background import drain, wait
-from tandem.errors import TandemError
-from tandem.types import Event, Problem, Solution, TaskKind
-
-Question = str | Problem
+T = TypeVar("T")
+_END: Any = object()
 
 
-class SyncFace:
-    """What `tandem.Tandem` offers to code that is not async."""
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="tandem", daemon=True).start()
+    return loop
 
-    _used_from_sync = False
 
-    async def asolve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
-        """Solve one problem."""
-        raise NotImplementedError
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the loop and return its result; an interrupted wait cancels it."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
-    def astream(self, question: Question, *, task: TaskKind | None = None) -> AsyncGenerator[Event, None]:
-        """Yield the events of one problem."""
-        raise NotImplementedError
 
-    def asolve_many(
-        self, questions: Iterable[Question], *, concurrency: int = 16, task: TaskKind | None = None
-    ) -> AsyncGenerator[tuple[int, Solution | TandemError], None]:
-        """Yield positions with solutions or errors."""
-        raise NotImplementedError
+def drain(source: AsyncGenerator[T, None]) -> Iterator[T]:
+    """Iterate an async generator on the loop, and close it however the iteration ends."""
 
-    async def aclose(self) -> None:
-        """Release what is held."""
-        raise NotImplementedError
+    async def step() -> T:
+        return await anext(source, _END)
 
-    def solve(self, question: Question, *, task: TaskKind | None = None) -> Solution:
-        """Solve one problem; the sync face of `asolve`."""
-        self._used_from_sync = True
-        return wait(self.asolve(question, task=task))
-
-    def stream(self, question: Question, *, task: TaskKind | None = None) -> Iterator[Event]:
-        """Yield the events of one problem; the sync face of `astream`."""
-        self._used_from_sync = True
-        return drain(self.astream(question, task=task))
-
-    def solve_many(
-        self, questions: Sequence[Question], *, concurrency: int = 16, task: TaskKind | None = None
-    ) -> list[Solution | TandemError]:
-        """Solve many problems at once; return solutions, or the error of each that failed, in the given order."""
-        self._used_from_sync = True
-        pairs = list(drain(self.asolve_many(questions, concurrency=concurrency, task=task)))
-        return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
-
-    def close(self) -> None:
-        """Release both models, if they were used from sync code."""
-        if self._used_from_sync:
-            wait(self.aclose())
-            self._used_from_sync = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    try:
+        while (item := wait(step())) is not _END:
+            yield item
+    finally:
+        if not sys.is_finalizing():  # then the loop's thread is gone
+            wait(source.aclose())

@@ -78,8 +78,9 @@ def made(
         async with Tandem(*pair(), strategy=strategy, **given) as engine:
             await engine.prepare()
             if strategy == "tandem":
-                engine._method.policy = Policy(Drawn(), PolicyCard(thresholds=dict(thresholds)))
-            manifest = describe_run(engine, {"name": "sums", "split": "test"}, problems(n), {})
+                policy = Policy(Drawn(), PolicyCard(thresholds=dict(thresholds)))
+                engine._policy = lambda *_: policy
+            manifest = describe_run(engine.plan(), {"name": "sums", "split": "test"}, problems(n), {})
             await run(engine, problems(n), RunStore.create(folder, manifest))
 
     asyncio.run(work())

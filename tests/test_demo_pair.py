@@ -25,8 +25,8 @@ def pair(demo_mentor: Path, demo_intern: Path) -> Iterator[Tandem]:
 
 def test_the_pair_has_a_classifier_of_its_own(pair: Tandem) -> None:
     solution = pair.solve("What is 17*23?")
-    assert pair.classifier_match is not None and pair.classifier_match["match"] == "exact"
-    assert solution.classifier == pair.classifier_match["id"]
+    assert pair.plan().classifier_match is not None and pair.plan().classifier_match["match"] == "exact"
+    assert solution.classifier == pair.plan().classifier_match["id"]
     assert not solution.synthetic and solution.text
     assert all(0 <= d.sufficiency <= 1 for d in solution.trace if d.sufficiency is not None)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tandem import Effort, Solution, Tandem, method, solve
+from tandem import Effort, Solution, SolveOptions, Tandem, engine, solve
 from tandem.errors import CapabilityError, EndpointError, TandemError, UsageError
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Problem
@@ -145,7 +145,7 @@ def test_intern_only_neither_prepares_nor_calls_the_mentor() -> None:
     mentor = Untouchable()
     with Tandem(mentor, "fake", strategy="intern-only") as tandem:
         solution = tandem.solve(QUESTION)
-        assert tandem.classifier_match is None
+        assert tandem.plan().classifier_match is None
     assert mentor.calls == [] and solution.ledger.select("mentor") == []
     assert (solution.level, solution.answered_by, solution.classifier) == ("none", "intern", None)
 
@@ -164,7 +164,7 @@ def test_mentor_only_leaves_the_intern_alone() -> None:
 
 def test_another_pair_is_called_uncalibrated(tandem: Tandem) -> None:
     solution = tandem.solve(QUESTION)
-    match = tandem.classifier_match
+    match = tandem.plan().classifier_match
     assert match is not None and match["id"] == solution.classifier
     assert match["match"].startswith("uncalibrated: another mentor, intern")
     assert not any(decision.calibrated for decision in solution.trace)
@@ -205,7 +205,7 @@ def test_a_solution_reads_well(tandem: Tandem) -> None:
 
 
 def test_a_run_is_described_without_the_models(tandem: Tandem) -> None:
-    described = tandem.describe()
+    described = tandem.plan().describe()
     assert described["ladder"] == LADDER and described["strategy"] == "tandem"
     assert described["mentor"]["name"] == "fake" and described["settings"]["pace"] == "thrifty"
 
@@ -222,22 +222,36 @@ def test_a_program_that_closes_nothing_ends(rest: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "23\n", "")
 
 
-async def test_variants_share_models_and_keep_their_own_settings() -> None:
+async def test_options_hold_for_one_call() -> None:
     mentor, intern = FakeModel(name="m"), FakeModel(name="i")
-    engine = Tandem(mentor, intern, effort=LADDER)
-    other = engine.variant(strategy="mentor-only", mentor_max_tokens=3)
-    wide = engine.variant(effort="none,low=5,high=20")
-    first, second = await engine.asolve("What is 17*23?"), await other.asolve("What is 17*23?")
-    assert first.strategy == "tandem" and second.strategy == "mentor-only"
-    assert second.ledger.entries[0].usage.completion == 3 and engine.settings.mentor_max_tokens == 4096
-    assert [level.tokens for level in wide.ladder] == [0, 5, 20] and other.mentor is engine.mentor is mentor
+    tandem = Tandem(mentor, intern, effort=LADDER)
+    cut = SolveOptions(strategy="mentor-only", mentor_max_tokens=3)
+    first, second, third = [await tandem.asolve(QUESTION, options=options) for options in (None, cut, None)]
+    assert first.strategy == third.strategy == "tandem" and second.strategy == "mentor-only"
+    assert essence(first) == essence(third)
+    assert second.ledger.entries[0].usage.completion == 3 and tandem.settings.mentor_max_tokens == 4096
+    wide = tandem.plan(SolveOptions(effort="none,low=5,high=20"))
+    assert [level.tokens for level in wide.ladder] == [0, 5, 20] and wide.mentor is tandem.mentor is mentor
     with pytest.raises(UsageError, match="unknown effort level 'lwo'"):
-        engine.variant(effort="none,lwo")
+        tandem.plan(SolveOptions(effort="none,lwo"))
     with pytest.raises(UsageError, match=r"mentor_max_tokens: .*not 0"):
-        engine.variant(mentor_max_tokens=0)
+        await tandem.asolve(QUESTION, options=SolveOptions(mentor_max_tokens=0))
 
 
-async def test_variants_probe_each_model_once_and_read_the_classifier_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_is_the_engine_s_own_if_none_is_given() -> None:
+    how: dict[str, Any] = {
+        **{"strategy": "fixed:low=7", "effort": "none,low=7", "pace": "eager", "draft_tokens": 9},
+        **{"temperature": 0.5, "top_p": 0.7, "seed": 3, "mentor_max_tokens": 11, "intern_max_tokens": 12},
+    }
+    own = Tandem("fake", "fake", **how).plan()
+    assert Tandem("fake", "fake", **how).plan(SolveOptions()).describe() == own.describe()
+    assert Tandem("fake", "fake").plan(SolveOptions(**how)).describe() == own.describe()
+    for name, value in how.items():  # each by itself is heard
+        alone = Tandem("fake", "fake").plan(SolveOptions(**{name: value}))
+        assert alone.describe() == Tandem("fake", "fake", **{name: value}).plan().describe()
+
+
+async def test_options_probe_each_model_once_and_read_the_classifier_once(monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[str] = []
     mentor, intern = FakeModel(name="m"), FakeModel(name="i")
     for model in (mentor, intern):
@@ -249,30 +263,62 @@ async def test_variants_probe_each_model_once_and_read_the_classifier_once(monke
 
         monkeypatch.setattr(model, "probe", probe)
     read: list[Path] = []
-    load = method.load_classifier
+    load = engine.load_classifier
 
     def reading(folder: Path) -> Any:
         read.append(folder)
         return load(folder)
 
-    monkeypatch.setattr(method, "load_classifier", reading)
-    engine = Tandem(mentor, intern, effort=LADDER)
-    variants = [engine, *(engine.variant(intern_max_tokens=n) for n in range(5, 9))]
-    await asyncio.gather(*(variant.asolve("What is 17*23?") for variant in variants))
+    monkeypatch.setattr(engine, "load_classifier", reading)
+    tandem = Tandem(mentor, intern, effort=LADDER)
+    wishes = [None, *(SolveOptions(intern_max_tokens=n) for n in range(5, 9))]
+    await asyncio.gather(*(tandem.asolve(QUESTION, options=options) for options in wishes))
     assert sorted(probed) == ["i", "m"] and len(read) == 1
 
 
-async def test_variants_used_alike_share_what_an_uncalibrated_policy_saw() -> None:
-    engine = Tandem(FakeModel(), FakeModel(), effort=LADDER)
+async def test_calls_used_alike_share_what_an_uncalibrated_policy_saw() -> None:
+    tandem = Tandem(FakeModel(), FakeModel(), effort=LADDER)
     for n in range(3):
-        await engine.variant(intern_max_tokens=50 + n).asolve("What is 17*23?")
-    await engine.prepare()
-    policy = engine._method.policy
+        await tandem.asolve(QUESTION, options=SolveOptions(intern_max_tokens=50 + n))
+    await tandem.asolve(QUESTION, options=SolveOptions(temperature=0.5))  # another use, of which it learns nothing
+    policy = tandem._policy_of(tandem.plan())
     assert policy is not None and not policy.calibrated and len(policy._seen["none"]) == 3
 
 
 async def test_policies_of_many_wishes_are_not_kept_for_ever() -> None:
-    engine = Tandem(FakeModel(), FakeModel(), effort=LADDER)
-    for tokens in range(1, 300):
-        await engine.variant(draft_tokens=tokens).prepare()
-    assert len(engine._method._shelf._policies) <= 256
+    tandem = Tandem(FakeModel(), FakeModel(), effort=LADDER)
+    await tandem.prepare()
+    policies = [tandem._policy_of(tandem.plan(SolveOptions(draft_tokens=tokens))) for tokens in range(1, 300)]
+    again = [tandem._policy_of(tandem.plan(SolveOptions(draft_tokens=tokens))) for tokens in (299, 1)]
+    assert again[0] is policies[-1] and again[1] is not policies[0]
+
+
+@pytest.mark.parametrize("pace", ["eager", "thrifty"])
+async def test_calls_with_different_options_side_by_side_are_as_alone(pace: Any) -> None:
+    def made() -> Tandem:
+        script = Script(token_seconds=0.0002)
+        return Tandem(FakeModel(script, name="m"), FakeModel(script, name="i"), effort=LADDER, pace=pace)
+
+    wishes = [
+        SolveOptions(),
+        *(SolveOptions(strategy=name) for name in ("mentor-only", "intern-only", "fixed:low=7", "budget-forcing:9")),
+        SolveOptions(effort="none,answer"),
+        SolveOptions(effort="low=3,high=30", draft_tokens=5),
+        SolveOptions(strategy="fixed:high=20", intern_max_tokens=6, temperature=0.7, seed=4),
+        SolveOptions(strategy="cascade", mentor_max_tokens=12),
+        SolveOptions(strategy="intern-only", intern_logprobs=True, top_p=0.4),
+    ]
+    asked = [(f"What is {n}+{n % 7}?", wishes[n % len(wishes)]) for n in range(50)]
+
+    async def essences(tandem: Tandem, question: str, options: SolveOptions) -> tuple[list[Event], dict[str, Any]]:
+        *events, solution = [event async for event in tandem.astream(question, options=options)]
+        shown = [
+            event for event in events if not isinstance(event, InsightDelta)
+        ]  # an eager mentor's come as they come
+        return shown, essence(solution)
+
+    together = made()
+    await together.prepare()
+    found = await asyncio.gather(*(essences(together, *one) for one in asked))
+    for one, beside in zip(asked, found, strict=True):
+        assert beside == await essences(made(), *one), one

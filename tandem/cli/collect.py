@@ -129,7 +129,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
         found = job.estimate()
         click.echo(json.dumps(found) if as_json else _estimate_text(found))
         return
-    check_prices(engine, how["limits"].usd)
+    check_prices(engine.plan(), how["limits"].usd)
     _carry_out(job, table or job.out / "table.jsonl.gz", as_json)
 
 
@@ -219,7 +219,7 @@ def _check(engine: Tandem, kind: str, workers: int | None) -> None:
     if kind == "local" and not spec.local:
         raise UsageError(f"--mentor-type local: {spec.name} is at somebody else's endpoint; that is api")
     if workers:
-        for role in engine.roles:
+        for role in engine.plan().roles:
             if engine.model(role).spec.backend == "transformers":
                 raise UsageError(
                     f"--parallel: the {role} would be loaded by every worker; take --backend vllm, or give "

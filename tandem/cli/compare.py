@@ -117,11 +117,12 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
         raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
     sandbox = open_code_sandbox(options, problems, judged=True)
     engine = _engine(options)
-    names = strategies_of(strategies, engine.ladder, engine.budgets)
+    plan = engine.plan()
+    names = strategies_of(strategies, plan.ladder, plan.budgets)
     if not options["allow_seen"]:
         check_unseen(engine, names, problems)
     max_usd, max_minutes, resume = options["max_usd"], options["max_minutes"], options["resume"]
-    check_prices(engine, max_usd)
+    check_prices(plan, max_usd)
     folder: Path = resume or options["out"] or _default_folder(str(data["name"]))
     if resume and not folder.is_dir():
         raise UsageError(f"{folder} holds no comparison to go on with")

@@ -124,10 +124,10 @@ async def _solve(engine: Tandem, problem: Problem, speed: float | None, console:
 
     async with engine:
         names = {"mentor": engine.mentor.spec.name, "intern": engine.intern.spec.name}
-        stage = Stage(engine.strategy_name, names, problem.question, speed)  # type: ignore[arg-type]
+        stage = Stage(engine.plan().strategy_name, names, problem.question, speed)  # type: ignore[arg-type]
         stage.attach(engine)
         if not picture:
-            await _watch(engine.astream(problem), console)
+            await _watch(engine.astream(problem, recorder=stage), console)
             return
         with console.status("getting both models ready"):
             await engine.prepare()
@@ -140,7 +140,7 @@ async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenera
     from tandem.grading import grade
     from tandem.types import Solution
 
-    async with aclosing(engine.astream(problem, ledger=stage.ledger)) as events:
+    async with aclosing(engine.astream(problem, ledger=stage.ledger, recorder=stage)) as events:
         async for event in events:
             if isinstance(event, Solution):
                 if problem.reference is not None and problem.tests is None:

@@ -79,7 +79,6 @@ class Stage:
     def attach(self, engine: Tandem) -> None:
         """Watch an engine's calls; before its first problem."""
         engine.mentor, engine.intern = _heard(engine.mentor, self), _heard(engine.intern, self)
-        engine.recorder = self
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
         """Return nothing: every call is made."""

@@ -16,6 +16,7 @@ from tandem.cli.serving_options import serving_options
 if TYPE_CHECKING:
     from tandem.engine import Tandem
     from tandem.models.call import Recorder
+    from tandem.plan import SolvePlan
     from tandem.runs.store import RunStore
     from tandem.types import Problem
 
@@ -87,12 +88,13 @@ def run(
     problems = load_problems(options)
     sandbox = open_code_sandbox(options, problems, judged=not (no_grade or estimate))
     engine = make_engine(options)
+    plan = engine.plan()
     if not allow_seen:
-        _check_unseen(engine, problems)
+        _check_unseen(plan, problems)
     if estimate:
-        _estimate(engine, problems, as_json)
+        _estimate(plan, problems, as_json)
         return
-    check_prices(engine, max_usd)
+    check_prices(plan, max_usd)
     how = {
         "concurrency": concurrency,
         "limits": Limits(max_usd, max_minutes * 60 if max_minutes else None),
@@ -100,16 +102,16 @@ def run(
         "grading": not no_grade,
         "cache": _cache(cache),
     }
-    manifest = describe_run(engine, data, problems, endpoints)
-    folder = resume or out or default_folder(str(data["name"]), engine.strategy_name)
+    manifest = describe_run(plan, data, problems, endpoints)
+    folder = resume or out or default_folder(str(data["name"]), plan.strategy_name)
     store = _open(folder, manifest, resume is not None)
     for warning in store.warnings:
         click.echo(f"tandem: {warning}", err=True)
     _carry_out(engine, problems, store, how, as_json)
-    if engine.mismatch and not as_json:
+    if plan.mismatch and not as_json:
         from tandem.runs.calibration_hint import calibration_hint
 
-        click.echo(calibration_hint(engine, str(data["name"])), err=True)
+        click.echo(calibration_hint(plan, str(data["name"])), err=True)
 
 
 def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:
@@ -128,7 +130,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
         if as_json:
             click.echo(json.dumps(summary))
         else:
-            Console().print(summary_table(summary, engine.describe()))
+            Console().print(summary_table(summary, engine.plan().describe()))
 
     async def work() -> dict[str, Any]:
         async with engine:
@@ -167,33 +169,33 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
             raise UsageError(f"{name} needs a folder of its own")
 
 
-def _check_unseen(engine: Tandem, problems: list[Problem]) -> None:
+def _check_unseen(plan: SolvePlan, problems: list[Problem]) -> None:
     from tandem.runs.leakage import refuse_seen
 
-    what = f"classifier '{engine.card.id}'" if engine.card else f"the predictor of '{engine.strategy_name}'"
-    refuse_seen(what, engine.saw, problems)
+    what = f"classifier '{plan.card.id}'" if plan.card else f"the predictor of '{plan.strategy_name}'"
+    refuse_seen(what, plan.saw, problems)
 
 
-def _estimate(engine: Tandem, problems: list[Problem], as_json: bool) -> None:
+def _estimate(plan: SolvePlan, problems: list[Problem], as_json: bool) -> None:
     from rich.console import Console
 
     from tandem.runs.estimate import estimate, estimate_table
 
-    found = estimate(engine, problems)
+    found = estimate(plan, problems)
     if as_json:
         click.echo(json.dumps(found))
     else:
-        Console().print(estimate_table(found, engine))
+        Console().print(estimate_table(found, plan))
 
 
-def check_prices(engine: Tandem, max_usd: float | None) -> None:
+def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
     """Raise UsageError where a limit in US$ could not be kept."""
     from tandem.errors import UsageError
 
     if max_usd is None:
         return
-    for role in engine.roles:
-        spec = engine.model(role).spec
+    for role in plan.roles:
+        spec = plan.model(role).spec
         if spec.prices is None and not spec.local:
             raise UsageError(
                 f"--max-usd needs a price for {spec.name}: give a file with --prices FILE, holding the line "

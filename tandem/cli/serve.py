@@ -82,6 +82,7 @@ def serve(
         from tandem.errors import MissingPackageError
 
         raise MissingPackageError("the server", "serve") from None
+    from tandem.config import SolveOptions
     from tandem.errors import UsageError
     from tandem.server.gate import Gate
     from tandem.server.keys import KeyRing
@@ -100,7 +101,7 @@ def serve(
     _check_budgets(accounts, engine)
     menu = ModelMenu(engine, _aims(aims))
     for classifier in menu.aims.values():
-        engine.variant(classifier=classifier)  # a wrong one is said now
+        engine.plan(SolveOptions(classifier=classifier))  # a wrong one is said now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
     set_up()
     listening = listen(host, port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tandem.engine import Tandem
+from tandem.plan import SolvePlan
 from tandem.spec import ModelSpec
 
 PROBLEMS = 150
@@ -23,13 +23,13 @@ def collection_price(mentor: ModelSpec, insight_tokens: int, answer_tokens: int,
     )
 
 
-def calibration_hint(engine: Tandem, dataset: str) -> str:
+def calibration_hint(plan: SolvePlan, dataset: str) -> str:
     """Return what to do where the classifier was not fitted on this set-up, with its estimated price."""
-    mentor, intern = engine.mentor.spec, engine.intern.spec
-    budget = max((level.tokens or 0 for level in engine.ladder), default=0)
-    price = collection_price(mentor, budget, engine.settings.mentor_max_tokens)
+    mentor, intern = plan.mentor.spec, plan.intern.spec
+    budget = max((level.tokens or 0 for level in plan.ladder), default=0)
+    price = collection_price(mentor, budget, plan.settings.mentor_max_tokens)
     return (
-        f"The classifier was not fitted on this set-up ({', '.join(engine.mismatch)} differ), so sufficiency is "
+        f"The classifier was not fitted on this set-up ({', '.join(plan.mismatch)} differ), so sufficiency is "
         f"uncalibrated. Calibrate one of your own: python scripts/collect_progressive.py --mentor {mentor.name} "
         f"--intern {intern.name} --dataset {dataset} --limit {PROBLEMS} --out collected && tandem calibrate collected "
         f"({price})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tandem.config import SolveOptions
 from tandem.engine import Tandem
 from tandem.errors import CapabilityError, LimitReached, TandemError, UsageError
 from tandem.grading import Sandbox
@@ -56,7 +57,7 @@ class Part:
 async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show: Show) -> list[Part]:
     """Run every strategy that this pair can run, and return them all with why some were left out.
 
-    `engine` is over both models; each strategy is a variant of it. What was done before is not done again. A limit ends
+    `engine` is over both models. What was done before is not done again. A limit ends
     the comparison: no further run begins. Raises TandemError where a model cannot serve at all.
     """
     await engine.prepare()
@@ -86,19 +87,21 @@ class _Work:
         """Run one strategy. Raises LimitReached where a limit ended its run: no further one begins."""
         job, folder = self._job, self._folders[name]
         try:
-            variant = _variant(self._engine, name)
-            await variant.prepare()
+            options = _options(self._engine, name)
+            plan = self._engine.plan(options)
+            await self._engine.prepare(options)
         except (UsageError, CapabilityError) as error:
             self.parts[name] = Part(name, folder, reason=str(error))
             return
-        manifest = describe_run(variant, job.data, job.problems, job.endpoints)
+        manifest = describe_run(plan, job.data, job.problems, job.endpoints)
         path = job.folder / folder
         store = RunStore.reopen(path, manifest) if (path / "run.json").is_file() else RunStore.create(path, manifest)
         with store, self._show(name, store, len(job.problems)) as progress:
             summary = await run(
-                variant,
+                self._engine,
                 job.problems,
                 store,
+                options=options,
                 concurrency=job.concurrency,
                 limits=self._limits(),
                 sandbox=job.sandbox,
@@ -107,7 +110,7 @@ class _Work:
             )
         if self._usd is not None:
             self._usd -= (summary["usd_paid"] or 0.0) + (summary["lost"]["usd_bound"] or 0.0)
-        self.parts[name] = Part(name, folder, offline=variant.offline)
+        self.parts[name] = Part(name, folder, offline=plan.offline)
         if summary["stopped"]:
             raise LimitReached(summary["stopped"])
 
@@ -116,12 +119,12 @@ class _Work:
         return Limits(None if self._usd is None else max(self._usd, 1e-9), seconds)
 
 
-def _variant(engine: Tandem, name: str) -> Tandem:
-    """Return the engine for one strategy. What is shared comes at once: an eager mentor would overshoot every time."""
+def _options(engine: Tandem, name: str) -> SolveOptions:
+    """Return the options of one strategy. What is shared comes at once: an eager mentor would overshoot every time."""
     pace = engine.settings.pace
     if pace == "auto":
         pace = "eager" if engine.mentor.spec.continuation in (None, Continuation.NONE) else "thrifty"
-    return engine.variant(strategy=name, pace=pace, intern_logprobs=True)
+    return SolveOptions(strategy=name, pace=pace, intern_logprobs=True)
 
 
 def write_problems(folder: Path, problems: Sequence[Problem]) -> None:
@@ -134,7 +137,7 @@ def check_unseen(engine: Tandem, names: Sequence[str], problems: Sequence[Proble
     """Raise UsageError for problems that a strategy's classifier or predictor was fitted on."""
     for name in names:
         try:
-            variant = engine.variant(strategy=name)
+            plan = engine.plan(SolveOptions(strategy=name))
         except UsageError:
             continue  # it is skipped when its turn comes, with the reason
-        refuse_seen(f"'{name}'", variant.saw, problems)
+        refuse_seen(f"'{name}'", plan.saw, problems)

@@ -9,33 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tandem.engine import Tandem
 from tandem.insight import answer_messages, mentor_messages
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import TEMPLATE
+from tandem.plan import SolvePlan
 from tandem.strategies.base import PlannedCall
-from tandem.sufficiency.classifier import ClassifierCard
 from tandem.types import Problem
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def estimate(tandem: Tandem, problems: Sequence[Problem]) -> dict[str, Any]:
+def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return tokens, US$ and TFLOPs at most, and likely ones of the mentor (None where nothing is known)."""
     ledger = Ledger()
-    shares = _reach(tandem, tandem.card)
-    tokens, usd, calls = 0.0, 0.0, tandem.calls
+    shares = _reach(plan)
+    tokens, usd, calls = 0.0, 0.0, plan.calls
     for problem in problems:
         prompts: dict[tuple[Role, bool], int] = {}
         for call in calls:
             key = call.role, call.purpose == "insight"
             if key not in prompts:
-                prompts[key] = _prompt(tandem, problem, *key)
-            ledger.entries.append(_entry(tandem, call, prompts[key], call.max_tokens))
+                prompts[key] = _prompt(plan, problem, *key)
+            ledger.entries.append(_entry(plan, call, prompts[key], call.max_tokens))
             if shares is not None and call.role == "mentor":
-                written = _usual(tandem, call)
-                likely = _entry(tandem, call, prompts[key], written)
+                written = _usual(plan, call)
+                likely = _entry(plan, call, prompts[key], written)
                 tokens += shares.get(call.level, 1.0) * written
                 usd += shares.get(call.level, 1.0) * (likely.usd or 0.0)
     return {
@@ -48,16 +47,16 @@ def estimate(tandem: Tandem, problems: Sequence[Problem]) -> dict[str, Any]:
         },
         "likely": None
         if shares is None
-        else {"mentor_tokens": round(tokens), "mentor_usd": usd if tandem.mentor.spec.prices else None},
+        else {"mentor_tokens": round(tokens), "mentor_usd": usd if plan.mentor.spec.prices else None},
     }
 
 
-def estimate_table(found: Mapping[str, Any], tandem: Tandem) -> Table:
+def estimate_table(found: Mapping[str, Any], plan: SolvePlan) -> Table:
     """Return an estimate as a rich table."""
     from rich.table import Table
 
     most, likely = found["at_most"], found["likely"]
-    table = Table(title=f"{tandem.strategy_name} over {found['problems']} problems: what it may cost")
+    table = Table(title=f"{plan.strategy_name} over {found['problems']} problems: what it may cost")
     for heading in ("", "at most", "likely"):
         table.add_column(heading, justify="right" if heading else "left")
     table.add_row(
@@ -74,32 +73,33 @@ def _usd(amount: float | None) -> str:
     return "no price (--prices FILE)" if amount is None else f"{amount:.2f}"
 
 
-def _prompt(tandem: Tandem, problem: Problem, role: Role, insight: bool) -> int:
-    model = tandem.model(role)
+def _prompt(plan: SolvePlan, problem: Problem, role: Role, insight: bool) -> int:
+    model = plan.model(role)
     messages = mentor_messages(problem, model.spec.insight_mode) if insight else answer_messages(problem)
     return sum(model.count(m.content) for m in messages) + TEMPLATE
 
 
-def _entry(tandem: Tandem, call: PlannedCall, prompt: int, written: int) -> Entry:
-    model = tandem.model(call.role)
+def _entry(plan: SolvePlan, call: PlannedCall, prompt: int, written: int) -> Entry:
+    model = plan.model(call.role)
     usage = Usage(prompt=prompt + call.read_tokens, completion=written, source="bound")
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
 
 
-def _reach(tandem: Tandem, card: ClassifierCard | None) -> dict[str, float] | None:
+def _reach(plan: SolvePlan) -> dict[str, float] | None:
     """Return the share of problems that come to each level; None without a classifier of the pair's own."""
-    if card is None or (card.mentor, card.intern) != (tandem.mentor.spec.name, tandem.intern.spec.name):
+    card = plan.card
+    if card is None or (card.mentor, card.intern) != (plan.mentor.spec.name, plan.intern.spec.name):
         return None
     reached, share = {}, 1.0
-    for level in tandem.ladder:
+    for level in plan.ladder:
         reached[level.name] = share
         share *= 1.0 - card.policy.stop_shares.get(level.name, 0.0)
     return reached
 
 
-def _usual(tandem: Tandem, call: PlannedCall) -> int:
+def _usual(plan: SolvePlan, call: PlannedCall) -> int:
     """Return how much the mentor usually writes: its mean answer when the classifier was trained, at most its cap."""
-    if call.purpose == "answer" and tandem.card:
-        mean = tandem.card.figures.get("anchors", {}).get("mentor-only", {}).get("mentor_tokens")
+    if call.purpose == "answer" and plan.card:
+        mean = plan.card.figures.get("anchors", {}).get("mentor-only", {}).get("mentor_tokens")
         return min(round(mean), call.max_tokens) if mean else call.max_tokens
     return call.max_tokens

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from tandem import __version__
-from tandem.engine import Tandem
 from tandem.insight import answer_messages, continue_messages, intern_view, mentor_messages, opening
+from tandem.plan import SolvePlan
 from tandem.spec import Continuation
 from tandem.types import Message, Problem, TaskKind
 
@@ -35,18 +35,18 @@ class ManifestDifference(NamedTuple):
 
 
 def describe_run(
-    tandem: Tandem, data: Mapping[str, Any], problems: Sequence[Problem], endpoints: Mapping[str, str | None]
+    plan: SolvePlan, data: Mapping[str, Any], problems: Sequence[Problem], endpoints: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Return run.json: under `run` what a resumed run must share, beside it what merely happened. No secrets."""
-    described = tandem.describe()
-    described["classifier"] = tandem.card.id if tandem.card else None  # how it matches shows when the models are there
+    described = plan.describe()
+    described["classifier"] = plan.card.id if plan.card else None  # how it matches shows when the models are there
     prices = {role: described[role].pop("prices") for role in ("mentor", "intern")}
     dataset = {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
     return {
         "run": described | {"dataset": dataset, "prompts_sha256": prompts_digest()},
         "version": __version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "synthetic": tandem.mentor.spec.synthetic or tandem.intern.spec.synthetic,
+        "synthetic": plan.mentor.spec.synthetic or plan.intern.spec.synthetic,
         "endpoints": {role: _address(endpoint) for role, endpoint in endpoints.items()},
         "prices": prices,
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from tandem.config import SolveOptions
 from tandem.engine import Tandem
 from tandem.errors import TandemError
 from tandem.grading import Sandbox, grade
@@ -24,6 +26,7 @@ async def run(
     problems: Sequence[Problem],
     store: RunStore,
     *,
+    options: SolveOptions | None = None,
     concurrency: int = 16,
     limits: Limits | None = None,
     sandbox: Sandbox | None = None,
@@ -34,17 +37,20 @@ async def run(
     """Solve what the store has no good record of, and return the summary over all its records.
 
     One failed problem is a record with its error; only a failure to start (a model that cannot serve) or to write
-    raises. A run that is cancelled or stopped by a limit keeps every call that had ended, and its summary says
-    ``stopped``. Without a `sandbox` answers that are code are not judged, and no strategy runs code to choose among
-    its answers; without `grading` none is judged. `progress` is called with each new record.
+    raises. `options` are those of every problem. A run that is cancelled or stopped by a limit keeps every call that
+    had ended, and its summary says ``stopped``. Without a `sandbox` answers that are code are not judged, and no
+    strategy runs code to choose among its answers; without `grading` none is judged. `progress` is called with each
+    new record.
     """
-    return await _Run(tandem, problems, store, limits or Limits(), sandbox, grading, progress).all(concurrency, cache)
+    one = _Run(tandem, options, problems, store, limits or Limits(), sandbox, grading, progress)
+    return await one.all(concurrency, cache)
 
 
 class _Run:
     def __init__(
         self,
         tandem: Tandem,
+        options: SolveOptions | None,
         problems: Sequence[Problem],
         store: RunStore,
         limits: Limits,
@@ -52,7 +58,8 @@ class _Run:
         grading: bool,
         progress: Progress | None,
     ) -> None:
-        self._tandem, self._problems, self._store, self._limits = tandem, problems, store, limits
+        self._tandem, self._options, self._plan = tandem, options, tandem.plan(options)
+        self._problems, self._store, self._limits = problems, store, limits
         self._sandbox, self._grading, self._progress = sandbox, grading, progress
         self._stopped: str | None = None
         self._ready = False
@@ -64,13 +71,13 @@ class _Run:
         self._stopped = "interrupted"  # until it is known better
         try:
             if todo:
-                await self._tandem.prepare()
+                await self._tandem.prepare(self._options)
                 self._ready = True
-                self._tandem.recall(d for r in self._store.records() if r["error"] is None for d in r["trace"])
-                self._tandem.recorder, self._tandem.sandbox = journal, self._sandbox
+                seen = (d for r in self._store.records() if r["error"] is None for d in r["trace"])
+                self._tandem.recall(seen, self._options)
                 self._stopped = await work_through(
                     todo,
-                    self._tandem.asolve,
+                    partial(self._tandem.asolve, options=self._options, recorder=journal, sandbox=self._sandbox),
                     lambda problem, result: self._settle(problem, result, journal),
                     concurrency=concurrency,
                     seconds=self._limits.seconds,
@@ -78,7 +85,6 @@ class _Run:
             else:
                 self._stopped = None
         finally:
-            self._tandem.recorder = self._tandem.sandbox = None
             summary = self._summarise(journal)
             journal.close_file()
         return summary
@@ -90,7 +96,7 @@ class _Run:
         if isinstance(result, TandemError):
             error = str(result)
             ledger = result.ledger or Ledger()
-            result = Solution.failed(problem.id, self._tandem.strategy_name, ledger)
+            result = Solution.failed(problem.id, self._plan.strategy_name, ledger)
         correct = None
         if self._grading:
             try:
@@ -115,7 +121,7 @@ class _Run:
     def _classifier(self) -> dict[str, Any] | None:
         """Return how the classifier matches, which shows when the models are there; else what an earlier part said."""
         if self._ready:
-            return self._tandem.classifier_match
+            return self._plan.classifier_match
         try:
             before = self._store.summary() or {}
         except TandemError:  # a damaged summary, about to be written anew

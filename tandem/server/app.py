@@ -108,7 +108,7 @@ def _about(app: FastAPI, service: Service) -> None:
     async def models() -> dict[str, Any]:
         """List the models: every strategy is one."""
         menu = service.menu
-        return {"object": "list", "data": [menu.describe(name) for name in menu.names()]}
+        return {"object": "list", "data": [menu.describe(name) for name in menu.names]}
 
     @app.get("/v1/models/{model:path}", responses=own)
     async def one_model(model: str) -> dict[str, Any]:
@@ -118,16 +118,16 @@ def _about(app: FastAPI, service: Service) -> None:
     @app.get("/v1/tandem", responses={401: own[401]})
     async def about() -> dict[str, Any]:
         """Describe the pair, its ladder and its classifier."""
-        engine = service.engine
+        plan = service.engine.plan()
         return {
-            "mentor": {"name": engine.mentor.spec.name},
-            "intern": {"name": engine.intern.spec.name},
-            "strategy": engine.strategy_name,
-            "ladder": [{"name": level.name, "tokens": level.tokens} for level in engine.ladder],
-            "classifier": engine.classifier_match,
+            "mentor": {"name": plan.mentor.spec.name},
+            "intern": {"name": plan.intern.spec.name},
+            "strategy": plan.strategy_name,
+            "ladder": [{"name": level.name, "tokens": level.tokens} for level in plan.ladder],
+            "classifier": plan.classifier_match,
             "aims": list(service.menu.aims),
             "version": __version__,
-            "synthetic": engine.mentor.spec.synthetic or engine.intern.spec.synthetic,
+            "synthetic": plan.mentor.spec.synthetic or plan.intern.spec.synthetic,
         }
 
 

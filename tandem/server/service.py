@@ -84,11 +84,12 @@ class Service:
 
         Raises ApiError for a failure or when the deadline is over.
         """
-        name, ledger = asked.engine.strategy_name, Ledger()
+        name, ledger = asked.options.strategy or "", Ledger()
         left = None if self.deadline is None else bill.began + self.deadline - time.monotonic()
         try:
             with span("tandem.solve", strategy=name, model=asked.model) as trace:
-                async with aclosing(asked.engine.astream(asked.problem, ledger=ledger)) as events:
+                stream = self.engine.astream(asked.problem, options=asked.options, ledger=ledger)
+                async with aclosing(stream) as events:
                     async for event in self._timed(events, left):
                         self._note(event, bill)
                         _trace(event, trace)

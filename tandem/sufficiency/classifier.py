@@ -77,6 +77,51 @@ class ClassifierCard(BaseModel):
         """Return whether the classifier was fitted on the problem of this id."""
         return short_hash(problem) in self.data.get("seen", ())
 
+    def check(self, intern: ModelSpec, ladder: Ladder) -> None:
+        """Raise ClassifierMismatchError where the signals of this run would mean something else.
+
+        That is another signal version, entropy estimator or log-probability mode, or a level without a draft that the
+        classifier was not trained for.
+        """
+        hard = {
+            "signal version": (self.signal_version, SIGNAL_VERSION),
+            "entropy estimator": (self.estimator, ESTIMATOR),
+            "log-probability mode": (self.logprobs_mode, intern.logprobs_mode),
+        }
+        for what, (fitted, here) in hard.items():
+            if fitted != here and not (what == "signal version" and comparable(fitted)):
+                raise ClassifierMismatchError(
+                    f"classifier '{self.id}' was fitted with {what} '{fitted}', this run has '{here}'; "
+                    "train one for this set-up (tandem train) or name another with --classifier"
+                )
+        if ladder and ladder[0].is_question and ALONE[0] not in self.features:
+            raise ClassifierMismatchError(
+                f"classifier '{self.id}' was not trained to judge a question alone; leave 'question' out of --effort, "
+                "or train one with this version (tandem train)"
+            )
+
+    def differences(
+        self,
+        mentor: ModelSpec,
+        intern: ModelSpec,
+        sampling: Sampling,
+        ladder: Ladder,
+        top_logprobs: int | None = None,
+    ) -> list[str]:
+        """Return what differs between this run and the card; empty: it is calibrated.
+
+        Compared are the pair, temperature, ladder, insight mode and, where given, `top_logprobs`.
+        """
+        same = {
+            "mentor": self.mentor == mentor.name,
+            "intern": self.intern == intern.name,
+            "temperature": math.isclose(self.temperature, sampling.temperature),
+            "insight mode": self.insight_mode == mentor.insight_mode,
+            "number of log-probabilities": top_logprobs in {None, self.top_logprobs},
+            "ladder": set(format_ladder(ladder).split(",")) <= set(self.ladder.split(",")),
+        }
+        return [what for what, equal in same.items() if not equal]
+
 
 def short_hash(problem: str) -> str:
     """Return the digest by which a card knows a problem's id."""
@@ -111,47 +156,6 @@ class Classifier:
             write_whole(folder / _NUMBERS, linear.model_dump_json(indent=2) + "\n")
         text = json.dumps(self.card.model_dump(mode="json"), indent=2, ensure_ascii=False)
         write_whole(folder / _CARD, text + "\n")
-
-    def differences(
-        self,
-        mentor: ModelSpec,
-        intern: ModelSpec,
-        sampling: Sampling,
-        ladder: Ladder,
-        top_logprobs: int | None = None,
-    ) -> list[str]:
-        """Return what differs between this run and the card; empty: it is calibrated.
-
-        Compared are the pair, temperature, ladder, insight mode and, where given, `top_logprobs`.
-        Raises ClassifierMismatchError for another signal version, entropy estimator or log-probability mode.
-        """
-        card = self.card
-        hard = {
-            "signal version": (card.signal_version, SIGNAL_VERSION),
-            "entropy estimator": (card.estimator, ESTIMATOR),
-            "log-probability mode": (card.logprobs_mode, intern.logprobs_mode),
-        }
-        for what, (fitted, here) in hard.items():
-            if fitted != here and not (what == "signal version" and comparable(fitted)):
-                raise ClassifierMismatchError(
-                    f"classifier '{self.id}' was fitted with {what} '{fitted}', this run has '{here}'; "
-                    "train one for this set-up (tandem train) or name another with --classifier"
-                )
-        if ladder and ladder[0].is_question and ALONE[0] not in card.features:
-            raise ClassifierMismatchError(
-                f"classifier '{self.id}' was not trained to judge a question alone; leave 'question' out of --effort, "
-                "or train one with this version (tandem train)"
-            )
-        budgets = set(card.ladder.split(","))
-        pairs = {
-            "mentor": card.mentor == mentor.name,
-            "intern": card.intern == intern.name,
-            "temperature": math.isclose(card.temperature, sampling.temperature),
-            "insight mode": card.insight_mode == mentor.insight_mode,
-            "number of log-probabilities": top_logprobs in {None, card.top_logprobs},
-            "ladder": set(format_ladder(ladder).split(",")) <= budgets,
-        }
-        return [what for what, same in pairs.items() if not same]
 
 
 def comparable(signal_version: str) -> bool:

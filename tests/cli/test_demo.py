@@ -26,6 +26,7 @@ from tandem.ledger import Entry, Usage
 from tandem.models.base import Reads
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import ModelSpec, Prices
+from tandem.sufficiency.policy import Policy
 from tandem.types import Decision, Solution
 
 pytestmark = pytest.mark.slow
@@ -44,10 +45,10 @@ def stage(**fields: Any) -> Stage:
 
 
 async def performed(engine: Tandem) -> Stage:
-    found = stage(strategy=engine.strategy_name)
+    found = stage(strategy=engine.plan().strategy_name)
     found.attach(engine)
     async with engine:
-        async for event in engine.astream(QUESTION, ledger=found.ledger):
+        async for event in engine.astream(QUESTION, ledger=found.ledger, recorder=found):
             found.take(event)
     return found
 
@@ -75,11 +76,9 @@ async def test_an_insight_in_several_calls_is_one_text(monkeypatch: pytest.Monke
     def confident(text: str) -> Rule:
         return Rule(text=text, confidence=0.97)
 
-    engine = Tandem(fake(Rule(text=INSIGHT)), fake(confident("one two three")), effort="none,low=4,high=9")
-    engine = engine.variant(pace="thrifty", draft_tokens=2)
-    await engine.prepare()
-    assert engine._method.policy
-    monkeypatch.setattr(engine._method.policy, "verdict", lambda *a, **_: ("go_on" if a[2] else "stop", "told to"))
+    how: dict[str, Any] = {"effort": "none,low=4,high=9", "pace": "thrifty", "draft_tokens": 2}
+    engine = Tandem(fake(Rule(text=INSIGHT)), fake(confident("one two three")), **how)
+    monkeypatch.setattr(Policy, "verdict", lambda _, *a, **__: ("go_on" if a[2] else "stop", "told to"))
     found = await performed(engine)
     assert [block.purpose for block in found.blocks] == ["probe", "insight", "probe", "insight", "answer"]
     ((purpose, text),) = texts(found, "mentor")
@@ -94,7 +93,7 @@ async def test_tokens_in_flight_are_seen_before_they_are_booked() -> None:
     found.attach(engine)
     seen = []
     async with engine:
-        async for _ in engine.astream(QUESTION, ledger=found.ledger):
+        async for _ in engine.astream(QUESTION, ledger=found.ledger, recorder=found):
             seen.append((found.tokens("intern"), found.ledger.intern_tokens))
     assert seen == [(1, 0), (2, 0), (3, 0), (4, 0), (4, 4)]
 
@@ -105,7 +104,7 @@ async def test_speed_slows_a_model_down() -> None:
     found.attach(engine)
     began = time.monotonic()
     async with engine:
-        async for event in engine.astream(QUESTION):
+        async for event in engine.astream(QUESTION, recorder=found):
             found.take(event)
     assert time.monotonic() - began >= 5 / 50
     assert isinstance(engine.mentor, Reads)  # what a model can do besides is not lost

@@ -100,7 +100,7 @@ def test_the_public_names_are_in_the_reference_of_python(site: Path) -> None:
     import tandem
     from tandem.models import base
 
-    for name in ("Tandem", "solve", "Effort", "Solution"):
+    for name in ("Tandem", "solve", "SolveOptions", "Effort", "Solution"):
         found = getattr(tandem, name)
         assert name in tandem.__all__ and f"{found.__module__}.{name}" in ids
     assert {f"tandem.models.base.{name}" for name in base.__all__ if name not in ("TEMPLATE", "FinishReason")} <= ids

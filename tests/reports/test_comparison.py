@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tandem.config import SolveOptions
 from tandem.engine import Tandem
 from tandem.errors import UsageError
 from tandem.ladder import parse_ladder
@@ -83,7 +84,7 @@ def alone(folder: Path, name: str, models: tuple[FakeModel, FakeModel]) -> dict[
     async def work() -> dict[str, Any]:
         async with Tandem(*models, strategy=name, pace="thrifty", effort=LADDER) as engine:
             await engine.prepare()
-            with RunStore.create(folder, describe_run(engine, DATA, problems(), ENDPOINTS)) as store:
+            with RunStore.create(folder, describe_run(engine.plan(), DATA, problems(), ENDPOINTS)) as store:
                 return await run(engine, problems(), store)
 
     return asyncio.run(work())
@@ -189,7 +190,7 @@ def test_finished_runs_of_other_things_are_refused(tmp_path: Path, other: dict[s
         async def work() -> None:
             async with Tandem(mentor, intern, strategy=strategy, **wishes) as engine:
                 await engine.prepare()
-                with RunStore.create(folder, describe_run(engine, DATA, few, ENDPOINTS)) as store:
+                with RunStore.create(folder, describe_run(engine.plan(), DATA, few, ENDPOINTS)) as store:
                     await run(engine, few, store)
 
         asyncio.run(work())
@@ -229,7 +230,7 @@ def test_problems_that_a_predictor_was_fitted_on_are_refused() -> None:
         pass
 
     engine = Tandem(Learned(), Learned(), strategy="fixed:low")
-    card = engine.variant(strategy="tandem").card
+    card = engine.plan(SolveOptions(strategy="tandem")).card
     assert card is not None
     check_unseen(engine, ["tandem"], problems())
     import gzip

@@ -56,8 +56,7 @@ def engine(folder: Path, likeliest: int, second: int = 0) -> Tandem:
 
 async def solved(tandem: Tandem, sandbox: Sandbox | None, problem: Problem = PROBLEM) -> tuple[str, str]:
     """Return the code that was chosen, and why."""
-    tandem.sandbox = sandbox
-    solution = await tandem.asolve(problem)
+    solution = await tandem.asolve(problem, sandbox=sandbox)
     assert sorted(e.purpose for e in solution.ledger) == ["answer", *["probe"] * 4]
     return solution.text, solution.trace[-1].reason
 
@@ -88,7 +87,9 @@ async def test_a_run_lends_its_sandbox_and_takes_it_back(tmp_path: Path, sandbox
         with RunStore.create(tmp_path / name, {"run": {"strategy": "best-route"}}) as store:
             await run(tandem, [PROBLEM], store, sandbox=lent)
             (record,) = store.records()
-        assert CODES[taken] in record["text"] and tandem.sandbox is None
+        assert CODES[taken] in record["text"] and (await solved(tandem, None))[1].endswith(
+            "(no sandbox to run code in)"
+        )
         assert record["correct"] is (False if lent else None)  # by the tests, which nobody asked before
 
 

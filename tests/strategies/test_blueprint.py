@@ -78,7 +78,7 @@ def solve(
     mentor, intern = (FakeModel(name=name) for name in names)
     with Tandem(mentor, intern, strategy=f"blueprint:{folder}") as tandem:
         solution = tandem.solve(question, task="math")
-        assert tandem.roles == ("intern",)
+        assert tandem.plan().roles == ("intern",)
     assert not mentor.calls
     (request,) = intern.calls
     return solution, request
@@ -224,18 +224,18 @@ def test_a_damaged_file_and_one_of_a_later_version(tmp_path: Path) -> None:
 def test_the_call_is_planned_with_the_blueprint_in_its_prompt(tmp_path: Path) -> None:
     card().save(tmp_path)
     with Tandem(*pair(), strategy=f"blueprint:{tmp_path}", intern_max_tokens=77) as tandem:
-        (planned,) = tandem.calls
+        (planned,) = tandem.plan().calls
     assert (planned.role, planned.max_tokens, planned.read_tokens) == ("intern", 77, 11)
 
 
 def test_problems_of_the_search_are_known_and_the_id_tells_cards_apart(tmp_path: Path) -> None:
     card().save(tmp_path)
     with Tandem(*pair(), strategy=f"blueprint:{tmp_path}") as tandem:
-        assert tandem.saw("toy-1") and not tandem.saw("toy-2")
-        first = tandem.describe()["predictor"]
+        assert tandem.plan().saw("toy-1") and not tandem.plan().saw("toy-2")
+        first = tandem.plan().describe()["predictor"]
     card("none").save(tmp_path)
     with Tandem(*pair(), strategy=f"blueprint:{tmp_path}") as tandem:
-        assert tandem.describe()["predictor"] != first and first.startswith("blueprint:toy@big+small@")
+        assert tandem.plan().describe()["predictor"] != first and first.startswith("blueprint:toy@big+small@")
 
 
 def test_the_price_before_the_first_problem(tmp_path: Path) -> None:

@@ -285,9 +285,9 @@ def test_the_estimate_covers_a_conversation_without_end(thoughts: int) -> None:
     )
     problem = Problem.from_text(QUESTION, task="math")
     with Tandem(mentor, intern, strategy="delegate", mentor_max_tokens=600, intern_max_tokens=40) as tandem:
-        most = estimate(tandem, [problem])["at_most"]
+        most = estimate(tandem.plan(), [problem])["at_most"]
         ledger = tandem.solve(problem).ledger
-        planned = tandem.calls
+        planned = tandem.plan().calls
     assert len(planned) == 2 * MAX_TURNS - 1 and len(ledger.entries) == (len(planned) if thoughts == 4 else 13)
     assert max(call.max_tokens for call in planned if call.role == "intern") == 40
     assert ledger.mentor_tokens <= most["mentor_tokens"] and ledger.intern_tokens <= most["intern_tokens"]

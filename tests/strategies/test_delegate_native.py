@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from stub import Reply, Stub
 
+from tandem.config import SolveOptions
 from tandem.engine import Tandem
 from tandem.errors import CapabilityError, TandemError, UsageError
 from tandem.insight import answer_messages
@@ -89,8 +90,7 @@ async def run(
     mentor = OpenAIModel(spec, base_url=stub.url, retries=1)
     try:
         tandem = Tandem(mentor, intern or intern_with(), strategy=strategy, **options)
-        tandem.recorder = recorder
-        events = [event async for event in tandem.astream(PROBLEM)]
+        events = [event async for event in tandem.astream(PROBLEM, recorder=recorder)]
     finally:
         await mentor.aclose()
     assert isinstance(events[-1], Solution)
@@ -333,7 +333,7 @@ def test_a_fake_mentor_calls_in_its_text() -> None:
     mentor = fake("First:" + write_call("ask", json.dumps({"question": SMALL})), BOXED)
     with Tandem(mentor, intern_with(), strategy="delegate") as tandem:
         solution = tandem.solve(PROBLEM)
-        assert tandem.describe()["way"] == "native"
+        assert tandem.plan().describe()["way"] == "native"
     assert solution.answer == "391" and solution.trace[-1].signals["valid_calls"] == 1
     assert [request.tool for request in mentor.calls] == [TOOL, TOOL]
     first, second = (e.usage.prompt for e in solution.ledger if e.role == "mentor")
@@ -342,11 +342,11 @@ def test_a_fake_mentor_calls_in_its_text() -> None:
 
 def test_a_fake_mentor_without_tools() -> None:
     with Tandem(fake(BOXED, tools=False), intern_with(), strategy="delegate:native") as tandem:
-        assert "way" not in tandem.describe()
+        assert "way" not in tandem.plan().describe()
         with pytest.raises(CapabilityError, match="delegate:text"):
             tandem.solve(PROBLEM)
     with Tandem(fake(BOXED, tools=False), intern_with(), strategy="delegate") as tandem:
-        assert "way" not in tandem.describe()
+        assert "way" not in tandem.plan().describe()
 
 
 def test_the_tool_has_room_in_a_context_that_fills_up() -> None:
@@ -367,9 +367,9 @@ def test_the_estimate_covers_native_tools() -> None:
     mentor = fake()
     mentor.answer = lambda r: "so " * 4 + write_call("ask", json.dumps({"question": f"{len(mentor.calls)} + 1?"}))
     with Tandem(mentor, intern_with("340 " * 50), strategy="delegate", mentor_max_tokens=600) as tandem:
-        most = estimate(tandem, [PROBLEM])["at_most"]
-        ledger, planned = tandem.solve(PROBLEM).ledger, tandem.calls
-        in_text = tandem.variant(strategy="delegate:text").calls
+        most = estimate(tandem.plan(), [PROBLEM])["at_most"]
+        ledger, planned = tandem.solve(PROBLEM).ledger, tandem.plan().calls
+        in_text = tandem.plan(SolveOptions(strategy="delegate:text")).calls
     read = [(call.read_tokens, text.read_tokens) for call, text in zip(planned, in_text, strict=True)]
     assert [native - text for native, text in read[::2]] == [TOOL.room] * 15
     assert len(ledger.entries) == len(planned) and ledger.mentor_tokens <= most["mentor_tokens"]

@@ -54,8 +54,8 @@ def test_without_a_folder_the_pair_s_own_classifier_is_taken(tmp_path: Path, mon
     seen.save(made)
     with Tandem("fake", "fake", strategy="published") as tandem:
         assert tandem.solve("What is 17*23?").level == "low"
-        assert tandem.describe()["predictor"] == "published@made"
-        assert tandem.saw("p7") and not tandem.saw("p8")
+        assert tandem.plan().describe()["predictor"] == "published@made"
+        assert tandem.plan().saw("p7") and not tandem.plan().saw("p8")
 
 
 def test_the_first_level_that_passes_answers(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_every_pass_is_charged_as_a_probe_without_a_cache(tmp_path: Path) -> Non
 def test_it_plans_a_pass_at_each_level_and_one_answer(tmp_path: Path) -> None:
     strategy = make_strategy(f"published:{folder(tmp_path, (0.5,) * 4)}")
     with Tandem("fake", "fake", strategy=f"published:{tmp_path}") as tandem:
-        planned = strategy.calls(tandem.ladder, tandem.settings, None)
+        planned = strategy.calls(tandem.plan().ladder, tandem.settings, None)
     assert [c.level for c in planned if c.purpose == "probe"] == ["none", "low", "medium", "high"]
     assert all(c.max_tokens == 1 for c in planned if c.purpose == "probe")
     assert [c.level for c in planned if c.purpose == "answer"] == ["high"]

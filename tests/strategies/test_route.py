@@ -79,8 +79,8 @@ def test_a_threshold_of_ones_own_overrides_the_trained_one(tmp_path: Path, argum
 def test_the_estimate_knows_the_mentors_answer(tmp_path: Path) -> None:
     save(tmp_path, "route", heads(constant(0.5), constant(0.5)))
     with Tandem(FakeModel(), FakeModel(), strategy=f"route:{tmp_path}", mentor_max_tokens=70) as tandem:
-        assert [(c.role, c.purpose, c.max_tokens) for c in tandem.calls] == [("mentor", "answer", 70)]
-        assert str(tandem.describe()["predictor"]).startswith("route@fake+fake@")
+        assert [(c.role, c.purpose, c.max_tokens) for c in tandem.plan().calls] == [("mentor", "answer", 70)]
+        assert str(tandem.plan().describe()["predictor"]).startswith("route@fake+fake@")
 
 
 # ---- what all learned strategies share ----
@@ -101,7 +101,7 @@ def test_another_pairs_predictor_is_not_calibrated(tmp_path: Path, pair: tuple[s
 def test_problems_that_it_was_fitted_on_are_known(tmp_path: Path) -> None:
     save(tmp_path, "route", heads(constant(0.5), constant(0.5)), seen=("made-1",))
     with Tandem("fake", "fake", strategy=f"route:{tmp_path}") as tandem:
-        assert tandem.saw("made-1") and not tandem.saw("made-2")
+        assert tandem.plan().saw("made-1") and not tandem.plan().saw("made-2")
 
 
 def refused(argument: object) -> str:
@@ -188,8 +188,8 @@ def test_wrong_arguments() -> None:
 
 def test_the_shipped_file_belongs_to_the_shipped_pair() -> None:
     with Tandem("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", strategy="route") as tandem:
-        assert str(tandem.describe()["predictor"]).startswith("route@qwen2.5-coder-1.5b+qwen2.5-coder-0.5b@")
-        assert tandem.saw("gsm8k-train-00004") and not tandem.saw("gsm8k-test-00004")
+        assert str(tandem.plan().describe()["predictor"]).startswith("route@qwen2.5-coder-1.5b+qwen2.5-coder-0.5b@")
+        assert tandem.plan().saw("gsm8k-train-00004") and not tandem.plan().saw("gsm8k-test-00004")
 
 
 def test_an_id_changes_with_the_file(tmp_path: Path) -> None:
@@ -199,5 +199,5 @@ def test_an_id_changes_with_the_file(tmp_path: Path) -> None:
         file = tmp_path / "predictors" / "route.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"settings": {"threshold": threshold}}))
         with Tandem("fake", "fake", strategy=f"route:{tmp_path}") as tandem:
-            ids.append(tandem.describe()["predictor"])
+            ids.append(tandem.plan().describe()["predictor"])
     assert ids[0] != ids[1]

@@ -285,9 +285,9 @@ def test_the_estimate_covers_the_dearest_way() -> None:
     models = pair(line, lambda text: line(text) + " Yes.", lambda _: "0")
     problem = Problem.from_text(QUESTION, task="math")
     with Tandem(*models, strategy="spec-reason", intern_max_tokens=30, mentor_max_tokens=200) as tandem:
-        most = estimate(tandem, [problem])["at_most"]
+        most = estimate(tandem.plan(), [problem])["at_most"]
         ledger = tandem.solve(problem).ledger
-        planned = tandem.calls
+        planned = tandem.plan().calls
     assert len(ledger.entries) == len(planned) == 3 * MAX_STEPS
     alone = sum(models[0].count(m.content) for m in answer_messages(problem))
     for call, entry in zip(planned, ledger.entries, strict=True):

@@ -215,14 +215,15 @@ def test_a_trusted_file_that_is_no_classifier_of_ours_is_refused(folder: Path) -
 def test_what_makes_signals_incomparable_is_refused(classifier: Classifier, fields: dict[str, str], what: str) -> None:
     other = Classifier(classifier.estimator, card(**fields))
     with pytest.raises(ClassifierMismatchError) as refusal:
-        other.differences(MENTOR, INTERN, Sampling(), LADDER)
+        other.card.check(INTERN, LADDER)
     assert what in str(refusal.value)
     assert "tandem train" in str(refusal.value) and "--classifier" in str(refusal.value)
 
 
 def test_the_pair_it_was_fitted_on_has_no_differences(classifier: Classifier) -> None:
-    assert classifier.differences(MENTOR, INTERN, Sampling(), LADDER) == []
-    assert classifier.differences(MENTOR, INTERN, Sampling(top_p=0.9, seed=3), LADDER[1:3]) == []  # a shorter ladder
+    assert classifier.card.differences(MENTOR, INTERN, Sampling(), LADDER) == []
+    other_seed, shorter = Sampling(top_p=0.9, seed=3), LADDER[1:3]
+    assert classifier.card.differences(MENTOR, INTERN, other_seed, shorter) == []
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_the_pair_it_was_fitted_on_has_no_differences(classifier: Classifier) ->
 def test_other_differences_are_listed(
     classifier: Classifier, mentor: str, intern: str, temperature: float, ladder: str, expected: list[str]
 ) -> None:
-    found = classifier.differences(
+    found = classifier.card.differences(
         MENTOR.model_copy(update={"name": mentor}),
         INTERN.model_copy(update={"name": intern}),
         Sampling(temperature=temperature),
@@ -249,14 +250,15 @@ def test_other_differences_are_listed(
 
 def test_another_insight_mode_or_number_of_log_probabilities_is_a_difference(classifier: Classifier) -> None:
     thinking = MENTOR.model_copy(update={"insight_mode": "prefix"})
-    assert classifier.differences(thinking, INTERN, Sampling(), LADDER, 20) == ["insight mode"]
-    assert classifier.differences(MENTOR, INTERN, Sampling(), LADDER, 5) == ["number of log-probabilities"]
-    assert classifier.differences(MENTOR, INTERN, Sampling(), LADDER, 20) == []
+    assert classifier.card.differences(thinking, INTERN, Sampling(), LADDER, 20) == ["insight mode"]
+    assert classifier.card.differences(MENTOR, INTERN, Sampling(), LADDER, 5) == ["number of log-probabilities"]
+    assert classifier.card.differences(MENTOR, INTERN, Sampling(), LADDER, 20) == []
 
 
 def test_a_classifier_of_the_first_signal_version_still_serves(classifier: Classifier) -> None:
     old = Classifier(classifier.estimator, card(signal_version="1"))
-    assert old.differences(MENTOR, INTERN, Sampling(), LADDER) == []
+    old.card.check(INTERN, LADDER)
+    assert old.card.differences(MENTOR, INTERN, Sampling(), LADDER) == []
 
 
 def test_signals_added_later_do_not_disturb_and_missing_ones_are_named(classifier: Classifier) -> None:
@@ -270,10 +272,11 @@ def test_signals_added_later_do_not_disturb_and_missing_ones_are_named(classifie
 
 def test_a_classifier_that_never_judged_a_question_alone_is_not_asked_to(classifier: Classifier) -> None:
     ladder = parse_ladder("question,none,answer")
-    assert classifier.differences(MENTOR, INTERN, Sampling(), ladder) == ["ladder"]
+    classifier.card.check(INTERN, ladder)
+    assert classifier.card.differences(MENTOR, INTERN, Sampling(), ladder) == ["ladder"]
     old = Classifier(classifier.estimator, card(features=tuple(f for f in FEATURES if not f.startswith("alone"))))
     with pytest.raises(ClassifierMismatchError, match="leave 'question' out of --effort"):
-        old.differences(MENTOR, INTERN, Sampling(), ladder)
+        old.card.check(INTERN, ladder)
 
 
 def test_a_card_of_a_later_version_says_so(folder: Path) -> None:
