@@ -314,7 +314,7 @@ async def test_calls_with_different_options_side_by_side_are_as_alone(pace: Any)
         *events, solution = [event async for event in tandem.astream(question, options=options)]
         shown = [
             event for event in events if not isinstance(event, InsightDelta)
-        ]  # an eager mentor's come as they come
+        ]  # where an eager mentor is cut is a matter of time
         return shown, essence(solution)
 
     together = made()
