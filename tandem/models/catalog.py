@@ -33,7 +33,6 @@ class Wheels(_CatalogPart):
     member: str
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Yield (package, member) of each part, in order."""
         for part in range(1, self.parts + 1):
             yield self.package.format(part=part), self.member.format(part=part)
 
@@ -90,7 +89,6 @@ class CatalogEntry(_CatalogPart):
         return self.endpoint is None
 
     def called(self) -> Iterator[str]:
-        """Yield every name that leads here, in lower case."""
         yield from (self.name, *(alias.lower() for alias in self.aliases))
         if self.hub:
             yield self.hub.lower()

@@ -103,7 +103,6 @@ class FakeModel:
         return Rule(text=_INSIGHT if request.purpose == "insight" else _answer(prompt))
 
     async def complete(self, request: Request) -> Completion:
-        """Return the whole answer."""
         return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -162,7 +161,6 @@ class FakeModel:
         return "".join(_TOKEN.findall(text)[:tokens])
 
     def count(self, text: str) -> int:
-        """Return the number of words."""
         return len(_TOKEN.findall(text))
 
     async def probe(self) -> ModelSpec:

@@ -87,7 +87,6 @@ def load_model(
 def _at_endpoint(
     name: str, entry: CatalogEntry | None, endpoint: str | None, spec: ModelSpec, options: dict[str, Any]
 ) -> Model:
-    """Return the model at one endpoint or several, the catalog's own if none is given."""
     urls = _urls(endpoint) if endpoint else []
     local = spec.local and bool(urls) and all(map(_own, urls))
     spec = spec.model_copy(update={"backend": "openai", "local": local})
@@ -102,7 +101,6 @@ def _at_endpoint(
 
 
 def _urls(endpoint: str) -> list[str]:
-    """Return the addresses in `endpoint`, one or several with commas between them."""
     urls = [part.strip() for part in endpoint.split(",")]
     if not all(urls):
         raise UsageError(f"an endpoint is missing in '{endpoint}'")

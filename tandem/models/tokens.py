@@ -26,11 +26,9 @@ class TokenCounter:
         self._ways: tuple[Counter, Cutter] | None = None
 
     def count(self, text: str) -> int:
-        """Return how many tokens `text` has."""
         return self._loaded()[0](text)
 
     def cut(self, text: str, tokens: int) -> str:
-        """Return the longest beginning of `text` with at most `tokens` tokens."""
         if tokens <= 0:
             return ""
         count, cut = self._loaded()

@@ -55,7 +55,6 @@ class ApiKeys:
         return advice
 
     def redact(self, text: str) -> str:
-        """Return `text` without any of the keys."""
         for name in (*self.names, _USUAL):
             if key := os.environ.get(name, "").strip():
                 text = text.replace(key, "[key]")

@@ -96,7 +96,6 @@ def from_exception(origin: Origin, error: Exception, timeout: float) -> Failure 
 
 
 def stalled(origin: Origin, timeout: float) -> Failure:
-    """Return the failure of an endpoint that sends no token for `timeout` seconds."""
     return Failure(f"{origin.where} sent nothing for {timeout:g} s", retryable=True)
 
 

@@ -35,15 +35,12 @@ class Limiter:
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight now."""
         return int(self._limit)
 
     def slot(self) -> Slot:
-        """Return a place for one request: an async context manager that waits for its turn."""
         return Slot(self)
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so long."""
         self._resumes = max(self._resumes, asyncio.get_running_loop().time() + seconds)
 
     async def enter(self) -> int:
@@ -63,7 +60,6 @@ class Limiter:
         return self._round
 
     def let_in(self) -> None:
-        """Note that a request was not refused."""
         if self.in_flight >= self.limit:  # a limit that is not used up proves nothing
             needed = self.limit * (_CAREFUL if self.limit + 1 == self._wall else 1)
             self._limit = min(self._limit + 1 / needed, self.ceiling)
@@ -83,7 +79,6 @@ class Limiter:
         self._answered()
 
     def leave(self, *, answered: bool, served: bool) -> None:
-        """Give the place back."""
         self.in_flight -= 1
         self._served -= served
         if not answered:
@@ -140,7 +135,6 @@ class Slot:
         self._limiter.leave(answered=self._answered, served=self._served)
 
     def let_in(self) -> None:
-        """The endpoint answers."""
         self._answered = self._served = True
         self._limiter.let_in()
 

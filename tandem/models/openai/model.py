@@ -66,11 +66,9 @@ class OpenAIModel:
         self._probed = False
 
     async def complete(self, request: Request) -> Completion:
-        """Return the whole answer."""
         return await gather(self.stream(request))
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
         return ResumableAnswer(self.spec, request).stream(SamePlace(self, self._retries))
 
     async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
@@ -79,11 +77,9 @@ class OpenAIModel:
         return await read_text(self.endpoint, self.spec, kept, top_logprobs, Backoff(self._retries))
 
     def cut(self, text: str, tokens: int) -> str:
-        """Return the longest beginning of `text` with at most `tokens` tokens, as well as they are known here."""
         return self._tokens.cut(text, tokens)
 
     def count(self, text: str) -> int:
-        """Return how many tokens `text` has, as well as they are known here."""
         return self._tokens.count(text)
 
     async def probe(self) -> ModelSpec:
@@ -109,5 +105,4 @@ class OpenAIModel:
         await self.endpoint.disconnect()
 
     async def aclose(self) -> None:
-        """Close the connections; calls in flight end with an EndpointError."""
         await self.endpoint.aclose()

@@ -36,17 +36,13 @@ class Place(Protocol):
     dialect: Dialect
     written: Written
 
-    def count(self, text: str) -> int:
-        """Return how many tokens `text` has."""
-        ...
+    def count(self, text: str) -> int: ...
 
 
 class Route(Protocol):
     """Where the tries of one answer are made, one after the other."""
 
-    async def place(self) -> Place:
-        """Return the place of the next try."""
-        ...
+    async def place(self) -> Place: ...
 
     def pause(self, failure: Failure) -> float:
         """Return the seconds before the next try; raises the failure where there is to be none."""
@@ -61,11 +57,9 @@ class SamePlace:
         self._backoff = Backoff(retries)
 
     async def place(self) -> Place:
-        """Return the one place."""
         return self._place
 
     def pause(self, failure: Failure) -> float:
-        """Return the seconds before the next try; raises the failure where there is none."""
         return self._backoff.pause(failure)
 
 
@@ -169,7 +163,6 @@ class ResumableAnswer:
         return True
 
     def _pause(self, failure: Failure, attempt: Try, route: Route) -> float:
-        """Return the seconds to wait before the next try; raises `failure` where there is none."""
         if attempt.request is not self.request and failure.status in (400, 422):
             self._native = False  # this text it does not continue (a template may drop its thinking)
             failure.retryable = True
@@ -212,7 +205,6 @@ class Try:
         self._prompt: int | None = None
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
-        """Send it, and yield what comes."""
         endpoint, reader = self.place.endpoint, self.reader
         async with endpoint.slot() as slot:
             self._began = heard = time.monotonic()
@@ -238,7 +230,6 @@ class Try:
         return None if self._prefix is None or came is None else array("i", self._prefix) + came
 
     def ended(self) -> Usage:
-        """Return the usage of a try that came to its end: as reported, else counted."""
         tokens = self.reader.tokens
         return self.reader.usage or Usage(prompt=self._counted(), completion=tokens, source="counted")
 

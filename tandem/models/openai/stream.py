@@ -154,7 +154,6 @@ class StreamReader:
         return Delta(text, tokens, stats, None, early)
 
     def _end(self, finish: str | None, *, refused: bool) -> None:
-        """Note why the stream has ended, as far as a chunk says it; a refusal stays one."""
         if refused or (finish and self._finish not in _REFUSED):
             self._finish = finish if finish in _REFUSED else "refusal" if refused else finish
 
@@ -202,11 +201,9 @@ class StreamedCall:
 
     @property
     def text(self) -> str:
-        """The call in its textual form, as far as it came; empty where none came."""
         return write_call(self._name, "".join(self._arguments)) if self._key else ""
 
     def take(self, fragments: Any) -> bool:
-        """Take a chunk's fragments; return whether there are any."""
         found = [part for part in fragments if isinstance(part, dict)] if isinstance(fragments, list) else []
         for part in found:
             place, name = part.get("index") or 0, part.get("id")

@@ -40,7 +40,6 @@ class Written:
                 self._ids.popitem(last=False)
 
     def find(self, request: Request) -> array[int] | None:
-        """Return the ids of a request's prefix."""
         return self._ids.get((request.messages, request.prefix)) if isinstance(request.prefix, str) else None
 
 

@@ -26,8 +26,6 @@ _NUCLEUS = 1024  # candidates looked at before the whole vocabulary is sorted fo
 
 
 class SampledToken(NamedTuple):
-    """A token that was drawn, and its statistics where they were asked for."""
-
     token: int
     stat: TokenStat | None
 
@@ -59,7 +57,6 @@ class Row:
 
     @property
     def unread(self) -> int:
-        """Prompt tokens that were not computed yet."""
         return len(self.tokens) - kv_length(self.kv)
 
 
@@ -97,7 +94,6 @@ class PromptStore:
             self._bytes -= self._entries.popitem(last=False)[1][2]
 
     def clear(self) -> None:
-        """Forget everything (memory is short)."""
         self._entries.clear()
         self._bytes = 0
 
@@ -204,7 +200,6 @@ class Batch(Generic[R]):
         return output.logits.float()
 
     def _choose(self, rows: Sequence[R], logits: torch.Tensor) -> list[tuple[R, SampledToken]]:
-        """Draw a token for each row from its logits (rows, vocabulary) and append it."""
         choices = choose(rows, logits)
         for row, choice in zip(rows, choices, strict=True):
             row.tokens.append(choice.token)

@@ -15,7 +15,6 @@ SPARE = 64  # tokens of room beyond what a batch holds when its tensors are copi
 
 
 def kv_length(kv: KV | None) -> int:
-    """Return how many tokens `kv` holds."""
     return kv[0][0].shape[-2] if kv else 0
 
 
@@ -98,7 +97,6 @@ def _layer_class() -> Any:
 
 
 def _widen(tensor: torch.Tensor, tokens: int) -> torch.Tensor:
-    """Return a copy of `tensor` (rows, heads, tokens, size) with room for `tokens`."""
     rows, heads, used, size = tensor.shape
     room = tensor.new_zeros(rows, heads, tokens, size)
     room[:, :, :used] = tensor

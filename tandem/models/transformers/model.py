@@ -18,7 +18,7 @@ from tandem.models.tokens import TokenCounter
 from tandem.models.tools import ADVICE
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
-from tandem.models.transformers.prompt_pass import read_text
+from tandem.models.transformers.prompt_logprobs import read_text
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
 
@@ -71,11 +71,9 @@ class TransformersModel:
         return self._worker.waiting if self._worker else 0
 
     async def complete(self, request: Request) -> Completion:
-        """Return the whole answer."""
         return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Yield the answer as it is written, token by token; closing the generator takes it out of the batch."""
         if request.tool:
             raise CapabilityError(f"{self.spec.name} in this process takes no tools: {ADVICE}")
         worker, loaded = await self._ready()
@@ -108,11 +106,9 @@ class TransformersModel:
         return await asyncio.to_thread(worker.aside, lambda loaded: read_text(loaded, text, top_logprobs, max_tokens))
 
     def cut(self, text: str, tokens: int) -> str:
-        """Return the longest beginning of `text` with at most `tokens` of this model's tokens."""
         return self._counter.cut(text, tokens)
 
     def count(self, text: str) -> int:
-        """Return how many of this model's tokens `text` has."""
         return self._counter.count(text)
 
     async def probe(self) -> ModelSpec:

@@ -83,7 +83,6 @@ class InferenceThread:
 
     @property
     def running(self) -> int:
-        """Requests in the batch now."""
         return len(self._batch.rows) if self._batch else 0
 
     @property

@@ -84,7 +84,6 @@ class LoadBalancer:
             self._down(member, why)
 
     def set_up(self, url: str, up: bool) -> None:
-        """Take the word of whoever started the replicas. Raises UsageError for a URL that is not one of them."""
         member = self._named(url)
         member.restarting = not up
         if up:
@@ -96,10 +95,6 @@ class LoadBalancer:
             self._break(member.model)
 
     def give_up(self, url: str, why: str) -> None:
-        """Take the word of whoever started the replicas that one will not come back.
-
-        Nothing is waited for once that is said of all. Raises UsageError for a URL that is not one of them.
-        """
         member = self._named(url)
         member.gone, member.restarting = True, False
         self._leave(member)
@@ -107,10 +102,6 @@ class LoadBalancer:
         self._break(member.model)
 
     def move(self, url: str, new: str, model: OpenAIModel) -> OpenAIModel:
-        """Put `model` at `new` in the place of a replica that is down, whose model is returned.
-
-        Raises UsageError for a URL that is not one of them.
-        """
         member = self._named(url)
         self._leave(member)
         self._break(member.model)  # what still waits there goes elsewhere
@@ -118,7 +109,6 @@ class LoadBalancer:
         return old
 
     def has_untried(self, tried: set[str]) -> bool:
-        """Whether a replica is up that is not among `tried`."""
         return any(member.up and member.url not in tried for member in self.all)
 
     async def aclose(self) -> None:
@@ -230,7 +220,6 @@ class ReplicaRoute:
         self._moves = Backoff(retries + len(balancer.all))
 
     async def place(self) -> OpenAIModel:
-        """Return the replica of the next try, which has one more open request until it is left."""
         if self.member is None:
             self.member = await self._balancer.choose(self._key, self._tried)
             self.member.load += 1
@@ -254,7 +243,6 @@ class ReplicaRoute:
         return pause
 
     def leave(self) -> None:
-        """Count the request of the replica as open no longer."""
         member, self.member = self.member, None
         if member:
             member.load -= 1

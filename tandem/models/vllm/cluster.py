@@ -36,7 +36,6 @@ class RayConnection:
             self._pools, self._address = self._pools + 1, address
 
     def leave(self) -> None:
-        """Undo one `join`."""
         with self._lock:
             self._pools -= 1
             if self._ours and not self._pools:
@@ -68,7 +67,6 @@ CONNECTION = RayConnection()
 
 
 def unreachable(address: str) -> str | None:
-    """Return why nothing answers at a head's address, None if it does."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
@@ -84,7 +82,6 @@ def _printing(on: bool) -> None:
 
 
 def import_ray() -> ModuleType:
-    """Return Ray; raises MissingPackageError without it."""
     try:
         import ray
         import ray.exceptions

@@ -54,7 +54,6 @@ class Serve:
 
 
 def has_vllm() -> bool:
-    """Return whether vLLM is installed; nothing of it is imported."""
     spec = find_spec("vllm")
     return spec is not None and spec.origin is not None  # a folder that happens to be called vllm has no origin
 

@@ -19,8 +19,6 @@ from tandem.storage.lock import FileLock
 
 
 class StandingPool(BaseModel):
-    """What to run."""
-
     model_config = ConfigDict(extra="forbid")
 
     name: str
@@ -54,7 +52,6 @@ async def run(job: StandingPool) -> None:
 
 
 def main() -> int:
-    """Read the job and run the pool; the exit status is a command's."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     try:
         asyncio.run(run(StandingPool.model_validate_json(sys.stdin.read())))

@@ -60,7 +60,6 @@ def family(head: int) -> set[int]:
 
 
 def signal_all(pids: set[int], number: int) -> None:
-    """Send a signal to each that is still there."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)

@@ -110,7 +110,6 @@ def computes_bfloat16(cpuinfo: str) -> bool:
 
 
 def read_cpuinfo() -> str:
-    """Return what Linux says of the CPUs; nothing elsewhere."""
     try:
         return Path("/proc/cpuinfo").read_text()
     except OSError:

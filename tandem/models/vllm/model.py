@@ -72,7 +72,6 @@ class PooledModel:
 
     @property
     def loads(self) -> dict[str, int]:
-        """The open requests of each replica, by URL."""
         return {member.url: member.load for member in self._balancer.all}
 
     @property
@@ -81,11 +80,9 @@ class PooledModel:
         return {member.url: (member.up, member.load) for member in self._balancer.all}
 
     async def complete(self, request: Request) -> Completion:
-        """Return the whole answer."""
         return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
         with self._balancer.route(request.affinity, self._retries) as route:
             async with aclosing(ResumableAnswer(self.spec, request).stream(route)) as deltas:
                 async for delta in deltas:
@@ -97,11 +94,9 @@ class PooledModel:
             return await (await route.place()).read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
 
     def cut(self, text: str, tokens: int) -> str:
-        """Return the longest beginning of `text` with at most `tokens` tokens, as well as they are known here."""
         return self._first.cut(text, tokens)
 
     def count(self, text: str) -> int:
-        """Return how many tokens `text` has, as well as they are known here."""
         return self._first.count(text)
 
     async def probe(self) -> ModelSpec:
@@ -140,7 +135,6 @@ class PooledModel:
         return spec
 
     async def _same_weights(self, members: Sequence[ReplicaClient]) -> None:
-        """Raise EndpointError where endpoints have different weights behind one name, as far as they say."""
         if len(members) < 2:
             return
         weights = await asyncio.gather(*(member.model.weights() for member in members))
@@ -179,7 +173,6 @@ class PooledModel:
         self._moved.append(self._balancer.move(url, new, model))
 
     async def aclose(self) -> None:
-        """Close the connections; calls in flight end with an EndpointError."""
         await self._balancer.aclose()
         await asyncio.gather(*(model.aclose() for model in (*self._moved, *(m.model for m in self._balancer.all))))
 

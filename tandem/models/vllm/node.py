@@ -49,7 +49,6 @@ class ReplicaActor:
         self._start: asyncio.Task[None] | None = None
 
     async def where(self) -> tuple[str, str]:
-        """Return the address of the node and Ray's id for it."""
         import ray
 
         return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
@@ -64,7 +63,6 @@ class ReplicaActor:
         return self._events[seen:]
 
     async def stop(self) -> None:
-        """End the server; nothing of it is left afterwards."""
         if self._start:
             self._start.cancel()
             await asyncio.gather(self._start, return_exceptions=True)
@@ -120,12 +118,10 @@ class _LogLines(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on one warning."""
         self._tell("said", record.getMessage())
 
 
 def _gpus() -> tuple[int, ...]:
-    """Return the numbers of the GPUs that Ray gave to this actor."""
     import ray
 
     ids = [str(gpu) for gpu in ray.get_gpu_ids()]

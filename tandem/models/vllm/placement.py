@@ -31,7 +31,6 @@ class Size:
     cache: int = GIB
 
     def need(self, tensor_parallel: int) -> int:
-        """Return the bytes on each of the GPUs that the model is spread over."""
         return (self.weights + self.cache) // tensor_parallel
 
 
@@ -114,7 +113,6 @@ def _divided(
     interns: tuple[int, ...] | None,
     gpus: list[int],
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the GPUs of mentor and intern, where one or both name none."""
     if mentors is None and interns is None:
         cut = _least(mentor)
         return (gpus[:cut], gpus[cut:]) if len(gpus) - cut >= _least(intern) else (gpus, gpus)

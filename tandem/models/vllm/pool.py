@@ -133,7 +133,6 @@ class Pool:
         self._supervisors = [asyncio.create_task(self._supervise(member)) for member in self._members]
 
     async def aclose(self) -> None:
-        """End every replica; nothing of them is left afterwards."""
         for supervisor in self._supervisors:
             supervisor.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
@@ -259,7 +258,6 @@ def _listed(member: _PoolMember) -> state.ReplicaState:
 
 
 def pool_name(model: str) -> str:
-    """Return what a pool of a model is called where nobody says otherwise."""
     return re.sub(r"[^\w.-]+", "-", model.rpartition("/")[2]).strip(".-_")[:60] or "pool"
 
 

@@ -26,7 +26,6 @@ class Port:
             self._held.close()
 
     def release(self) -> None:
-        """Let others have it."""
         self._held.close()
 
 

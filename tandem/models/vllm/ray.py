@@ -232,7 +232,6 @@ class RayPool:
         return why
 
     async def _settle(self, ray: ModuleType, member: _RayMember) -> None:
-        """Wait until Ray has placed the actor."""
         telling = asyncio.create_task(self._tell(ray, member))
         try:
             while True:
@@ -295,6 +294,5 @@ class RayPool:
 
 
 def _listed(nodes: list[dict[str, Any]]) -> str:
-    """Return the nodes with what each has in all."""
     has = ((node["NodeManagerAddress"], node["Resources"]) for node in nodes)
     return ", ".join(f"{at} ({of.get('CPU', 0):g} CPU, {of.get('GPU', 0):g} GPU)" for at, of in has) or "no node"

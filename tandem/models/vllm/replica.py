@@ -66,7 +66,6 @@ class Replica:
         return self._guard is not None and self._guard.poll() is None
 
     async def start(self) -> None:
-        """Start the process; `wait_ready` says whether that went well."""
         said = await asyncio.to_thread(_first_line, self._spawn())
         self.pid = int(said) if said.strip() else None
 
@@ -98,7 +97,6 @@ class Replica:
             await asyncio.sleep(_LOOK)
 
     async def ended(self) -> str:
-        """Wait until the server ends and return why, in one line."""
         while self.alive:  # noqa: ASYNC110 (a process has no event)
             await asyncio.sleep(_LOOK)
         return f"{self._why()}; its log: {self.log}"

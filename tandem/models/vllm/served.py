@@ -36,11 +36,9 @@ class Placement:
         self.locks = StartLocks()  # mentor and intern may have the same GPUs
 
     def join(self, model: ServedModel, role: Role) -> None:
-        """Take in a model."""
         self._models[role] = model
 
     async def placed(self, role: Role) -> tuple[Serve, list[Place]]:
-        """Return how and where `role` is served. Raises UsageError where the machine has not what it takes."""
         async with self._placing:
             if self._placed is None:
                 self._placed = await asyncio.to_thread(self._place)
@@ -130,21 +128,17 @@ class ServedModel:
         return self._pool.api_key_env if isinstance(self._pool, RayPool) else None
 
     async def complete(self, request: Request) -> Completion:
-        """Return the whole answer."""
         return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Yield the answer as it is written; closing the generator closes the connection, so that the server stops."""
         async with aclosing((await self._started()).stream(request)) as deltas:
             async for delta in deltas:
                 yield delta
 
     def cut(self, text: str, tokens: int) -> str:
-        """Return the longest beginning of `text` with at most `tokens` tokens."""
         return self._counter().cut(text, tokens)
 
     def count(self, text: str) -> int:
-        """Return how many tokens `text` has."""
         return self._counter().count(text)
 
     async def probe(self) -> ModelSpec:
@@ -153,7 +147,6 @@ class ServedModel:
         return self.spec
 
     async def aclose(self) -> None:
-        """End the replicas; calls in flight end with an EndpointError."""
         async with self._guard:
             inner, self._inner = self._inner, None
             pool, self._pool = self._pool, None
@@ -196,7 +189,6 @@ class ServedModel:
         return inner
 
     def _over(self, pool: Pool | RayPool, serve: Serve, **own: Any) -> PooledModel:
-        """Return the model over replicas that run."""
         return PooledModel(
             self.spec,
             pool.urls,
@@ -208,7 +200,6 @@ class ServedModel:
 
 
 def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:
-    """Return the tokenizer's file where it lies here."""
     file = None if callable(path) else Path(path).expanduser() / "tokenizer.json"
     return file if file and file.is_file() else None
 

@@ -56,7 +56,6 @@ class PoolState(BaseModel):
 
 
 def host() -> str:
-    """Return this machine's name, as a state has it."""
     return socket.gethostname()
 
 
@@ -95,7 +94,6 @@ def save(state: PoolState) -> None:
 
 
 def remove(name: str) -> None:
-    """Forget a pool that has ended."""
     _file(name).unlink(missing_ok=True)
 
 

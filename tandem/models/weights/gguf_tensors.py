@@ -73,7 +73,6 @@ def _file(number: int, shards: int) -> str:
 
 
 def _name(name: str) -> str:
-    """Return the Transformers name of a GGUF tensor."""
     if found := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, part, kind = found.groups()
         if part in _LAYER:

@@ -26,7 +26,6 @@ _FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 def folder_of(entry: CatalogEntry) -> Path:
-    """Return where a model's Transformers folder is, or will be."""
     return cache_dir() / "models" / entry.name
 
 
