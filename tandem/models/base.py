@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -53,6 +53,11 @@ class Request:
         """The texts that a model reads before it writes: the messages, and what it is told of the tool."""
         said = tuple(message.content for message in self.messages)
         return (*said, self.tool.text) if self.tool else said
+
+    def prompt_tokens(self, count: Callable[[str], int]) -> int:
+        """Return the tokens of the prompt, `count` being the model's; what a chat template adds is not among them."""
+        written = count(self.prefix) if isinstance(self.prefix, str) else len(self.prefix or ())
+        return written + sum(map(count, self.texts))
 
     @property
     def worst(self) -> Usage:

@@ -229,7 +229,7 @@ class Call:
             return request.worst
         # Cut: the prompt as the server said it if it did, else counted; the completion as received.
         return Usage(
-            prompt=reported.prompt if reported else self._prompt(),
+            prompt=reported.prompt if reported else request.prompt_tokens(self.model.count),
             cached=reported.cached if reported else 0,
             completion=received,
             reasoning=reported.reasoning if reported else 0,
@@ -237,8 +237,3 @@ class Call:
             completion_bound=None if self.finished else request.max_tokens,
             prompt_bound=None if reported else request.prompt_bound,
         )
-
-    def _prompt(self) -> int:
-        prefix = self.request.prefix or ""
-        tokens = self.model.count(prefix) if isinstance(prefix, str) else len(prefix)
-        return tokens + sum(self.model.count(text) for text in self.request.texts)

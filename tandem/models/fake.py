@@ -117,7 +117,7 @@ class FakeModel:
             text = text.partition(stop)[0]
         tokens = _TOKEN.findall(text)
         written = tokens[: request.max_tokens]
-        prompt = sum(map(self.count, request.texts)) + self.count(prefix)
+        prompt = request.prompt_tokens(self.count)
         ended = False
         try:
             await asyncio.sleep(self.script.first_token_seconds)

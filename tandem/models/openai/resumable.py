@@ -286,9 +286,7 @@ class Try:
 
     def _counted(self) -> int:
         if self._prompt is None:
-            prefix, count = self.request.prefix, self.place.count
-            written = count(prefix) if isinstance(prefix, str) else len(prefix or ())
-            self._prompt = written + sum(count(text) for text in self.request.texts)
+            self._prompt = self.request.prompt_tokens(self.place.count)
         return self._prompt
 
 
