@@ -18,11 +18,10 @@ from tandem.statistics.significance import wilson
 from tandem.sufficiency.rows import BUDGET, Sufficiencies
 from tandem.training.aims import parse_aim
 from tandem.training.baselines import Baseline
-from tandem.training.batch_replay import ReplayResult, fixed_ends
 from tandem.training.data import Table, check_same
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, complete, counts
-from tandem.training.replay import Pair, oracle
+from tandem.training.replay import Pair, ReplayResult, replay_fixed
 from tandem.training.search import Point, Space
 from tandem.training.selection import (
     Choice,
@@ -40,7 +39,7 @@ from tandem.training.selection import (
     search,
     with_features,
 )
-from tandem.training.train import anchor_name, plan_of
+from tandem.training.train import anchor_name, anchors_of, plan_of
 from tandem.training.upgrades import extra_costs, with_costs
 
 OURS = "ours"  # the point that lay farthest above the chord on the training problems
@@ -141,12 +140,11 @@ def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Suffi
 
 
 def _anchors(room: _Test) -> dict[str, ReplayResult]:
-    pair, names = room.plan.pair, [level.name for level in room.plan.ladder]
-    found = {anchor_name(level): fixed_ends(room.both, room.ids, level.name, pair) for level in room.plan.ladder}
+    found = anchors_of(room.both, room.ids, room.plan)
     for level in sorted(set.intersection(*(set(room.both[i]) for i in room.ids))):
         if level.startswith(BUDGET):
-            found[level] = fixed_ends(room.both, room.ids, level, pair)
-    return found | {"oracle": ReplayResult.of([oracle(room.both[i], names, pair) for i in room.ids])}
+            found[level] = replay_fixed(room.both, room.ids, level, room.plan.pair)
+    return found
 
 
 def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[ReplayResult, ReplayResult]:

@@ -40,6 +40,9 @@ class Upgrade(BaseModel):
         return _sigmoid(self.offset + self.slope * logit(sufficiency) + read)
 
 
+Upgrades = Mapping[str, Mapping[str, Upgrade]]  # by level and later level
+
+
 class PolicyCard(BaseModel):
     """What `tandem train` found: thresholds by level, lambda, and the upgrades from each level to each later one."""
 
@@ -50,6 +53,12 @@ class PolicyCard(BaseModel):
     cost_weight: float = Field(0.0, validation_alias=AliasChoices("cost_weight", "price"))
     upgrades: dict[str, dict[str, Upgrade]] = Field({}, validation_alias=AliasChoices("upgrades", "gains"))
     stop_shares: dict[str, float] = {}  # of the problems seen at a level, how many stopped there
+
+    def threshold(self, level: str) -> float:
+        """Return a level's threshold; one that the card does not know has the median of the others."""
+        if level in self.thresholds or not self.thresholds:
+            return self.thresholds.get(level, 0.5)
+        return float(np.median(list(self.thresholds.values())))
 
 
 class SufficiencyModel(Protocol):
@@ -81,10 +90,9 @@ class Policy:
 
     def threshold(self, level: Effort) -> float:
         """Return the sufficiency from which on this level is enough."""
-        own = self.card.thresholds.get(level.name)
         seen = self._seen.get(level.name, [])
         if self.calibrated or len(seen) < self._warm_up:
-            return own if own is not None else _default_threshold(self.card)
+            return self.card.threshold(level.name)
         share = self.card.stop_shares.get(level.name, 0.5)
         return float(np.quantile(seen, 1 - share))
 
@@ -143,10 +151,6 @@ class Policy:
         elif all(e.is_answer for e in later):
             return "answer", "insufficient"
         return "go_on", "insufficient"
-
-
-def _default_threshold(card: PolicyCard) -> float:
-    return float(np.median(list(card.thresholds.values()))) if card.thresholds else 0.5
 
 
 def logit(p: float) -> float:

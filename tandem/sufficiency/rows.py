@@ -11,6 +11,7 @@ HINT = "hint-"  # the intern goes on from that share (%) of the mentor's answer
 BUDGET = "budget-"  # a mentor whose reasoning is cut at that many tokens
 Row = Mapping[str, Any]
 Levels = Mapping[str, Row]
+PCorrectLater = Mapping[str, Mapping[str, Mapping[str, float]]]  # by problem, level and later level
 Sufficiencies = Mapping[str, Mapping[str, float]]  # the predicted probability of a right answer, by problem and level
 
 

@@ -29,11 +29,10 @@ from tandem.sufficiency.signals import (
     draft_signals,
     question_signals,
 )
-from tandem.training.batch_replay import BatchReplay, fixed_ends
 from tandem.training.estimators import one_thread
 from tandem.training.fit import Problems, complete, dataset_of
 from tandem.training.folds import folds
-from tandem.training.replay import Pair
+from tandem.training.replay import BatchReplay, Pair, replay_fixed
 from tandem.training.search import ladders
 from tandem.training.variants import Variant, paid, variants
 
@@ -217,11 +216,11 @@ class _Replay:
 
     def __init__(self, data: Data, ladder: Ladder, pair: Pair, draft: int | None) -> None:
         self._data = data
-        nothing: dict[str, dict[str, float]] = {i: {} for i in data.problems}
+        unknown: dict[str, dict[str, float]] = {i: {} for i in data.problems}
         options = ladders(ladder)
-        self._walks = [BatchReplay(data.problems, nothing, option, pair, draft, {}, {}) for option in options]
+        self._replays = [BatchReplay(data.problems, unknown, option, pair, draft) for option in options]
         plain = Pair(pair.mentor, pair.intern, pair.prefix_cache)
-        ends = [fixed_ends(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
+        ends = [replay_fixed(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
         self._ends = [(end.tflops, end.correct) for end in ends]
         self._curve = np.repeat([len(option) == 2 for option in options], len(_SHARES))
         self._first = data.level == ladder[0].name
@@ -241,11 +240,11 @@ class _Replay:
             by_problem[ids[owner]][str(level)] = float(value)
         pooled, at_first = np.quantile(p, _SHARES), np.quantile(p[self._first], _SHARES)
         correct, cost = [], []
-        for walks in self._walks:
-            judged = walks.judged(by_problem)
+        for walks in self._replays:
+            replay = walks.predicting(by_problem)
             names = [level.name for level in walks.ladder if not level.is_answer]
             for threshold in at_first if len(walks.ladder) == 2 else pooled:
-                ends = judged.ends(PolicyCard(thresholds=dict.fromkeys(names, float(threshold))))
+                ends = replay.run(PolicyCard(thresholds=dict.fromkeys(names, float(threshold))))
                 correct.append(ends.correct)
                 cost.append(ends.tflops)
         right, paid = np.asarray(correct), np.asarray(cost)

@@ -9,9 +9,9 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.sufficiency.rows import Sufficiencies
-from tandem.training.batch_replay import ReplayResult
 from tandem.training.fit import Problems, intern_rows
 from tandem.training.published import fit_published, replay_published
+from tandem.training.replay import ReplayResult
 from tandem.training.selection import TrainingPlan
 
 _MISSING = "rows without the published signals (scripts/add_signals.py adds them)"

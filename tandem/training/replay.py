@@ -1,14 +1,18 @@
-"""Replaying a collected table: what a policy would have answered and paid, without calling a model.
+"""Replaying a collected table: what a policy would have answered, and at what cost, without calling a model.
 
 A problem is a dict of level name to row (collection/ writes them). Costs are honest TFLOPs by
 `ModelSpec.tflops`: without a prefix cache every draft pays its whole prompt; with one (`Pair.prefix_cache`) a draft
 pays what is new since the draft before it. The insight is charged as one generation that ends at the level reached: a
 thrifty mentor without a cache re-reads more, an eager one overshoots.
+
+`walk` follows strategies/tandem.py through one problem; `BatchReplay` decides for all problems at once, as
+`Policy.verdict` does for one: a search tries thousands of operating points on hundreds of problems.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +20,11 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.spec import ModelSpec
-from tandem.sufficiency.policy import Policy
-from tandem.sufficiency.rows import Levels, Row, is_mentors
+from tandem.sufficiency.policy import PLACES, PolicyCard, Upgrades
+from tandem.sufficiency.rows import Levels, PCorrectLater, Row, Sufficiencies, is_mentors
 
 BLOCK = 16  # tokens; what vLLM's prefix cache keeps or drops as one
+_FIELDS = ("correct", "tflops", "published", "mentor_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two specs that price a replay; both need their sizes. `prefix_cache`: the intern's server keeps prompts."""
+    """The two specs that a replay counts costs by; both need their sizes.
+
+    `prefix_cache`: the intern's server keeps prompts.
+    """
 
     mentor: ModelSpec
     intern: ModelSpec
@@ -143,26 +151,6 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
     return steps
 
 
-def replay(
-    steps: Sequence[Step],
-    policy: Policy,
-    p: Mapping[str, float],
-    signals: Mapping[str, Mapping[str, float]] | None = None,
-) -> Outcome:
-    """Return what the policy makes of a walk; `p` is the sufficiency at each level, `signals` those of its draft."""
-    for step in steps:
-        if step.level.is_answer:
-            return step.stop
-        action, _ = policy.verdict(
-            step.level, p[step.level.name], step.later, signals=(signals or {}).get(step.level.name, {})
-        )
-        if action == "stop":
-            return step.stop
-        if action == "answer" and step.answer is not None:
-            return step.answer
-    raise ValueError("the ladder has no level that completes")
-
-
 def _by_mentor(problem: Levels, pair: Pair, cost: float, bought: int) -> Outcome:
     row = problem[ANSWER]
     tokens = bought + row["completion_tokens"]
@@ -175,16 +163,161 @@ def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:
     return next((o for o in outcomes if o.correct), outcomes[0])
 
 
-def mean_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Return accuracy, mean TFLOPs and mean mentor tokens."""
-    return {
-        "accuracy": float(np.mean([o.correct for o in outcomes])),
-        "tflops": float(np.mean([o.tflops for o in outcomes])),
-        "published": float(np.mean([o.published for o in outcomes])),
-        "mentor_tokens": float(np.mean([o.mentor_tokens for o in outcomes])),
-    }
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """How each problem ended, all of shape (problems,): the level's position in the ladder, and what it cost."""
+
+    level: np.ndarray
+    correct: np.ndarray
+    tflops: np.ndarray
+    published: np.ndarray
+    mentor_tokens: np.ndarray
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], level: int = 0) -> ReplayResult:
+        """Return outcomes that all ended at one level as arrays."""
+        columns = [np.asarray([getattr(o, field) for o in outcomes], dtype=float) for field in _FIELDS]
+        return cls(np.full(len(outcomes), level), *columns)
+
+    @classmethod
+    def join(cls, parts: Sequence[ReplayResult]) -> ReplayResult:
+        """Return several sets of problems as one."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("level", *_FIELDS)))
+
+    def first(self) -> ReplayResult:
+        """Return the first of several sets of thresholds."""
+        return ReplayResult(*(getattr(self, name)[0] for name in ("level", *_FIELDS)))
 
 
-def level_shares(outcomes: Sequence[Outcome], ladder: Ladder) -> dict[str, float]:
-    """Return the share of problems that ended at each level."""
-    return {level.name: sum(o.level == level.name for o in outcomes) / max(len(outcomes), 1) for level in ladder}
+class BatchVerdicts:
+    """`Policy.verdict` level by level for many problems at once; a problem's last level always ends it.
+
+    `p` and `present` are (levels, problems): the sufficiency, and whether the problem comes to the level; `later`
+    (levels, levels, problems) says which levels may still follow. `upgrades` are, by the positions of two levels, the
+    gain in correctness (problems,) and its cost.
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        p: np.ndarray,
+        present: np.ndarray,
+        later: np.ndarray,
+        upgrades: Mapping[tuple[int, int], tuple[np.ndarray, float]] | None = None,
+    ) -> None:
+        self.ladder = ladder
+        self._p, self._present, self._later = p, present, later
+        self._upgrades = dict(upgrades or {})
+        self._verdicts: dict[tuple[int, float | None], tuple[np.ndarray, np.ndarray]] = {}
+
+    def decide(
+        self, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the position where each problem ends, and whether by handing over, both (sets, problems).
+
+        `thresholds` are several sets, by level. Without a `cost_weight` the thresholds decide alone.
+        """
+        shape = (len(thresholds), self._p.shape[1])
+        at, handed_over = np.full(shape, -1), np.zeros(shape, dtype=bool)
+        for k, effort in enumerate(self.ladder):
+            here = (at < 0) & self._present[k]
+            if effort.is_answer:
+                ends = here
+            else:
+                always, otherwise = self._verdict(k, cost_weight)
+                enough = always | (self._p[k] >= np.asarray([[own[effort.name]] for own in thresholds]))
+                ends = here & (enough | otherwise)
+                handed_over |= ends & ~enough
+            at = np.where(ends, k, at)
+        if (at < 0).any():
+            raise ValueError("the ladder has no level that completes")
+        return at, handed_over
+
+    def _verdict(self, k: int, cost_weight: float | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return where `Policy.verdict` stops whatever the threshold, and where it answers if it does not stop."""
+        if (k, cost_weight) in self._verdicts:
+            return self._verdicts[k, cost_weight]
+        later, last = self._later[k], self.ladder[-1].is_answer
+        size = self._p.shape[1]
+        best, best_is_answer, known = np.full(size, -np.inf), np.zeros(size, bool), np.zeros(size, bool)
+        for j in sorted(range(k + 1, len(self.ladder)), key=lambda j: self.ladder[j].name):  # as ties are broken there
+            if cost_weight is None or (k, j) not in self._upgrades:
+                continue
+            more, cost = self._upgrades[k, j]
+            net_gain = np.where(later[j], np.round(more - cost_weight * cost, PLACES), -np.inf)
+            best_is_answer = np.where(net_gain >= best, self.ladder[j].is_answer, best_is_answer)
+            best, known = np.maximum(best, net_gain), known | later[j]
+        only_answer = later[-1] & (later.sum(axis=0) == 1) if last else np.zeros(size, dtype=bool)
+        answer = np.where(known, best_is_answer & last, only_answer)
+        self._verdicts[k, cost_weight] = ~later.any(axis=0) | (known & (best <= 0)), answer
+        return self._verdicts[k, cost_weight]
+
+
+class BatchReplay(BatchVerdicts):
+    """The walks of many problems through one ladder with one draft length, ready to be replayed together."""
+
+    def __init__(
+        self,
+        problems: Mapping[str, Levels],
+        p: Sufficiencies,
+        ladder: Ladder,
+        pair: Pair,
+        draft: int | None,
+        upgrades: Upgrades | None = None,
+        p_correct_later: PCorrectLater | None = None,
+    ) -> None:
+        """`p` is the sufficiency by problem and level; its problems are replayed, in its order.
+
+        `p_correct_later` are the upgrades' predictions, by problem, level and later level.
+        """
+        size, count = len(p), len(ladder)
+        present, later = np.zeros((count, size), dtype=bool), np.zeros((count, count, size), dtype=bool)
+        self._outcomes = np.zeros((2, count, len(_FIELDS), size))  # where it stops, and where it hands over
+        place = {level.name: k for k, level in enumerate(ladder)}
+        for n, i in enumerate(p):
+            for step in walk(problems[i], ladder, pair, draft):
+                k = place[step.level.name]
+                present[k, n] = True
+                for further in step.later:
+                    later[k, place[further.name], n] = True
+                for handed_over, outcome in enumerate((step.stop, step.answer)):
+                    if outcome is not None:
+                        self._outcomes[handed_over, k, :, n] = [getattr(outcome, field) for field in _FIELDS]
+        by_level = _by_level(p, ladder)
+        gained = {
+            (place[here], place[there]): (
+                np.asarray([(p_correct_later or {})[i][here][there] for i in p]) - by_level[place[here]],
+                upgrade.cost,
+            )
+            for here, own in (upgrades or {}).items()
+            for there, upgrade in own.items()
+            if here in place and there in place
+        }
+        super().__init__(ladder, by_level, present, later, gained)
+
+    def predicting(self, p: Sufficiencies) -> BatchReplay:
+        """Return the same walks under other sufficiencies of the same problems in the same order; without upgrades."""
+        other = copy(self)
+        other._p, other._upgrades, other._verdicts = _by_level(p, self.ladder), {}, {}
+        return other
+
+    def run(self, card: PolicyCard) -> ReplayResult:
+        """Return how every problem ends under a policy's thresholds and cost weight; the upgrades are given already."""
+        thresholds = {level.name: card.threshold(level.name) for level in self.ladder}
+        return self.run_many([thresholds], card.cost_weight).first()
+
+    def run_many(self, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None) -> ReplayResult:
+        """Return the results of several sets of thresholds at one cost weight, all (sets, problems); see `decide`."""
+        at, handed_over = self.decide(thresholds, cost_weight)
+        found = self._outcomes[handed_over.astype(int), at, :, np.arange(at.shape[1])]
+        return ReplayResult(np.where(handed_over, len(self.ladder) - 1, at), *np.moveaxis(found, -1, 0))
+
+
+def _by_level(p: Sufficiencies, ladder: Ladder) -> np.ndarray:
+    """Return sufficiencies as (levels, problems); 1 where a level has none."""
+    return np.asarray([[by_level.get(level.name, 1.0) for by_level in p.values()] for level in ladder])
+
+
+def replay_fixed(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> ReplayResult:
+    """Return how problems end when one level is always used."""
+    return ReplayResult.of([fixed(problems[i], level, pair) for i in ids])

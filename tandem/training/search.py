@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from tandem.ladder import QUESTION, Ladder
-from tandem.sufficiency.policy import PolicyCard
-from tandem.sufficiency.rows import Levels
-from tandem.training.batch_replay import BatchReplay, ReplayResult
-from tandem.training.replay import Pair
-from tandem.training.upgrades import PCorrectLater, Upgrades
+from tandem.sufficiency.policy import PolicyCard, Upgrades
+from tandem.sufficiency.rows import Levels, PCorrectLater, Sufficiencies
+from tandem.training.replay import BatchReplay, Pair, ReplayResult
 
 DEGENERATE = 0.9
 OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
@@ -26,7 +24,7 @@ _COST_WEIGHTS = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, what
 class DraftPredictions:
     """What a draft length offers: sufficiency by problem and level, the upgrades fitted on it, and what they say."""
 
-    p: Mapping[str, Mapping[str, float]]
+    p: Sufficiencies
     upgrades: Upgrades
     p_correct_later: PCorrectLater
 
@@ -102,24 +100,24 @@ class Space:
     def __init__(
         self, problems: Mapping[str, Levels], by_draft: Mapping[int | None, DraftPredictions], full: Ladder, pair: Pair
     ) -> None:
-        self._walks: dict[tuple[Ladder, int | None], BatchReplay] = {}
+        self._replays: dict[tuple[Ladder, int | None], BatchReplay] = {}
         self.problems, self.by_draft, self.full, self.pair = problems, by_draft, full, pair
         self.ids = list(next(iter(by_draft.values())).p)
         self._last = np.asarray([bool(problems[i][full[-1].name]["correct"]) for i in self.ids])
 
-    def walks(self, ladder: Ladder, draft: int | None) -> BatchReplay:
-        """Return the walks of one ladder and draft length."""
+    def replay_of(self, ladder: Ladder, draft: int | None) -> BatchReplay:
+        """Return the replay of one ladder and draft length."""
         key = (ladder, draft)
-        if key not in self._walks:
-            judged = self.by_draft[draft]
-            self._walks[key] = BatchReplay(
-                self.problems, judged.p, ladder, self.pair, draft, judged.upgrades, judged.p_correct_later
+        if key not in self._replays:
+            own = self.by_draft[draft]
+            self._replays[key] = BatchReplay(
+                self.problems, own.p, ladder, self.pair, draft, own.upgrades, own.p_correct_later
             )
-        return self._walks[key]
+        return self._replays[key]
 
     def ends(self, point: Point) -> ReplayResult:
         """Return how each problem ends at a point; levels are positions in the full ladder."""
-        many = self.walks(point.ladder, point.draft).many([point.thresholds], point.cost_weight)
+        many = self.replay_of(point.ladder, point.draft).run_many([point.thresholds], point.cost_weight)
         places = np.asarray([self.full.index(level) for level in point.ladder])
         return replace(many.first(), level=places[many.level[0]])
 
@@ -127,7 +125,7 @@ class Space:
         self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
     ) -> list[Point]:
         """Return the points of several sets of thresholds, with what they do."""
-        ends = self.walks(ladder, draft).many(thresholds, cost_weight)
+        ends = self.replay_of(ladder, draft).run_many(thresholds, cost_weight)
         right = ends.correct > 0
         accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))
         losses = [values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last)]

@@ -19,7 +19,6 @@ from tandem.statistics.chord import chord
 from tandem.sufficiency.classifier import FEATURES
 from tandem.sufficiency.rows import Sufficiencies
 from tandem.training.aims import Aim, choose
-from tandem.training.batch_replay import ReplayResult, fixed_ends
 from tandem.training.estimators import Recipe
 from tandem.training.fit import (
     STRENGTHS,
@@ -34,7 +33,7 @@ from tandem.training.fit import (
     sufficiencies,
 )
 from tandem.training.folds import FOLDS, folds
-from tandem.training.replay import Pair
+from tandem.training.replay import Pair, ReplayResult, replay_fixed
 from tandem.training.search import DraftPredictions, Point, Space
 from tandem.training.upgrades import fit_upgrades, predict_later
 
@@ -125,7 +124,7 @@ def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
         raise UsageError(
             f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
         )
-    ends = [fixed_ends(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
+    ends = [replay_fixed(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
     cheap, dear = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)
     return Chosen(space, points, cheap, dear)
 

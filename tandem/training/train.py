@@ -17,12 +17,11 @@ from tandem.statistics.reliability import figures, reliability
 from tandem.sufficiency.classifier import FORMAT, Classifier, ClassifierCard, short_hash
 from tandem.training import certify
 from tandem.training.aims import Aim, choose
-from tandem.training.batch_replay import ReplayResult, fixed_ends
 from tandem.training.data import read_collection
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, counts, with_question
 from tandem.training.folds import FOLDS, digest, folds, halves
-from tandem.training.replay import Pair, oracle
+from tandem.training.replay import Pair, ReplayResult, oracle, replay_fixed
 from tandem.training.search import DEGENERATE, Point
 from tandem.training.selection import (
     Chosen,
@@ -126,7 +125,7 @@ def train(
     held = judging["aim"]
     recipe, judged = fits.recipes[point.draft], fits.judged[point.draft]
     estimator = estimator_of(problems, fits, point.draft, plan)
-    anchors = _anchors(problems, held.ids, plan)
+    anchors = anchors_of(problems, held.ids, plan)
     if "cascade" in judging:
         anchors["cascade"] = judging["cascade"].ends
     found = _held_figures(held, anchors, plan)
@@ -239,8 +238,9 @@ def _mentor_serves(certificate: Mapping[str, Any]) -> str:
     )
 
 
-def _anchors(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> dict[str, ReplayResult]:
-    found = {anchor_name(level): fixed_ends(problems, ids, level.name, plan.pair) for level in plan.ladder}
+def anchors_of(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> dict[str, ReplayResult]:
+    """Return how problems end at each level alone, by its strategy's name, and with the cheapest right level."""
+    found = {anchor_name(level): replay_fixed(problems, ids, level.name, plan.pair) for level in plan.ladder}
     names = [level.name for level in plan.ladder]
     return found | {"oracle": ReplayResult.of([oracle(problems[i], names, plan.pair) for i in ids])}
 

@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tandem.ladder import ANSWER, Effort, Ladder
-from tandem.sufficiency.policy import Upgrade, logit
-from tandem.sufficiency.rows import Levels, Sufficiencies
+from tandem.sufficiency.policy import Upgrade, Upgrades, logit
+from tandem.sufficiency.rows import Levels, PCorrectLater, Sufficiencies
 from tandem.training.estimators import one_thread
 from tandem.training.folds import folds
 from tandem.training.replay import Pair, fixed
 
-Upgrades = Mapping[str, Mapping[str, Upgrade]]
-PCorrectLater = dict[str, dict[str, dict[str, float]]]  # by problem, level and later level
 Signals = Mapping[str, Mapping[str, Mapping[str, float]]]  # by problem and level
 _PENALTY = 0.1  # C of a regression on all signals: tables of a few hundred problems call for a strong one
 _CLIP = 1e-4
@@ -44,8 +42,8 @@ def fit_upgrades(
     held = [np.asarray([place[i] for i in part]) for _, part in folds(ids, seed)]
     costs = extra_costs(problems, ids, ladder, pair, draft)
     upgrades: dict[str, dict[str, Upgrade]] = {}
-    p_correct_later: PCorrectLater = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
-    for here, there in _climbs(ladder):
+    later: dict[str, dict[str, dict[str, float]]] = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
+    for here, there in _jumps(ladder):
         x = np.asarray([[logit(p[i][here.name])] for i in ids])
         y = np.asarray([int(problems[i][there.name]["correct"]) for i in ids])
         names: tuple[str, ...] = ()
@@ -65,8 +63,8 @@ def fit_upgrades(
         )
         upgrades.setdefault(here.name, {})[there.name] = upgrade
         for i, value in zip(ids, predicted.tolist(), strict=True):
-            p_correct_later[i][here.name][there.name] = value
-    return upgrades, p_correct_later
+            later[i][here.name][there.name] = value
+    return upgrades, later
 
 
 def predict_later(upgrades: Upgrades, p: Sufficiencies, signals: Signals) -> PCorrectLater:
@@ -92,20 +90,15 @@ def extra_costs(
     problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair, draft: int | None
 ) -> dict[str, dict[str, float]]:
     """Return what going from each level to each later one adds on average, as a share of the ladder's last level."""
-    scale = most_expensive(problems, ids, ladder, pair)
+    scale = float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
     found: dict[str, dict[str, float]] = {}
-    for here, there in _climbs(ladder):
+    for here, there in _jumps(ladder):
         mean = float(np.mean([_extra(problems[i], here, there.name, pair, draft) for i in ids]))
         found.setdefault(here.name, {})[there.name] = max(mean / scale, 0.0)
     return found
 
 
-def most_expensive(problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair) -> float:
-    """Return the mean TFLOPs of the ladder's last level alone (mentor-only, where it ends with `answer`)."""
-    return float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
-
-
-def _climbs(ladder: Ladder) -> Iterator[tuple[Effort, Effort]]:
+def _jumps(ladder: Ladder) -> Iterator[tuple[Effort, Effort]]:
     for position, here in enumerate(ladder[:-1]):
         for there in ladder[position + 1 :]:
             yield here, there

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scalar_replay import level_shares, mean_of, replay
 from scripted_classifier import ScriptedClassifier
 from synthetic import INTERN, LADDER, MENTOR, table
 
@@ -26,11 +27,10 @@ from tandem.spec import ModelSpec
 from tandem.statistics.chord import chord
 from tandem.strategies import Context, make_strategy
 from tandem.sufficiency.policy import Policy, PolicyCard, Upgrade
-from tandem.sufficiency.rows import Levels
+from tandem.sufficiency.rows import Levels, Sufficiencies
 from tandem.training.aims import Aim, choose, parse_aim
-from tandem.training.batch_replay import BatchReplay
-from tandem.training.fit import complete, with_question
-from tandem.training.replay import Outcome, Pair, fixed, level_shares, mean_of, oracle, replay, walk
+from tandem.training.fit import complete, signals_by_problem, with_question
+from tandem.training.replay import BatchReplay, Outcome, Pair, fixed, oracle, walk
 from tandem.training.search import Point, frontier, ladders
 from tandem.training.upgrades import predict_later
 from tandem.types import Problem, Solution
@@ -41,6 +41,7 @@ PAIR = Pair(MENTOR, INTERN)
 FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
 FROM_QUESTION = parse_ladder("question,none,low=5,medium=12,high=30,answer")
 NAMES = ("question", "none", "low", "medium", "high")
+SIGNALS = ("log_perplexity", "question_numbers")
 
 
 def reply(request: Request) -> str:
@@ -61,14 +62,16 @@ def models(words: int, mode: str) -> tuple[FakeModel, FakeModel]:
 
 
 @st.composite
-def cards(draw: st.DrawFn) -> PolicyCard:
-    """Thresholds, and for some levels what the later ones gain."""
+def cards(draw: st.DrawFn, signals: tuple[str, ...] = ()) -> PolicyCard:
+    """Thresholds, and for some levels upgrades to later ones, which may read `signals`."""
     upgrades: dict[str, dict[str, Upgrade]] = {}
     for position, here in enumerate(NAMES):
         for there in (*NAMES[position + 1 :], "answer"):
             if draw(st.booleans()):
-                gain = Upgrade(offset=draw(st.sampled_from([-3, 0, 3])), slope=draw(st.sampled_from([0, 1])), cost=0.5)
-                upgrades.setdefault(here, {})[there] = gain
+                offset, slope = draw(st.sampled_from([-3, 0, 3])), draw(st.sampled_from([0, 1]))
+                weights = {name: draw(st.sampled_from([-1.0, 0.5])) for name in signals if draw(st.booleans())}
+                upgrade = Upgrade(offset=offset, slope=slope, cost=0.5, weights=weights)
+                upgrades.setdefault(here, {})[there] = upgrade
     thresholds = {name: draw(st.sampled_from([0.2, 0.5, 0.8])) for name in NAMES}
     return PolicyCard(thresholds=thresholds, cost_weight=draw(st.sampled_from([0.0, 0.4])), upgrades=upgrades)
 
@@ -100,7 +103,7 @@ def test_the_walk_is_that_of_the_real_strategy(
         return events[-1], rows, Pair(mentor.spec, intern.spec)
 
     solution, rows, pair = asyncio.run(both())
-    outcome = replay(walk(rows, ladder, pair, draft), Policy(ScriptedClassifier({}), card), p)
+    outcome = replayed(rows, ladder, pair, draft, card, p)
     assert outcome.level == solution.level
     assert outcome.correct == (solution.answer == "7")
     assert outcome.mentor_tokens == solution.ledger.mentor_tokens
@@ -113,6 +116,40 @@ def test_the_walk_is_that_of_the_real_strategy(
     elif bought:
         paid.append(pair.mentor.tflops(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought))
     assert outcome.tflops == pytest.approx(sum(paid))
+
+
+def replayed(
+    problem: Levels, ladder: Ladder, pair: Pair, draft: int | None, card: PolicyCard, p: Mapping[str, float]
+) -> Outcome:
+    """Replay one problem; the batch replay and its oracle agree on it."""
+    return batch_replayed({"p": problem}, {"p": p}, ladder, pair, draft, card, {"p": {name: {} for name in NAMES}})[0]
+
+
+def batch_replayed(
+    problems: Mapping[str, Levels],
+    p: Sufficiencies,
+    ladder: Ladder,
+    pair: Pair,
+    draft: int | None,
+    card: PolicyCard,
+    signals: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> list[Outcome]:
+    """Replay problems together, and check each against the oracle."""
+    later = predict_later(card.upgrades, p, signals)
+    found = BatchReplay(problems, p, ladder, pair, draft, card.upgrades, later).run(card)
+    outcomes = [
+        Outcome(ladder[level].name, bool(correct), tflops, int(tokens), published)
+        for level, correct, tflops, published, tokens in zip(
+            *(getattr(found, name).tolist() for name in ("level", "correct", "tflops", "published", "mentor_tokens")),
+            strict=True,
+        )
+    ]
+    for (i, by_level), outcome in zip(p.items(), outcomes, strict=True):
+        policy = Policy(ScriptedClassifier({}), card)
+        one = replay(walk(problems[i], ladder, pair, draft), policy, by_level, signals[i])
+        assert (outcome.level, outcome.correct, outcome.mentor_tokens) == (one.level, one.correct, one.mentor_tokens)
+        assert (outcome.tflops, outcome.published) == pytest.approx((one.tflops, one.published))
+    return outcomes
 
 
 def rows_of(number: int = 0) -> Levels:
@@ -142,11 +179,10 @@ def cost(spec: ModelSpec, prompt: int, completion: int) -> float:
 
 
 def outcome(problem: Levels, card: PolicyCard, p: Mapping[str, float], draft: int | None = 64) -> Outcome:
-    return replay(walk(problem, LADDER, PAIR, draft), Policy(ScriptedClassifier({}), card), p)
+    return replayed(problem, LADDER, PAIR, draft, card, p)
 
 
 MIDDLE = PolicyCard(thresholds=dict.fromkeys(NAMES, 0.5))
-POLICY = Policy(ScriptedClassifier({}), MIDDLE)
 
 
 def test_costs_by_hand() -> None:
@@ -187,7 +223,7 @@ def test_levels_that_add_nothing_cost_nothing() -> None:
     found = outcome(problem, MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
     drafts = cost(INTERN, 100, 16) + cost(INTERN, 170, 16)
     assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 70) + cost(MENTOR, 100, 400))
-    without_answer = replay(walk(problem, LADDER[:-1], PAIR, 16), POLICY, dict.fromkeys(NAMES, 0.1))
+    without_answer = replayed(problem, LADDER[:-1], PAIR, 16, MIDDLE, dict.fromkeys(NAMES, 0.1))
     assert (without_answer.level, without_answer.mentor_tokens) == ("low", 70)
 
 
@@ -195,7 +231,7 @@ def test_levels_that_add_nothing_cost_nothing() -> None:
 def test_a_ladder_of_one_level_is_the_fixed_strategy(level: str) -> None:
     problem = rows_of(3)
     alone = tuple(e for e in LADDER if e.name == level)
-    assert replay(walk(problem, alone, PAIR, 64), POLICY, {level: 0.0}) == pytest.approx(fixed(problem, level, PAIR))
+    assert replayed(problem, alone, PAIR, 64, MIDDLE, {level: 0.0}) == pytest.approx(fixed(problem, level, PAIR))
 
 
 def test_the_oracle_is_the_cheapest_right_level_else_the_cheapest() -> None:
@@ -234,7 +270,7 @@ def test_every_sub_ladder_from_the_first_level_once() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.fixed_dictionaries({name: st.floats(0, 1) for name in NAMES}), min_size=1, max_size=12),
-    cards(),
+    cards(SIGNALS),
     st.sampled_from([sub for size in (1, 2, 3, 5) for sub in combinations(with_question(LADDER), size)]),
     st.sampled_from([16, None]),
     st.integers(0, 3),
@@ -246,21 +282,15 @@ def test_many_problems_at_once_end_as_they_do_one_by_one(
     pair = Pair(MENTOR, INTERN, cache)
     problems = complete(table(len(p), seed=seed), with_question(LADDER))
     by_problem = dict(zip(problems, p, strict=True))
-    unseen = {i: {name: {} for name in NAMES} for i in by_problem}
-    p_correct_later = predict_later(card.upgrades, by_problem, unseen)
-    ends = BatchReplay(problems, by_problem, ladder, pair, draft, card.upgrades, p_correct_later).ends(card)
-    for n, (i, by_level) in enumerate(by_problem.items()):
-        one = replay(walk(problems[i], ladder, pair, draft), Policy(ScriptedClassifier({}), card), by_level)
-        assert (ladder[ends.level[n]].name, bool(ends.correct[n])) == (one.level, one.correct)
-        assert ends.tflops[n] == pytest.approx(one.tflops) and ends.mentor_tokens[n] == one.mentor_tokens
-        assert ends.published[n] == pytest.approx(one.published)
+    signals = signals_by_problem(problems, list(problems), with_question(LADDER), str(draft or "all"), SIGNALS)
+    batch_replayed(problems, by_problem, ladder, pair, draft, card, signals)
 
 
 def test_a_prefix_cache_pays_for_what_is_new_and_changes_nothing_else() -> None:
     problem, p = with_rows(medium={"correct": True}), {"none": 0.1, "low": 0.2, "medium": 0.9}
     cached = Pair(MENTOR, INTERN, prefix_cache=True)
-    plain = replay(walk(problem, LADDER, PAIR, 64), POLICY, p)
-    found = replay(walk(problem, LADDER, cached, 64), POLICY, p)
+    plain = replayed(problem, LADDER, PAIR, 64, MIDDLE, p)
+    found = replayed(problem, LADDER, cached, 64, MIDDLE, p)
     # Whole blocks of 16: of 100 tokens 96 are kept, of 200 tokens 192.
     saved = sum(
         cost(INTERN, prompt, written) - (INTERN.tflops(prompt, kept, written) or 0)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scalar_replay import mean_of, replay
 from synthetic import INTERN, LADDER, MENTOR, manifest, table
 
 from tandem.collection import export
@@ -28,7 +29,7 @@ from tandem.training.aims import parse_aim
 from tandem.training.data import check_same, only, read_collection
 from tandem.training.estimators import Recipe
 from tandem.training.folds import digest, folds, halves, ranked
-from tandem.training.replay import Pair, fixed, mean_of, replay, walk
+from tandem.training.replay import Pair, fixed, walk
 from tandem.training.train import Trained, train
 from tandem.training.upgrades import fit_upgrades
 
