@@ -3,7 +3,7 @@ r"""What each rule beside Math-Verify does: every rule switched off by itself, a
 python benchmarks/grading_rules.py [--references 2500] [--json FILE]
 
 The pairs are those of tests/grading/math_cases.json, and the references of MATH-500, MATH's train split and GSM8K
-against other spellings of themselves (right) and against one another's (wrong). A rule is of use where verdicts change
+against variants of themselves (right) and against one another's (wrong). A rule is of use where verdicts change
 without it, or where many pairs go to the algebra without it, which costs milliseconds in a process of its own.
 """
 
@@ -15,14 +15,13 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from tandem.datasets import load_dataset
 from tandem.grading import close_graders, formulas, normalise, numbers
-from tandem.grading.pool import formulas_equal
+from tandem.grading.algebra import formulas_equal
 
 CASES = Path(__file__).parents[1] / "tests" / "grading" / "math_cases.json"
 _NEVER = re.compile(r"(?!)")
@@ -32,22 +31,27 @@ _UNICODE = {
     r"\ne": "≠", r"\neq": "≠", r"\approx": "≈",
 }  # fmt: skip
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}")
-_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_AROUND = (
+    *("{}", "${}$", "$${}$$", "\\({}\\)", "{}.", " {} ", "x = {}", "x={}"),
+    *("\\displaystyle {}", "\\text{{{}}}", "\\mathrm{{{}}}", "\\textbf{{{}}}"),
+)
+_AROUND_NUMBERS = (
+    r"{}.0 ; \${} ; {}\% ; {} percent ; {}\text{{ cm}} ; {} cm ; {} apples ; {} square feet ; {}^\circ ; about {} ; "
+    r"\approx {} ; {}\text{{ units}} ; {}\mbox{{ inches}}^2 ; {} degrees ; {{{}}} ; {}\, \text{{km/h}} ; {} m/s ; "
+    r"{} \text{{ dollars}} ; €{} ; USD {} ; {}e0 ; {}\times 10^0"
+)
 Pair = tuple[str, str, bool | None]  # a reference, an answer, whether they are the same (None: unknown)
 
 
-def spellings(reference: str) -> Iterator[str]:
+def variants(reference: str) -> Iterator[str]:
     """Yield other ways to write a reference, as models and data sets do."""
-    yield reference
-    for form in ("${}$", "$${}$$", "\\({}\\)", "{}.", " {} ", "x = {}", "x={}", "\\displaystyle {}", "\\text{{{}}}"):
-        yield form.format(reference)
-    yield "\\mathrm{" + reference + "}"
-    yield "\\textbf{" + reference + "}"
-    for old, new in (("\\frac", "\\dfrac"), ("\\frac", "\\tfrac"), ("(", "\\left("), ("[", "\\left["), ("\\{", "\\left\\{")):
-        closed = {"\\left(": (")", "\\right)"), "\\left[": ("]", "\\right]"), "\\left\\{": ("\\}", "\\right\\}")}.get(new)
-        if old in reference and new not in reference:
-            changed = reference.replace(old, new)
-            yield changed.replace(*closed) if closed else changed
+    yield from (form.format(reference) for form in _AROUND)
+    for old, new in (("\\frac", "\\dfrac"), ("\\frac", "\\tfrac")):
+        yield reference.replace(old, new)
+    for opened, closed in ("()", "[]", ("\\{", "\\}")):
+        if "\\left" not in reference:
+            yield reference.replace(opened, f"\\left{opened}").replace(closed, f"\\right{closed}")
     yield _FRACTION.sub(r"\1/\2", reference)
     yield _FRACTION.sub(r"(\1)/(\2)", reference)
     yield re.sub(r"\\frac\{(\w)\}\{(\w)\}", r"\\frac\1\2", reference)
@@ -61,30 +65,21 @@ def spellings(reference: str) -> Iterator[str]:
     yield reference.replace(", ", ",\\,")
     if re.fullmatch(r"-?\d+", reference):
         number = int(reference)
-        yield f"{number}.0"
-        yield f"{number:,}"
-        yield f"{number:,}".replace(",", "{,}")
-        yield f"{number:,}".replace(",", ",\\!")
-        yield f"{number:,}".replace(",", "\\,")
-        for form in ("\\${}", "{}\\%", "{} percent", "{}\\text{{ cm}}", "{} cm", "{} apples", "{} square feet", "{}^\\circ"):
-            yield form.format(number)
-        for form in ("about {}", "\\approx {}", "{}\\text{{ units}}", "{}\\mbox{{ inches}}^2", "{} degrees", "{{{}}}"):
-            yield form.format(number)
-        for form in ("{}\\, \\text{{km/h}}", "{} m/s", "{} \\text{{ dollars}}", "€{}", "USD {}", "{}e0", "{}\\times 10^0"):
-            yield form.format(number)
+        yield from (form.format(number) for form in _AROUND_NUMBERS.split(" ; "))
+        yield from (f"{number:,}".replace(",", comma) for comma in (",", "{,}", ",\\!", "\\,", " "))
         yield f"\\frac{{{2 * number}}}{{2}}"
         if 0 <= number < len(_WORDS):
             yield _WORDS[number]
         if number > 1000 and not number % 1000:
             yield f"{number // 1000} thousand"
     if match := re.fullmatch(r"(-?)\\frac\{(\d+)\}\{(\d+)\}", reference):
-        top, bottom = int(match[2]), int(match[3])
-        yield f"{match[1]}{top / bottom:.10g}"
-        yield f"\\frac{{{match[1]}{top}}}{{{bottom}}}"
-        yield f"{match[1]}\\frac{{{3 * top}}}{{{3 * bottom}}}"
+        sign, top, bottom = match[1], int(match[2]), int(match[3])
+        yield f"{sign}{top / bottom:.10g}"
+        yield f"\\frac{{{sign}{top}}}{{{bottom}}}"
+        yield f"{sign}\\frac{{{3 * top}}}{{{3 * bottom}}}"
         if top > bottom and top % bottom:
-            yield f"{match[1]}{top // bottom}\\frac{{{top % bottom}}}{{{bottom}}}"
-            yield f"{match[1]}{top // bottom} {top % bottom}/{bottom}"
+            yield f"{sign}{top // bottom}\\frac{{{top % bottom}}}{{{bottom}}}"
+            yield f"{sign}{top // bottom} {top % bottom}/{bottom}"
 
 
 def pairs(most: int) -> list[Pair]:
@@ -95,7 +90,7 @@ def pairs(most: int) -> list[Pair]:
     references = [str(p.reference) for name, split in named for p in load_dataset(name, split=split) if p.reference]
     unique = list(dict.fromkeys(references))[:most]
     for reference, other in zip(unique, unique[1:] + unique[:1], strict=True):
-        found |= {(reference, answer, True): None for answer in spellings(reference)}
+        found |= {(reference, answer, True): None for answer in variants(reference)}
         found |= {(reference, answer, None): None for answer in (other, f"${other}$", f"\\text{{{other}}}")}
     return list(found)
 

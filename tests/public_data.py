@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from tandem.datasets import load_card
-from tandem.datasets.loaders import locate
+from tandem.datasets.locations import locate
 
 _PROPERTY = "public_data"  # of a report: the files that were missing
 _LEFT_OUT = "left out"

@@ -80,7 +80,8 @@ def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) ->
     from tandem.datasets.cards import GENERATED, cards, load_card, plugins
 
     family = name.partition(":")[0]
-    from tandem.datasets.loaders import is_path, load_dataset, locate
+    from tandem.datasets.loaders import is_path, load_dataset
+    from tandem.datasets.locations import locate
 
     fields = parse_fields(field)
     if name == GENERATED:
@@ -111,7 +112,7 @@ def _is_card(name: str) -> bool:
 
 
 def _row(card: DatasetCard) -> dict[str, Any]:
-    from tandem.datasets.loaders import locate
+    from tandem.datasets.locations import locate
 
     splits: dict[str, Any] = {}
     for name in card.splits:

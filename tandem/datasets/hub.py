@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from tandem.datasets.cards import DatasetCard
-from tandem.datasets.files import read_rows
+from tandem.datasets.formats import read_rows
 from tandem.datasets.locations import hub_file
 from tandem.errors import TandemError
 from tandem.storage.files import replacing

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets.cards import GENERATED, DatasetCard, Fields, card_of_file, cards, load_card, plugins
-from tandem.datasets.files import is_file_name, read_rows, stem
-from tandem.datasets.locations import find_file, missing
-from tandem.datasets.rows import DataFile, of_card, problem_of
+from tandem.datasets.formats import is_file_name, read_rows, stem
+from tandem.datasets.locations import locate, missing
+from tandem.datasets.row_parser import DataFile, card_file, parse_row
 from tandem.errors import TandemError, UsageError, nearest
 from tandem.types import Problem
 
@@ -71,17 +71,6 @@ def load_dataset(
     return chosen
 
 
-def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
-    """Return the file of a card's own split: from its places, else (with `fetch`) from the hub; None if not here.
-
-    Raises TandemError where the hub was asked in vain.
-    """
-    from tandem.datasets import hub
-
-    path = find_file(card, split)
-    return hub.fetch(card, split) if path is None and fetch and hub.can_fetch(card, split) else path
-
-
 def _made(
     task: str, split: str | None, limit: int | None, seed: int | None, fields: Mapping[str, str] | None
 ) -> Iterator[Problem]:
@@ -128,7 +117,7 @@ def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> D
         path = locate(card, split)
         if path is None:
             raise missing(card, split)
-        return of_card(path, card, split)
+        return card_file(path, card, split)
     path = _file(name)
     owner = None if fields else card_of_file(path)
     if owner is not None:
@@ -136,7 +125,7 @@ def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> D
         own = split or (card.default_split if card.default_split in splits else splits[0])
         if own not in splits:
             raise UsageError(f"{path}: this file is {card.name}'s split '{', '.join(splits)}', not '{split}'")
-        return of_card(path, card, own)
+        return card_file(path, card, own)
     if split is not None:
         raise UsageError(f"{path}: a file has no splits; leave out the split '{split}'")
     named = dict(fields or {})
@@ -170,7 +159,7 @@ def is_path(name: str) -> bool:
 def _read(source: DataFile) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for number, row in read_rows(source.path):
-        problem = problem_of(row, number, source)
+        problem = parse_row(row, number, source)
         if problem is None:
             continue
         if problem.id in seen:

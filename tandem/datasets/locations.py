@@ -14,13 +14,16 @@ from tandem.paths import cache_dir, shipped
 _log = logging.getLogger(__name__)
 
 
-def find_file(card: DatasetCard, split: str) -> Path | None:
+def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
     """Return the file of a card's own split, or None.
 
     Looked in, the first that has it: TANDEM_DATA_DIR, `data` in the working folder, what ships with Tandem (for work
     on Tandem itself: `shared/data` beside the checkout too), an installed package that brings it, what the hub gave
-    before. A file that was never tried is logged as such.
+    before; with `fetch` the hub last. A file that was never tried is logged as such. Raises TandemError if the hub
+    fails.
     """
+    from tandem.datasets import hub
+
     part = card.splits[split]
     folders = _folders()
     candidates = [folder / f"{part.file}{end}" for folder in folders for end in ("", ".gz")]
@@ -28,7 +31,7 @@ def find_file(card: DatasetCard, split: str) -> Path | None:
     found = next((path for path in candidates if path.is_file()), None)
     if found is not None and not part.verified:
         _log.warning("%s, split %s: this card was never tried on the real file", card.name, split)
-    return found
+    return hub.fetch(card, split) if found is None and fetch and hub.can_fetch(card, split) else found
 
 
 def hub_file(card: DatasetCard, split: str) -> Path:

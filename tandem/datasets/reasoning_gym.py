@@ -53,7 +53,7 @@ def _spread(seed: int) -> int:
 def _rows(task: str, size: int, seed: int) -> Iterator[dict[str, str]]:
     kept = {name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_TOKEN"))}
     environment = kept | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-    command = [sys.executable, "-P", "-m", "tandem.datasets.reasoning_gym_maker", task, str(size), str(seed)]
+    command = [sys.executable, "-P", "-m", "tandem.datasets.reasoning_gym_generator", task, str(size), str(seed)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:

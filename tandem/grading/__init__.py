@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tandem.grading.algebra import close_graders
 from tandem.grading.extract import extract_answer
 from tandem.grading.graders import DEADLINE, GRADERS, Grading, answer_of, grade, grader_of
-from tandem.grading.pool import close_graders
 from tandem.grading.sandbox import Sandbox, open_sandbox
 
 __all__ = [

@@ -1,4 +1,4 @@
-r"""Where a text states its answer, for answers that are words: the places in the order in which they count."""
+r"""Where a text states its answer, for answers that are words: the spans in the order in which they count."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def tail(text: str) -> str:
     return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 
 
-def places(text: str) -> Iterator[str]:
+def answer_spans(text: str) -> Iterator[str]:
     """Yield what is boxed, what "the answer is" says, what the last line sets in bold, and the last line itself."""
     if boxed := last_boxed(text):
-        yield plain(boxed)
+        yield strip_markup(boxed)
     end = tail(text)
     if stated := [match["rest"] for match in PHRASE.finditer(end)]:
-        yield plain(stated[-1])
+        yield strip_markup(stated[-1])
     line = end.rpartition("\n")[2]
     if bold := _BOLD.findall(line):
-        yield plain(bold[-1])
-    yield plain(line)
+        yield strip_markup(bold[-1])
+    yield strip_markup(line)
 
 
-def plain(text: str) -> str:
-    """Return words without LaTeX's and Markdown's dress."""
+def strip_markup(text: str) -> str:
+    """Return words without the markup of LaTeX and Markdown."""
     bare = re.sub(r"\\(?:text\w*|mbox|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
     return re.sub(r"\\(?=[^A-Za-z\s])", "", bare).strip(" $*_`")

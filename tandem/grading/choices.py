@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tandem.boxed import last_boxed
-from tandem.grading.answer_spans import places, plain, tail
+from tandem.grading.answer_spans import answer_spans, strip_markup, tail
 
 _OPTION = re.compile(r"^\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(\S.*?)\s*$", re.MULTILINE)
 _BARE = re.compile(r"\(?([A-Za-z])\)?[.:]?|\(?([A-Z])[).:]\s*\S.*", re.DOTALL)
@@ -38,28 +38,30 @@ def chosen_letter(text: str) -> str | None:
 
 def bare_letter(text: str) -> str | None:
     """Return the letter of a text that is nothing else: "C", "(c).", "B) 42"."""
-    match = _BARE.fullmatch(plain(text))
+    match = _BARE.fullmatch(strip_markup(text))
     return (match[1] or match[2]).upper() if match else None
 
 
 def options(question: str) -> dict[str, str]:
     """Return the options of a question by letter: lines that start with "(A)", "A." or "A)"."""
-    return {match[1] or match[2]: words(match[3]) for match in _OPTION.finditer(question)}
+    return {match[1] or match[2]: normalise_words(match[3]) for match in _OPTION.finditer(question)}
 
 
 def same_choice(question: str, reference: str, text: str) -> bool:
     """Whether `text` chooses what the reference names, each by letter or by the words of an option."""
     offered = options(question)
-    wanted = bare_letter(reference) or _letter_of(words(plain(reference)), offered)
+    wanted = bare_letter(reference) or _letter_of(normalise_words(strip_markup(reference)), offered)
     letter = chosen_letter(text)
     if letter is None or (offered and letter not in offered):
-        letter = next((found for place in places(text) if (found := _letter_of(words(place), offered))), letter)
+        letter = next(
+            (found for span in answer_spans(text) if (found := _letter_of(normalise_words(span), offered))), letter
+        )
     if wanted is None:  # an answer that is none of the options, as a data set may have it
-        return any(words(place) == words(plain(reference)) for place in places(text))
+        return any(normalise_words(span) == normalise_words(strip_markup(reference)) for span in answer_spans(text))
     return letter == wanted
 
 
-def words(text: str) -> str:
+def normalise_words(text: str) -> str:
     """Return a text for comparing: small letters, single spaces, no quotation marks, no full stop at the end."""
     return " ".join(re.sub(r"[\"'`*“”‘’]", "", text).split()).strip(" .").casefold()
 

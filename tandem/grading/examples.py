@@ -13,7 +13,7 @@ import ast
 import re
 from dataclasses import dataclass
 
-from tandem.grading.programs import tree_of
+from tandem.grading.programs import parse_python
 
 _MAX_CHARACTERS = 100_000  # of a question; a longer one is not searched
 _OPENS = re.compile(r"^([ \t]*)[rR]?(?:\"\"\"|''')[ \t]*(?=>>>)", re.MULTILINE)  # a docstring whose first line is one
@@ -54,7 +54,7 @@ def examples_of(question: str) -> tuple[DoctestExample, ...]:
         except ValueError:
             continue
         for one in shown:
-            tree = tree_of(one.source)
+            tree = parse_python(one.source)
             if tree is not None and not one.options.get(doctest.SKIP):
                 wanted = one.want or ("True\n" if _equates(tree) else "")
                 found.append(DoctestExample(one.source, wanted, (one.exc_msg or "").strip()))

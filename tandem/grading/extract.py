@@ -13,7 +13,7 @@ import re
 from tandem.boxed import last_boxed
 from tandem.grading.answer_spans import PHRASE, after_thinking, tail
 from tandem.grading.choices import chosen_letter
-from tandem.grading.programs import program
+from tandem.grading.programs import extract_program
 from tandem.types import TaskKind
 
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?!\s*\})")
@@ -39,7 +39,7 @@ def extract_answer(task: TaskKind, text: str) -> str | None:
     if task == "math":
         return _math(seen)
     if task == "code":
-        return program(after)
+        return extract_program(after)
     if task == "choice":
         return chosen_letter(seen)
     return last_boxed(seen) or seen

@@ -1,13 +1,13 @@
-r"""Whether two math answers are the same: by spelling, then as numbers in one unit, then by algebra in a worker."""
+r"""Whether two math answers are the same: as normalised text, as numbers in one unit, else by algebra in a worker."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 
-from tandem.grading.normalise import Normalised, quick_equal, spell
+from tandem.grading.algebra import formulas_equal
+from tandem.grading.normalise import Normalised, normalise, quick_equal
 from tandem.grading.numbers import compare_numbers
-from tandem.grading.pool import formulas_equal
 
 MAX_FORMULA = 2000  # characters; what is longer is compared as text only
 _OR = re.compile(r"\bor\b|\\(?:lor|vee|text\{ ?or ?\})(?![A-Za-z])|,")
@@ -21,7 +21,7 @@ async def same_answer(reference: str, answer: str, deadline: float) -> bool:
     """Whether `answer` is the reference, spending at most `deadline` seconds of computing on its algebra."""
     if max(len(reference), len(answer)) > MAX_FORMULA:
         return answer.strip() == reference.strip()
-    left, right = spell(reference), spell(answer)
+    left, right = normalise(reference), normalise(answer)
     if left.unit and right.unit and left.unit.dimension != right.unit.dimension:
         return False
     if _in_degrees(left) != _in_degrees(right) and (_in_radians(left) or _in_radians(right)):

@@ -1,4 +1,4 @@
-"""Right or wrong: each grader judges what a text answers against the problem's reference or tests.
+"""Right or wrong: each grader compares what a text answers with the problem's reference or tests.
 
 A grader is an async function `(problem, text, grading) -> bool | None`. A package adds its own by an entry point in
 the group `tandem.graders`; a problem names it (`Problem.grader`), else it gets the usual one of its kind.
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tandem.errors import TandemError
-from tandem.grading.answer_spans import after_thinking, places
-from tandem.grading.choices import chosen_letter, same_choice, words
+from tandem.grading.answer_spans import after_thinking, answer_spans
+from tandem.grading.choices import chosen_letter, normalise_words, same_choice
 from tandem.grading.extract import extract_answer, extract_hashes
 from tandem.grading.formulas import same_answer
 from tandem.grading.numbers import only_number
-from tandem.grading.short_answer import same_closed
+from tandem.grading.short_answer import same_short_answer
 from tandem.registry import Registry
 from tandem.types import Problem
 
@@ -51,7 +51,7 @@ async def grade(
 ) -> bool | None:
     """Whether the answer that `text` gives (a whole solution, or the bare answer) is right.
 
-    None: the problem has no reference (or tests), or judging it means running code and there is no `sandbox`; that
+    None: the problem has no reference (or tests), or grading it means running code and there is no `sandbox`; that
     holds for an empty text too, which is wrong otherwise. A text without an answer is wrong, and so is one whose
     algebra takes more than `deadline` seconds of computing. Raises UsageError for an unknown grader, TandemError where
     a grader cannot work.
@@ -67,7 +67,7 @@ async def grade(
 
 
 def grader_of(problem: Problem) -> str:
-    """Return the name of the grader that judges a problem."""
+    """Return the name of the grader of a problem."""
     return problem.grader or _USUAL[problem.task]
 
 
@@ -78,23 +78,23 @@ def answer_of(problem: Problem, text: str) -> str | None:
         return extract_hashes(text)
     if name == "exact" and (seen := after_thinking(text).strip()):
         letter = chosen_letter(seen) if _is_option(problem) else None
-        return letter or next((place for place in places(seen) if place), None)
+        return letter or next((span for span in answer_spans(seen) if span), None)
     return extract_answer(problem.task, text)
 
 
 async def grade_math(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Judge a formula, a number or a few words by spelling, value and algebra."""
+    """Grade a formula, a number or a few words by normalised text, value and algebra."""
     return await _formula(problem, extract_answer("math", text), grading)
 
 
 async def grade_gsm8k(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Judge a number in GSM8K's form (`#### 72`), with its currency, thousands commas and unit; any other as math."""
+    """Grade a number in GSM8K's form (`#### 72`), with its currency, thousands commas and unit; any other as math."""
     answer = extract_hashes(text)
     return await _formula(problem, only_number(answer) if answer else None, grading)
 
 
 async def grade_choice(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Judge a letter, or the words of an option that the question lists."""
+    """Grade a letter, or the words of an option that the question lists."""
     if problem.reference is None:
         return None
     seen = after_thinking(text).strip()
@@ -102,21 +102,21 @@ async def grade_choice(problem: Problem, text: str, grading: Grading) -> bool | 
 
 
 async def grade_exact(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Judge a closed answer: a letter, True or no, a number, brackets, a list of words in order, or words."""
+    """Grade a short answer: a letter, True or no, a number, brackets, a list of words in order, or words."""
     if problem.reference is None:
         return None
     if re.fullmatch(r"\([A-Z]\)", problem.reference) or _is_option(problem):
         return await grade_choice(problem, text, grading)
     seen = after_thinking(text).strip()
-    return bool(seen) and same_closed(problem.reference, seen)
+    return bool(seen) and same_short_answer(problem.reference, seen)
 
 
 async def grade_words(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Judge words: what is boxed, else all the text, without regard to case, spacing and a final full stop."""
+    """Grade words: what is boxed, else all the text, without regard to case, spacing and a final full stop."""
     if problem.reference is None:
         return None
     answer = extract_answer("general", text)
-    return answer is not None and words(answer) == words(problem.reference)
+    return answer is not None and normalise_words(answer) == normalise_words(problem.reference)
 
 
 async def grade_code(problem: Problem, text: str, grading: Grading) -> bool | None:

@@ -1,4 +1,4 @@
-r"""Cheap comparison of two math answers: one spelling for both, and exact arithmetic where both are numbers.
+r"""Cheap comparison of two math answers: both normalised, and exact arithmetic where both are numbers.
 
 What is only a matter of writing is dropped: dollar signs, \left and \right, \text{}, units after a value, the degree
 sign, thousands separators, "about" before a value. A unit that is known is kept beside the value (units.py).
@@ -63,14 +63,14 @@ _BASED = re.compile(r"0*(\d\w*)_(\d+|[a-z]+)")
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """An answer in the common spelling: still LaTeX, single spaces; `unit` where a known one was written."""
+    """A normalised answer: still LaTeX, single spaces; `unit` where a known one was written."""
 
     text: str
     unit: Unit | None = None
 
 
-def spell(answer: str) -> Normalised:
-    """Return the answer in one spelling."""
+def normalise(answer: str) -> Normalised:
+    """Return an answer as it is compared."""
     text = re.sub(r"\s+", " ", answer.strip().translate(_CHARACTERS))
     if text.count("$") - text.count("\\$") > 1 and (inside := re.fullmatch(r"\$+([^$]+)\$+", text)):
         text = inside[1].strip()
@@ -85,7 +85,7 @@ def spell(answer: str) -> Normalised:
 
 
 def quick_equal(reference: str, answer: str) -> bool | None:
-    """Compare two spelled answers in the same unit; None where only algebra can tell."""
+    """Compare two normalised answers in the same unit; None where only algebra can tell."""
     left, right = _packed(reference), _packed(answer)
     if not left or not right:
         return False

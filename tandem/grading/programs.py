@@ -10,15 +10,15 @@ _PYTHON = ("python", "py", "python3")
 _MAX_CHARACTERS = 100_000  # of a text without closed fences; a longer one is not parsed
 
 
-def program(text: str) -> str | None:
+def extract_program(text: str) -> str | None:
     """Return the last closed ```python fence; else, or where that does not parse, one that never closes, if what is
     there parses (a cut answer); else the last closed fence of any kind; else the whole text, if it is Python that
     defines something or the indented body of a function. None if there is none of these.
     """
     closed, opened = _fences(text)
     last = dict(closed)  # the last of each kind
-    rest = opened[1] if opened is not None and tree_of(opened[1]) else None
-    if True in last and (rest is None or tree_of(last[True])):
+    rest = opened[1] if opened is not None and parse_python(opened[1]) else None
+    if True in last and (rest is None or parse_python(last[True])):
         return last[True]
     if rest is not None:
         return rest
@@ -47,16 +47,16 @@ def _fences(text: str) -> tuple[list[tuple[bool, str]], tuple[bool, str] | None]
 
 
 def _bare(text: str) -> str | None:
-    tree = tree_of(text.strip("\n"))
+    tree = parse_python(text.strip("\n"))
     if tree is not None:
         defined = any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for node in tree.body)
         return text.strip("\n") if defined else None
     body = text.strip("\n").rstrip()
-    indented = body[:1] in (" ", "\t") and tree_of("def _():\n" + textwrap.indent(textwrap.dedent(body), "    "))
+    indented = body[:1] in (" ", "\t") and parse_python("def _():\n" + textwrap.indent(textwrap.dedent(body), "    "))
     return body if indented else None
 
 
-def tree_of(code: str) -> ast.Module | None:
+def parse_python(code: str) -> ast.Module | None:
     """Return the syntax tree of a text that is Python and not endless, else None."""
     if not code.strip() or len(code) > _MAX_CHARACTERS:
         return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tandem.boxed import last_boxed
 from tandem.errors import MissingPackageError
 from tandem.grading.answer_spans import after_thinking
-from tandem.grading.process import GradingProcess
+from tandem.grading.worker_process import WorkerProcess
 from tandem.types import Problem
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _harmless(task: str, answer: str) -> bool:
     return True
 
 
-_worker = GradingProcess("tandem.grading.reasoning_gym_worker", "reasoning-gym's scorer", "reasoning-gym")
+_worker = WorkerProcess("tandem.grading.reasoning_gym_worker", "reasoning-gym's scorer", "reasoning-gym")
 _turn = threading.Lock()
 atexit.register(_worker.stop)
 

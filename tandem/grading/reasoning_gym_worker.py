@@ -1,4 +1,4 @@
-"""The process in which reasoning-gym's scorers run (see `tandem.grading.serve`)."""
+"""The process in which reasoning-gym's scorers run (see `tandem.grading.worker_loop`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 from functools import cache
 from typing import Any
 
-from tandem.grading.serve import serve
+from tandem.grading.worker_loop import serve
 
 
 def main() -> None:

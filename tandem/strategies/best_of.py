@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tandem.grading import answer_of, grader_of
-from tandem.grading.choices import words
-from tandem.grading.normalise import quick_equal, spell
+from tandem.grading.choices import normalise_words
+from tandem.grading.normalise import normalise, quick_equal
 from tandem.grading.trial import Trial
 from tandem.types import Problem
 
@@ -91,7 +91,7 @@ def same_answer(problem: Problem, one: str, other: str) -> bool | None:
 def _same(problem: Problem, one: str, other: str) -> bool:
     """Whether two answers are one: what only algebra could tell counts as two."""
     if grader_of(problem) not in _FORMULAS:
-        return words(one) == words(other)
-    left, right = spell(one), spell(other)
+        return normalise_words(one) == normalise_words(other)
+    left, right = normalise(one), normalise(other)
     alike = left.unit is None or right.unit is None or left.unit == right.unit
     return alike and bool(quick_equal(left.text, right.text))

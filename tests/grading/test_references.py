@@ -11,7 +11,7 @@ import pytest
 
 from tandem.datasets import load_dataset
 from tandem.datasets.cards import load_card
-from tandem.datasets.loaders import locate
+from tandem.datasets.locations import locate
 from tandem.grading import close_graders, grade
 from tandem.types import Problem
 

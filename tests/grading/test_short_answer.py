@@ -114,7 +114,7 @@ OPTIONS = "Alice has\nOptions:\n(A) Ulysses\n(B) Frankenstein\n(C) Lolita"
         ("Monsters, Inc", "The answer is Monsters.", False),
     ],
 )
-async def test_closed_answers(reference: str, text: str, verdict: bool) -> None:
+async def test_short_answers(reference: str, text: str, verdict: bool) -> None:
     assert await grade(exact(reference), text) is verdict
 
 

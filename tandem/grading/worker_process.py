@@ -1,6 +1,6 @@
 """A process of ours that does one killable job at a time: JSON lines in, JSON lines out, ended at the deadline.
 
-The other end is `tandem.grading.serve`.
+The other end is `tandem.grading.worker_loop`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR",
 _Json = dict[str, object]
 
 
-class GradingProcess:
+class WorkerProcess:
     """One process, started when first needed and again after each end. For one job at a time, from any thread."""
 
     def __init__(self, module: str, name: str, needs: str) -> None:

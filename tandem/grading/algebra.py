@@ -12,7 +12,7 @@ import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from tandem.grading.process import GradingProcess
+from tandem.grading.worker_process import WorkerProcess
 
 WORKERS = 2
 
@@ -24,7 +24,7 @@ class _Pool:
         self._lock = threading.Lock()
         self._owner = 0
         self._threads: ThreadPoolExecutor | None = None
-        self._workers: list[GradingProcess] = []
+        self._workers: list[WorkerProcess] = []
         self._idle: queue.PriorityQueue[tuple[bool, int]] = queue.PriorityQueue()
 
     async def equal(self, reference: str, answer: str, deadline: float) -> bool:
@@ -52,7 +52,7 @@ class _Pool:
         self._owner = os.getpid()
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="tandem-grading")
         self._workers = [
-            GradingProcess("tandem.grading.worker", "the math grader", "math-verify") for _ in range(WORKERS)
+            WorkerProcess("tandem.grading.math_worker", "the math grader", "math-verify") for _ in range(WORKERS)
         ]
         # Warm ones first: nobody waits for a process that starts anew while another one is idle.
         self._idle = queue.PriorityQueue()

@@ -1,4 +1,4 @@
-"""The process that parses untrusted LaTeX and compares formulas (see `tandem.grading.serve`)."""
+"""The process that parses untrusted LaTeX and compares formulas (see `tandem.grading.worker_loop`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from tandem.grading.serve import serve
+from tandem.grading.worker_loop import serve
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def same(reference: str, answer: str) -> bool:
 def _parsed(formula: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
-    # Its own unit table would turn 2t into 2; spelling.py drops units before.
+    # Its own unit table would turn 2t into 2; normalise.py drops units first.
     normal = replace(LatexExtractionConfig().normalization_config, units=False, boxed="none")
     config = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normal)
     parsed: list[Any] = parse(f"${formula}$", [config], parsing_timeout=None)

@@ -34,7 +34,7 @@ class DataFile:
     part: Split | None = None  # of a card: which rows belong to it
 
 
-def of_card(path: Path, card: DatasetCard, split: str) -> DataFile:
+def card_file(path: Path, card: DatasetCard, split: str) -> DataFile:
     """Return a card's split in its file."""
     return DataFile(
         path,
@@ -48,7 +48,7 @@ def of_card(path: Path, card: DatasetCard, split: str) -> DataFile:
     )
 
 
-def problem_of(values: dict[str, Any], number: int, source: DataFile) -> Problem | None:
+def parse_row(values: dict[str, Any], number: int, source: DataFile) -> Problem | None:
     """Return the problem of one row, None if the row belongs to another split; raises UsageError for a bad row."""
     row, fields = _Row(values, f"{source.path}:{number}"), source.fields
     own_id = row.text(fields.id)

@@ -1,0 +1,102 @@
+"""The file formats that are read, as streams: JSON Lines and CSV, plain or gzipped, and Parquet.
+
+Every fault is named by file and line (Parquet: row).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from tandem.errors import MissingPackageError, UsageError
+from tandem.storage.jsonl import read_strict
+
+_CELL = 16 << 20  # characters; the csv module stops at 128 kB, before a problem's own limit can be named
+_BATCH = 1024  # rows
+_Rows = Iterator[tuple[int, dict[str, Any]]]
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name ends like a file that can be read."""
+    return name.lower().removesuffix(".gz").endswith(tuple(_READERS))
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without its endings."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def read_rows(path: Path) -> _Rows:
+    """Yield (line or row number from 1, fields) for each row of a file, read as a stream.
+
+    Raises UsageError for an ending that is not known, for a file that cannot be read or is cut short, and for every
+    fault of a row; MissingPackageError for Parquet without pyarrow.
+    """
+    reader = _READERS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+    if reader is None:
+        raise UsageError(
+            f"{path}: not a format that is read here; give a .jsonl, .csv (both also .gz) or .parquet file"
+        )
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            for number, row in reader(cast("IO[bytes]", stream), path):
+                yield number, row
+    except (EOFError, zlib.error):
+        raise UsageError(f"{path}:{number + 1}: the compressed file is cut short or damaged; get it again") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _read_csv(stream: IO[bytes], path: Path) -> _Rows:
+    """Yield (line on which the row ends, cells by column); an empty cell is left out, a byte-order mark accepted."""
+    csv.field_size_limit(max(_CELL, csv.field_size_limit()))
+    lines = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
+    try:
+        columns = next(lines, [])
+        if len(set(columns)) < len(columns):
+            twice = next(name for name in columns if columns.count(name) > 1)
+            raise UsageError(f"{path}:1: the column '{twice}' is there twice")
+        for cells in lines:
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                count = f"the row has {len(cells)} cells, the header {len(columns)}"
+                raise UsageError(f"{path}:{lines.line_num}: {count}")
+            yield lines.line_num, {name: cell for name, cell in zip(columns, cells, strict=True) if cell != ""}
+    except csv.Error as error:
+        raise UsageError(f"{path}:{lines.line_num}: not valid CSV ({error})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}:{lines.line_num + 1}: not UTF-8 text ({error.reason})") from None
+
+
+def _read_parquet(stream: IO[bytes], path: Path) -> _Rows:
+    """Yield (row number from 1, values by column)."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingPackageError("reading Parquet files", "parquet") from None
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(stream).iter_batches(batch_size=_BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise UsageError(f"{path}:{number + 1}: not a Parquet file, or damaged ({reason})") from None
+
+
+_READERS: dict[str, Callable[[IO[bytes], Path], _Rows]] = {
+    ".jsonl": read_strict,
+    ".ndjson": read_strict,
+    ".json": read_strict,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
