@@ -1,7 +1,7 @@
 """Starting a process so that its start can be cancelled.
 
 `asyncio.create_subprocess_exec` that is cancelled kills the process and waits for its pipes to be closed, without end
-where a grandchild holds one of them. Here a start always comes to its end; who is cancelled ends the process then.
+where a grandchild holds one of them. Here a start always completes; a caller that was cancelled ends the process then.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def up(model: str, **options: Any) -> None:
     """Start replicas of MODEL (a catalog name, a folder, a GGUF file, a hub id), which stay until `tandem pool down`.
 
     The base URLs go to standard output. A replica that crashes, or does not answer its health check for 2 minutes, is
-    restarted; one that needs that more than 5 times in 30 minutes is given up, as `tandem pool status` then says, with
-    the path of its log.
+    restarted; one that needs that more than 5 times in 30 minutes is given up; `tandem pool status` then shows
+    that, with the path of its log.
     """
     from tandem.models.vllm import state
 
@@ -118,8 +118,8 @@ def down(names: tuple[str, ...], everything: bool) -> None:
     from tandem.errors import nearest
     from tandem.models.vllm import state
 
-    found, said = state.load_all()
-    for line in said:
+    found, errors = state.load_all()
+    for line in errors:
         click.echo(f"tandem: {line}", err=True)
     standing = {running.name: running for running in found if running.kind == "standing"}
     if not names and not everything and len(standing) > 1:
@@ -162,7 +162,7 @@ def _job(model: str, options: dict[str, Any]) -> StandingPool:
     places = place(request, machine)
     first = options["port"]
     ports = [first + i for i in range(len(places))] if first else []
-    command(serve, places[0], first or 1)  # says what is wrong with the options for vLLM
+    command(serve, places[0], first or 1)  # raises for wrong options for vLLM
     name = check_name(options["name"]) if options["name"] else pool_name(serve.name)
     return StandingPool(name=name, serve=serve, places=places, folder=pools_dir() / name, ports=ports)
 
@@ -213,7 +213,7 @@ def _wait(daemon: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
     """Tell what the replicas are at until all are up; raises TandemError with the reason if they do not come up."""
     from tandem.models.vllm import state
 
-    said: dict[str, str] = {}
+    shown: dict[str, str] = {}
     while True:
         ended = daemon.poll() is not None
         now = state.load(job.name)
@@ -221,8 +221,8 @@ def _wait(daemon: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
             lines = _daemon_log(job).read_text(errors="replace").strip().splitlines()
             raise TandemError(lines[-1] if lines else f"the pool's daemon ended; its log: {_daemon_log(job)}")
         for index, replica in enumerate(now.replicas if now else []):
-            if said.get(replica.url) != replica.note:
-                said[replica.url] = replica.note
+            if shown.get(replica.url) != replica.note:
+                shown[replica.url] = replica.note
                 click.echo(f"replica {index} ({replica.place}): {replica.note}", err=True)
         if now and now.pid == daemon.pid and all(replica.up for replica in now.replicas):
             return now

@@ -23,8 +23,8 @@ def take_snapshot() -> Snapshot:
 
     from tandem.models.vllm import metrics, state
 
-    found, said = state.load_all()
-    for line in said:
+    found, errors = state.load_all()
+    for line in errors:
         click.echo(f"tandem: {line}", err=True)
 
     async def read_all() -> list[ReplicaMetrics | None]:

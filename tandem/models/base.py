@@ -50,9 +50,9 @@ class Request:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts that a model reads before it writes: the messages, and what it is told of the tool."""
-        said = tuple(message.content for message in self.messages)
-        return (*said, self.tool.text) if self.tool else said
+        """The texts that a model reads before it writes: the messages, and the description of the tool."""
+        texts = tuple(message.content for message in self.messages)
+        return (*texts, self.tool.text) if self.tool else texts
 
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
         """Return the tokens of the prompt, `count` being the model's; what a chat template adds is not among them."""
@@ -124,7 +124,7 @@ class Reads(Protocol):
 class Model(Protocol):
     """A model behind any backend. Methods may raise TandemError; nothing else is expected of them.
 
-    `address` says where it runs: an endpoint's URL without user and password, a folder, or what else tells two apart.
+    `address` says where it runs: an endpoint's URL without user and password, a folder, or what else distinguishes two.
     """
 
     spec: ModelSpec

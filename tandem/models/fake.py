@@ -140,7 +140,7 @@ class FakeModel:
     async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
         """Return made-up statistics of a given text: the same words in the same place always get the same ones."""
         if not self.script.logprobs:
-            raise CapabilityError(f"{self.spec.name} tells no log-probabilities of a prompt")
+            raise CapabilityError(f"{self.spec.name} gives no log-probabilities of a prompt")
         pieces = _TOKEN.findall(text)[:max_tokens]
         reading = Rule(text="reading")
         asked = Request(messages=(), purpose="probe", max_tokens=1, top_logprobs=top_logprobs)

@@ -114,7 +114,7 @@ def _has_vllm() -> bool:
 
 
 def _standing(name: str) -> list[str]:
-    """Return the addresses of a pool that `tandem pool up` keeps for this model; none if there is none."""
+    """Return the addresses of a standing pool (`tandem pool up`) of this model, if there is one."""
     from tandem.models.vllm.state import load_all
 
     pools = [pool for pool in load_all()[0] if pool.kind == "standing" and pool.model == name]

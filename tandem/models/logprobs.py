@@ -1,4 +1,4 @@
-"""What one token's log-probabilities tell, estimated the same way on every backend.
+"""Statistics of one token's log-probabilities, estimated the same way on every backend.
 
 With H the entropy summed over the top k alone and m the probability mass outside them, the entropy of the whole
 distribution lies between ``H - m ln m`` (the rest is one token) and ``H - m ln m + m ln(V - k)`` (the rest is

@@ -14,7 +14,7 @@ _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function with one required parameter, a string of which `meaning` tells."""
+    """A function with one required parameter, a string that `meaning` describes."""
 
     name: str
     description: str
@@ -23,7 +23,7 @@ class Tool:
 
     @property
     def function(self) -> dict[str, Any]:
-        """The function as a JSON schema tells it."""
+        """The function as a JSON schema."""
         parameter = {self.parameter: {"type": "string", "description": self.meaning}}
         return {
             "name": self.name,

@@ -41,7 +41,7 @@ class Failure(EndpointError):
     """An EndpointError with what the retry loop needs.
 
     `status` is the HTTP status, if there was one; `after` the seconds that the server asked to wait; `detail` what
-    the server said, in full. `refused`: the model declined; that is an answer of its own kind, not a fault. `free`:
+    the server wrote, in full. `refused`: the model declined; that is an answer of its own kind, not a fault. `free`:
     nothing was done for the request, so that it costs nothing.
     """
 
@@ -64,7 +64,7 @@ class Failure(EndpointError):
         self.free = free
 
     def within(self, where: str, usage: Usage | None = None) -> Failure:
-        """Return the same failure, said to have happened at `where`, with what it cost."""
+        """Return the same failure, with `where` it happened and what it cost."""
         failure = copy(self)
         failure.args = (f"{where} ({self})" if where else str(self),)
         failure.usage = usage
@@ -76,8 +76,8 @@ def from_exception(origin: Origin, error: Exception, timeout: float) -> Failure 
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        said, status = error.body or error.response.text, error.status_code
-        return from_status(origin, status, said, error.response.headers, free=status not in _GATEWAY)
+        body, status = error.body or error.response.text, error.status_code
+        return from_status(origin, status, body, error.response.headers, free=status not in _GATEWAY)
     # Exceptions of the transport come bare from a body that is being read; httpx's or httpx2's, as the client has it.
     package = type(error).__module__.partition(".")[0]
     ours = isinstance(error, openai.APIConnectionError | OSError) or package in ("httpx", "httpx2", "httpcore", "anyio")
@@ -103,8 +103,8 @@ def from_status(
     origin: Origin, status: int, body: object, headers: Mapping[str, str] | None = None, *, free: bool = False
 ) -> Failure:
     """Return the failure of an HTTP status (or of an error event within a stream) with the server's words."""
-    said = _redact(_message(body), origin.keys)
-    line = f": {_one_line(said)}" if said else ""
+    words = _redact(_message(body), origin.keys)
+    line = f": {_one_line(words)}" if words else ""
     detail = _redact(str(body), origin.keys)
     retryable = status in _RETRYABLE or status >= 500
     if status in (401, 403):

@@ -90,7 +90,7 @@ class OpenAIModel:
         return self.spec
 
     async def check(self) -> int | None:
-        """Ask once whether the model is served; return its context, where the endpoint says it.
+        """Ask once whether the model is served; return its context, where the endpoint reports it.
 
         Raises EndpointError if the endpoint is down or does not serve the model.
         """

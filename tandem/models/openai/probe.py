@@ -82,7 +82,7 @@ async def served_context(endpoint: Endpoint, retries: int = 0) -> int | None:
 
 
 async def served_weights(endpoint: Endpoint) -> str | None:
-    """Return what the list of models says of the weights behind the name (vLLM: a path or hub id), where it does.
+    """Return the weights behind the name as the list of models has them (vLLM: a path or hub id), if it does.
 
     The last part of it only, of a hub's folder the model's name, in lower case: machines keep weights in different
     places. Raises as `served_context` does.
@@ -140,7 +140,7 @@ async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
                 raise
             if "logprobs" in body and "logprobs" in failure.detail and not any(f in failure.detail for f in CONTINUE):
                 if body["top_logprobs"] > 1:
-                    body["top_logprobs"] = 1  # fewer than 20: a request for more will be told how many
+                    body["top_logprobs"] = 1  # fewer than 20: a request for more gets an error that says how many
                 else:
                     del body["logprobs"], body["top_logprobs"]
             elif "continue_final_message" in body:

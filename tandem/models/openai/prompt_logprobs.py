@@ -1,4 +1,4 @@
-"""Log-probabilities of a given text from a server that tells those of the prompt (vLLM, its `prompt_logprobs`).
+"""Log-probabilities of a given text from a server that gives those of the prompt (vLLM, its `prompt_logprobs`).
 
 Such a pass goes round vLLM's prefix cache and needs memory for the scores of every position: few at a time.
 """
@@ -23,7 +23,7 @@ from tandem.spec import ModelSpec
 async def read_text(endpoint: Endpoint, spec: ModelSpec, text: str, top_logprobs: int, backoff: Backoff) -> Reading:
     """Return what the model makes of `text`.
 
-    Raises CapabilityError if the endpoint tells no log-probabilities of prompts, the last Failure if it fails.
+    Raises CapabilityError if the endpoint gives no log-probabilities of prompts, the last Failure if it fails.
     """
     body = reading_body(endpoint.origin.model, text, top_logprobs)
     try:
@@ -39,7 +39,7 @@ async def read_text(endpoint: Endpoint, spec: ModelSpec, text: str, top_logprobs
 
 def _none(endpoint: Endpoint, why: object) -> CapabilityError:
     return CapabilityError(
-        f"{endpoint.origin.where} tells no log-probabilities of a prompt ({why}); "
+        f"{endpoint.origin.where} gives no log-probabilities of a prompt ({why}); "
         "the published signals and the insight's own surprise need them, as vLLM gives them"
     )
 
@@ -53,6 +53,6 @@ def _reading(text: str, answer: dict[str, Any], top: int, vocabulary: int | None
         best = [entry["logprob"] for entry in entries.values() if entry["rank"] <= top]
         pieces.append(own["decoded_token"] or "")
         stats.append(token_stat(own["logprob"], best, vocabulary))
-    first = text[: max(len(text) - sum(map(len, pieces)), 0)]  # of this one the server tells nothing
+    first = text[: max(len(text) - sum(map(len, pieces)), 0)]  # for this one the server gives none
     usage = answer["usage"]
     return Reading([first, *pieces], stats, Usage(prompt=usage["prompt_tokens"], completion=usage["completion_tokens"]))

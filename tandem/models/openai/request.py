@@ -92,25 +92,25 @@ def reading_body(served: str, text: str, top_logprobs: int) -> dict[str, Any]:
 
 def _messages(messages: Sequence[Message], tool: Tool | None) -> list[dict[str, Any]]:
     """Return the messages of a chat; the calls of `tool` among them, with their replies, as such."""
-    said: list[dict[str, Any]] = []
+    written: list[dict[str, Any]] = []
     replies_to: str | None = None
     for message in messages:
         call = find_call(message.content) if tool and message.role == "assistant" else None
         if tool and call and call.name == tool.name:
-            replies_to = f"call{len(said):05}"  # some servers want nine letters and digits
+            replies_to = f"call{len(written):05}"  # some servers want nine letters and digits
             function = {"name": call.name, "arguments": call.arguments}
             calls = [{"id": replies_to, "type": "function", "function": function}]
-            said.append({"role": "assistant", "content": call.before or None, "tool_calls": calls})
+            written.append({"role": "assistant", "content": call.before or None, "tool_calls": calls})
         elif replies_to:
-            said.append({"role": "tool", "tool_call_id": replies_to, "content": message.content})
+            written.append({"role": "tool", "tool_call_id": replies_to, "content": message.content})
             replies_to = None
         else:
-            said.append({"role": message.role, "content": message.content})
-    return said
+            written.append({"role": message.role, "content": message.content})
+    return written
 
 
 def _body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:
-    """Return what both ways have in common."""
+    """Return what chats and completions have in common."""
     body: dict[str, Any] = {"model": served, "stream": True}
     ids = spec.token_ids and dialect.ids and request.may_be_cut  # they cost the server a little at each token
     if ids:

@@ -29,7 +29,7 @@ _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the 
 
 
 class Place(Protocol):
-    """Where a try can be made: a model at one endpoint, with what was learnt about that."""
+    """A model at one endpoint, with what was learnt about that."""
 
     spec: ModelSpec
     endpoint: Endpoint
@@ -45,7 +45,7 @@ class Route(Protocol):
     async def place(self) -> Place: ...
 
     def pause(self, failure: Failure) -> float:
-        """Return the seconds before the next try; raises the failure where there is to be none."""
+        """Return the seconds before the next try; raises the failure where there is none."""
         ...
 
 
@@ -144,7 +144,7 @@ class ResumableAnswer:
         return Try(place, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside)
 
     def _adapts(self, attempt: Try, failure: Failure) -> bool:
-        """Whether the next try says the same in words that this endpoint takes: the one that failed cost nothing.
+        """Whether the next try is the same in a form that this endpoint takes; the one that failed cost nothing.
 
         Raises CapabilityError where it takes no tools.
         """
@@ -211,7 +211,7 @@ class Try:
             async with await self._send(slot) as pieces:
                 async for data in pieces:
                     for delta in reader.feed(data):
-                        # What is written once more is not yielded: the usage tells of it.
+                        # What is written once more is not yielded; the usage counts it.
                         yield replace(delta, usage=self.cut()) if self.known else delta
                         heard = time.monotonic()  # after the yield: our reader's own pauses are no stall
                     if reader.done:
@@ -271,7 +271,7 @@ class Try:
         return failure.within(f"the stream was cut after {reader.tokens} tokens" if cut else "", usage)
 
     def report(self, failure: Failure) -> base.Attempt:
-        """Return what the stream says of this try, which another one replaces."""
+        """Return this try as the stream reports it, where another one replaces it."""
         return base.Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self._began)
 
     async def _send(self, slot: Slot) -> Pieces:

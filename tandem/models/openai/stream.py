@@ -42,7 +42,7 @@ class StreamReader:
         self.tokens = 0
         self.held = 0  # of them in fragments of a tool's call
         self.started = False  # something of the answer has come
-        self.done = False  # the server said that nothing more comes
+        self.done = False  # the server announced the end
         self.reported = False  # `usage` is that of the whole answer
         self.inside = inside  # in a thinking block that comes apart from the content
         self._origin = origin
@@ -85,7 +85,7 @@ class StreamReader:
 
     @property
     def usage(self) -> Usage | None:
-        """The usage as the server last reported it, or as its token ids tell."""
+        """The usage as the server last reported it, or as counted by its token ids."""
         if self._usage is not None:
             return reported_usage(self._usage)
         return None if self._prompt is None else Usage(prompt=self._prompt, completion=self.tokens, source="counted")

@@ -1,4 +1,4 @@
-"""Token ids at a server that tells them (vLLM): what a partial answer is continued by.
+"""Token ids at a server that gives them (vLLM): what a partial answer is continued by.
 
 A template gives a finished answer's form to a partial one: it may drop the thinking, trim the text, or open a thinking
 block anew. So the prompt is made of two parts, the template's ids for the messages and the ids of what is written.
@@ -17,7 +17,7 @@ from tandem.models.openai.errors import Failure
 from tandem.models.openai.transport import Endpoint
 from tandem.types import Message
 
-REFUSED = {400, 404, 405, 422, 501}  # a server that has no such way, or not for this request
+REFUSED = {400, 404, 405, 422, 501}  # not supported by the server, or not for this request
 _KEPT = 256  # insights that may be taken up again
 _TAIL = 8  # tokens at a prompt's end among which a template opens a thinking block
 _OPENING = "<think>"

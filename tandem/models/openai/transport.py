@@ -75,7 +75,7 @@ class Endpoint:
         return self._answer(slot, lambda c: c.completions.with_streaming_response.create(**fields))
 
     async def fetch(self, send: Callable[[Slot], Pieces], backoff: Backoff, final: Collection[int] = ()) -> bytes:
-        """Return a whole answer, asked for again as `backoff` allows; a status in `final` is no matter of time."""
+        """Return a whole answer, asked for again as `backoff` allows; a status in `final` is not retried."""
         while True:
             try:
                 async with self.slot() as slot, send(slot) as pieces:
@@ -146,7 +146,7 @@ class Endpoint:
         import httpx
         import openai
 
-        # The limiter alone says how many connections there are; all of them may be used again.
+        # The limiter alone decides how many connections there are; all of them may be used again.
         limits: Any = httpx.Limits(max_connections=None, max_keepalive_connections=self._max_in_flight)
         return openai.AsyncOpenAI(
             api_key=self._key(),

@@ -103,7 +103,7 @@ def first_line(error: BaseException) -> str:
 
 
 def failure(error: BaseException, name: str, running: int) -> TandemError:
-    """Return what a user is told about `error`, met with `running` requests in the batch (0: none could be yet)."""
+    """Return the error that a user sees for `error`, met with `running` requests in the batch (0: not loaded)."""
     if isinstance(error, TandemError):
         return error
     text = str(error).lower()

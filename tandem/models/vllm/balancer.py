@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class ReplicaClient:
-    """One replica. `restarting`: whoever started it said that it is down, and will say when it is back.
+    """One replica. `restarting`: the pool that started it reported it down, and will report when it is back.
 
-    `gone`: they said that it will not be.
+    `gone`: it will not be.
     """
 
     url: str
@@ -43,7 +43,7 @@ class ReplicaClient:
 
 class LoadBalancer:
     """Hands out replicas by key and load. One that is down gets nothing; it is asked, at growing intervals, whether
-    it is back, except where whoever started it will say so.
+    it is back, unless the pool that started it will report that.
     """
 
     def __init__(self, members: Sequence[ReplicaClient], router: Router, patience: float) -> None:
@@ -112,7 +112,7 @@ class LoadBalancer:
         return any(member.up and member.url not in tried for member in self.all)
 
     async def aclose(self) -> None:
-        """Stop the checks; who waits for a replica gets an error."""
+        """Stop the checks; calls that wait for a replica get an error."""
         self._closed = True
         checks = [member.check for member in self.all if member.check]
         for member in self.all:
@@ -170,15 +170,15 @@ class LoadBalancer:
             await asyncio.wait([self._change], timeout=left)
 
     def _described(self) -> str:
-        said = "; ".join(f"{member.url}: {member.why}" for member in self.all)
-        return f"none of the {len(self.all)} replicas is up: {said}"
+        reasons = "; ".join(f"{member.url}: {member.why}" for member in self.all)
+        return f"none of the {len(self.all)} replicas is up: {reasons}"
 
     def _changed(self) -> None:
         if self._change is not None and not self._change.done() and not self._change.get_loop().is_closed():
             self._change.set_result(None)
 
     def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that every replica that is down is asked, unless somebody will say when it is back."""
+        """Ask every replica that is down whether it is back, unless its pool will report that."""
         for member in self.all:
             check = member.check
             if not (member.up or member.restarting or member.gone) and (

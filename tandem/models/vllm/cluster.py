@@ -92,6 +92,6 @@ def import_ray() -> ModuleType:
 
 
 def last_line(error: Exception) -> str:
-    """Return the last line of Ray's long errors, which says most."""
+    """Return the last line of Ray's long errors, the most informative one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -14,7 +14,7 @@ from tandem.errors import MissingPackageError, TandemError, UsageError
 from tandem.models.vllm.machine import Machine
 from tandem.models.vllm.placement import Place
 
-CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, where nobody says otherwise
+CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, by default
 CPU_BLOCK = 32  # tokens in a block of that cache; of vLLM's 128 a level finds too few again (benchmarks/probe.py)
 
 # What the pool relies on; given once more by the user it would lead requests astray.

@@ -1,4 +1,4 @@
-"""Sees to it that a server does not outlive its run, however that dies; also what the kernel says of processes.
+"""Keeps a server from outliving its run, however that dies; also a view of the kernel's table of processes.
 
 Started from this file (``python -I guard.py COMMAND…``), so the standard library is all that it may import.
 """
@@ -39,7 +39,7 @@ def processes() -> dict[int, Process]:
 
 
 def look(pid: int) -> Process | None:
-    """Return a process, or None if it has ended (be it that nobody has asked for its status yet)."""
+    """Return a process, or None if it has ended (a zombie has)."""
     try:
         fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -76,7 +76,7 @@ def kill_family(head: int) -> None:
 def main(argv: list[str]) -> int:
     """Run a command until it ends, standard input ends, the parent is gone or a signal says so; then end all of it.
 
-    Its process id goes to standard output, everything it says to standard error. Returns its exit status as a shell
+    Its process id goes to standard output, its own output to standard error. Returns its exit status as a shell
     gives it, 0 if it was made to end, 127 if it cannot be started.
     """
     parent = os.getppid()

@@ -1,4 +1,4 @@
-"""What a server's log says: how far its start is, and why it failed; and how logs stay small and few."""
+"""A server's log: how far its start is and why it failed; and how logs stay small and few."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ def find_gpus() -> tuple[tuple[Gpu, ...], str]:
     rows = [re.split(r"\s*,\s*", line.strip()) for line in done.stdout.splitlines()]
     by_uuid = {row[1]: Gpu(int(row[0]), _mib(row[2]), _mib(row[3])) for row in rows if len(row) == 4}
     if done.returncode or not by_uuid:
-        said = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "nothing")
-        return (), f"nvidia-smi says: {said}"
+        words = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "nothing")
+        return (), f"nvidia-smi says: {words}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return tuple(by_uuid.values()), "nvidia-smi lists no other"

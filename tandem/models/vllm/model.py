@@ -125,9 +125,9 @@ class PooledModel:
         for other, its in specs[1:]:
             for name in ("context", "continuation", "logprobs"):
                 if getattr(its, name) != getattr(spec, name):
-                    said = f"{first.url} serves '{spec.name}' with {name} {getattr(spec, name)}"
-                    said += f", {other.url} with {getattr(its, name)}"
-                    raise EndpointError(f"replicas of different models in one pool: {said}")
+                    what = f"{first.url} serves '{spec.name}' with {name} {getattr(spec, name)}"
+                    what += f", {other.url} with {getattr(its, name)}"
+                    raise EndpointError(f"replicas of different models in one pool: {what}")
         await self._same_weights([member for member, _ in specs])
         spec = spec.model_copy(update={"token_ids": all(its.token_ids for _, its in specs)})
         self.spec = spec
@@ -147,7 +147,7 @@ class PooledModel:
             )
 
     def set_up(self, url: str, up: bool) -> None:
-        """Take the word of whoever started the replicas that one is down and being restarted, or is back.
+        """Note that a replica is down and being restarted, or is back; for the pool that started it.
 
         The calls of one that is down go elsewhere at once, even where its machine just fell silent. Raises UsageError
         for a URL that is not one of them.
@@ -155,15 +155,15 @@ class PooledModel:
         self._balancer.set_up(url, up)
 
     def give_up(self, url: str, why: str) -> None:
-        """Take the word of whoever started the replicas that one will not come back.
+        """Note that a replica will not come back.
 
-        When that is said of all, calls raise EndpointError with the reasons, without waiting. Raises UsageError for a
+        Once that holds for all, calls raise EndpointError with the reasons, without waiting. Raises UsageError for a
         URL that is not one of them.
         """
         self._balancer.give_up(url, why)
 
     def replace_url(self, url: str, new: str) -> None:
-        """Take the word of whoever started the replicas that one which is down will be back at another URL.
+        """Note that a replica that is down will be back at another URL.
 
         `set_up` says when. Raises UsageError for a URL that is not one of them, or a new one that is.
         """

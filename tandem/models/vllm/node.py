@@ -18,7 +18,7 @@ from tandem.models.vllm.size import size_of, suited
 from tandem.models.vllm.supervisor import RestartPolicy
 
 # A stage of the start; a URL that is up or down; a warning of the pool; why the replica did not start.
-Kind = Literal["note", "up", "down", "said", "failed"]
+Kind = Literal["note", "up", "down", "warning", "failed"]
 Event = tuple[Kind, str]
 _COPIES = 3  # for which a node should have memory: Ray does not say how many it puts there
 
@@ -70,15 +70,15 @@ class ReplicaActor:
             await self._pool.aclose()
 
     async def _started(self) -> None:
-        handler = _LogLines(self._tell)
+        handler = _LogLines(self._report)
         logging.getLogger("tandem").addHandler(handler)
         try:
             self._pool = pool = await self._made()
-            await pool.start(lambda _, what: self._tell("note", what))
+            await pool.start(lambda _, what: self._report("note", what))
         except TandemError as error:
-            self._tell("failed", str(error))
+            self._report("failed", str(error))
         except OSError as error:
-            self._tell("failed", f"{error.filename}: {error.strerror}")
+            self._report("failed", f"{error.filename}: {error.strerror}")
 
     async def _made(self) -> Pool:
         task = self._task
@@ -97,9 +97,9 @@ class ReplicaActor:
         return Pool(serve, [place], folder, policy=task.policy, on_change=self._turned)
 
     def _turned(self, url: str, up: bool) -> None:
-        self._tell("up" if up else "down", url)
+        self._report("up" if up else "down", url)
 
-    def _tell(self, kind: Kind, text: str) -> None:
+    def _report(self, kind: Kind, text: str) -> None:
         self._events.append((kind, text))
         self._new.set()
 
@@ -111,14 +111,14 @@ def on_cpu(serve: Serve, machine: Machine) -> Serve:
 
 
 class _LogLines(logging.Handler):
-    """Hands on the pool's warnings, which would end in a file of the node."""
+    """Reports the pool's warnings, which would end in a file of the node."""
 
-    def __init__(self, tell: Callable[[Kind, str], None]) -> None:
+    def __init__(self, report: Callable[[Kind, str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell("said", record.getMessage())
+        self._report("warning", record.getMessage())
 
 
 def _gpus() -> tuple[int, ...]:

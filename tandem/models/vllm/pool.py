@@ -52,7 +52,7 @@ class _PoolMember:
 class Pool:
     """N replicas on this machine. Their URLs stay the same over restarts.
 
-    A replica that crashes, or whose health page is silent for too long, is restarted or given up as `policy` says.
+    A replica that crashes, or whose health page is silent for too long, is restarted or given up by `policy`.
     `on_change(url, up)` is called when a replica comes up or goes down, `on_lost(url, why)` when it is given up. The
     pool is listed under `name` (see `tandem.models.vllm.state`) from its start to its end.
     """

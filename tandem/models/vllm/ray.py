@@ -21,7 +21,7 @@ from tandem.models.vllm.pool import Change, Lost, Progress
 from tandem.models.vllm.supervisor import RestartPolicy, supervise
 
 _STOP = guard.GRACE + 10.0  # seconds for a node to end its replica
-_TELL = 10.0  # seconds without room before that is said
+_REPORT = 10.0  # seconds without room before that is reported
 _AGAIN = 1.0  # seconds between two calls of an actor that is being restarted
 _HEAD = 3  # silent looks at the head, `ANSWER` apart, before it is given up: Ray ends our process a minute after
 _NUMBERS = itertools.count(1)
@@ -48,7 +48,7 @@ class RayPool:
     `on_change(url, up)` is called when a replica comes up or goes down, `on_move(old, new)` before it comes up at
     another URL, on another node perhaps, `on_lost(url, why)` when it is given up. The servers listen at their nodes'
     addresses and ask for a random key, which this process has in the environment variable `api_key_env` between start
-    and end. vLLM asks for it under /v1 only: whoever reaches a node may read /metrics and use /tokenize, so the
+    and end. vLLM asks for it under /v1 only: anybody who reaches a node may read /metrics and use /tokenize, so the
     cluster's network must be trusted, as Ray itself demands.
 
     Without its head a cluster ends: then every replica is given up, and this process leaves it.
@@ -170,7 +170,7 @@ class RayPool:
             hint = "" if any(node["Resources"].get("GPU") for node in nodes) else "; for the CPU, give their cores"
             hint = hint if self._kind == "GPU" else ""
             what = f"{count} replica{'s' * (count > 1)} of {self.serve.name} with {self._need} each"
-            raise UsageError(f"the Ray cluster has no room for {what}: it has {_listed(nodes)}{hint}")
+            raise UsageError(f"the Ray cluster has no room for {what}: it has {_describe(nodes)}{hint}")
         return count
 
     @property
@@ -225,14 +225,14 @@ class RayPool:
             return f"no room in the Ray cluster within {member.task.policy.ready:g} s"
         except ray.exceptions.RayActorError as error:
             why = last_line(error)
-            if isinstance(error, ray.exceptions.ActorUnavailableError):  # says all that may be behind it, at length
+            if isinstance(error, ray.exceptions.ActorUnavailableError):  # its text lists all causes
                 why = "its worker or its node is gone (out of memory, perhaps)"
             if not settled:  # it is dead for good
                 member.actor = None
         return why
 
     async def _settle(self, ray: ModuleType, member: _RayMember) -> None:
-        telling = asyncio.create_task(self._tell(ray, member))
+        reporting = asyncio.create_task(self._report_waiting(ray, member))
         try:
             while True:
                 try:
@@ -241,19 +241,19 @@ class RayPool:
                 except ray.exceptions.ActorUnavailableError:
                     await asyncio.sleep(_AGAIN)
         finally:
-            telling.cancel()
+            reporting.cancel()
 
-    async def _tell(self, ray: ModuleType, member: _RayMember) -> None:
-        await asyncio.sleep(_TELL)
+    async def _report_waiting(self, ray: ModuleType, member: _RayMember) -> None:
+        await asyncio.sleep(_REPORT)
         nodes = await asyncio.to_thread(ray.nodes)
-        said = f"waits for room in the Ray cluster: it needs {self._need}; there is "
-        said += _listed([node for node in nodes if node["Alive"]])
-        _log.warning("replica %d of %s %s", member.task.index, self.serve.name, said)
+        text = f"waits for room in the Ray cluster: it needs {self._need}; there is "
+        text += _describe([node for node in nodes if node["Alive"]])
+        _log.warning("replica %d of %s %s", member.task.index, self.serve.name, text)
         if self._progress:
-            self._progress(member.task.index, said)
+            self._progress(member.task.index, text)
 
     async def _follow(self, member: _RayMember) -> str:
-        """Hand on what the actor tells; return why the server did not start."""
+        """Handle the events of the actor; return why the server did not start."""
         seen = 0
         while True:
             events = await member.actor.events_after.remote(seen)
@@ -261,7 +261,7 @@ class RayPool:
             for kind, text in events:
                 if kind == "failed":
                     return str(text)
-                if kind == "said":
+                if kind == "warning":
                     _log.warning("%s", text)
                 elif kind == "note":
                     if self._progress:
@@ -293,6 +293,6 @@ class RayPool:
             pass
 
 
-def _listed(nodes: list[dict[str, Any]]) -> str:
+def _describe(nodes: list[dict[str, Any]]) -> str:
     has = ((node["NodeManagerAddress"], node["Resources"]) for node in nodes)
     return ", ".join(f"{at} ({of.get('CPU', 0):g} CPU, {of.get('GPU', 0):g} GPU)" for at, of in has) or "no node"

@@ -27,7 +27,7 @@ Progress = Callable[[str], None]
 
 
 class ReplicaError(EndpointError):
-    """A server did not start; `port_taken` says that its port was the reason."""
+    """A server did not start; `port_taken` if its port was the reason."""
 
     def __init__(self, message: str, *, port_taken: bool = False) -> None:
         super().__init__(message)
@@ -66,34 +66,34 @@ class Replica:
         return self._guard is not None and self._guard.poll() is None
 
     async def start(self) -> None:
-        said = await asyncio.to_thread(_first_line, self._spawn())
-        self.pid = int(said) if said.strip() else None
+        line = await asyncio.to_thread(_first_line, self._spawn())
+        self.pid = int(line) if line.strip() else None
 
     async def wait_ready(
         self, within: float = READY_SECONDS, progress: Progress | None = None, name: str | None = None
     ) -> None:
-        """Wait until the server answers and, where it says what it serves, serves `name`.
+        """Wait until the server answers and, where it lists what it serves, serves `name`.
 
         Raises ReplicaError with the server's own reason and its log's path, if it ends or takes more than `within`
         seconds; it is not stopped then. `progress` hears of each new stage.
         """
-        deadline, at, said = time.monotonic() + within, self._begin, "starting"
+        deadline, at, seen = time.monotonic() + within, self._begin, "starting"
         if progress:
-            progress(said)
+            progress(seen)
         while True:
             if not self.alive:
                 why = self._why()
                 taken = "address already in use" in why.lower()
                 raise ReplicaError(f"{why}; its log: {self.log}", port_taken=taken)
             at, new = self._stage(at)
-            if new and new != said:
-                said = new
+            if new and new != seen:
+                seen = new
                 if progress:
-                    progress(said)
+                    progress(seen)
             if await self._ready(name):
                 return
             if time.monotonic() > deadline:
-                raise ReplicaError(f"not ready after {within:g} s (last seen: {said}); its log: {self.log}")
+                raise ReplicaError(f"not ready after {within:g} s (last seen: {seen}); its log: {self.log}")
             await asyncio.sleep(_LOOK)
 
     async def ended(self) -> str:
@@ -102,7 +102,7 @@ class Replica:
         return f"{self._why()}; its log: {self.log}"
 
     async def healthy(self, within: float) -> bool:
-        """Return whether the server says within `within` seconds that it is well."""
+        """Return whether the server reports within `within` seconds that it is well."""
         try:
             answer = await self._http().get(self._at("/health"), timeout=within)
         except httpx.HTTPError:
@@ -157,9 +157,11 @@ class Replica:
         killed = f"killed by {signal.Signals(number).name}" if number in set(signal.Signals) else ""
         if code == 128 + signal.SIGKILL:
             return f"the server was {killed} (out of memory?)"
-        said = reason(self.log, self._begin)
+        words = reason(self.log, self._begin)
         return (
-            said if said and not killed else f"the server {f'was {killed}' if killed else f'ended with status {code}'}"
+            words
+            if words and not killed
+            else f"the server {f'was {killed}' if killed else f'ended with status {code}'}"
         )
 
     def _stage(self, at: int) -> tuple[int, str | None]:

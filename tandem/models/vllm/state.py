@@ -121,17 +121,17 @@ def load(name: str) -> PoolState | None:
 
 
 def load_all() -> tuple[list[PoolState], list[str]]:
-    """Return the pools that run here and are ours, by name, and what is to be said of the other files."""
-    found, said = [], []
+    """Return the pools that run here and are ours, by name, and the errors of the other files."""
+    found, errors = [], []
     for path in sorted(pools_dir().glob("*.json")):
         try:
             state = load(path.stem)
         except UsageError as error:
-            said.append(str(error))
+            errors.append(str(error))
             continue
         if state:
             found.append(state)
-    return found, said
+    return found, errors
 
 
 def log_folders() -> set[Path]:

@@ -46,7 +46,7 @@ def export(gguf: Path, folder: Path, *, tied: bool) -> None:
         "TQDM_DISABLE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
     }
-    read, write = os.pipe()  # its end of file tells the child that this process is gone
+    read, write = os.pipe()  # the child sees its end of file when this process is gone
     try:
         done = subprocess.run(command, env=environment, stdin=read, capture_output=True, text=True, check=False)
     finally:

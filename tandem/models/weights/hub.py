@@ -26,7 +26,7 @@ def size_of(folder: Path) -> int:
 
 @contextlib.contextmanager
 def hub(repository: str, folder: Path, total: int, progress: Progress) -> Iterator[ModuleType]:
-    """Lend the hub's client; while it fetches into `folder`, `progress` is told how much of `total` bytes is there.
+    """Lend the hub's client; while it fetches into `folder`, `progress` gets how many of `total` bytes are there.
 
     Raises MissingPackageError without the `hub` extra, and TandemError for everything that goes wrong.
     """

@@ -65,7 +65,7 @@ def pull(entry: CatalogEntry, *, progress: Progress | None = None) -> Path:
     with _locked(target.with_name(f".{entry.name}.lock"), say):
         if pulled(entry):
             return target
-        work.mkdir(exist_ok=True)  # whoever held the lock may have removed it
+        work.mkdir(exist_ok=True)  # the last holder of the lock may have removed it
         _check_disk(entry, work)
         finished = work / "model"
         manifest = _from_gguf(entry, work, finished, say) if entry.gguf else _from_hub(entry, finished, say)

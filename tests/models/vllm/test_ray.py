@@ -119,7 +119,7 @@ async def test_a_dead_node_and_room_that_comes_back(
     served, said = fake(), Said()
     pool = pool_of(served, cluster, 2, said)
     await pool.start()
-    monkeypatch.setattr("tandem.models.vllm.ray._TELL", 1.0)
+    monkeypatch.setattr("tandem.models.vllm.ray._REPORT", 1.0)
     caplog.clear()
     key, mortal = os.environ[pool.api_key_env], cluster.list_all_nodes()[1]
     lost = pool.nodes.index(mortal.node_id)
