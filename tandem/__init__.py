@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tandem.version import __version__
+
 if TYPE_CHECKING:
     from tandem.config import SolveOptions
     from tandem.engine import Tandem, solve
     from tandem.ladder import Effort
     from tandem.types import Solution
 
-__version__ = "0.1.0"
 __all__ = ["Effort", "Solution", "SolveOptions", "Tandem", "__version__", "solve"]
 
 _HOMES = {

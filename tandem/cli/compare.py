@@ -105,7 +105,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.run import check_prices
     from tandem.cli.session import Session, ready
     from tandem.errors import UsageError
-    from tandem.reports.comparison import COMPARE, report
+    from tandem.reports.comparison import COMPARE, check_readable, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen
     from tandem.runs.strategy_list import strategies_of
     from tandem.runs.work import Limits
@@ -126,6 +126,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     folder: Path = resume or options["out"] or _default_folder(str(data["name"]))
     if resume and not folder.is_dir():
         raise UsageError(f"{folder} holds no comparison to go on with")
+    check_readable(folder)
     if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
         raise UsageError(
             f"{folder} holds a comparison already; go on with it (--resume {folder}) or take another --out"

@@ -70,7 +70,10 @@ class CollectionJob:
 
     @contextmanager
     def locked(self) -> Iterator[FolderLock]:
-        """Hold the folder, which must be there, alone. Raises UsageError if another process does."""
+        """Hold the folder, which must be there, alone. Raises UsageError if another process does,
+        TandemError for a folder that this version cannot read.
+        """
+        read_manifest(self.out)  # a folder that this version cannot read stays as it is
         lock = _lock(self.out)
         try:
             for kind in ("rows", "texts", "calls"):  # torn last lines are taken off before anybody else reads them

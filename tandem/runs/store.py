@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,12 +11,15 @@ from typing import Any, Self
 from tandem.errors import TandemError, UsageError
 from tandem.runs.manifest import differences, name_differences
 from tandem.runs.summary import Summary
-from tandem.storage.files import file_error, read_object, write_whole
+from tandem.storage.files import file_error, write_whole
+from tandem.storage.formats import read_stamped
 from tandem.storage.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, read_at, scan, set_aside
 from tandem.storage.lock import FolderLock, locked
 
 RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
 Record = dict[str, Any]
+FORMAT = 1  # of run.json
+_NEEDS = ("run.strategy", "run.mentor.name", "run.intern.name")
 _NEEDED = {"problem", "correct", "error", "ledger"}
 
 
@@ -40,15 +43,14 @@ class RunStore:
     @classmethod
     def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
         """Start a run. Raises UsageError if the folder holds another, TandemError if it cannot be written."""
+        store = cls(folder)
         try:
-            _refuse_a_run(folder)
+            store._refuse_a_run()
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise file_error(folder, error, "create") from None
-        store = cls(folder, FolderLock(folder))
-        _refuse_a_run(folder)  # once more, now that nobody else can start one
-        if store._read(RUN) is not None:
-            store.manifest()  # somebody else's run.json is not overwritten
+        store._lock = FolderLock(folder)
+        store._refuse_a_run()  # once more, now that nobody else can start one
         write_whole(folder / RUN, _pretty(manifest))
         (folder / SUMMARY).unlink(missing_ok=True)  # of a start that failed
         store._offsets = {}
@@ -72,12 +74,10 @@ class RunStore:
         return store
 
     def manifest(self) -> dict[str, Any]:
-        """Return run.json. Raises UsageError if the folder holds no run."""
-        manifest = self._read(RUN)
+        """Return run.json. Raises UsageError if the folder holds no run, TandemError for one that cannot be read."""
+        manifest = self._read(RUN, _NEEDS)
         if manifest is None:
             raise UsageError(f"{self.folder} holds no run (no {RUN} in it)")
-        if not isinstance(manifest.get("run"), dict):
-            raise UsageError(f"{self.folder / RUN} is not a run of Tandem's")
         return manifest
 
     def summary(self) -> dict[str, Any] | None:
@@ -172,7 +172,13 @@ class RunStore:
         offsets[problem] = offset
         (self._failed.add if failed else self._failed.discard)(problem)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _refuse_a_run(self) -> None:
+        self._read(RUN, _NEEDS)  # what this version cannot read is not overwritten either
+        if any(path.is_file() and path.stat().st_size for path in (self.folder / RECORDS, self.folder / CALLS)):
+            again = f"go on with it (--resume {self.folder}) or take another --out"
+            raise UsageError(f"{self.folder} holds a run already; {again}")
+
+    def _read(self, name: str, needs: Sequence[str] = ()) -> dict[str, Any] | None:
         path = self.folder / name
         try:
             path.stat()
@@ -180,7 +186,7 @@ class RunStore:
             return None
         except OSError as error:
             raise file_error(path, error, "read") from None
-        return read_object(path)
+        return read_stamped(path, FORMAT, needs=needs)
 
 
 def _is_sound(record: Record) -> bool:
@@ -190,11 +196,6 @@ def _is_sound(record: Record) -> bool:
     except (ValueError, KeyError, TypeError):
         return False
     return True
-
-
-def _refuse_a_run(folder: Path) -> None:
-    if any((folder / name).is_file() and (folder / name).stat().st_size for name in (RECORDS, CALLS)):
-        raise UsageError(f"{folder} holds a run already; go on with it (--resume {folder}) or take another --out")
 
 
 def _pretty(content: dict[str, Any]) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import glob
-import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tandem.errors import TandemError
 
@@ -78,16 +77,3 @@ def write_whole(
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise file_error(path, error) from None
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises TandemError if it cannot be read or is something else."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise file_error(path, error, "read") from None
-    except ValueError:
-        raise TandemError(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(loaded, dict):
-        raise TandemError(f"{path} is damaged: it is not a JSON object")
-    return loaded

@@ -1,21 +1,110 @@
-"""Files that carry the number of their format: those of a later version are refused, by name."""
+"""JSON files that say in which format they are and which version of Tandem wrote them.
+
+What this version cannot read is refused in one sentence: the file, who wrote it, what to do. Nothing is changed by it.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.errors import TandemError
+from tandem.storage.files import file_error
+from tandem.version import __version__
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_Model = TypeVar("_Model", bound="BaseModel")
+NEW_FOLDER = "start a new folder"
+_VERSION = re.compile(rb'"version"\s*:\s*"([\w.+-]{1,40})"')
 
 
-def read_format(path: Path, latest: int) -> Any:
-    """Return the JSON in a file. Raises TandemError for a later format; OSError and ValueError as reading does."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    written = content.get("format", 1) if isinstance(content, dict) else 1
-    if isinstance(written, int) and written > latest:
+def stamped(content: Mapping[str, Any], number: int = 1) -> dict[str, Any]:
+    """Return the content of a file headed by its format, unless it has one, and by this version of Tandem."""
+    return {"format": number, "version": __version__, **content}
+
+
+def read_stamped(
+    path: Path, latest: int = 1, *, needs: Sequence[str] = (), instead: str = NEW_FOLDER
+) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    `latest` is the latest format that is read (a file without a number has format 1), `needs` are members that it must
+    have ("run.strategy"), and `instead` says what can be done where the file stays unreadable. Raises TandemError for
+    another format, a file that is damaged or lacks a member, and one that the system refuses.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise file_error(path, error, "read") from None
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _unreadable(path, "is damaged: it is not JSON", _version_in(raw), instead) from None
+    if not isinstance(content, dict):
+        raise _unreadable(path, "is damaged: it is not a JSON object", None, instead)
+    version = content.get("version")
+    version = version if isinstance(version, str) else None
+    number = content.get("format", 1)
+    if not isinstance(number, int) or number > latest:
+        upgrade = f"upgrade Tandem (pip install --upgrade tandem-reasoning), or {instead}"
         raise TandemError(
-            f"{path} was written by a later version of Tandem (format {written}, this one reads up to {latest}): "
-            "upgrade Tandem"
+            f"{path} has format {number!r} and this version of Tandem reads up to {latest}; "
+            f"it was written by {_named(version, 'a later version of Tandem')}: {upgrade}"
         )
+    for name in needs:
+        if _member(content, name.split(".")) is None:
+            raise _unreadable(path, f"lacks '{name}'", version, instead)
     return content
+
+
+def read_model(path: Path, model: type[_Model], latest: int = 1, *, instead: str, drop: Sequence[str] = ()) -> _Model:
+    """Return what a stamped file holds as a pydantic model, without its version and the members in `drop`.
+
+    Raises TandemError as `read_stamped` does, and for content that is not the model's.
+    """
+    content = read_stamped(path, latest, instead=instead)
+    version = content.pop("version", None)
+    for name in drop:
+        *above, last = name.split(".")
+        if isinstance(inner := _member(content, above), dict):
+            inner.pop(last, None)
+    try:
+        return model.model_validate(content)
+    except ValueError as error:
+        raise _unreadable(path, f"cannot be read: {_first_fault(error)}", version, instead) from None
+
+
+def _unreadable(path: Path, reason: str, version: Any, instead: str) -> TandemError:
+    known = isinstance(version, str)
+    advice = "restore it from a copy"
+    if known and version != __version__:
+        advice = f"read it with that version (pip install tandem-reasoning=={version})"
+    who = _named(version if known else None, "an unknown version of Tandem")
+    return TandemError(f"{path} {reason}; it was written by {who}: {advice}, or {instead}")
+
+
+def _named(version: str | None, unknown: str) -> str:
+    return f"Tandem {version}" if version else unknown
+
+
+def _version_in(raw: bytes) -> str | None:
+    """Return the version that a file cut short names; manifests have it at their beginning."""
+    return found[1].decode() if (found := _VERSION.search(raw)) else None
+
+
+def _member(content: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
+def _first_fault(error: ValueError) -> str:
+    """Return the first fault that pydantic found, in one line and without the value."""
+    first = error.errors(include_input=False)[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

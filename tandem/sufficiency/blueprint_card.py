@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from tandem.errors import TandemError, UsageError
+from tandem.errors import UsageError
 from tandem.paths import shipped
 from tandem.storage.files import write_whole
-from tandem.storage.formats import read_format
+from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.classifier import short_hash
 from tandem.types import TaskKind
 
@@ -164,7 +164,7 @@ class BlueprintCard(_BlueprintPart):
     def save(self, folder: Path) -> Path:
         """Write it as ``blueprints/<data set>.json`` into `folder`, in one step, and return the path."""
         path = folder / FOLDER / (re.sub(r"[^\w.-]+", "-", self.dataset) + ".json")
-        content = self.model_dump(mode="json")
+        content = stamped(self.model_dump(mode="json"))
         content["offline"]["break_even"] = self.offline.break_even  # for people; it is computed anew when read
         write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", parents=True)
         return path
@@ -172,13 +172,8 @@ class BlueprintCard(_BlueprintPart):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a file. Raises TandemError for a damaged one or one of a later version."""
-        try:
-            content = read_format(path, FORMAT)
-            if isinstance(content, dict) and isinstance(content.get("offline"), dict):
-                content["offline"].pop("break_even", None)
-            return cls.model_validate(content)
-        except (ValidationError, ValueError, OSError) as error:
-            raise TandemError(f"{path} is no blueprint file: {' '.join(str(error).split())[:200]}") from None
+        again = "build it again (tandem blueprint build)"
+        return read_model(path, cls, FORMAT, instead=again, drop=["offline.break_even"])
 
 
 def break_even(spent: float | None, dear: float | None, cheap: float | None) -> int | None:

@@ -18,7 +18,7 @@ from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
-from tandem.storage.formats import read_format
+from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.linear import Linear
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
@@ -154,7 +154,7 @@ class Classifier:
         (folder / _NUMBERS).unlink(missing_ok=True)
         if linear:
             write_whole(folder / _NUMBERS, linear.model_dump_json(indent=2) + "\n")
-        text = json.dumps(self.card.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        text = json.dumps(stamped(self.card.model_dump(mode="json")), indent=2, ensure_ascii=False)
         write_whole(folder / _CARD, text + "\n")
 
 
@@ -205,10 +205,7 @@ def nearest_classifier(mentor: str, intern: str) -> Path | None:
 
 def read_card(folder: Path) -> ClassifierCard:
     """Return a classifier's card without loading its model. Raises TandemError for a damaged or a later one."""
-    try:
-        return ClassifierCard.model_validate(read_format(folder / _CARD, FORMAT))
-    except (ValidationError, ValueError, OSError) as error:
-        raise TandemError(f"{folder / _CARD} cannot be read: {str(error).splitlines()[0]}") from None
+    return read_model(folder / _CARD, ClassifierCard, FORMAT, instead="train it again (tandem train)")
 
 
 def load_classifier(name: str | Path, *, plain: bool = True) -> Classifier:

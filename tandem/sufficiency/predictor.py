@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from tandem.errors import TandemError, UsageError
+from tandem.errors import UsageError
 from tandem.paths import shipped
 from tandem.storage.files import write_whole
-from tandem.storage.formats import read_format
+from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.classifier import short_hash
 
 FORMAT = 1
@@ -77,16 +77,13 @@ class Predictor(BaseModel):
     def save(self, folder: Path) -> Path:
         """Write it into a classifier's folder, as ``predictors/<strategy>.json``, and return the path."""
         path = folder / _FOLDER / f"{self.strategy}.json"
-        write_whole(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n", parents=True)
+        write_whole(path, json.dumps(stamped(self.model_dump(mode="json")), indent=1) + "\n", parents=True)
         return path
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a file. Raises TandemError for a damaged one or one of a later version."""
-        try:
-            return cls.model_validate(read_format(path, FORMAT))
-        except (ValidationError, ValueError, OSError) as error:
-            raise TandemError(f"{path} is no predictor: {str(error).splitlines()[0]}") from None
+        return read_model(path, cls, FORMAT, instead="train it again (tandem train)")
 
 
 def find_predictor(strategy: str, mentor: str, intern: str, where: str = "") -> tuple[Predictor, bool]:

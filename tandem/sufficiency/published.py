@@ -9,23 +9,26 @@ none does, the level of the highest probability.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import Ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.storage.files import write_whole
+from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.prompt_pass import PUBLISHED
 from tandem.sufficiency.rows import Levels
 
 FEATURES = (*PUBLISHED, "level_index", "level_tokens")
 FILE = "published.json"
+FORMAT = 1
 
 
 class Tree(BaseModel):
@@ -52,6 +55,7 @@ class PublishedClassifier(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    format: int = FORMAT
     id: str
     mentor: str
     intern: str
@@ -86,7 +90,7 @@ class PublishedClassifier(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write the classifier into `folder`: numbers only, no code."""
-        write_whole(folder / FILE, self.model_dump_json() + "\n", parents=True)
+        write_whole(folder / FILE, json.dumps(stamped(self.model_dump(mode="json"))) + "\n", parents=True)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -94,10 +98,7 @@ class PublishedClassifier(BaseModel):
         path = folder / FILE
         if not path.is_file():
             raise UsageError(f"{folder} holds no published classifier ({FILE}); train one from a table first")
-        try:
-            found = cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise TandemError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        found = read_model(path, cls, FORMAT, instead="train it again")
         if fault := found.fault():
             raise TandemError(f"{path} cannot be used: {fault}")
         return found

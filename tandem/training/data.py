@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tandem.collection.folder import Folder, files
+from tandem.collection.manifest import NAME, read_manifest
 from tandem.collection.table import signals_of
 from tandem.errors import TandemError, UsageError
 from tandem.models.catalog import lookup, spec_of
@@ -40,13 +40,13 @@ def read_collection(source: Path) -> Table:
     if not source.exists():
         raise UsageError(f"there is no collection at {source}")
     folder = source if source.is_dir() else source.parent
-    manifest_path = folder / "collection.json"
     table = source if source.is_file() else folder / "table.jsonl.gz"
     raw = source.is_dir() and not table.is_file() and bool(files(folder, "rows"))
-    if not manifest_path.is_file() or not (raw or table.is_file()):
+    if not (folder / NAME).is_file() or not (raw or table.is_file()):
         raise UsageError(f"{folder} holds no collection (collection.json and table.jsonl.gz); collect one first")
+    manifest = read_manifest(folder, ("mentor", "intern", "ladder", "signal_version", "estimator", "insight_mode"))
+    assert manifest is not None
     try:
-        manifest = json.loads(manifest_path.read_text())
         if raw:
             rows = list(Folder(folder, write=False).rows())
         else:

@@ -60,12 +60,18 @@ def test_what_cannot_be_read_is_said(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("report", "c")
     assert outcome.code == 0
     assert "tandem: the records of tandem are left out: c/tandem holds no run (no run.json in it)\n" in outcome.err
-    (folder / "compare.json").write_text('{"format": 3}')
+    (folder / "compare.json").write_text('{"format": 3, "version": "9.1"}')
     outcome = cli("report", "c")
-    assert outcome.code == 2 and "has format 3, this version reads format 1" in outcome.err and not outcome.out
+    assert (outcome.code, outcome.out) == (1, "") and outcome.err == (
+        "tandem: c/compare.json has format 3 and this version of Tandem reads up to 1; it was written by "
+        "Tandem 9.1: upgrade Tandem (pip install --upgrade tandem-reasoning), or compare its runs again\n"
+    )
     (folder / "compare.json").write_text("not JSON")
     outcome = cli("report", "c")
-    assert (outcome.code, outcome.err) == (1, "tandem: c/compare.json is damaged: it is not JSON\n")
+    assert outcome.code == 1 and outcome.err == (
+        "tandem: c/compare.json is damaged: it is not JSON; it was written by an unknown version of Tandem: "
+        "restore it from a copy, or compare its runs again\n"
+    )
     outcome = cli("report", "nothing")
     assert (outcome.code, outcome.err) == (2, "tandem: nothing holds no run (no run.json in it)\n")
 

@@ -75,11 +75,12 @@ async def test_what_is_missing_is_asked_once_however_often_it_is_stopped(tmp_pat
 async def test_rows_are_joined_with_what_was_added_to_each(tmp_path: Path) -> None:
     made = rows()
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
-    (tmp_path / "collection.json").write_text('{"ladder": "none,low,answer"}')
+    manifest = {"mentor": "fake", "intern": "fake", "ladder": "none,low,answer"}
+    (tmp_path / "collection.json").write_text(json.dumps(manifest))
     await add_signals(made[:3], tmp_path / PROMPT_SIGNALS, prompt_pass(PROBLEMS, FakeModel()))
     await add_signals(made[1:4], tmp_path / SECOND_DRAFTS, second_draft(PROBLEMS, FakeModel(), "gpra", max_tokens=99))
     found = read_raw(tmp_path)
-    assert found is not None and found[1] == {"ladder": "none,low,answer"}
+    assert found is not None and found[1] == manifest
     joined = found[0]
     assert joined[2] == made[2] and joined[4:] == made[4:]
     assert "agreement" not in joined[0]["signals"] and "published" not in joined[3]["signals"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fabricate_compare import LADDER, UNITS, costs_of, records_of, write_compare, write_run
 
-from tandem.errors import TandemError, UsageError
+from tandem.errors import TandemError
 from tandem.ledger import Ledger
 from tandem.reports.page.build import PageData, bundle, write_page
 from tandem.reports.page.files import reliability, write_comparison
@@ -269,7 +269,7 @@ def test_runs_elsewhere_and_runs_that_differ_in_their_problems(tmp_path: Path, m
 
 def test_a_format_of_another_version_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "compare.json").write_text('{"format": 2}')
-    with pytest.raises(UsageError, match=r"format 2, this version reads format 1"):
+    with pytest.raises(TandemError, match=r"has format 2 and this version of Tandem reads up to 1"):
         read_comparison(tmp_path)
     (tmp_path / "compare.json").write_text("{")
     with pytest.raises(TandemError, match="damaged: it is not JSON"):

@@ -29,7 +29,7 @@ from tandem.spec import Prices
 from tandem.storage.jsonl import read_lines
 from tandem.types import Message, Problem
 
-MANIFEST = {"run": {"strategy": "tandem"}}
+MANIFEST = {"run": {"strategy": "tandem", "mentor": {"name": "fake"}, "intern": {"name": "fake"}}}
 PRICES = Prices(input=1.0, output=10.0)
 
 

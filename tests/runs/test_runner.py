@@ -18,7 +18,9 @@ from tandem.runs.summary import summarise
 from tandem.statistics.significance import wilson
 from tandem.types import Problem
 
-MANIFEST = {"run": {"strategy": "tandem", "mentor": {"name": "fake"}}}
+MANIFEST = {
+    "run": {"strategy": "tandem", "mentor": {"name": "fake"}, "intern": {"name": "fake"}, "dataset": {}, "settings": {}}
+}
 
 
 def problems(n: int) -> list[Problem]:

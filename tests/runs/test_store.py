@@ -23,7 +23,8 @@ from tandem.runs.store import RunStore
 from tandem.storage.files import file_error
 from tandem.storage.jsonl import encode, read_lines
 
-MANIFEST: dict[str, Any] = {"run": {"strategy": "tandem", "mentor": {"name": "fake"}}, "started": "today"}
+PAIR: dict[str, Any] = {"mentor": {"name": "fake"}, "intern": {"name": "fake"}}
+MANIFEST: dict[str, Any] = {"run": {"strategy": "tandem", **PAIR}, "started": "today"}
 
 
 def record(problem: str, *, error: str | None = None, text: str = "42") -> dict[str, Any]:
@@ -81,7 +82,8 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from tandem.runs.store import RunStore
-store = RunStore.create(Path(sys.argv[1]), {"run": {"strategy": "tandem", "mentor": {"name": "fake"}}})
+SPEC = {"name": "fake"}
+store = RunStore.create(Path(sys.argv[1]), {"run": {"strategy": "tandem", "mentor": SPEC, "intern": SPEC}})
 store.append({"problem": "a", "correct": True, "error": None, "ledger": {"entries": []}})
 print("ready", flush=True)
 time.sleep(600)
@@ -126,10 +128,11 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="holds no run"):
             RunStore.open_for_reading(folder)
     (tmp_path / "run.json").write_text('{"name": "something else"}')
-    with pytest.raises(UsageError, match=r"run\.json is not a run of Tandem's"):
+    with pytest.raises(TandemError, match=r"run\.json lacks 'run\.strategy'; it was written by an unknown version"):
         RunStore.open_for_reading(tmp_path)
-    with pytest.raises(UsageError, match=r"run\.json is not a run of Tandem's"):
+    with pytest.raises(TandemError, match=r"run\.json lacks 'run\.strategy'"):
         RunStore.create(tmp_path, MANIFEST)  # nor is it overwritten
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     (tmp_path / "run.json").write_text('{"run": {')
     with pytest.raises(TandemError, match=r"run\.json is damaged"):
         RunStore.open_for_reading(tmp_path)
@@ -139,6 +142,7 @@ def test_another_run_is_refused_with_the_differences_that_matter_first(tmp_path:
     before = {
         "strategy": "tandem",
         "mentor": {"name": "fake", "parameters": 7e9},
+        "intern": {"name": "fake"},
         "settings": {"sampling": {"seed": None}},
         "dataset": {"name": "math500", "problems_sha256": "a" * 64},
         "prompts_sha256": "b" * 64,
@@ -263,11 +267,12 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
 
 
 READ_ONLY = """
-import os, sys
+import json, os, sys
 from pathlib import Path
 from tandem.errors import TandemError
 from tandem.runs.store import RunStore
-folder, manifest = Path(sys.argv[1]), {"run": {"strategy": "tandem", "mentor": {"name": "fake"}}}
+folder = Path(sys.argv[1])
+manifest = json.loads((folder / "old" / "run.json").read_text())
 if os.geteuid() == 0:
     os.setuid(65534)  # root may write anywhere
 for start in (lambda: RunStore.create(folder / "new", manifest), lambda: RunStore.reopen(folder / "old", manifest)):
@@ -303,7 +308,7 @@ def test_the_manifest_is_never_seen_half_written(tmp_path: Path, monkeypatch: py
     assert json.loads((folder / "run.json").read_text()) == MANIFEST
     monkeypatch.setattr("tandem.storage.files.os.fsync", no_space)
     with pytest.raises(TandemError, match=r"cannot write .*run\.json: No space"):
-        RunStore.create(folder, {"run": {"strategy": "another"}})
+        RunStore.create(folder, {"run": {"strategy": "another", **PAIR}})
     assert json.loads((folder / "run.json").read_text()) == MANIFEST
 
 

@@ -84,7 +84,8 @@ async def test_without_a_sandbox_or_an_example_the_likeliest_is_taken(tmp_path: 
 async def test_a_run_lends_its_sandbox_and_takes_it_back(tmp_path: Path, sandbox: Sandbox) -> None:
     for name, lent, taken in (("with", sandbox, 2), ("without", None, 1)):
         tandem = engine(tmp_path, likeliest=1, second=2)
-        with RunStore.create(tmp_path / name, {"run": {"strategy": "best-route"}}) as store:
+        manifest = {"run": {"strategy": "best-route", "mentor": {"name": "a"}, "intern": {"name": "b"}}}
+        with RunStore.create(tmp_path / name, manifest) as store:
             await run(tandem, [PROBLEM], store, sandbox=lent)
             (record,) = store.records()
         assert CODES[taken] in record["text"] and (await solved(tandem, None))[1].endswith(

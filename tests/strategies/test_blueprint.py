@@ -214,10 +214,10 @@ def test_a_damaged_file_and_one_of_a_later_version(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     for wrong in ("{", "[]", json.dumps(content | {"chosen": "nobody"}), json.dumps(content | {"blueprints": {}})):
         path.write_text(wrong)
-        with pytest.raises(TandemError, match="is no blueprint file"):
+        with pytest.raises(TandemError, match=r"(cannot be read|is damaged): .*build it again \(tandem blue"):
             Tandem(*pair(), strategy=f"blueprint:{path}")
     path.write_text(json.dumps(content | {"format": 99}))
-    with pytest.raises(TandemError, match="later version"):
+    with pytest.raises(TandemError, match=r"has format 99 and .* by Tandem \S+: upgrade Tandem"):
         Tandem(*pair(), strategy=f"blueprint:{path}")
 
 

@@ -132,7 +132,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     save(tmp_path, "route", heads(constant(0.5), constant(0.5)))
     file = tmp_path / "predictors" / "route.json"
     file.write_text(damage)
-    assert refused(tmp_path).startswith(f"{file} is no predictor: ")
+    assert refused(tmp_path).startswith((f"{file} is damaged: it is not ", f"{file} cannot be read: strategy: Field"))
 
 
 def test_a_file_that_lacks_what_is_needed_is_refused(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_card_cut_short_is_a_clear_error(folder: Path, keep: float) -> None:
     file = folder / "card.json"
     text = file.read_text(encoding="utf-8").strip()
     file.write_text(text[: int(len(text) * keep)], encoding="utf-8")
-    with pytest.raises(TandemError, match=r"card\.json cannot be read"):
+    with pytest.raises(TandemError, match=r"card\.json is damaged: it is not JSON; .* train it again \(tandem train\)"):
         load_classifier(str(folder))
 
 
@@ -152,7 +152,7 @@ def test_a_card_with_a_field_missing_or_unknown_is_refused(folder: Path) -> None
     whole = file.read_text(encoding="utf-8")
     for damaged in (whole.replace('"estimator"', '"estimater"'), "[]", "null"):
         file.write_text(damaged, encoding="utf-8")
-        with pytest.raises(TandemError, match=r"card\.json cannot be read"):
+        with pytest.raises(TandemError, match=r"(cannot be read: estimator: Field|damaged: it is not a JSON object)"):
             read_card(folder)
 
 
@@ -283,7 +283,7 @@ def test_a_card_of_a_later_version_says_so(folder: Path) -> None:
     file = folder / "card.json"
     later = json.loads(file.read_text(encoding="utf-8")) | {"format": FORMAT + 1, "new_field": 1}
     file.write_text(json.dumps(later), encoding="utf-8")
-    with pytest.raises(TandemError, match=r"later version of Tandem \(format \d+, .*\): upgrade"):
+    with pytest.raises(TandemError, match=rf"has format {FORMAT + 1} and .* to {FORMAT}; .* by Tandem \S+: upgrade"):
         load_classifier(str(folder))
 
 
@@ -374,7 +374,7 @@ def test_an_installation_without_classifiers_has_no_nearest(tmp_path: Path, monk
 
 def test_a_damaged_card_on_the_shelf_is_a_clear_error(shelf: Path) -> None:
     (shelf / "a" / "card.json").write_text("{")
-    with pytest.raises(TandemError, match=r"card\.json cannot be read"):
+    with pytest.raises(TandemError, match=r"card\.json is damaged: it is not JSON; .* train it again"):
         nearest_classifier("big", "small")
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import TandemError, UsageError
+from tandem.errors import TandemError
 from tandem.reports.page.records import UNITS, Record, number
 from tandem.runs.store import RUN, RunStore
-from tandem.storage.files import read_object
+from tandem.storage.formats import read_stamped
 from tandem.storage.jsonl import read_lines
 
 COMPARE, PROBLEMS = "compare.json", "problems.jsonl"
@@ -63,14 +63,9 @@ def is_comparison(folder: Path) -> bool:
 def read_comparison(folder: Path) -> SavedComparison:
     """Open a comparison. A strategy whose run cannot be read keeps its figures, and `warnings` names it.
 
-    Raises UsageError for a format that this version does not know, TandemError if compare.json cannot be read.
+    Raises TandemError if compare.json cannot be read.
     """
-    raw = read_object(folder / COMPARE)
-    if raw.get("format") != _FORMAT:
-        raise UsageError(
-            f"{folder / COMPARE} has format {raw.get('format')!r}, this version reads format {_FORMAT}; "
-            "report it with the version that wrote it"
-        )
+    raw = read_stamped(folder / COMPARE, _FORMAT, needs=["strategies"], instead="compare its runs again")
     found = SavedComparison(figures(raw), raw, {}, read_questions(folder))
     for place, strategy in enumerate(found.figures["strategies"]):
         if strategy["status"] in _RAN:
