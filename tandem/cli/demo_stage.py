@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tandem.engine import Tandem
 from tandem.ledger import Entry, Ledger, Purpose, Role
-from tandem.models.base import Completion, Delta, Model, Reading, Reads, Request
+from tandem.models.base import Delta, Model, Request
 from tandem.models.recorded import Recorded
-from tandem.spec import ModelSpec
 from tandem.types import Decision, Event, Solution
 
 
@@ -77,8 +77,22 @@ class Stage:
             self.solution, self.ended = event, time.monotonic()
 
     def attach(self, engine: Tandem) -> None:
-        """Watch an engine's calls; before its first problem."""
-        engine.mentor, engine.intern = _heard(engine.mentor, self), _heard(engine.intern, self)
+        """See what an engine's models write as it is read, slowed to `speed`; before its first problem."""
+        for model in (engine.mentor, engine.intern):
+            model.stream = partial(self._seen, model.stream)  # type: ignore[method-assign]
+
+    async def _seen(
+        self, stream: Callable[[Request], AsyncGenerator[Delta, None]], request: Request
+    ) -> AsyncGenerator[Delta, None]:
+        block = self.block_of(request)
+        async with aclosing(stream(request)) as deltas:
+            async for delta in deltas:
+                if block is not None:
+                    block.text += delta.text
+                    block.tokens += delta.tokens
+                if self.speed and delta.tokens:
+                    await asyncio.sleep(delta.tokens / self.speed)
+                yield delta
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
         """Return nothing: every call is made."""
@@ -113,71 +127,6 @@ class Stage:
     def block_of(self, request: Request) -> Block | None:
         """Return the block that was opened for this very request."""
         return next((b for b in reversed(self.blocks) if b.request is request), None)
-
-
-class _Heard:
-    """A model whose streams are seen by a stage as they are read, and slowed where it says so."""
-
-    def __init__(self, model: Model, stage: Stage) -> None:
-        self._model, self._stage = model, stage
-
-    @property
-    def spec(self) -> ModelSpec:
-        return self._model.spec
-
-    @spec.setter
-    def spec(self, spec: ModelSpec) -> None:
-        self._model.spec = spec
-
-    @property
-    def address(self) -> str:
-        return self._model.address
-
-    @address.setter
-    def address(self, address: str) -> None:
-        self._model.address = address
-
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Yield what the model writes."""
-        block, speed = self._stage.block_of(request), self._stage.speed
-        async with aclosing(self._model.stream(request)) as deltas:
-            async for delta in deltas:
-                if block is not None:
-                    block.text += delta.text
-                    block.tokens += delta.tokens
-                if speed and delta.tokens:
-                    await asyncio.sleep(delta.tokens / speed)
-                yield delta
-
-    async def complete(self, request: Request) -> Completion:
-        return await self._model.complete(request)
-
-    def cut(self, text: str, tokens: int) -> str:
-        return self._model.cut(text, tokens)
-
-    def count(self, text: str) -> int:
-        return self._model.count(text)
-
-    async def probe(self) -> ModelSpec:
-        return await self._model.probe()
-
-    async def aclose(self) -> None:
-        await self._model.aclose()
-
-
-class _HeardReader(_Heard):
-    """The same of a model that also reads."""
-
-    def __init__(self, model: Model, reader: Reads, stage: Stage) -> None:
-        super().__init__(model, stage)
-        self._reader = reader
-
-    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
-        return await self._reader.read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
-
-
-def _heard(model: Model, stage: Stage) -> Model:
-    return _HeardReader(model, model, stage) if isinstance(model, Reads) else _Heard(model, stage)
 
 
 def written(stage: Stage, role: Role) -> list[Block]:

@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 
 from tandem.engine import Tandem
 from tandem.errors import TandemError
-from tandem.ledger import Ledger, Role
-from tandem.models.base import Model
+from tandem.ledger import Ledger
 from tandem.server.errors import FAULT, ApiError, api_error
 from tandem.server.gate import Gate
 from tandem.server.keys import Account, KeyRing
@@ -30,7 +30,7 @@ class Service:
         """`deadline`: seconds that a request may take from when it is let in; None: as long as it needs."""
         self.menu, self.keys, self.gate = menu, keys, gate
         self.deadline = deadline
-        self.metrics = Metrics(gate, self.models)
+        self.metrics = Metrics(gate, {"mentor": self.engine.mentor, "intern": self.engine.intern})
         self.ready = False
         self.failure: str | None = None  # why the models could not be reached
 
@@ -38,11 +38,6 @@ class Service:
     def engine(self) -> Tandem:
         """The engine with the server's own settings."""
         return self.menu.engine
-
-    @property
-    def models(self) -> dict[Role, Model]:
-        """Both models."""
-        return {"mentor": self.engine.mentor, "intern": self.engine.intern}
 
     async def prepare(self) -> None:
         """Reach both models; what fails is kept in `failure`, said once, and raised."""
@@ -137,14 +132,15 @@ class Service:
             self.metrics.latency("end", now)
 
 
+@dataclass(slots=True)
 class Bill:
     """What one request has cost so far, and what of it was seen."""
 
-    def __init__(self) -> None:
-        self.ledger = Ledger()
-        self.began = time.monotonic()
-        self.insight_seen = self.answer_seen = False
-        self.failed: int | None = None  # the status of an error in the midst of a stream
+    ledger: Ledger = field(default_factory=Ledger)
+    began: float = field(default_factory=time.monotonic)
+    insight_seen: bool = False
+    answer_seen: bool = False
+    failed: int | None = None  # the status of an error in the midst of a stream
 
 
 def _trace(event: Event, trace: Trace) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tandem.engine import Tandem
 from tandem.ledger import Ledger, Role
 from tandem.models.base import TEMPLATE, Model
+from tandem.server.requests import SolveRequest
 from tandem.types import Problem, Solution
 
 
-def usage_of(solutions: Sequence[Solution], problem: Problem, mentor: Model, intern: Model) -> dict[str, Any]:
+def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem) -> dict[str, Any]:
     """Return the usage of one request, which may have several choices.
 
     Prompt: the user's messages, once. Completion: the answers, and the insights as reasoning tokens. What else was
-    paid (probes, prompts read again, an insight for an answer that the mentor then gave itself) is under `tandem`.
+    spent (probes, prompts read again, an insight for an answer that the mentor then gave itself) is under `tandem`.
     """
+    problem, mentor = asked[0].problem, engine.mentor
     ledger = sum((s.ledger for s in solutions), Ledger())
-    prompt = sum(intern.count(message.content) for message in problem.messages)
+    prompt = sum(engine.intern.count(message.content) for message in problem.messages)
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
     alone = [_alone(solution, problem, mentor) for solution in solutions]
