@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.collection import Folder
-from tandem.collection.folder import files
-from tandem.collection.meter import calls
+from tandem.collection.folder import calls, files
 from tandem.collection.texts import CHECKPOINT
 from tandem.storage.jsonl import read_lines
 

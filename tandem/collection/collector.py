@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import Folder
-from tandem.collection.meter import Meter
+from tandem.collection.folder import Folder, shard_file
 from tandem.collection.plan import CollectionPlan
 from tandem.collection.problem import ProblemWork, Tools
 from tandem.collection.texts import Texts
 from tandem.errors import CapabilityError, TandemError
 from tandem.grading import Sandbox
 from tandem.models.base import Model
+from tandem.runs.journal import Journal
 from tandem.runs.work import work_through
 from tandem.spec import Continuation
 from tandem.types import Problem
@@ -67,14 +67,18 @@ class Collector:
     ) -> None:
         """The models must be probed. Code is judged in the `sandbox`; without one a problem with tests is an error.
 
-        `shard` is this worker's number, None where there is one only. Raises CapabilityError for models that cannot do
-        what the plan asks. The caller sees to the folder's manifest and lock.
+        `shard` is this worker's number, None where there is one only; `max_usd` is what it may still spend in the worst
+        case. Raises CapabilityError for models that cannot do what the plan asks. The caller sees to the folder's
+        manifest and lock.
         """
         _need(mentor, intern, plan)
         self.folder = Folder(out, shard)
         self.progress = CollectionProgress()
-        self._texts, self._meter = Texts(out, shard), Meter(out, shard, max_usd)
-        self._tools = Tools(mentor, intern, plan, self.folder, self._texts, self._meter, sandbox)
+        self._texts = Texts(out, shard)
+        self._journal = Journal(out, name=shard_file(out, "calls", shard).name, answers=False)
+        if max_usd is not None:
+            self._journal.budget.limit = self._journal.budget.spent + max_usd
+        self._tools = Tools(mentor, intern, plan, self.folder, self._texts, self._journal, sandbox)
         self._before = len(self.folder)
 
     async def collect(
@@ -113,15 +117,15 @@ class Collector:
             self.figures()
             for file in (self.folder, self._texts):
                 file.close()
-            self._meter.close_file()
+            self._journal.close_file()
         return state
 
     def figures(self) -> CollectionProgress:
         """Return how far it is now."""
-        state, meter = self.progress, self._meter
+        state, spent = self.progress, self._journal.budget
         state.rows = len(self.folder) - self._before
-        state.mentor_tokens, state.intern_tokens = meter.tokens["mentor"], meter.tokens["intern"]
-        state.usd = meter.usd
+        state.mentor_tokens, state.intern_tokens = spent.tokens["mentor"], spent.tokens["intern"]
+        state.usd = spent.usd
         return state
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from tandem.collection.plan import Key
 from tandem.collection.table import Row
+from tandem.ledger import Entry
 from tandem.storage.files import file_error
-from tandem.storage.jsonl import Damage, JsonlWriter, decode, name_damages, read_at, scan, set_aside
+from tandem.storage.jsonl import Damage, JsonlWriter, decode, name_damages, read_at, read_lines, scan, set_aside
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"(rows|texts|calls)(-\d+)?\.jsonl")
@@ -119,3 +120,37 @@ def read_row(path: Path, offset: int) -> Row | None:
     with path.open("rb") as file, suppress(ValueError):
         return read_at(file, offset)
     return None
+
+
+def calls(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what all workers wrote down of calls: a flat row for each event, with numbers where the call has ended."""
+    for path in files(folder, "calls"):
+        for row in read_lines(path):
+            yield _flat_call(row) if "entry" in row else row  # older collections wrote them flat
+
+
+def spent(folder: Path) -> float:
+    """Return what all parts of a collection have cost in US$ in the worst case, killed calls included."""
+    total = 0.0
+    begun: dict[tuple[Path, str], float] = {}
+    for path in files(folder, "calls"):
+        for row in read_lines(path):
+            bound = row.get("entry", row).get("usd_bound") or 0.0
+            if row["event"] == "open":
+                begun[path, row["call"]] = bound
+                continue
+            total += bound
+            if row["event"] != "failed":
+                begun.pop((path, row["call"]), None)
+    return total + sum(begun.values())
+
+
+def _flat_call(row: dict[str, Any]) -> dict[str, Any]:
+    entry = Entry.model_validate(row["entry"])
+    head = {name: row[name] for name in ("call", "event", "problem", "at")}
+    found = head | {"purpose": entry.purpose, "role": entry.role, "usd_bound": entry.usd_bound}
+    if row["event"] in ("open", "lost"):
+        return found
+    usage = entry.usage.model_dump(include={"prompt", "cached", "completion"})
+    found |= usage | {"usd": entry.usd, "seconds": entry.seconds, "error": entry.error}
+    return found

@@ -12,9 +12,8 @@ from typing import Any
 
 from tandem.collection.added_signals import join_added
 from tandem.collection.collector import CollectionProgress, Collector
-from tandem.collection.folder import Folder, files
+from tandem.collection.folder import Folder, files, spent
 from tandem.collection.manifest import describe_collection, open_manifest, read_manifest
-from tandem.collection.meter import spent
 from tandem.collection.parallel import collect_parallel, shares
 from tandem.collection.plan import CollectionPlan, Key, estimate
 from tandem.collection.reuse import reuse, without_insight

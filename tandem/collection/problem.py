@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.collection.folder import Folder
-from tandem.collection.meter import Meter
 from tandem.collection.plan import CollectionPlan, Key, Source, budget_name, hint_name
 from tandem.collection.table import STAT_PLACES, Row, rounded, signals_of
 from tandem.collection.texts import CHECKPOINT, MentorText, Texts
@@ -21,6 +20,7 @@ from tandem.ladder import ANSWER
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call
+from tandem.runs.journal import Journal
 from tandem.spec import Continuation, InsightMode
 from tandem.strategies.budget_forcing import force
 from tandem.sufficiency.rows import HINT
@@ -37,7 +37,7 @@ class Tools:
     plan: CollectionPlan
     folder: Folder
     texts: Texts
-    meter: Meter
+    journal: Journal
     sandbox: Sandbox | None
 
 
@@ -286,7 +286,7 @@ class ProblemWork:
         return found
 
     def _call(self, model: Model, request: Request, role: Role, ledger: Ledger, read: int = 0) -> Call:
-        return Call(model, request, role, ledger, read_tokens=read, recorder=self._tools.meter)
+        return Call(model, request, role, ledger, read_tokens=read, recorder=self._tools.journal)
 
     async def _keep(self, key: Key, text: str, fields: Row) -> Row:
         correct = await grade(self._problem, text, sandbox=self._tools.sandbox)

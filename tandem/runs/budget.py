@@ -1,10 +1,12 @@
-"""A limit in US$ that holds even in the worst case: a call begins only if its dearest end still fits."""
+"""A limit in US$ that holds even in the worst case: a call begins only if its most expensive end still fits."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from tandem.errors import LimitReached
+from tandem.ledger import Entry
 
 
 class Budget:
@@ -13,8 +15,18 @@ class Budget:
     def __init__(self, limit: float | None = None) -> None:
         self.limit = limit
         self.spent = 0.0  # in the worst case: of cut calls nobody knows the bill
+        self.tokens: Counter[str] = Counter()  # written, by role
+        self.usd: float | None = None  # of calls with a price
         self._reserved = 0.0
         self._freed = asyncio.Event()
+
+    def charge(self, entry: Entry) -> None:
+        """Count a call, unless it was not paid for."""
+        if entry.paid:
+            self.spent += entry.usd_bound or 0.0
+            self.tokens[entry.role] += entry.usage.completion
+            if entry.usd is not None:
+                self.usd = (self.usd or 0.0) + entry.usd
 
     async def reserve(self, usd: float) -> None:
         """Wait until `usd` more fits; raises LimitReached if no call in flight can make room."""

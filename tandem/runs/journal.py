@@ -1,7 +1,7 @@
-"""The journal of a run's calls: ``calls.jsonl``, one flushed line when a call begins and one when it ends.
+"""The journal of calls: ``calls.jsonl``, one flushed line when a call begins and one when it ends.
 
-A run that is taken up again gives the calls of unfinished problems from here, so that nothing is paid twice. Calls
-that had begun and not ended when the run was killed are entered as possibly lost, with their worst price.
+A run that is resumed replays the calls of unfinished problems from here, so that no call is paid for twice. Calls
+that had begun and not ended when the process was killed are entered as possibly lost, with their worst price.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -44,27 +45,31 @@ LOST = "in flight when the run was killed: possibly paid for"
 
 
 class Journal:
-    """Writes down every call of a run; a `Recorder`. Calls come from `cache` where it has them."""
+    """Writes down every call of a run or a collection; a `Recorder`. Calls come from `cache` where it has them."""
 
     def __init__(
         self,
         folder: Path,
         *,
+        name: str = CALLS,
+        answers: bool = True,
         done: Collection[str] = (),
         max_usd: float | None = None,
         cache: Recorder | None = None,
     ) -> None:
         """Open the folder's journal; `done` are the problems that need their calls no more.
 
+        Without `answers` what the calls gave is neither kept nor replayed: a collection has it in its rows and texts.
+
         Damaged lines are copied to ``calls.damaged.jsonl`` and logged. Raises TandemError if the file cannot be
         written; what a later write raised is kept in `fault`.
         """
-        self.path = folder / CALLS
+        self.path = folder / name
         self.budget = Budget(max_usd)
         self.lost: list[Entry] = []  # found at the start
-        self.again = 0  # calls that were given again
+        self.again = 0  # calls that were replayed
         self.fault: TandemError | None = None  # the disk takes no more
-        self._cache = cache
+        self._answers, self._cache = answers, cache
         self._index: dict[str, list[int]] = {}  # of unfinished problems: where their calls' ends stand
         self._known: dict[str, dict[tuple[str, int], Recorded]] = {}
         self._reserved: dict[str, float] = {}
@@ -100,17 +105,17 @@ class Journal:
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:
         """Note a try that failed, of a call that goes on."""
-        self._spend(entry)
+        self.budget.charge(entry)
         self._write(number, "failed", request.affinity, {"entry": _dump(entry), "spent": self.budget.spent})
 
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
         """Note how a call ended, with what it gave if it did not fail."""
-        self._spend(entry)
+        self.budget.charge(entry)
         self.budget.release(self._reserved.pop(number or "", 0.0))
         row: dict[str, Any] = {"entry": _dump(entry), "spent": self.budget.spent}
-        if given is not None:
+        if given is not None and self._answers:
             row |= {"digest": digest(model.spec.name, request), "occurrence": occurrence} | given.row()
         if self._cache:  # first: whoever waits for this call is let go even where the disk takes no more
             self._cache.close(number, model, request, occurrence, entry, given)
@@ -140,12 +145,10 @@ class Journal:
         self._writer.sync()
         self._writer.close()
 
-    def _spend(self, entry: Entry) -> None:
-        self.budget.spent += (entry.usd_bound or 0.0) if entry.paid else 0.0
-
     def _write(self, number: str | None, event: str, problem: str, fields: dict[str, Any]) -> None:
         try:
-            self._writer.write({"call": number, "event": event, "problem": problem, **fields})
+            head = {"call": number, "event": event, "problem": problem, "at": round(time.time(), 3)}
+            self._writer.write(head | fields)
         except TandemError as error:
             self.fault = error
             raise
@@ -169,12 +172,12 @@ class Journal:
                 spent = found[1]
             if head[2] in (b"end", b"lost"):
                 begun.pop(number, None)
-            if head[2] == b"end" and problem not in done:
+            if head[2] == b"end" and self._answers and problem not in done:
                 self._index.setdefault(problem, []).append(line.offset)
         self.budget.spent = float(spent)
         set_aside(damages)
-        for said in name_damages(damages):
-            _log.warning("%s", said)
+        for sentence in name_damages(damages):
+            _log.warning("%s", sentence)
         for number, (problem, raw) in begun.items():
             self._lose(number, problem, raw)
 
@@ -185,7 +188,7 @@ class Journal:
             return
         entry = entry.model_copy(update={"call": number, "error": LOST})
         self.lost.append(entry)
-        self._spend(entry)
+        self.budget.spent += entry.usd_bound or 0.0
         self._write(number, "lost", problem, {"entry": _dump(entry), "spent": self.budget.spent})
 
     def _calls_of(self, problem: str) -> dict[tuple[str, int], Recorded]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tandem.collection import CollectionPlan, Collector, Folder, describe_collection, export, open_manifest
-from tandem.collection.meter import calls, spent
+from tandem.collection.folder import calls, spent
 from tandem.collection.plan import Key, estimate, shard_of
 from tandem.collection.table import export_parquet
 from tandem.errors import CapabilityError, EndpointError, MissingPackageError, UsageError
@@ -20,7 +20,7 @@ from tandem.ladder import parse_ladder
 from tandem.models.base import Delta, Request
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.spec import Continuation, Prices
-from tandem.storage.jsonl import read_lines
+from tandem.storage.jsonl import encode, read_lines
 from tandem.sufficiency.signals import NAMES
 from tandem.types import Problem, Sampling
 
@@ -466,3 +466,22 @@ async def test_the_table_has_budgets_in_numbers(tmp_path: Path) -> None:
 def test_budgets_rise() -> None:
     with pytest.raises(UsageError, match="budgets are rising numbers of tokens, not 50,4"):
         plan(budgets=(50, 4))
+
+
+async def test_calls_that_older_versions_wrote_count_beside_those_of_today(tmp_path: Path) -> None:
+    head = {"problem": "p0", "purpose": "answer", "at": 0, "role": "mentor"}
+    numbers = {"prompt": 5, "cached": 0, "completion": 7, "usd": 0.25, "seconds": 1.0, "error": None}
+    rows = [
+        {"call": "1", "event": "open", **head, "cap": 10, "usd_bound": 0.5},
+        {"call": "1", "event": "end", **head, **numbers, "usd_bound": 0.25},
+        {"call": "2", "event": "open", **head, "cap": 10, "usd_bound": 0.5},  # killed
+    ]
+    (tmp_path / "calls.jsonl").write_bytes(b"".join(map(encode, rows)))
+    assert spent(tmp_path) == 0.75
+    mentor = FakeModel()
+    mentor.spec = mentor.spec.model_copy(update={"prices": Prices(input=100.0, output=1000.0), "local": False})
+    progress = await collector(tmp_path, mentor=mentor, max_usd=9.0).collect(problems(1))
+    assert progress.stopped is None and progress.usd == pytest.approx(spent(tmp_path) - 0.75)
+    ended = [row for row in calls(tmp_path) if row["event"] == "end"]
+    assert ended[0]["completion"] == 7 and len(ended) == 1 + 2 + 4
+    assert len({row["call"] for row in ended}) == len(ended)  # no number twice

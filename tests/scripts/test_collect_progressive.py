@@ -19,8 +19,7 @@ from commands import dataset, script
 from scripted_pair import INTERN, MENTOR, MODELS, respond, write_problems
 from stub import Stub
 
-from tandem.collection.folder import files, key_of
-from tandem.collection.meter import calls
+from tandem.collection.folder import calls, files, key_of
 from tandem.collection.plan import shard_of
 from tandem.storage.jsonl import read_lines
 

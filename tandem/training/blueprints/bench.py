@@ -14,6 +14,7 @@ from tandem.insight import answer_messages
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model
 from tandem.models.call import Call, Recorder
+from tandem.runs.budget import Budget
 from tandem.runs.work import time_is_over, work_through
 from tandem.strategies.blueprint import blueprint_messages
 from tandem.strategies.context import Context
@@ -60,6 +61,7 @@ class Bench:
     ) -> None:
         self.mentor, self.intern, self.settings = mentor, intern, settings
         self.ledger, self.progress = Ledger(), SearchProgress()
+        self._budget = Budget()
         self.texts: dict[str, Text] = {}  # blueprints by name
         self._outcomes: dict[tuple[str, str], TrialAnswer] = {}
         self._recorder, self._sandbox = recorder, sandbox
@@ -178,14 +180,10 @@ class Bench:
     def _book(self, ledger: Ledger) -> None:
         self.ledger.entries.extend(ledger.entries)
         for entry in ledger.entries:
-            if not entry.paid:
-                continue
-            if entry.role == "mentor":
-                self.progress.mentor_tokens += entry.usage.completion
-            else:
-                self.progress.intern_tokens += entry.usage.completion
-            if entry.usd is not None:
-                self.progress.usd = (self.progress.usd or 0.0) + entry.usd
+            self._budget.charge(entry)
+        progress, budget = self.progress, self._budget
+        progress.mentor_tokens, progress.intern_tokens = budget.tokens["mentor"], budget.tokens["intern"]
+        progress.usd = budget.usd
         self._report(self.progress)
 
 
