@@ -186,8 +186,7 @@ def test_a_strategy_with_a_predictor_is_listed_as_learned(installed: Path) -> No
 
 
 _FAULTY = """
-from tandem.strategies import Strategy
-from tandem.strategies.context import answer_alone
+from tandem.strategies import Strategy, stream_answer
 
 class InternAlone(Strategy):
     roles = ("intern",)
@@ -197,13 +196,13 @@ class Idle(InternAlone):
 
 class Silent(InternAlone):
     async def run(self, ctx):
-        async for event in answer_alone("intern", ctx, "none"):
+        async for event in stream_answer("intern", ctx, "none"):
             if type(event).__name__ == "AnswerDelta":
                 yield event
 
 class Raises(InternAlone):
     async def run(self, ctx):
-        async for event in answer_alone("intern", ctx, "none"):
+        async for event in stream_answer("intern", ctx, "none"):
             yield event
             raise ValueError("of its\\nown" if "17" in ctx.problem.question else "of another")
 

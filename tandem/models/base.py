@@ -43,21 +43,21 @@ class Request:
     @property
     def prompt_bound(self) -> int:
         """Prompt tokens at most, whatever the tokenizer: none is shorter than a byte."""
-        prefix = self.prefix or ""
-        written = len(prefix.encode()) if isinstance(prefix, str) else len(prefix)
         tool = self.tool.room if self.tool else 0
-        return sum(len(m.content.encode()) + TEMPLATE for m in self.messages) + written + tool
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The texts that a model reads before it writes: the messages, and the description of the tool."""
-        texts = tuple(message.content for message in self.messages)
-        return (*texts, self.tool.text) if self.tool else texts
+        return self._count(lambda text: len(text.encode())) + TEMPLATE * len(self.messages) + tool
 
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
         """Return the tokens of the prompt, `count` being the model's; what a chat template adds is not among them."""
-        written = count(self.prefix) if isinstance(self.prefix, str) else len(self.prefix or ())
-        return written + sum(map(count, self.texts))
+        return self._count(count) + (count(self.tool.text) if self.tool else 0)
+
+    def room(self, context: int, count: Callable[[str], int]) -> int:
+        """Return how many tokens a model's context leaves beside the prompt; none or less: the prompt fills it."""
+        return context - self._count(count) - TEMPLATE - (self.tool.room if self.tool else 0)
+
+    def _count(self, count: Callable[[str], int]) -> int:
+        prefix = self.prefix or ""
+        begun = count(prefix) if isinstance(prefix, str) else len(prefix)
+        return begun + sum(count(message.content) for message in self.messages)
 
     @property
     def worst(self) -> Usage:

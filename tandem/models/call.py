@@ -227,7 +227,7 @@ class Call:
             if isinstance(error, TandemError) and not isinstance(error, EndpointError):
                 return Usage()  # it never left: no key, or more than the model can do
             return request.worst
-        # Cut: the prompt as the server said it if it did, else counted; the completion as received.
+        # Cut: the prompt as the server reported it, else counted; the completion as received.
         return Usage(
             prompt=reported.prompt if reported else request.prompt_tokens(self.model.count),
             cached=reported.cached if reported else 0,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from tandem.errors import TandemError, UsageError
 from tandem.registry import Registry
-from tandem.strategies.base import Strategy
-from tandem.strategies.context import Context
+from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.context import Context, stream_answer
 
 STRATEGIES = Registry(
     "strategy",
@@ -63,4 +63,4 @@ def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strate
     return strategy
 
 
-__all__ = ["STRATEGIES", "Context", "Strategy", "make_strategy"]
+__all__ = ["STRATEGIES", "Context", "PlannedCall", "Strategy", "make_strategy", "stream_answer"]

@@ -11,7 +11,7 @@ from tandem.insight import trim
 from tandem.ladder import Effort, Ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
-from tandem.strategies.context import Context, answer_alone, answer_under
+from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.insight_source import InsightSource
 from tandem.types import Event
 
@@ -22,7 +22,7 @@ class MentorOnly(Strategy):
     roles: tuple[Role, ...] = ("mentor",)
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        return answer_alone("mentor", ctx, "answer")
+        return stream_answer("mentor", ctx, "answer")
 
 
 class InternOnly(Strategy):
@@ -31,7 +31,7 @@ class InternOnly(Strategy):
     roles: tuple[Role, ...] = ("intern",)
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        return answer_alone("intern", ctx, "none")
+        return stream_answer("intern", ctx, "none")
 
 
 class Fixed(Strategy):
@@ -53,7 +53,7 @@ class Fixed(Strategy):
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         if self.level.tokens is None:
-            async for event in answer_alone("mentor", ctx, self.level.name):
+            async for event in stream_answer("mentor", ctx, self.level.name):
                 yield event
             return
         source = InsightSource.open(ctx, (self.level,), "thrifty")
@@ -63,5 +63,5 @@ class Fixed(Strategy):
         finally:
             await source.close()
         text, tokens = source.cut(self.level)
-        async for event in answer_under(trim(text), tokens, ctx, self.level.name):
+        async for event in stream_answer("intern", ctx, self.level.name, trim(text), tokens):
             yield event

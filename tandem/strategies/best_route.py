@@ -23,7 +23,7 @@ from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.strategies.base import PlannedCall, whole_answer
 from tandem.strategies.best_of import Sample, best_of, is_closed
-from tandem.strategies.context import Context, answer_alone, need_logprobs
+from tandem.strategies.context import Context, need_logprobs, stream_answer
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import AnswerDelta, Decision, Event, Sampling
 
@@ -67,7 +67,7 @@ class BestRoute(LearnedStrategy):
         yield ctx.record(decision)
         if n < 2:
             role: Role = "intern" if n else "mentor"
-            async with aclosing(answer_alone(role, ctx, _level(n))) as alone:
+            async with aclosing(stream_answer(role, ctx, _level(n))) as alone:
                 async for event in alone:
                     yield event
             return

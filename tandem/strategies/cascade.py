@@ -15,7 +15,7 @@ from tandem.grading import answer_of
 from tandem.ladder import ANSWER
 from tandem.models.base import Model
 from tandem.models.call import Call
-from tandem.strategies.context import Context, answer_alone, need_logprobs
+from tandem.strategies.context import Context, need_logprobs, stream_answer
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
 from tandem.types import AnswerDelta, Decision, Event
 
@@ -44,7 +44,7 @@ class Cascade(LearnedStrategy):
                 yield AnswerDelta(call.text)
             yield ctx.conclude(call, level=_NONE)
             return
-        async for event in answer_alone("mentor", ctx, ANSWER):
+        async for event in stream_answer("mentor", ctx, ANSWER):
             yield event
 
     def _judge(self, call: Call, ctx: Context) -> Decision:

@@ -1,11 +1,11 @@
-"""What every strategy shares: the context it runs in, and the two ways an answer is streamed to its end."""
+"""What every strategy shares: the context that it runs in, and an answer that is streamed to its end."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
@@ -13,7 +13,7 @@ from tandem.grading import Sandbox, answer_of
 from tandem.insight import answer_messages, intern_view, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
-from tandem.models.base import TEMPLATE, Model, Request
+from tandem.models.base import Model, Request
 from tandem.models.call import Call, Recorder
 from tandem.models.tools import Tool
 from tandem.spec import ModelSpec
@@ -66,52 +66,25 @@ class Context:
         Without `messages` it is the prompt of a model that answers alone; `sampling` is the problem's where a strategy
         has no reason to draw otherwise. Raises UsageError for a prompt that fills the model's context.
         """
-        messages = answer_messages(self.problem) if messages is None else messages
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         request = Request(
-            messages=messages,
+            messages=answer_messages(self.problem) if messages is None else messages,
             purpose=purpose,
-            max_tokens=self._within_context(role, messages, prefix, max_tokens or self.max_tokens(role), tool),
+            max_tokens=max_tokens or self.max_tokens(role),
             sampling=sampling or self.sampling(purpose),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=self.problem.id,
             tool=tool,
         )
-        occurrence = self.asked[request]
+        model = self.model(role)
+        request = _within_context(request, model)
+        before = self.asked[request]
         self.asked[request] += 1
         return Call(
-            self.model(role),
-            request,
-            role,
-            self.ledger,
-            read_tokens=read_tokens,
-            recorder=self.recorder,
-            occurrence=occurrence,
+            model, request, role, self.ledger, read_tokens=read_tokens, recorder=self.recorder, occurrence=before
         )
-
-    def _within_context(
-        self, role: Role, messages: tuple[Message, ...], prefix: str | None, wanted: int, tool: Tool | None
-    ) -> int:
-        """Return `wanted` tokens, or what the model's context leaves beside the prompt.
-
-        Raises UsageError for a prompt that fills the context.
-        """
-        model = self.model(role)
-        context = model.spec.context
-        texts = [*(m.content for m in messages), prefix or ""]
-        around = TEMPLATE + (tool.room if tool else 0)
-        # No token is shorter than a byte: most prompts need no counting.
-        if context is None or sum(len(t.encode()) for t in texts) + around + wanted <= context:
-            return wanted
-        left = context - sum(model.count(t) for t in texts) - around
-        if left < 1:
-            raise UsageError(
-                f"the problem is too long for {model.spec.name}: {context - left} tokens with its instructions, "
-                f"{context} fit"
-            )
-        return min(wanted, left)
 
     def sampling(self, purpose: Purpose = "answer") -> Sampling:
         """Return the problem's own sampling, else the run's; what ends an answer does not end an insight."""
@@ -152,19 +125,30 @@ class Context:
         )
 
 
-async def answer_alone(role: Role, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
-    """Let one model answer with its own unchanged prompt."""
-    async with ctx.call(role, "answer") as call:
-        async for delta in call:
-            if delta.text:
-                yield AnswerDelta(delta.text)
-    yield ctx.conclude(call.require_end(), level=level)
+def _within_context(request: Request, model: Model) -> Request:
+    """Return the request, cut to what the model's context leaves; raises UsageError for a prompt that fills it."""
+    context = model.spec.context
+    # No token is shorter than a byte: most prompts need no counting.
+    if context is None or request.prompt_bound + request.max_tokens <= context:
+        return request
+    room = request.room(context, model.count)
+    if room < 1:
+        raise UsageError(
+            f"the problem is too long for {model.spec.name}: {context - room} tokens with its instructions, "
+            f"{context} fit"
+        )
+    return replace(request, max_tokens=min(request.max_tokens, room))
 
 
-async def answer_under(insight: str, tokens: int, ctx: Context, level: str) -> AsyncGenerator[Event, None]:
-    """Let the intern answer under an insight of so many mentor tokens."""
+async def stream_answer(
+    role: Role, ctx: Context, level: str, insight: str = "", tokens: int = 0
+) -> AsyncGenerator[Event, None]:
+    """Stream the answer of one model with its own unchanged prompt, or under an insight of so many mentor tokens.
+
+    The last event is the solution.
+    """
     messages, prefix = intern_view(ctx.problem, insight, ctx.mentor.spec.insight_mode)
-    async with ctx.call("intern", "answer", messages, prefix=prefix, read_tokens=tokens) as call:
+    async with ctx.call(role, "answer", messages, prefix=prefix, read_tokens=tokens) as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)

@@ -20,7 +20,7 @@ from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
 from tandem.paths import shipped
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
-from tandem.strategies.context import Context, answer_under
+from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.insight_source import InsightSource
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.prompt_pass import MAX_TOKENS, prompt_text, published_signals
@@ -109,7 +109,7 @@ class PublishedStrategy(Strategy):
                 break
         level = self.ladder[chosen]
         text, tokens = source.cut(level)
-        async for event in answer_under(trim(text), tokens, ctx, level.name):
+        async for event in stream_answer("intern", ctx, level.name, trim(text), tokens):
             yield event
 
     async def _read(self, insight: str, tokens: int, ctx: Context) -> Sequence[TokenStat]:

@@ -12,7 +12,7 @@ from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, Strategy, whole_answer
-from tandem.strategies.context import Context, answer_alone
+from tandem.strategies.context import Context, stream_answer
 from tandem.types import Decision, Event
 
 DEFAULT_SHARE = 0.5
@@ -54,7 +54,7 @@ class RandomMix(Strategy):
         )
         yield ctx.record(decision)
         role: Role = "mentor" if mentor else "intern"
-        async for event in answer_alone(role, ctx, ANSWER if mentor else _NONE):
+        async for event in stream_answer(role, ctx, ANSWER if mentor else _NONE):
             yield event
 
 

@@ -16,7 +16,7 @@ from tandem.config import Settings
 from tandem.ladder import ANSWER, Ladder
 from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, whole_answer
-from tandem.strategies.context import Context, answer_alone
+from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.learned import LearnedStrategy, question_features
 from tandem.types import Decision, Event
 
@@ -47,7 +47,7 @@ class Route(LearnedStrategy):
         )
         yield ctx.record(decision)
         role: Role = "mentor" if enough else "intern"
-        async for event in answer_alone(role, ctx, ANSWER if enough else _NONE):
+        async for event in stream_answer(role, ctx, ANSWER if enough else _NONE):
             yield event
 
 

@@ -25,7 +25,7 @@ from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.spec import Continuation
 from tandem.strategies.base import PlannedCall, climb_calls, whole_answer
-from tandem.strategies.context import Context, answer_alone, need_logprobs
+from tandem.strategies.context import Context, need_logprobs, stream_answer
 from tandem.strategies.hint_oracle import HINT, SHARES, by_oracle
 from tandem.strategies.learned import LearnedStrategy, answer_features, question_features
 from tandem.types import Action, AnswerDelta, Decision, Event, InsightDelta
@@ -117,7 +117,7 @@ class Shepherding(LearnedStrategy):
     async def _proactive(self, ctx: Context) -> AsyncGenerator[Event, None]:
         tokens, decision = self._decide(ctx, question_features(ctx))
         yield decision
-        rest = _hinted(ctx, tokens) if tokens else answer_alone("intern", ctx, "none")
+        rest = _hinted(ctx, tokens) if tokens else stream_answer("intern", ctx, "none")
         async with aclosing(rest):
             async for event in rest:
                 yield event
@@ -174,7 +174,7 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
     if empty:
         yield _note(ctx, Decision("none", "stop", reason="the hint is empty", insight_tokens=hint.tokens))
         if own is None:
-            async with aclosing(answer_alone("intern", ctx, "none")) as alone:
+            async with aclosing(stream_answer("intern", ctx, "none")) as alone:
                 async for event in alone:
                     yield event
             return

@@ -15,7 +15,7 @@ from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
 from tandem.models.call import Call
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
-from tandem.strategies.context import Context, answer_alone, need_logprobs
+from tandem.strategies.context import Context, need_logprobs, stream_answer
 from tandem.strategies.insight_source import InsightSource, OpenPace, choose_pace
 from tandem.strategies.learned import question_features
 from tandem.sufficiency.policy import Policy
@@ -43,7 +43,7 @@ class TandemStrategy(Strategy):
             if decision.action != "go_on":
                 role: Role = "intern" if decision.action == "stop" else "mentor"
                 level = ladder[0] if decision.action == "stop" else ladder[-1]
-                async for event in answer_alone(role, ctx, level.name):
+                async for event in stream_answer(role, ctx, level.name):
                     yield event
                 return
             ladder = ladder[1:]
@@ -101,7 +101,7 @@ class TandemStrategy(Strategy):
             rest = source.answer(level)
         else:
             await source.close()
-            rest = answer_alone("mentor", ctx, level.name)
+            rest = stream_answer("mentor", ctx, level.name)
         async for event in rest:
             yield event
 

@@ -64,7 +64,7 @@ def test_a_tool_is_a_part_of_the_request() -> None:
     requests = [replace(REQUEST, tool=tool) for tool in tools]
     assert len({digest("large", request) for request in requests}) == len(set(requests)) == 6
     assert requests[1].prompt_bound > REQUEST.prompt_bound + len(TOOL.description)
-    assert requests[1].texts[:2] == REQUEST.texts and TOOL.meaning in requests[1].texts[2]
+    assert requests[1].prompt_tokens(len) == REQUEST.prompt_tokens(len) + len(TOOL.text) and TOOL.meaning in TOOL.text
 
 
 async def test_a_model_in_this_process_takes_no_tools() -> None:

@@ -10,8 +10,7 @@ from tandem.errors import UsageError
 from tandem.insight import answer_messages
 from tandem.ladder import Ladder
 from tandem.ledger import Role
-from tandem.strategies.base import PlannedCall, Strategy
-from tandem.strategies.context import Context
+from tandem.strategies import Context, PlannedCall, Strategy
 from tandem.types import AnswerDelta, Event, Message
 
 MOST = 9
