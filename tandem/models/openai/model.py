@@ -12,7 +12,7 @@ from tandem.models.openai.errors import Backoff
 from tandem.models.openai.probe import probe, served_context, served_weights
 from tandem.models.openai.prompt_logprobs import read_text
 from tandem.models.openai.request import Dialect
-from tandem.models.openai.resumable import ResumableAnswer, SamePlace
+from tandem.models.openai.resumable import ResumableAnswer, RetryHere
 from tandem.models.openai.token_ids import Written
 from tandem.models.openai.transport import Endpoint
 from tandem.models.tokens import TokenCounter
@@ -69,7 +69,7 @@ class OpenAIModel:
         return await gather(self.stream(request))
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        return ResumableAnswer(self.spec, request).stream(SamePlace(self, self._retries))
+        return ResumableAnswer(self.spec, request).stream(RetryHere(self, self._retries))
 
     async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
         """Read `text` without answering it, see `Reads`. Raises CapabilityError where the endpoint cannot."""

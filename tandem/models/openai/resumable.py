@@ -28,7 +28,7 @@ from tandem.spec import Continuation, ModelSpec
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
 
-class Place(Protocol):
+class Target(Protocol):
     """A model at one endpoint, with what was learnt about that."""
 
     spec: ModelSpec
@@ -39,25 +39,25 @@ class Place(Protocol):
     def count(self, text: str) -> int: ...
 
 
-class Route(Protocol):
-    """Where the tries of one answer are made, one after the other."""
+class RetryPolicy(Protocol):
+    """Where the next try of an answer is made, and when."""
 
-    async def place(self) -> Place: ...
+    async def target(self) -> Target: ...
 
     def pause(self, failure: Failure) -> float:
         """Return the seconds before the next try; raises the failure where there is none."""
         ...
 
 
-class SamePlace:
-    """The route of a single endpoint: there, after a wait that doubles."""
+class RetryHere:
+    """The policy of a single endpoint: there, after a wait that doubles."""
 
-    def __init__(self, place: Place, retries: int) -> None:
-        self._place = place
+    def __init__(self, target: Target, retries: int) -> None:
+        self._target = target
         self._backoff = Backoff(retries)
 
-    async def place(self) -> Place:
-        return self._place
+    async def target(self) -> Target:
+        return self._target
 
     def pause(self, failure: Failure) -> float:
         return self._backoff.pause(failure)
@@ -86,15 +86,15 @@ class ResumableAnswer:
         # A prefix goes by its ids where the endpoint takes them; but a completion of ids has no tools.
         self._by_ids = request.tool is None
 
-    async def stream(self, route: Route) -> AsyncGenerator[Delta, None]:
+    async def stream(self, policy: RetryPolicy) -> AsyncGenerator[Delta, None]:
         """Yield the answer, and each try that failed (`Delta.failed`).
 
-        Raises the Failure of the last try, with what it cost, when `route` allows no other one. An answer that becomes
+        Raises the Failure of the last try, with what it cost, when `policy` allows no other one. An answer that becomes
         another text when it is written once more is an EndpointError with `retryable` set.
         """
         while True:
-            place = await route.place()
-            attempt = self._next(place)
+            target = await policy.target()
+            attempt = self._next(target)
             broken: Failure | None = None
             try:
                 deltas = attempt.deltas()
@@ -117,7 +117,7 @@ class ResumableAnswer:
                     continue
                 if self._tokens < self.request.max_tokens or not failure.retryable:
                     failed = attempt.failed(failure)
-                    pause = self._pause(failed, attempt, route)
+                    pause = self._pause(failed, attempt, policy)
                     yield Delta(failed=attempt.report(failed))
                     await asyncio.sleep(pause)
                     continue
@@ -125,7 +125,7 @@ class ResumableAnswer:
             if (call := attempt.call(usage)) is not None:
                 yield call
             if finish == "length":
-                place.written.keep(self.request, self._text, attempt.ids)
+                target.written.keep(self.request, self._text, attempt.ids)
             yield Delta(finish_reason=finish, usage=usage)
             return
 
@@ -133,43 +133,43 @@ class ResumableAnswer:
     def _text(self) -> str:
         return "".join(self._texts)
 
-    def _next(self, place: Place) -> Try:
+    def _next(self, target: Target) -> Try:
         text, request, known = self._text, self.request, ""
         if text and self._native:
             prefix = request.prefix if isinstance(request.prefix, str) else ""
             request = replace(request, prefix=prefix + text, max_tokens=request.max_tokens - self._tokens)
         else:
             known = text
-        by_ids = request.prefix is not None and place.spec.token_ids and place.dialect.ids and self._by_ids
-        return Try(place, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside)
+        by_ids = request.prefix is not None and target.spec.token_ids and target.dialect.ids and self._by_ids
+        return Try(target, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside)
 
     def _adapts(self, attempt: Try, failure: Failure) -> bool:
         """Whether the next try is the same in a form that this endpoint takes; the one that failed cost nothing.
 
         Raises CapabilityError where it takes no tools.
         """
-        place, dialect, fresh = attempt.place, attempt.dialect, not attempt.reader.started
+        target, dialect, fresh = attempt.target, attempt.dialect, not attempt.reader.started
         narrower = dialect.narrower(failure.detail) if failure.status in (400, 422) else None
         if narrower and fresh:
-            place.dialect = narrower  # found once, for all later calls
+            target.dialect = narrower  # found once, for all later calls
             return True
         if attempt.request.tool and refuses_tools(failure):
-            raise CapabilityError(f"'{place.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
+            raise CapabilityError(f"'{target.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
         if not (attempt.by_ids and isinstance(attempt.request.prefix, str) and fresh and failure.status in REFUSED):
             return False
         self._by_ids = False
         if failure.status not in (400, 422):
-            place.dialect = replace(dialect, ids=False)
+            target.dialect = replace(dialect, ids=False)
         return True
 
-    def _pause(self, failure: Failure, attempt: Try, route: Route) -> float:
+    def _pause(self, failure: Failure, attempt: Try, policy: RetryPolicy) -> float:
         if attempt.request is not self.request and failure.status in (400, 422):
             self._native = False  # this text it does not continue (a template may drop its thinking)
             failure.retryable = True
         self._inside = self._native and attempt.reader.inside
         if attempt.reader.started:
             self._ids = attempt.ids
-        pause = route.pause(failure)
+        pause = policy.pause(failure)
         if self._texts and not (self._native or self._repeats):
             raise failure  # no other try can go on with what came
         return pause
@@ -183,29 +183,29 @@ class Try:
     """
 
     def __init__(
-        self, place: Place, request: Request, known: str, *, by_ids: bool, ids: Sequence[int] | None, inside: bool
+        self, target: Target, request: Request, known: str, *, by_ids: bool, ids: Sequence[int] | None, inside: bool
     ) -> None:
-        self.place = place
-        self.dialect = place.dialect
+        self.target = target
+        self.dialect = target.dialect
         self.request = request
         self.known = known
         self.by_ids = by_ids
         self.reader = StreamReader(
-            place.endpoint.origin,
-            vocabulary=place.spec.vocabulary,
+            target.endpoint.origin,
+            vocabulary=target.spec.vocabulary,
             logprobs=request.top_logprobs or 0,
             prefix=request.prefix if isinstance(request.prefix, str) else "",
             inside=inside and not by_ids,
             tool=request.tool is not None,
         )
-        self._chat = None if by_ids else chat_body(place.spec, place.endpoint.origin.model, request, self.dialect)
+        self._chat = None if by_ids else chat_body(target.spec, target.endpoint.origin.model, request, self.dialect)
         self._known_ids = ids
         self._prefix: Sequence[int] | None = None if request.prefix else ()  # its ids, as far as they are known
         self._began = time.monotonic()  # set anew when it is sent
         self._prompt: int | None = None
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
-        endpoint, reader = self.place.endpoint, self.reader
+        endpoint, reader = self.target.endpoint, self.reader
         async with endpoint.slot() as slot:
             self._began = heard = time.monotonic()
             async with await self._send(slot) as pieces:
@@ -275,18 +275,18 @@ class Try:
         return base.Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self._began)
 
     async def _send(self, slot: Slot) -> Pieces:
-        place, request = self.place, self.request
+        target, request = self.target, self.request
         if self._chat is not None:
-            return place.endpoint.chat(self._chat, slot)
-        known = place.written.find(request) if self._known_ids is None else self._known_ids
-        template, self._prefix = await prompt_ids(place.endpoint, request, known)
+            return target.endpoint.chat(self._chat, slot)
+        known = target.written.find(request) if self._known_ids is None else self._known_ids
+        template, self._prefix = await prompt_ids(target.endpoint, request, known)
         prompt = [*template, *self._prefix]
-        body = completion_body(place.spec, place.endpoint.origin.model, request, self.dialect, prompt)
-        return place.endpoint.completion(body, slot)
+        body = completion_body(target.spec, target.endpoint.origin.model, request, self.dialect, prompt)
+        return target.endpoint.completion(body, slot)
 
     def _counted(self) -> int:
         if self._prompt is None:
-            self._prompt = self.request.prompt_tokens(self.place.count)
+            self._prompt = self.request.prompt_tokens(self.target.count)
         return self._prompt
 
 

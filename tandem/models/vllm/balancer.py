@@ -67,15 +67,15 @@ class LoadBalancer:
         return choice[self._router.choose(key, {url: member.load for url, member in choice.items()})]
 
     @contextlib.contextmanager
-    def route(self, key: str, retries: int) -> Iterator[ReplicaRoute]:
-        """Lend the route of one answer; `retries`: of all its tries."""
-        route = ReplicaRoute(self, key, retries)
+    def failover(self, key: str, retries: int) -> Iterator[Failover]:
+        """Lend the retry policy of one answer; `retries`: of all its tries."""
+        policy = Failover(self, key, retries)
         try:
-            yield route
-            if route.member:
-                route.member.strikes = 0  # it served a request to its end
+            yield policy
+            if policy.member:
+                policy.member.strikes = 0  # it served a request to its end
         finally:
-            route.leave()
+            policy.leave()
 
     def failed(self, member: ReplicaClient, why: str) -> None:
         """Note that a connection to a replica failed: it gets nothing before it answers a check."""
@@ -206,7 +206,7 @@ class LoadBalancer:
         self._back(member)
 
 
-class ReplicaRoute:
+class Failover:
     """Where the tries of one answer are made: at the replica that knows its prompt while that is only busy, else at
     the next one by key and load that was not tried yet.
     """
@@ -219,7 +219,7 @@ class ReplicaRoute:
         self._here = Backoff(retries)
         self._moves = Backoff(retries + len(balancer.all))
 
-    async def place(self) -> OpenAIModel:
+    async def target(self) -> OpenAIModel:
         if self.member is None:
             self.member = await self._balancer.choose(self._key, self._tried)
             self.member.load += 1

@@ -83,15 +83,15 @@ class PooledModel:
         return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        with self._balancer.route(request.affinity, self._retries) as route:
-            async with aclosing(ResumableAnswer(self.spec, request).stream(route)) as deltas:
+        with self._balancer.failover(request.affinity, self._retries) as policy:
+            async with aclosing(ResumableAnswer(self.spec, request).stream(policy)) as deltas:
                 async for delta in deltas:
                     yield delta
 
     async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
         """Read `text` without answering it, on the least busy replica; see `Reads`."""
-        with self._balancer.route(text, 0) as route:
-            return await (await route.place()).read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
+        with self._balancer.failover(text, 0) as policy:
+            return await (await policy.target()).read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
 
     def cut(self, text: str, tokens: int) -> str:
         return self._first.cut(text, tokens)
