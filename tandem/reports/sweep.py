@@ -1,32 +1,44 @@
-"""Thresholds replayed on the records of a finished run, beside those of both models alone: no model is asked."""
+"""Thresholds replayed on the records of a finished run, beside those of both models alone: no model is asked.
+
+Each problem may end in a few ways, its options, and takes the first whose score reaches the threshold. A run with one
+decision a problem (`cascade`, `route`, `random-mix`) is replayed exactly: the problem ends with the intern's record or
+with the mentor's. A run of `tandem` can only be stopped earlier: what lies behind the level where it stopped was never
+asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tandem.errors import UsageError
-from tandem.ladder import parse_ladder
+from tandem.ladder import ANSWER, QUESTION, Effort, parse_ladder
+from tandem.ledger import Entry, Ledger
 from tandem.reports.comparison import COMPARE, check_judged, check_same
 from tandem.reports.comparison_figures import CHEAP, DEAR
 from tandem.reports.page.gather import read_comparison
-from tandem.reports.sweep_choices import SWEPT, SweepChoices, ways_of
 from tandem.runs.listing import current_summary, state
 from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
 from tandem.runs.store import Record, RunStore
 from tandem.statistics.chord import chords
 from tandem.statistics.intervals import Bootstrap, interval
 from tandem.statistics.significance import wilson
+from tandem.strategies.random_mix import RandomMix, coin
+from tandem.training.replay import BatchVerdicts
 
+SWEPT = ("cascade", "route", "random-mix", "tandem")
 WARNING = (
     "these are the problems that the figures are of: a threshold that is chosen here is chosen on the test set; "
     "choose on some problems, report on others"
 )
 _CHUNK = 256  # thresholds at once
+_DRAFTS = ("probe", "answer")
+Records = Mapping[str, Record]
 
 
 @dataclass
@@ -147,23 +159,23 @@ def _figures(
     fixed = {_level(strategies[key]): found for key, found in records.items() if _base(strategies[key]) == "fixed"}
     swept = {one: own[one] for one in ids}
     try:
-        ways = ways_of(strategies[name], swept, anchors[0], anchors[1], fixed, sampling)
+        options = options_of(strategies[name], swept, anchors[0], anchors[1], fixed, sampling)
     except UsageError as error:
         raise UsageError(f"'{name}' cannot be swept: {error}") from None
     run, cheap, dear = (outcomes_of(found[one] for one in ids) for found in (swept, *anchors))
-    at_own = _taken(ways, [ways.own])
+    at_own = _taken(options, [options.own])
     return {
         "strategy": name,
-        "rule": ways.rule,
+        "rule": options.rule,
         "n": len(ids),
         "failed": failed,  # problems without a decision: in no figure
         "not_judged": len(own) - failed - len(ids),
-        "own_threshold": ways.own,
+        "own_threshold": options.own,
         "as_run": _point(run),
         "differently_in_the_run": int((at_own.correct[:, 0] != run.correct).sum()),
         "uncalibrated": any(not decision["calibrated"] for record in swept.values() for decision in record["trace"]),
         "anchors": {CHEAP: _point(cheap), DEAR: _point(dear)},
-        "rows": _rows(ways, cheap, dear, seed),
+        "rows": _rows(options, cheap, dear, seed),
     }
 
 
@@ -190,44 +202,44 @@ class _Taken:
     cost: Mapping[str, np.ndarray | None]
 
 
-def _taken(ways: SweepChoices, thresholds: Sequence[float]) -> _Taken:
-    choice = np.stack([ways.choose(threshold) for threshold in thresholds], axis=1)
-    each = np.arange(len(ways.ids))[:, None]
+def _taken(options: SweepOptions, thresholds: Sequence[float]) -> _Taken:
+    choice = options.choose(thresholds)
+    each = np.arange(len(options.ids))[:, None]
 
-    def take(by_way: Sequence[np.ndarray]) -> np.ndarray:
-        found: np.ndarray = np.stack(by_way)[choice, each]
+    def take(by_option: Sequence[np.ndarray]) -> np.ndarray:
+        found: np.ndarray = np.stack(by_option)[choice, each]
         return found
 
-    unknown = {unit for unit in UNITS if any(end.cost[unit] is None for end in ways.ends)}
-    cost = {unit: None if unit in unknown else take([end.costs(unit) for end in ways.ends]) for unit in UNITS}
-    return _Taken(take([end.correct for end in ways.ends]), take(ways.by_mentor), take(ways.known), cost)  # type: ignore[arg-type]
+    unknown = {unit for unit in UNITS if any(end.cost[unit] is None for end in options.ends)}
+    cost = {unit: None if unit in unknown else take([end.costs(unit) for end in options.ends]) for unit in UNITS}
+    return _Taken(take([end.correct for end in options.ends]), take(options.by_mentor), take(options.known), cost)  # type: ignore[arg-type]
 
 
-def _rows(ways: SweepChoices, cheap: RunOutcomes, dear: RunOutcomes, seed: int) -> list[dict[str, Any]]:
-    boot = Bootstrap(len(ways.ids), seed=seed)
+def _rows(options: SweepOptions, cheap: RunOutcomes, dear: RunOutcomes, seed: int) -> list[dict[str, Any]]:
+    boot = Bootstrap(len(options.ids), seed=seed)
     right = [boot.mean(run.correct)[:, None] for run in (cheap, dear)]
     rows: list[dict[str, Any]] = []
-    for at in range(0, len(ways.grid), _CHUNK):
-        part = ways.grid[at : at + _CHUNK]
-        taken = _taken(ways, part)
+    for at in range(0, len(options.grid), _CHUNK):
+        part = options.grid[at : at + _CHUNK]
+        taken = _taken(options, part)
         accuracy = boot.mean(taken.correct)
         gains: dict[str, np.ndarray] = {}
         for unit, cost in taken.cost.items():
             if cost is not None and cheap.cost[unit] is not None and dear.cost[unit] is not None:
                 ends = [(boot.mean(run.costs(unit))[:, None], a) for run, a in zip((cheap, dear), right, strict=True)]
                 gains[unit] = accuracy - chords(boot.mean(cost), *ends)
-        rows += [_row(ways, threshold, taken, gains, k) for k, threshold in enumerate(part)]
+        rows += [_row(options, threshold, taken, gains, k) for k, threshold in enumerate(part)]
     return rows
 
 
 def _row(
-    ways: SweepChoices, threshold: float, taken: _Taken, gains: Mapping[str, np.ndarray], k: int
+    options: SweepOptions, threshold: float, taken: _Taken, gains: Mapping[str, np.ndarray], k: int
 ) -> dict[str, Any]:
     undetermined = int((~taken.known[:, k]).sum())
-    row: dict[str, Any] = {"threshold": threshold, "own": threshold == ways.own, "undetermined": undetermined}
+    row: dict[str, Any] = {"threshold": threshold, "own": threshold == options.own, "undetermined": undetermined}
     if undetermined:  # figures of the others would be of other problems than those of the next row
         return row | {"mentor_answers": None, "accuracy": None, "accuracy_ci95": None} | _nothing()
-    n, right = len(ways.ids), int(taken.correct[:, k].sum())
+    n, right = len(options.ids), int(taken.correct[:, k].sum())
     return row | {
         "mentor_answers": float(taken.by_mentor[:, k].mean()),
         "accuracy": right / n,
@@ -242,3 +254,199 @@ def _nothing() -> dict[str, Any]:
 
 
 _NONE: dict[str, float | None] = {"value": None, "low": None, "high": None}
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """The options of a run's problems: `ends` has one set of outcomes for each, in the order of `ids`.
+
+    Arrays are (options, problems). `known` is False where no record shows an option, `by_mentor` says whether the
+    mentor answers. `score` is infinite for the last option, and -infinite for those that a problem does not have.
+    """
+
+    ids: list[str]
+    ends: Sequence[RunOutcomes]
+    known: np.ndarray
+    by_mentor: np.ndarray
+    score: np.ndarray
+    grid: list[float]  # thresholds at which something changes, ascending
+    own: float
+    rule: str
+
+    @cached_property
+    def _verdicts(self) -> BatchVerdicts:
+        """The options as levels of a ladder without upgrades: what is sufficient ends the problem."""
+        present = self.score > -np.inf
+        order = np.arange(len(self.score))
+        later = (order[:, None] < order)[:, :, None] & present
+        ladder = (*(Effort(name=str(k), tokens=0) for k in order[:-1]), Effort(name=ANSWER, tokens=None))
+        return BatchVerdicts(ladder, self.score, present, later)
+
+    def choose(self, thresholds: Sequence[float]) -> np.ndarray:
+        """Return the number of the option that each problem takes at each threshold, (problems, thresholds)."""
+        names = [str(k) for k in range(len(self.score) - 1)]
+        at, handed_over = self._verdicts.decide([dict.fromkeys(names, threshold) for threshold in thresholds], None)
+        return np.where(handed_over, len(names), at).T
+
+
+def options_of(
+    name: str, run: Records, intern: Records, mentor: Records, fixed: Mapping[str, Records], seed: int
+) -> SweepOptions:
+    """Return the options of a run's problems; each of them must have a record in all three runs.
+
+    `fixed` has the records of fixed levels, by the level's name. Raises UsageError for a run that cannot be swept.
+    """
+    base = name.partition(":")[0]
+    if base not in SWEPT:
+        raise UsageError(f"strategy '{name}' has no threshold that can be replayed; {', '.join(SWEPT)} have")
+    if base == "tandem":
+        return _levels(run, intern, fixed)
+    return _one_decision(name, run, intern, mentor, seed)
+
+
+def _one_decision(name: str, run: Records, intern: Records, mentor: Records, seed: int) -> SweepOptions:
+    """The first option is the model whose score must reach the threshold: the mentor for `route`, else the intern."""
+    base, ids = name.partition(":")[0], list(run)
+    rule = "the intern's answer stands where the sufficiency is at least the threshold"
+    if base == "random-mix":
+        argument = name.partition(":")[2]
+        own, rule = RandomMix.of(argument or None, {}).share, "the mentor answers this share of the problems, by coin"
+        score = [coin(one, seed) for one in ids]
+    else:
+        decisions = {one: _single(one, record) for one, record in run.items()}
+        own = _only(decision["threshold"] for decision in decisions.values())
+        if base == "route":
+            rule = "the mentor answers where its predicted gain is at least the threshold"
+            score = [decision["signals"]["gain"] for decision in decisions.values()]
+        else:
+            score = [decision["sufficiency"] for decision in decisions.values()]
+    discards = base == "cascade"
+    ends = [
+        outcomes_of(intern[one] for one in ids),
+        outcomes_of(_after(intern[one], mentor[one]) if discards else mentor[one] for one in ids),
+    ]
+    by_mentor = np.repeat([[False], [True]], len(ids), axis=1)
+    if base == "route":
+        ends, by_mentor = ends[::-1], by_mentor[::-1]
+    return SweepOptions(
+        ids=ids,
+        ends=ends,
+        known=np.ones((2, len(ids)), dtype=bool),
+        by_mentor=by_mentor,
+        score=np.asarray([score, np.full(len(ids), np.inf)]),
+        grid=_within(score, own),
+        own=own,
+        rule=rule,
+    )
+
+
+def _must_decide(problem: str, trace: Sequence[Record]) -> None:
+    if not trace or any(d["sufficiency"] is None or d["threshold"] is None for d in trace):
+        raise UsageError(
+            f"{problem} has no decision with a sufficiency and a threshold in its record: nothing to sweep"
+        )
+
+
+def _single(problem: str, record: Record) -> Record:
+    trace = record["trace"]
+    _must_decide(problem, trace)
+    if len(trace) > 1:
+        raise UsageError(f"{problem} has {len(trace)} decisions in its record, and one was expected")
+    decision: Record = trace[0]
+    return decision
+
+
+def _only(values: Iterable[float]) -> float:
+    found = set(values)
+    if len(found) != 1:
+        raise UsageError(f"the run had several thresholds ({', '.join(f'{v:g}' for v in sorted(found)[:3])}, …)")
+    return found.pop()
+
+
+def _within(score: Sequence[float], own: float) -> list[float]:
+    """Return every threshold that a strategy takes and that matters."""
+    return sorted({0.0, 1.0, own, *(float(value) for value in score if 0 <= value <= 1)})
+
+
+def _after(intern: Record, mentor: Record) -> Record:
+    """Return the mentor's record as it is when the intern's whole answer was read and discarded before."""
+    discarded = [
+        entry.model_copy(update={"purpose": "probe"}) if entry.role == "intern" else entry
+        for entry in Ledger.model_validate(intern["ledger"])
+    ]
+    return _charged(
+        mentor, [*discarded, *Ledger.model_validate(mentor["ledger"])], intern["seconds"] + mentor["seconds"]
+    )
+
+
+def _charged(record: Record, entries: Sequence[Entry], seconds: float) -> Record:
+    ledger = Ledger.model_construct(entries=list(entries)).model_dump(mode="json")
+    return {**record, "ledger": ledger, "seconds": seconds}
+
+
+def _levels(run: Records, intern: Records, fixed: Mapping[str, Records]) -> SweepOptions:
+    """Every level that a problem went on from is an option; the last option of all is how it ended."""
+    ids = list(run)
+    for one, record in run.items():
+        _must_decide(one, record["trace"])
+    own = float(max(decision["threshold"] for record in run.values() for decision in record["trace"]))
+    passed = [[d for d in record["trace"] if d["action"] != "stop"] for record in run.values()]
+    count = max(map(len, passed))
+    shape = count + 1, len(ids)
+    score, known, by_mentor = np.full(shape, -np.inf), np.ones(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    score[count], by_mentor[count] = np.inf, [record["answered_by"] == "mentor" for record in run.values()]
+    stops = [list(run.values()) for _ in range(count + 1)]
+    by_level = {QUESTION: intern, "none": intern, **fixed}
+    for place, (one, record) in enumerate(run.items()):
+        for k, decision in enumerate(passed[place]):
+            score[k, place] = decision["sufficiency"]
+            stop = _stopped(record, k, by_level.get(decision["level"], {}).get(one))
+            known[k, place] = stop is not None
+            stops[k][place] = record if stop is None else stop
+    return SweepOptions(
+        ids=ids,
+        ends=[outcomes_of(records) for records in stops],
+        known=known,
+        by_mentor=by_mentor,
+        score=score,
+        grid=sorted({own, *(d["sufficiency"] for decisions in passed for d in decisions if d["sufficiency"] < own)}),
+        own=own,
+        rule="no level's threshold is above this one: what stopped in the run stops there or at an earlier level",
+    )
+
+
+def _stopped(record: Record, k: int, at_level: Record | None) -> Record | None:
+    """Return a record as it would be, had it stopped at its decision number `k`; None where that is not known.
+
+    What was spent before the draft stays; the draft becomes the whole answer, which the fixed level's record has. An
+    eager mentor writes on while the intern drafts, and how far it would have come is a matter of time.
+    """
+    if at_level is None or at_level["error"] is not None or not _thrifty(record):
+        return None
+    entries = Ledger.model_validate(record["ledger"]).entries
+    asked = [decision["level"] != QUESTION for decision in record["trace"]]
+    before = entries[: _drafts(entries)[sum(asked[:k])]] if asked[k] else []
+    answers = [e for e in Ledger.model_validate(at_level["ledger"]).select("intern", "answer") if e.error is None]
+    paid = [*before, *answers[-1:]]
+    return _charged(at_level, paid, sum(entry.seconds for entry in paid))
+
+
+def _drafts(entries: Sequence[Entry]) -> list[int]:
+    """Return where the intern's drafts are among the entries, one for each decision but that on the question alone."""
+    return [n for n, e in enumerate(entries) if e.role == "intern" and e.purpose in _DRAFTS and e.error is None]
+
+
+def _thrifty(record: Record) -> bool:
+    """Whether the mentor was asked level by level: before each draft it had written what the draft was made under."""
+    entries = Ledger.model_validate(record["ledger"]).entries
+    drafts, trace = _drafts(entries), [decision for decision in record["trace"] if decision["level"] != QUESTION]
+    if len(drafts) < len(trace):
+        return False
+    if not trace:
+        return True
+    bought = [e.usage.completion if e.purpose == "insight" and e.error is None else 0 for e in entries]
+    sums = [sum(bought[:at]) for at in drafts[: len(trace)]]
+    wanted = [decision["insight_tokens"] for decision in trace]
+    if sum(tokens > 0 for tokens in bought) > 1:  # one that cannot continue its text writes some of it twice
+        return all(have >= tokens for have, tokens in zip(sums, wanted, strict=True))
+    return sums == wanted and sum(bought) == wanted[-1]
