@@ -1,7 +1,7 @@
 """Does `regret:X` keep its word, and does it buy anything? Coverage and power of Learn-then-Test, simulated.
 
 A world gives each problem a difficulty; intern and mentor disagree on a stated share of the problems; a classifier sees
-the intern's chance under noise. Half of the problems order the operating points (thresholds, from the dearest down),
+the intern's chance under noise. Half of the problems order the operating points (thresholds, the most expensive first),
 the other half certifies. Coverage: how often the certified point's true loss is at most X. Power: how often something
 cheaper than mentor-only is certified.
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from tandem.training.certify import fixed_sequence
 
-THRESHOLDS = np.linspace(0.98, 0.02, 25)  # the dearest first: with the highest the intern answers least often
+THRESHOLDS = np.linspace(0.98, 0.02, 25)  # the most expensive first: with the highest the intern answers least often
 TRUTH = 200_000  # problems on which a point's true loss is found
 
 

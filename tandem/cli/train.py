@@ -221,8 +221,7 @@ def _judge(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    from tandem.reports.frontier import evaluate
-    from tandem.reports.frontier_markdown import markdown
+    from tandem.reports.frontier import evaluate, markdown
     from tandem.training.baselines import PublishedBaseline
     from tandem.training.data import check_same, only, pair_of, read_collection
 

@@ -8,17 +8,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tandem.errors import TandemError, UsageError
-from tandem.reports.comparison_figures import oracle, reliability, shared_tokens, strategy_figures
 from tandem.runs.compare import Part
 from tandem.runs.manifest import ManifestDifference, differences, name_differences
 from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
 from tandem.runs.store import RUN, RunStore
+from tandem.statistics.chord import ace, chord, quotient
+from tandem.statistics.intervals import Bootstrap, interval
+from tandem.statistics.reliability import bins
+from tandem.statistics.significance import mcnemar, wilson
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_stamped, stamped
 
 COMPARE = "compare.json"
 FORMAT = 1
+INTERN_ONLY, MENTOR_ONLY = "intern-only", "mentor-only"
+UPPER_BOUND = ("shepherding:oracle",)  # looks at the reference: no method, and no part of the oracle's choice
+Estimate = dict[str, float | None]
+_BOUND = "looks at the reference: an upper bound, no method"
+_BINS = 5  # of a reliability table
 # What two runs may differ in and still be compared: the method, and what only a method reads.
 _OWN = ("strategy", "ladder", "draft_tokens", "classifier", "predictor", "settings.effort", "settings.pace")
 _OWN_TOO = ("settings.draft_tokens", "settings.classifier", "settings.intern_logprobs")
@@ -122,3 +132,125 @@ def check_judged(runs: Mapping[str, RunOutcomes]) -> None:
                     else "another grader"
                 )
                 raise UsageError(f"{first} and {name} cannot be compared: {problem} was judged by {what}")
+
+
+def strategy_figures(runs: Mapping[str, RunOutcomes], best: RunOutcomes, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Return accuracy and cost of each run over its own problems, and what compares over those that both anchors ended.
+
+    `best` is the oracle. Intervals are 95 %: Wilson's for an accuracy, a paired bootstrap over problems for the rest.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, run in runs.items():
+        n, right = len(run.ids), int(run.correct.sum())
+        found[name] = {
+            "n": n,
+            "accuracy": right / n if n else None,
+            "accuracy_ci95": list(wilson(right, n) or ()) or None,
+            "cost": {unit: run.mean(unit) for unit in (*UNITS, "intern_tokens")},
+            "levels": run.levels,
+            "truncated": run.truncated,
+            "errors": run.errors,
+            "upper_bound": name in UPPER_BOUND,
+            "notes": [*run.notes, *([_BOUND] if name in UPPER_BOUND else [])],
+        }
+        if INTERN_ONLY in runs and MENTOR_ONLY in runs:
+            common = shared_ids([run, runs[INTERN_ONLY], runs[MENTOR_ONLY], best])
+            if common:
+                boot = Bootstrap(len(common), seed=seed)
+                found[name] |= _against(
+                    boot, *(one.of(common) for one in (run, runs[INTERN_ONLY], runs[MENTOR_ONLY], best))
+                )
+    return found
+
+
+def shared_ids(runs: Sequence[RunOutcomes]) -> list[str]:
+    """Return the problems that all of these ended, in the order of the first."""
+    first, *others = runs
+    theirs = [set(run.ids) for run in others]
+    return [one for one in first.ids if all(one in ids for ids in theirs)]
+
+
+def _against(
+    boot: Bootstrap, ours: RunOutcomes, cheap: RunOutcomes, expensive: RunOutcomes, best: RunOutcomes
+) -> dict[str, Any]:
+    right, theirs = ours.correct, expensive.correct
+    won, lost = int((right > theirs).sum()), int((right < theirs).sum())
+    gains: dict[str, Estimate] = {}
+    aces: dict[str, Estimate] = {}
+    shares: dict[str, Estimate] = {}
+    for unit in UNITS:
+        if any(run.cost[unit] is None for run in (ours, cheap, expensive)):
+            gains[unit] = aces[unit] = shares[unit] = {"value": None, "low": None, "high": None}
+            continue
+        ends = [(boot.mean(run.costs(unit)), boot.mean(run.correct)) for run in (cheap, expensive)]
+        cost, accuracy = boot.mean(ours.costs(unit)), boot.mean(right)
+        gain = accuracy - chord(cost, *ends)
+        gains[unit], aces[unit] = interval(gain), interval(ace(cost, accuracy, *ends))
+        oracle = boot.mean(best.correct) - chord(boot.mean(best.costs(unit)), *ends)
+        shares[unit] = interval(quotient(gain, oracle))
+    return {
+        "gain_over_chord": gains,
+        "ace": aces,
+        "headroom_share": shares,
+        "against_mentor": interval(boot.mean(right) - boot.mean(theirs))
+        | {"won": won, "lost": lost, "mcnemar_p": mcnemar(won, lost)},
+    }
+
+
+def oracle(runs: Mapping[str, RunOutcomes]) -> RunOutcomes:
+    """Return, for each problem, the cheapest strategy that is right, else the cheapest (TFLOPs, or mentor tokens).
+
+    Of strategies that ended as many problems as any: one that was stopped early would take problems from all of them.
+    """
+    most = max(len(run.ids) for run in runs.values())
+    whole = [run for name, run in runs.items() if name not in UPPER_BOUND and len(run.ids) == most]
+    common = shared_ids(whole)
+    methods = [run.of(common) for run in whole]
+    unit = "tflops" if all(run.cost["tflops"] is not None for run in methods) else "mentor_tokens"
+    price = np.vstack([run.costs(unit) for run in methods])
+    correct = np.vstack([run.correct for run in methods])
+    choice = np.argmin(price + np.where(correct > 0, 0.0, price.sum() + 1.0), axis=0)
+    each = np.arange(len(common))
+    cost = {
+        u: None
+        if any(run.cost[u] is None for run in methods)
+        else np.vstack([run.costs(u) for run in methods])[choice, each]
+        for u in (*UNITS, "intern_tokens")
+    }
+    return RunOutcomes(list(common), correct[choice, each], cost)
+
+
+def shared_tokens(runs: Mapping[str, RunOutcomes]) -> dict[str, float | None]:
+    """Return the tokens that all strategies were charged for and those that were written for it."""
+    charged = sum(run.charged_tokens for run in runs.values())
+    written = sum(run.written_tokens for run in runs.values())
+    return {
+        "charged_tokens": charged,
+        "generated_tokens": written,
+        "share": round(written / charged, 4) if charged else None,
+    }
+
+
+def reliability(runs: Mapping[str, RunOutcomes]) -> dict[str, list[dict[str, float]]]:
+    """Return, for strategies that predict how likely the intern is right, what came true of it, in five bins.
+
+    Only predictions whose outcome some run of the comparison shows: the intern alone, under a fixed level, or the
+    answer that was given.
+    """
+    found = {}
+    for name, run in runs.items():
+        pairs = [(p, truth) for p, truth in run.predictions(runs)]
+        if not pairs:
+            continue
+        p, truth = (np.asarray(column, dtype=float) for column in zip(*pairs, strict=True))
+        found[name] = [
+            {
+                "low": low,
+                "high": round(low + 1 / _BINS, 9),
+                "n": n,
+                "predicted": round(mean, 4),
+                "observed": round(share, 4),
+            }
+            for low, n, mean, share in bins(truth, p, _BINS)
+        ]
+    return found

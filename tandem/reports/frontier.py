@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from tandem.errors import UsageError
 from tandem.ladder import format_ladder
 from tandem.reports.published_figures import published_frontier
 from tandem.spec import ModelSpec
+from tandem.statistics.chord import ace, quotient
 from tandem.statistics.intervals import Bootstrap, gain_of, interval
 from tandem.statistics.reliability import figures
 from tandem.statistics.significance import wilson
@@ -50,6 +51,7 @@ _CHOICES: dict[str, Choice] = {
     **{f"ours, cost:{x:g}": by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
     **{f"ours, lambda {x:g}": by_cost_weight(x) for x in _COST_WEIGHTS},
 }
+_COSTS = ("tflops", "published")
 _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 
 
@@ -152,7 +154,7 @@ def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[Repl
 
 
 def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
-    cheap, dear = _ends_of(ends, plan)
+    cheap, expensive = _ends_of(ends, plan)
     rows: dict[str, Any] = {}
     for name, found in ends.items():
         n, right = len(found.correct), int(found.correct.sum())
@@ -164,40 +166,38 @@ def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: Trainin
             "tflops": round(float(found.tflops.mean()), 4),
             "tflops_published": round(float(found.published.mean()), 4),
             "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
-            "gain_over_chord": interval(gain_of(boot, found, cheap, dear)),
-            "gain_over_chord_published": interval(gain_of(boot, found, cheap, dear, "published")),
-            "ace": _ace(found, cheap, dear),
+            "gain_over_chord": interval(gain_of(boot, found, cheap, expensive)),
+            "gain_over_chord_published": interval(gain_of(boot, found, cheap, expensive, "published")),
+            "ace": _ace(found, cheap, expensive),
         }
     return rows
 
 
-def _ace(found: ReplayResult, cheap: ReplayResult, dear: ReplayResult) -> float | None:
-    """Return the slope from the cheap end relative to the chord's; None where a denominator vanishes."""
-    (a, c), (a0, c0), (a1, c1) = ((float(e.correct.mean()), float(e.tflops.mean())) for e in (found, cheap, dear))
-    if abs(c - c0) < 1e-9 or abs(a1 - a0) < 1e-9:
-        return None
-    return round((a - a0) / (c - c0) * (c1 - c0) / (a1 - a0), 3)
+def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> float | None:
+    ends = ((float(end.tflops.mean()), float(end.correct.mean())) for end in (cheap, expensive))
+    value = float(ace(float(found.tflops.mean()), float(found.correct.mean()), *ends))
+    return None if np.isnan(value) else round(value, 3)
 
 
 def _differences(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return how far our gain over the chord lies above that of each rival, with paired intervals."""
-    cheap, dear = _ends_of(ends, plan)
-    ours = {cost: gain_of(boot, ends[OURS], cheap, dear, cost) for cost in ("tflops", "published")}
+    cheap, expensive = _ends_of(ends, plan)
+    ours = {cost: gain_of(boot, ends[OURS], cheap, expensive, cost) for cost in _COSTS}
     rivals = [name for name in ends if name in {"cascade", "published"} or name.startswith(BUDGET)]
     return {
-        name: {cost: interval(ours[cost] - gain_of(boot, ends[name], cheap, dear, cost)) for cost in ours}
+        name: {cost: interval(ours[cost] - gain_of(boot, ends[name], cheap, expensive, cost)) for cost in ours}
         for name in rivals
     }
 
 
 def _headroom(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return our gain over the chord as a share of the oracle's, each at its own cost."""
-    cheap, dear = _ends_of(ends, plan)
+    cheap, expensive = _ends_of(ends, plan)
     found = {}
-    for cost in ("tflops", "published"):
-        best = gain_of(boot, ends["oracle"], cheap, dear, cost)
-        ours = gain_of(boot, ends[OURS], cheap, dear, cost)
-        found[cost] = interval(np.where(best > 1e-9, ours / np.where(best > 1e-9, best, 1.0), np.nan))
+    for cost in _COSTS:
+        best = gain_of(boot, ends["oracle"], cheap, expensive, cost)
+        ours = gain_of(boot, ends[OURS], cheap, expensive, cost)
+        found[cost] = interval(np.where(best > 0, quotient(ours, best), np.nan))
     return found
 
 
@@ -251,16 +251,16 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[
         ours, _ = applied(room.both, fits, point, plan, room.ids)
         ends = _anchors(replace(room, plan=plan)) | {OURS: ours}
         boot = Bootstrap(len(room.ids), seed=plan.seed)
-        cheap, dear = _ends_of(ends, plan)
+        cheap, expensive = _ends_of(ends, plan)
         found.append(
             {
                 "size_ratio": round(ratio, 2),
                 "prefix_cache": cache,
                 "point": _point(point),
-                "ours": interval(gain_of(boot, ours, cheap, dear)),
-                "oracle": interval(gain_of(boot, ends["oracle"], cheap, dear)),
+                "ours": interval(gain_of(boot, ours, cheap, expensive)),
+                "oracle": interval(gain_of(boot, ends["oracle"], cheap, expensive)),
                 "accuracy": round(float(ours.correct.mean()), 4),
-                "share_of_mentor_cost": round(float(ours.tflops.mean() / dear.tflops.mean()), 4),
+                "share_of_mentor_cost": round(float(ours.tflops.mean() / expensive.tflops.mean()), 4),
             }
         )
     return found
@@ -283,3 +283,155 @@ def _truncated(problems: Problems, plan: TrainingPlan) -> dict[str, float]:
         for level in plan.ladder
         if not level.is_question
     }
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Return what `evaluate` found as Markdown."""
+    cache = "with" if found["cost_model"]["prefix_cache"] else "without"
+    lines = [
+        "# Everything chosen on training data, judged on others",
+        "",
+        f"Trained on {_sets(found['train']['problems'])}; points chosen on {', '.join(found['train']['chosen_on'])}; "
+        f"judged on {_sets(found['test']['problems'])}.",
+        f"Honest TFLOPs {cache} the intern's prefix cache; the insight is {found['cost_model']['insight']}. Brackets "
+        "are 95 % intervals (Wilson for an accuracy, paired bootstrap over problems else). Gains are over the chord "
+        "between the cheapest and the most expensive level at equal cost, in points of accuracy.",
+        "",
+        "Truncated answers: "
+        + ", ".join(f"{name} {share:.1%}" for name, share in found["test"]["truncated"].items())
+        + ".",
+        "",
+        *_table(
+            ("strategy", "accuracy", "TFLOPs", "gain", "published TFLOPs", "gain", "mentor tokens", "ACE"),
+            [
+                (
+                    name,
+                    f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]",
+                    f"{row['tflops']:.3f}",
+                    _interval(row["gain_over_chord"]),
+                    f"{row['tflops_published']:.3f}",
+                    _interval(row["gain_over_chord_published"]),
+                    f"{row['mentor_tokens']:.0f}",
+                    "" if row["ace"] is None else f"{row['ace']:.2f}",
+                )
+                for name, row in sorted(found["strategies"].items(), key=lambda item: item[1]["tflops"])
+            ],
+        ),
+        "`ours` is the point that lay farthest above the chord on the training problems.",
+        "",
+        *_left_out(found["left_out"]),
+        "## Ours against the others",
+        "",
+        *_table(
+            ("ours less", "gain, honest", "gain, published"),
+            [
+                (name, _interval(row["tflops"]), _interval(row["published"]))
+                for name, row in found["differences"].items()
+            ],
+        ),
+        "Share of the oracle's headroom, (ours - chord) / (oracle - chord), each at its own cost: "
+        + " honest, ".join(_share(found["headroom_share"][cost]) for cost in _COSTS)
+        + " published.",
+        "",
+        "## Sufficiency",
+        "",
+        *_table(
+            ("by", "level", "answers", "right", "AUROC", "Brier", "calibration error"),
+            [
+                (
+                    name,
+                    level,
+                    f"{row['n']}",
+                    f"{row['right']:.3f}",
+                    "" if row["auroc"] is None else f"{row['auroc']:.3f}",
+                    f"{row['brier']:.3f}",
+                    f"{row['calibration_error']:.3f}",
+                )
+                for name, levels in found["sufficiency"].items()
+                for level, row in levels.items()
+            ],
+        ),
+        *_auroc_lines(found["auroc_difference"]),
+        "## What would have to change",
+        "",
+        "The same answers at other prices; points chosen on the training problems at those prices.",
+        "",
+        *_table(
+            ("size ratio", "prefix cache", "ladder", "accuracy", "share of mentor's cost", "gain", "oracle's gain"),
+            [
+                (
+                    f"{row['size_ratio']:g}",
+                    "yes" if row["prefix_cache"] else "no",
+                    row["point"]["ladder"],
+                    f"{100 * row['accuracy']:.1f}",
+                    f"{row['share_of_mentor_cost']:.2f}",
+                    _interval(row["ours"]),
+                    _interval(row["oracle"]),
+                )
+                for row in found["what_would_change"]
+            ],
+        ),
+        *_published_lines(found["published_pair"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sets(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} problems of {name}" for name, count in counts.items())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)] + [""]
+
+
+def _interval(value: Mapping[str, float | None]) -> str:
+    if value["value"] is None:
+        return "none"
+    return f"{100 * value['value']:+.1f} [{100 * (value['low'] or 0):+.1f}, {100 * (value['high'] or 0):+.1f}]"
+
+
+def _share(value: Mapping[str, float | None]) -> str:
+    if value["value"] is None:
+        return "none (the oracle has no headroom)"
+    return f"{value['value']:.0%} [{value['low'] or 0:.0%}, {value['high'] or 0:.0%}]"
+
+
+def _left_out(reasons: Mapping[str, str]) -> list[str]:
+    return [*(f"Left out: {name}: {reason}." for name, reason in reasons.items()), ""] if reasons else []
+
+
+def _auroc_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for name, levels in found.items():
+        parts = [
+            f"{level} {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            for level, row in levels.items()
+            if row["value"] is not None
+        ]
+        lines += [f"AUROC, ours less {name}: {'; '.join(parts)}.", ""]
+    return lines
+
+
+def _published_lines(found: Mapping[str, Any]) -> list[str]:
+    best = found["oracle_math500"]
+    return [
+        "## The published pair",
+        "",
+        f"{found['pair']}: {found['source']}.",
+        "",
+        *_table(
+            ("system", "accuracy", "published TFLOPs", "gain"),
+            [
+                (
+                    name,
+                    f"{100 * row['accuracy']:.2f}",
+                    f"{row['tflops_published']:.2f}",
+                    f"{100 * row['gain_over_chord']:+.2f}",
+                )
+                for name, row in sorted(found["systems"].items(), key=lambda item: item[1]["tflops_published"])
+            ],
+        ),
+        f"On MATH-500 the best level of each problem gives {100 * best['accuracy']:.1f} with {best['mentor_tokens']:g} "
+        f"mentor tokens, against {100 * best['mentor_only']:.1f} for the mentor alone with "
+        f"{best['mentor_only_tokens']:,} (the paper's code, README).",
+    ]

@@ -29,7 +29,7 @@ def published_frontier() -> dict[str, Any]:
         name: {
             "accuracy": accuracy,
             "tflops_published": cost,
-            "gain_over_chord": round(accuracy - chord(cost, (c0, a0), (c1, a1)), 4),
+            "gain_over_chord": round(accuracy - float(chord(cost, (c0, a0), (c1, a1))), 4),
         }
         for name, (accuracy, cost) in _MATH.items()
     }

@@ -19,13 +19,12 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, QUESTION, Effort, parse_ladder
 from tandem.ledger import Entry, Ledger
-from tandem.reports.comparison import COMPARE, check_judged, check_same
-from tandem.reports.comparison_figures import CHEAP, DEAR
+from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, check_judged, check_same
 from tandem.reports.page.gather import read_comparison
 from tandem.runs.listing import current_summary, state
 from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
 from tandem.runs.store import Record, RunStore
-from tandem.statistics.chord import chords
+from tandem.statistics.chord import chord
 from tandem.statistics.intervals import Bootstrap, interval
 from tandem.statistics.significance import wilson
 from tandem.strategies.random_mix import RandomMix, coin
@@ -74,10 +73,10 @@ def runs_of_comparison(folder: Path, strategy: str | None) -> Runs:
     swept = [strategy] if strategy else [name for name in stores if base[name] in SWEPT]
     if not swept:
         raise UsageError(f"{folder} has no run of a strategy that can be swept: {', '.join(SWEPT)}")
-    for anchor in (CHEAP, DEAR):
+    for anchor in (INTERN_ONLY, MENTOR_ONLY):
         if anchor not in stores:
             raise UsageError(f"{folder} has no run of {anchor}, which a replay needs")
-    needed = {CHEAP, DEAR, *swept, *(name for name in stores if base[name] == "fixed")}
+    needed = {INTERN_ONLY, MENTOR_ONLY, *swept, *(name for name in stores if base[name] == "fixed")}
     kept = {name: store for name, store in stores.items() if name in needed}
     return _checked(Runs(kept, swept, folder, all_runs.warnings))
 
@@ -94,7 +93,7 @@ def runs_of_folders(folder: Path, intern: Path | None, mentor: Path | None, leve
         hint = f" (or sweep the comparison: {beside})" if (beside / COMPARE).is_file() else ""
         raise UsageError(f"a replay needs both models alone: give --intern-run DIR and --mentor-run DIR{hint}")
     stores = {name: own}
-    for path, wanted in ((intern, CHEAP), (mentor, DEAR), *((path, "fixed") for path in levels)):
+    for path, wanted in ((intern, INTERN_ONLY), (mentor, MENTOR_ONLY), *((path, "fixed") for path in levels)):
         store = RunStore.open_for_reading(path)
         found = store.manifest()["run"]["strategy"]
         if _base(found) != wanted:
@@ -151,7 +150,7 @@ def _figures(
     seed: int,
 ) -> dict[str, Any]:
     """Return one run's sweep; `sampling` is the seed that coins were tossed with."""
-    own, anchors = records[name], [records[key] for key in (CHEAP, DEAR)]
+    own, anchors = records[name], [records[key] for key in (INTERN_ONLY, MENTOR_ONLY)]
     failed = sum(record["error"] is not None for record in own.values())
     ids = [one for one, record in own.items() if record["error"] is None and _judged(one, own, *anchors)]
     if not ids:
@@ -162,7 +161,7 @@ def _figures(
         options = options_of(strategies[name], swept, anchors[0], anchors[1], fixed, sampling)
     except UsageError as error:
         raise UsageError(f"'{name}' cannot be swept: {error}") from None
-    run, cheap, dear = (outcomes_of(found[one] for one in ids) for found in (swept, *anchors))
+    run, cheap, expensive = (outcomes_of(found[one] for one in ids) for found in (swept, *anchors))
     at_own = _taken(options, [options.own])
     return {
         "strategy": name,
@@ -174,8 +173,8 @@ def _figures(
         "as_run": _point(run),
         "differently_in_the_run": int((at_own.correct[:, 0] != run.correct).sum()),
         "uncalibrated": any(not decision["calibrated"] for record in swept.values() for decision in record["trace"]),
-        "anchors": {CHEAP: _point(cheap), DEAR: _point(dear)},
-        "rows": _rows(options, cheap, dear, seed),
+        "anchors": {INTERN_ONLY: _point(cheap), MENTOR_ONLY: _point(expensive)},
+        "rows": _rows(options, (cheap, expensive), seed),
     }
 
 
@@ -215,9 +214,8 @@ def _taken(options: SweepOptions, thresholds: Sequence[float]) -> _Taken:
     return _Taken(take([end.correct for end in options.ends]), take(options.by_mentor), take(options.known), cost)  # type: ignore[arg-type]
 
 
-def _rows(options: SweepOptions, cheap: RunOutcomes, dear: RunOutcomes, seed: int) -> list[dict[str, Any]]:
+def _rows(options: SweepOptions, anchors: Sequence[RunOutcomes], seed: int) -> list[dict[str, Any]]:
     boot = Bootstrap(len(options.ids), seed=seed)
-    right = [boot.mean(run.correct)[:, None] for run in (cheap, dear)]
     rows: list[dict[str, Any]] = []
     for at in range(0, len(options.grid), _CHUNK):
         part = options.grid[at : at + _CHUNK]
@@ -225,9 +223,9 @@ def _rows(options: SweepOptions, cheap: RunOutcomes, dear: RunOutcomes, seed: in
         accuracy = boot.mean(taken.correct)
         gains: dict[str, np.ndarray] = {}
         for unit, cost in taken.cost.items():
-            if cost is not None and cheap.cost[unit] is not None and dear.cost[unit] is not None:
-                ends = [(boot.mean(run.costs(unit))[:, None], a) for run, a in zip((cheap, dear), right, strict=True)]
-                gains[unit] = accuracy - chords(boot.mean(cost), *ends)
+            if cost is not None and all(run.cost[unit] is not None for run in anchors):
+                ends = [(boot.mean(run.costs(unit))[:, None], boot.mean(run.correct)[:, None]) for run in anchors]
+                gains[unit] = accuracy - chord(boot.mean(cost), *ends)
         rows += [_row(options, threshold, taken, gains, k) for k, threshold in enumerate(part)]
     return rows
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tandem.statistics.chord import Means, chords
+from tandem.statistics.chord import Means, chord
 from tandem.statistics.reliability import aurocs
 
 DRAWS = 2000
@@ -51,8 +51,8 @@ def interval(draws: np.ndarray) -> dict[str, float | None]:
     return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def gain_of(boot: Bootstrap, ends: Results, cheap: Results, dear: Results, cost: str = "tflops") -> np.ndarray:
+def gain_of(boot: Bootstrap, ends: Results, cheap: Results, expensive: Results, cost: str = "tflops") -> np.ndarray:
     """Return the gain over the chord in each draw, in accuracy."""
     at, accuracy = boot.means(ends, cost)
-    gain: np.ndarray = accuracy - chords(at, boot.means(cheap, cost), boot.means(dear, cost))
+    gain: np.ndarray = accuracy - chord(at, boot.means(cheap, cost), boot.means(expensive, cost))
     return gain

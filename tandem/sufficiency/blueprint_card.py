@@ -176,14 +176,14 @@ class BlueprintCard(_BlueprintPart):
         return read_model(path, cls, FORMAT, instead=again, drop=["offline.break_even"])
 
 
-def break_even(spent: float | None, dear: float | None, cheap: float | None) -> int | None:
-    """Return the problems after which `spent` is repaid by paying `cheap` in place of `dear` for each.
+def break_even(spent: float | None, expensive: float | None, cheap: float | None) -> int | None:
+    """Return the problems after which `spent` is repaid by paying `cheap` in place of `expensive` for each.
 
     None where one of them is unknown, or nothing is saved.
     """
-    if spent is None or dear is None or cheap is None or dear <= cheap:
+    if spent is None or expensive is None or cheap is None or expensive <= cheap:
         return None
-    return math.ceil(spent / (dear - cheap))
+    return math.ceil(spent / (expensive - cheap))
 
 
 def read_cards(where: Path) -> list[BlueprintCard]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
+from tandem.statistics.chord import chord
 from tandem.statistics.reliability import aurocs, calibration_error
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.rows import Row
@@ -261,9 +262,7 @@ class _Replay:
 
     def _gain(self, accuracy: np.ndarray, cost: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Return the gain over the chord of points that hold for problems drawn by `share` (..., problems)."""
-        (c0, a0), (c1, a1) = ((share @ tflops, share @ right) for tflops, right in self._ends)
-        mixed = a0 + (a1 - a0) * np.clip((cost - c0) / np.maximum(c1 - c0, 1e-12), 0.0, 1.0)
-        found: np.ndarray = accuracy - np.where(c1 <= c0, a1, mixed)
+        found: np.ndarray = accuracy - chord(cost, *((share @ tflops, share @ right) for tflops, right in self._ends))
         return found
 
 

@@ -78,11 +78,11 @@ class Chosen:
     space: Space
     points: Sequence[Point]
     cheap: tuple[float, float]
-    dear: tuple[float, float]
+    expensive: tuple[float, float]
 
     def gain(self, point: Point) -> float:
         """Return how far a point lies above the random mix of its ends at equal cost, in accuracy."""
-        return point.accuracy - chord(point.tflops, self.cheap, self.dear)
+        return point.accuracy - float(chord(point.tflops, self.cheap, self.expensive))
 
 
 def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say = lambda line: None) -> Fits:
@@ -125,8 +125,8 @@ def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
             f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
         )
     ends = [replay_fixed(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
-    cheap, dear = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)
-    return Chosen(space, points, cheap, dear)
+    cheap, expensive = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)
+    return Chosen(space, points, cheap, expensive)
 
 
 def in_domain(ids: Sequence[str], plan: TrainingPlan) -> list[str]:
@@ -139,7 +139,7 @@ def in_domain(ids: Sequence[str], plan: TrainingPlan) -> list[str]:
 
 def by_aim(aim: Aim) -> Choice:
     """Return the choice of the point that serves an aim."""
-    return lambda chosen: choose(chosen.points, aim, chosen.dear[1], chosen.dear[0])[0]
+    return lambda chosen: choose(chosen.points, aim, chosen.expensive[1], chosen.expensive[0])[0]
 
 
 def by_gain(chosen: Chosen) -> Point:
@@ -149,8 +149,12 @@ def by_gain(chosen: Chosen) -> Point:
 
 
 def by_cost_weight(weight: float) -> Choice:
-    """Return the choice of the best accuracy less `weight` x cost as a share of the dear end: a family of points."""
-    return lambda chosen: max(chosen.points, key=lambda p: (p.accuracy - weight * p.tflops / chosen.dear[0], -p.tflops))
+    """Return the choice of the best accuracy less `weight` x cost, as a share of the expensive end's: a family."""
+
+    def value(chosen: Chosen, point: Point) -> tuple[float, float]:
+        return point.accuracy - weight * point.tflops / chosen.expensive[0], -point.tflops
+
+    return lambda chosen: max(chosen.points, key=lambda point: value(chosen, point))
 
 
 def cascade(aim: Aim | None = None) -> Choice:
@@ -165,7 +169,7 @@ def cascade(aim: Aim | None = None) -> Choice:
         grid = [round(0.02 * k, 2) for k in range(1, 50)]
         points = chosen.space.many((first, last), None, [{first.name: threshold} for threshold in grid], None)
         if aim:
-            return choose(points, aim, chosen.dear[1], chosen.dear[0])[0]
+            return choose(points, aim, chosen.expensive[1], chosen.expensive[0])[0]
         return max(points, key=lambda point: (chosen.gain(point), -point.tflops))
 
     return chosen_from
@@ -239,7 +243,7 @@ def _merged(parts: Sequence[Sufficiencies]) -> Sufficiencies:
 
 
 def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:
-    """Return points to certify, from the dearest down: at each of `most` costs, the one that promises the most.
+    """Return points to certify, from the most expensive down: at each of `most` costs, the one that promises the most.
 
     A point promises what betting on its losses would grow: (limit - mean)^2 / 2 (variance + (limit - mean)^2).
     """
@@ -248,7 +252,7 @@ def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:
         mean, room = point.lost - point.won, limit - (point.lost - point.won)
         return room * room / (point.lost + point.won - mean * mean + room * room + 1e-9) if room > 0 else 0.0
 
-    top = chosen.dear[0]
+    top = chosen.expensive[0]
     able = [p for p in chosen.points if p.ladder[-1].is_answer and p.tflops < top and promise(p) > 0]
     if not able:
         return []

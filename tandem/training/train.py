@@ -114,7 +114,7 @@ def train(
         passed_over = None
         choice = by_aim(Aim())
     else:
-        point, passed_over = choose(chosen.points, aim, chosen.dear[1], chosen.dear[0])
+        point, passed_over = choose(chosen.points, aim, chosen.expensive[1], chosen.expensive[0])
         choice = by_aim(aim)
     choices = {"aim": choice} | ({"cascade": cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
     if certified:
@@ -263,14 +263,14 @@ def _described(ends: ReplayResult) -> dict[str, float]:
 def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return what the selection does on problems that it never saw, with paired 95 % intervals."""
     boot = Bootstrap(len(held.ids), seed=plan.seed)
-    cheap, dear = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
+    cheap, expensive = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
     ladder = [level.name for level in plan.ladder]
     shares = np.bincount(held.ends.level, minlength=len(ladder)) / len(held.ids)
     return _described(held.ends) | {
         "problems": len(held.ids),
         "level_shares": {name: round(float(share), 4) for name, share in zip(ladder, shares, strict=True)},
-        "gain_over_chord": interval(gain_of(boot, held.ends, cheap, dear)),
-        "loss_against_dearest": interval(boot.mean(dear.correct) - boot.mean(held.ends.correct)),
+        "gain_over_chord": interval(gain_of(boot, held.ends, cheap, expensive)),
+        "loss_against_dearest": interval(boot.mean(expensive.correct) - boot.mean(held.ends.correct)),
     }
 
 

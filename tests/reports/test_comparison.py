@@ -19,8 +19,7 @@ from tandem.ladder import parse_ladder
 from tandem.ledger import Ledger
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Script
-from tandem.reports.comparison import finished_parts, report
-from tandem.reports.comparison_figures import oracle, strategy_figures
+from tandem.reports.comparison import finished_parts, oracle, report, strategy_figures
 from tandem.runs.compare import Comparison, carry_out, check_unseen
 from tandem.runs.manifest import describe_run
 from tandem.runs.outcomes import UNITS, RunOutcomes
@@ -285,9 +284,9 @@ def test_beyond_the_mentor_the_chord_is_flat_and_equal_ends_have_no_ace() -> Non
     runs = {
         "intern-only": made([1, 0], [1, 1]),
         "mentor-only": made([0, 1], [2, 2]),
-        "dear": made([1, 1], [9, 9]),
+        "expensive": made([1, 1], [9, 9]),
     }
-    found = strategy_figures(runs, oracle(runs))["dear"]
+    found = strategy_figures(runs, oracle(runs))["expensive"]
     assert found["gain_over_chord"]["tflops"]["value"] == pytest.approx(0.5)
     assert found["ace"]["tflops"]["value"] is None
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from synthetic import INTERN, MENTOR, manifest, table
 
-from tandem.reports.frontier import evaluate
-from tandem.reports.frontier_markdown import markdown
+from tandem.reports.frontier import evaluate, markdown
 from tandem.sufficiency.prompt_pass import PUBLISHED
 from tandem.training.baselines import PublishedBaseline
 

@@ -101,8 +101,8 @@ def test_a_level_that_cannot_be_bought_any_more_is_no_reason_to_go_on() -> None:
 
 
 def test_jumps_to_the_answer_where_that_is_worth_most() -> None:
-    dear = SURE.model_copy(update={"cost": 1.0})
-    upgrades = {"none": {"low": Upgrade(offset=0, slope=0, cost=0.1), "answer": dear}}
+    expensive = SURE.model_copy(update={"cost": 1.0})
+    upgrades = {"none": {"low": Upgrade(offset=0, slope=0, cost=0.1), "answer": expensive}}
     assert action(policy(thresholds={"none": 0.9}, cost_weight=0.1, upgrades=upgrades), 0.1) == "answer"
     # At a higher cost_weight the cheap level is worth more.
     assert action(policy(thresholds={"none": 0.9}, cost_weight=0.8, upgrades=upgrades), 0.1) == "go_on"

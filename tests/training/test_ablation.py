@@ -84,13 +84,13 @@ def test_raw_rows_show_every_candidate_and_a_table_only_its_own(lines: list[dict
 
 def test_a_prompt_pass_is_paid_at_every_level_of_the_intern_and_only_there() -> None:
     row = next(row for row in table(1) if row["level"] == "medium")
-    dear, plain = paid(PAIR, "pass", "64"), PAIR
+    expensive, plain = paid(PAIR, "pass", "64"), PAIR
     tokens = row["question_tokens"] + row["insight_tokens"] + 8
     one = INTERN.tflops(min(tokens, 1024), 0, 1)
-    assert dear.answer(row) - plain.answer(row) == pytest.approx(one)
-    assert dear.draft(row, 64) - plain.draft(row, 64) == pytest.approx(one)
+    assert expensive.answer(row) - plain.answer(row) == pytest.approx(one)
+    assert expensive.draft(row, 64) - plain.draft(row, 64) == pytest.approx(one)
     answer = next(row for row in table(1) if row["level"] == "answer")
-    assert dear.answer(answer) == plain.answer(answer)
+    assert expensive.answer(answer) == plain.answer(answer)
 
 
 def test_prompt_signals_are_judged_on_the_problems_that_have_them_all() -> None:

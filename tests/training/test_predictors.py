@@ -97,11 +97,11 @@ def test_from_noise_nothing_is_claimed(strategy: str, seed: int) -> None:
 
 
 def test_the_chosen_point_never_costs_more_than_the_mentor() -> None:
-    dear = rows_of(ease={"none": -3.0})
-    for row in dear:
+    expensive = rows_of(ease={"none": -3.0})
+    for row in expensive:
         if row["level"] == "none":
             row["completion_tokens"] *= 12  # an intern that writes without end is no cheap one
-    found = trained("cascade", dear)
+    found = trained("cascade", expensive)
     assert found.figures["chosen"]["tflops"] <= found.figures["anchors"]["mentor-only"]["tflops"]
     assert any("serves better" in note for note in found.notes)
 

@@ -256,8 +256,8 @@ def test_a_replay_without_sizes_is_refused() -> None:
 
 
 def test_the_chord_is_a_random_mix_and_flat_beyond_the_dear_end() -> None:
-    cheap, dear = (1.0, 0.4), (3.0, 0.8)
-    assert [chord(c, cheap, dear) for c in (0.5, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.4, 0.4, 0.6, 0.8, 0.8])
+    cheap, expensive = (1.0, 0.4), (3.0, 0.8)
+    assert [chord(c, cheap, expensive) for c in (0.5, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.4, 0.4, 0.6, 0.8, 0.8])
 
 
 def test_every_sub_ladder_from_the_first_level_once() -> None:

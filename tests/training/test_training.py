@@ -20,7 +20,7 @@ from tandem.errors import TandemError, UsageError
 from tandem.ladder import parse_ladder
 from tandem.spec import ModelSpec
 from tandem.statistics.chord import chord
-from tandem.statistics.reliability import auroc, figures, reliability
+from tandem.statistics.reliability import aurocs, figures, reliability
 from tandem.sufficiency.classifier import FEATURES, Classifier, load_classifier
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION, classifier_inputs
@@ -213,8 +213,8 @@ def test_the_weighted_auroc_is_that_of_the_rows_repeated(rows: list[tuple[bool, 
 
     y, p, w = (np.asarray(values, dtype=float) for values in zip(*rows, strict=True))
     repeated = np.repeat(y, w.astype(int)), np.repeat(p, w.astype(int))
-    expected = roc_auc_score(*repeated) if len(set(repeated[0])) == 2 else None
-    assert auroc(y, p, w) == (None if expected is None else pytest.approx(expected))
+    expected = roc_auc_score(*repeated) if len(set(repeated[0])) == 2 else np.nan
+    assert aurocs(y, p, w[None, :]) == pytest.approx([expected], nan_ok=True)
 
 
 def test_the_chosen_point_is_as_accurate_as_the_mentor_and_cheaper(informed: Classifier) -> None:

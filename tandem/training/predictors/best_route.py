@@ -130,7 +130,7 @@ def _closed(problem: str) -> bool:
 
 def _figure(shares: np.ndarray, p: np.ndarray) -> dict[str, Any]:
     """Return the figures of a head; where samples make a share of a label, the nearer outcome counts for them."""
-    return figure([*zip((shares >= _HALF).astype(int), p, strict=True)])
+    return figure((shares >= _HALF).astype(int), p)
 
 
 def _notes(samples: int, most: int, manifest: Mapping[str, Any]) -> list[str]:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from tandem.ladder import ANSWER, parse_ladder
-from tandem.statistics.chord import chords
-from tandem.statistics.intervals import Bootstrap, interval
+from tandem.statistics.intervals import Bootstrap, gain_of, interval
 from tandem.statistics.reliability import figure
 from tandem.training.aims import Aim, choose
 from tandem.training.fit import dataset_of
@@ -167,9 +166,7 @@ def settle(
     held = judged(choice, outcomes, seed)
     names = np.array([dataset_of(i) for i in outcomes.ids])
     found: dict[str, Any] = {
-        "out_of_fold": {
-            name: figure([*zip(np.round(y).astype(int), p, strict=True)]) for name, (y, p) in labels.items()
-        },
+        "out_of_fold": {name: figure(np.round(y).astype(int), p) for name, (y, p) in labels.items()},
         "chosen": {
             "threshold": point.thresholds[NONE],
             "accuracy": round(point.accuracy, 4),
@@ -214,17 +211,11 @@ def compared(held: Ended, anchors: Mapping[str, Ended], seed: int = 0) -> dict[s
     Both have paired 95 % intervals over problems; the chord is a random mix of both models at the same TFLOPs.
     """
     boot = Bootstrap(len(held.correct), seed=seed)
-    cheap, dear = anchors["intern-only"], anchors["mentor-only"]
-    accuracy = boot.mean(held.correct)
-    mixed = chords(
-        boot.mean(held.tflops),
-        (boot.mean(cheap.tflops), boot.mean(cheap.correct)),
-        (boot.mean(dear.tflops), boot.mean(dear.correct)),
-    )
+    cheap, expensive = anchors["intern-only"], anchors["mentor-only"]
     return held.describe() | {
         "problems": len(held.correct),
-        "gain_over_chord": interval(accuracy - mixed),
-        "loss_against_mentor": interval(boot.mean(dear.correct) - accuracy),
+        "gain_over_chord": interval(gain_of(boot, held, cheap, expensive)),
+        "loss_against_mentor": interval(boot.mean(expensive.correct) - boot.mean(held.correct)),
     }
 
 

@@ -160,8 +160,8 @@ class _Method:
             seed=seed,
         )
         return {
-            "needs": figure([*zip(needs.astype(int), of_needs, strict=True)]),
-            "right": figure([*zip(right.astype(int), of_right, strict=True)]),
+            "needs": figure(needs.astype(int), of_needs),
+            "right": figure(right.astype(int), of_right),
             "size": {
                 "n": len(hinted),
                 "error": round(float(np.abs(log - of_size).mean()), 4),  # of log(1 + tokens)
