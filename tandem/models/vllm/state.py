@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from tandem.errors import UsageError
+from tandem.errors import TandemError, UsageError
 from tandem.models.vllm import guard
 from tandem.paths import cache_dir
 from tandem.storage.files import replacing
+from tandem.storage.formats import read_model, stamped
 
 Kind = Literal["run", "standing"]
 
@@ -44,6 +46,7 @@ class PoolState(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    format: int = 1
     name: str
     model: str
     kind: Kind
@@ -90,7 +93,7 @@ def save(state: PoolState) -> None:
     folder = pools_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(_file(state.name), private=True, durable=False) as file:
-        file.write(state.model_dump_json(indent=1).encode() + b"\n")
+        file.write(json.dumps(stamped(state.model_dump(mode="json")), indent=1).encode() + b"\n")
 
 
 def remove(name: str) -> None:
@@ -104,12 +107,14 @@ def load(name: str) -> PoolState | None:
     """
     path = _file(check_name(name))
     try:
-        owner, text = path.stat().st_uid, path.read_text(encoding="utf-8")
-        state = PoolState.model_validate_json(text)
+        owner = path.stat().st_uid
+        state = _read(path)
     except FileNotFoundError:
         return None
-    except (ValidationError, UnicodeDecodeError):
-        raise UsageError(f"{path} is not a pool's state; delete it") from None
+    except TandemError as error:
+        if not path.exists():  # it ended meanwhile
+            return None
+        raise UsageError(str(error)) from None
     if owner != os.getuid() or state.uid != owner:
         raise UsageError(f"the pool '{name}' belongs to user {owner}, not to you")
     if state.host != host():
@@ -139,8 +144,8 @@ def log_folders() -> set[Path]:
     found: set[Path] = set()
     for path in pools_dir().glob("*.json"):
         try:
-            pool = PoolState.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):
+            pool = _read(path)
+        except TandemError:
             continue
         if pool.host != host() or (pool.started and identity(pool.pid) == pool.started):
             found.update(Path(replica.log).parent for replica in pool.replicas)
@@ -168,6 +173,10 @@ def _clean(state: PoolState) -> None:
         if head and started.startswith(f"{_boot()}/") and identity(head) in (None, started):
             guard.kill_family(head)
     remove(state.name)
+
+
+def _read(path: Path) -> PoolState:
+    return read_model(path, PoolState, instead="delete it")
 
 
 def _file(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from fake_vllm import alive, until
 
+from tandem import __version__
 from tandem.errors import UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.metrics import ReplicaMetrics, parse, tokens_per_second
@@ -96,8 +98,25 @@ def test_pools_of_others_are_left_alone(process: subprocess.Popen[bytes], tmp_pa
         state.load("p")
     (tmp_path / "pools" / "q.json").write_text('{"name": "q"')
     found, said = state.load_all()
-    assert found == [] and len(said) == 2 and "is not a pool's state; delete it" in said[1]
+    assert found == [] and len(said) == 2
+    assert said[1].endswith(
+        "q.json is damaged: it is not JSON; it was written by an unknown version of Tandem: restore it "
+        "from a copy, or delete it"
+    )
     assert {path.name for path in (tmp_path / "pools").iterdir()} == {"p.json", "q.json"}
+
+
+def test_a_pool_of_a_later_version_is_named_and_left_alone(process: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    state.save(pool_of(process.pid))
+    path = tmp_path / "pools" / "p.json"
+    content = json.loads(path.read_text())
+    assert content["format"] == 1 and content["version"] == __version__
+    path.write_text(json.dumps(content | {"format": 2, "version": "9.1"}))
+    with pytest.raises(UsageError, match=r"p\.json has format 2 and .* by Tandem 9\.1: upgrade .*, or delete it"):
+        state.load("p")
+    assert alive([process.pid]) and path.exists()
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("format", "version")}))
+    assert state.load("p") == pool_of(process.pid)  # as older versions wrote it
 
 
 @pytest.mark.parametrize("name", ["", "../p", "a/b", ".p", "a b", "x" * 101])
