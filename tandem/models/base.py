@@ -131,8 +131,8 @@ class Model(Protocol):
     address: str
 
     async def complete(self, request: Request) -> Completion:
-        """Return the whole answer."""
-        ...
+        """Return the whole answer: what `stream` yields, put together, unless a backend has a better source."""
+        return await gather(self.stream(request))
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the answer as it is written; closing the iterator aborts the request at the model."""

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ledger import Usage
-from tandem.models.base import Completion, Delta, Reading, Request, gather
+from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.models.tools import ADVICE
 from tandem.spec import Architecture, Continuation, ModelSpec
@@ -58,7 +58,7 @@ class Script(BaseModel):
     tools: bool = Field(default=False, exclude=True)  # the requests tell: the address stays that of the script
 
 
-class FakeModel:
+class FakeModel(Model):
     """A model that follows a script. `calls` lists the requests seen, `aborted` those closed before their end."""
 
     def __init__(self, script: Script | None = None, *, name: str = "fake", parameters: float = 1e9) -> None:
@@ -101,9 +101,6 @@ class FakeModel:
             if rule.when in prompt and rule.purpose in (None, request.purpose):
                 return rule
         return Rule(text=_INSIGHT if request.purpose == "insight" else _answer(prompt))
-
-    async def complete(self, request: Request) -> Completion:
-        return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the scripted answer token by token; a prefix is skipped where the script's text begins with it."""

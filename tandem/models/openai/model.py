@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tandem.ledger import Role
-from tandem.models.base import Completion, Delta, Reading, Request, gather
+from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.openai.errors import Backoff
-from tandem.models.openai.probe import probe, served_context, served_weights
+from tandem.models.openai.probe import probe
 from tandem.models.openai.prompt_logprobs import read_text
 from tandem.models.openai.request import Dialect
 from tandem.models.openai.resumable import ResumableAnswer, RetryHere
@@ -19,7 +19,7 @@ from tandem.models.tokens import TokenCounter
 from tandem.spec import ModelSpec
 
 
-class OpenAIModel:
+class OpenAIModel(Model):
     """A model at an endpoint that speaks the chat-completions API. Nothing is connected before the first call.
 
     Calls may raise EndpointError, MissingKeyError and CapabilityError. Transient errors are retried, and every try that
@@ -65,9 +65,6 @@ class OpenAIModel:
         self.written = Written()
         self._probed = False
 
-    async def complete(self, request: Request) -> Completion:
-        return await gather(self.stream(request))
-
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         return ResumableAnswer(self.spec, request).stream(RetryHere(self, self._retries))
 
@@ -88,21 +85,6 @@ class OpenAIModel:
             self.spec = await probe(self.endpoint, self.spec)
             self._probed = True
         return self.spec
-
-    async def check(self) -> int | None:
-        """Ask once whether the model is served; return its context, where the endpoint reports it.
-
-        Raises EndpointError if the endpoint is down or does not serve the model.
-        """
-        return await served_context(self.endpoint)
-
-    async def weights(self) -> str | None:
-        """Return what the endpoint calls the weights that it serves, None where it does not; raises as `check` does."""
-        return await served_weights(self.endpoint)
-
-    async def disconnect(self) -> None:
-        """Break the connections: calls in flight fail as if the endpoint had done it, and later ones connect anew."""
-        await self.endpoint.disconnect()
 
     async def aclose(self) -> None:
         await self.endpoint.aclose()

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from tandem.errors import CapabilityError, EndpointError, UsageError
-from tandem.models.base import Completion, Delta, Reading, Request, gather
+from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.tokens import TokenCounter
 from tandem.models.tools import ADVICE
 from tandem.models.transformers.detokenise import Detokeniser
@@ -23,7 +23,7 @@ from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
 
 
-class TransformersModel:
+class TransformersModel(Model):
     """A causal language model of Transformers. Nothing is loaded before the first call or `probe`.
 
     All requests in flight are written together, token by token, by one thread; requests join and leave between two
@@ -69,9 +69,6 @@ class TransformersModel:
     def waiting(self) -> int:
         """Requests whose prompt was not read yet."""
         return self._worker.waiting if self._worker else 0
-
-    async def complete(self, request: Request) -> Completion:
-        return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         if request.tool:

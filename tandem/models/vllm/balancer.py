@@ -12,6 +12,7 @@ from tandem.errors import EndpointError, TandemError, UsageError
 from tandem.ledger import Usage
 from tandem.models.openai import OpenAIModel
 from tandem.models.openai.errors import Backoff, Failure
+from tandem.models.openai.probe import served_context
 from tandem.models.vllm.routing import Router
 
 _BUSY = {408, 409, 429, 503}  # worth a wait at the replica that knows the prompt
@@ -128,7 +129,7 @@ class LoadBalancer:
         return member
 
     def _break(self, model: OpenAIModel) -> None:
-        breaking = asyncio.get_running_loop().create_task(model.disconnect())
+        breaking = asyncio.get_running_loop().create_task(model.endpoint.disconnect())
         self._breaking.add(breaking)
         breaking.add_done_callback(self._breaking.discard)
 
@@ -194,7 +195,7 @@ class LoadBalancer:
         while True:
             try:
                 async with asyncio.timeout(CHECK_SECONDS):
-                    context = await member.model.check()
+                    context = await served_context(member.model.endpoint)
                 if None in (context, self.context) or context == self.context:
                     break
                 member.why = f"it is back with a context of {context} tokens and not {self.context}"

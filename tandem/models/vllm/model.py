@@ -8,15 +8,16 @@ from contextlib import aclosing
 from typing import Any
 
 from tandem.errors import EndpointError, TandemError, UsageError
-from tandem.models.base import Completion, Delta, Reading, Request, gather
+from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.openai import OpenAIModel
+from tandem.models.openai.probe import served_weights
 from tandem.models.openai.resumable import ResumableAnswer
 from tandem.models.vllm.balancer import LoadBalancer, ReplicaClient
 from tandem.models.vllm.routing import SLACK, Router
 from tandem.spec import ModelSpec
 
 
-class PooledModel:
+class PooledModel(Model):
     """A model that several endpoints serve. Nothing is connected before the first call.
 
     A call whose replica fails goes on at another one: where the text stopped if the model continues text, else from
@@ -79,9 +80,6 @@ class PooledModel:
         """Whether each replica is up, and its open requests, by URL."""
         return {member.url: (member.up, member.load) for member in self._balancer.all}
 
-    async def complete(self, request: Request) -> Completion:
-        return await gather(self.stream(request))
-
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         with self._balancer.failover(request.affinity, self._retries) as policy:
             async with aclosing(ResumableAnswer(self.spec, request).stream(policy)) as deltas:
@@ -137,7 +135,7 @@ class PooledModel:
     async def _same_weights(self, members: Sequence[ReplicaClient]) -> None:
         if len(members) < 2:
             return
-        weights = await asyncio.gather(*(member.model.weights() for member in members))
+        weights = await asyncio.gather(*(served_weights(member.model.endpoint) for member in members))
         named = {name: member.url for member, name in zip(members, weights, strict=True) if name}
         if len(named) > 1:
             (its, first), (other, second) = list(named.items())[:2]

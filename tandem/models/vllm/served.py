@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.config import Serving
 from tandem.ledger import Role
-from tandem.models.base import Completion, Delta, Request, gather
+from tandem.models.base import Delta, Model, Request
 from tandem.models.tokens import TokenCounter
 from tandem.models.vllm.command import Serve, need_vllm
 from tandem.models.vllm.machine import GIB, find_machine
@@ -63,7 +63,7 @@ class Placement:
         return {role: (serves[role], places) for role, places in zip(roles, found, strict=True)}
 
 
-class ServedModel:
+class ServedModel(Model):
     """A model on vLLM replicas that are started at the first `probe` and end at `aclose`, or with this process.
 
     Calls raise what those of PooledModel do; a start may raise UsageError for a machine that is too small, and
@@ -126,9 +126,6 @@ class ServedModel:
     def api_key_env(self) -> str | None:
         """The environment variable with the replicas' key, if they ask for one."""
         return self._pool.api_key_env if isinstance(self._pool, RayPool) else None
-
-    async def complete(self, request: Request) -> Completion:
-        return await gather(self.stream(request))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         async with aclosing((await self._started()).stream(request)) as deltas:

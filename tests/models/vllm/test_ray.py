@@ -17,6 +17,7 @@ import pytest
 from fake_vllm import PATH, Fake, alive, until
 
 from tandem.errors import EndpointError, MissingPackageError, UsageError
+from tandem.models.openai.probe import served_context
 from tandem.models.vllm import guard
 from tandem.models.vllm.model import PooledModel
 from tandem.models.vllm.ray import RayPool
@@ -106,7 +107,7 @@ async def test_a_replica_on_each_node_with_a_key_and_nothing_is_left(fake: MakeF
     assert key not in repr(pool.serve)
     spec = ModelSpec(name="m", vocabulary=10, local=True)
     model = PooledModel(spec, pool.urls, api_key_env=pool.api_key_env)
-    await asyncio.gather(*(member.model.check() for member in model._balancer.all))
+    await asyncio.gather(*(served_context(member.model.endpoint) for member in model._balancer.all))
     await model.aclose()
     await pool.aclose()
     assert alive(served.processes()) == [] and pool.api_key_env not in os.environ
