@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Self
 
 from tandem.config import Settings
@@ -56,12 +57,9 @@ class Fixed(Strategy):
             async for event in stream_answer("mentor", ctx, self.level.name):
                 yield event
             return
-        source = InsightSource.open(ctx, (self.level,), "thrifty")
-        try:
+        async with aclosing(InsightSource.open(ctx, (self.level,), "thrifty")) as source:
             async for insight_delta in source.extend(self.level):
                 yield insight_delta
-        finally:
-            await source.close()
         text, tokens = source.cut(self.level)
         async for event in stream_answer("intern", ctx, self.level.name, trim(text), tokens):
             yield event

@@ -1,11 +1,11 @@
 """BEST-Route: the intern with n samples, n = 1 to 5, or the mentor, by what a router makes of the question.
 
-BEST-Route (arXiv 2506.22716): for each number of samples the router tells how probably their best is no worse than the
-mentor's answer (the match); the cheapest that passes a threshold is taken, else the mentor. We depart from it: linear
-heads on named features of the question instead of DeBERTa; right and wrong instead of a reward model's score, so that
-a match is a right answer or one that the mentor has wrong too; one small model instead of several. The best of n is
-chosen by best_of.py; code runs only where the run has a sandbox for it. One sample is the intern's own greedy answer,
-exactly as intern-only asks for it.
+BEST-Route (arXiv 2506.22716): for each number of samples the router predicts the probability that their best is no
+worse than the mentor's answer (the match); the cheapest that passes a threshold is taken, else the mentor. We depart
+from it: linear heads on named features of the question instead of DeBERTa; right and wrong instead of a reward model's
+score, so that a match is a right answer or one that the mentor has wrong too; one small model instead of several. The
+best of n is chosen by best_of.py; code runs only where the run has a sandbox for it. One sample is the intern's own
+greedy answer, the same request as intern-only's.
 """
 
 from __future__ import annotations
@@ -71,13 +71,23 @@ class BestRoute(LearnedStrategy):
                 async for event in alone:
                     yield event
             return
-        calls = await drawn(ctx, n)
-        at, reason = best_of(ctx.problem, [Sample(c.text, _likelihood(c)) for c in calls], await _tried(ctx, calls))
+        # Sample k is the same request whatever n is.
+        base = ctx.sampling()
+        calls = [ctx.call("intern", "answer", logprobs=True, sampling=sampled(base, k)) for k in range(n)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in calls:
+                    group.create_task(_read(call))
+            trial = await _tried(ctx, calls)
+        except BaseException as error:  # one failed, or the whole was cancelled
+            for call in calls:
+                await call.close("probe")
+            raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
+        at, reason = best_of(ctx.problem, [Sample(c.text, _likelihood(c)) for c in calls], trial)
         best = calls[at]
         for call in calls:
             await call.close("answer" if call is best else "probe")
-        chosen = Decision(_level(n), "stop", reason=reason)
-        yield ctx.record(chosen)
+        yield ctx.record(Decision(_level(n), "stop", reason=reason))
         yield AnswerDelta(best.text)
         yield ctx.conclude(best, level=_level(n))
 
@@ -100,37 +110,11 @@ class BestRoute(LearnedStrategy):
         )
 
 
-async def drawn(ctx: Context, n: int) -> list[Call]:
-    """Return n samples of the intern's answer, drawn side by side and read to their ends; the caller closes them.
-
-    Sample k is the same request whatever n is. If one fails, or the whole is cancelled, all are closed, as `probe`.
-    """
-    base = ctx.sampling()
-    calls = [ctx.call("intern", "answer", logprobs=True, sampling=sampled(base, k)) for k in range(n)]
-    try:
-        async with asyncio.TaskGroup() as group:
-            for call in calls:
-                group.create_task(_read(call))
-    except BaseException as error:
-        for call in calls:
-            await call.close("probe")
-        raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
-    return calls
-
-
 async def _tried(ctx: Context, calls: Sequence[Call]) -> Trial | None:
-    """Return what the prompt's examples say of samples that are code; None where they are none.
-
-    If the whole is cancelled meanwhile, all are closed, as `probe`.
-    """
+    """Return which of the prompt's examples each sample passes, where the samples are code; None where they are not."""
     if ctx.problem.task != "code" or is_closed(ctx.problem):
         return None
-    try:
-        return await try_examples(ctx.problem, [call.text for call in calls], ctx.sandbox)
-    except BaseException:
-        for call in calls:
-            await call.close("probe")
-        raise
+    return await try_examples(ctx.problem, [call.text for call in calls], ctx.sandbox)
 
 
 def sampled(base: Sampling, number: int) -> Sampling:

@@ -1,7 +1,7 @@
-"""Where insight comes from: one mentor generation per problem, bought at one of two paces.
+"""Where insight comes from: one mentor generation per problem, at one of two paces.
 
 `eager`: one stream goes on while the intern drafts; what overshoots is in the ledger. `thrifty`: the mentor is asked
-level by level and takes its own text up again. Either way the intern sees the insight cut at the level's boundary.
+level by level and continues its own text. With both the intern sees the insight cut at the level's boundary.
 
 In `prefix` mode the insight is the beginning of the mentor's own answer, so that a problem which is handed over costs
 the rest of that answer only.
@@ -26,7 +26,7 @@ OpenPace = Literal["eager", "thrifty"]
 
 
 class InsightSource:
-    """The insight of one problem as it is bought. Use `open`; `close` aborts what the mentor still writes."""
+    """The insight of one problem as it is written. Made by `open`; `aclose` aborts what the mentor still writes."""
 
     def __init__(self, ctx: Context) -> None:
         self.insight = Insight()
@@ -57,10 +57,10 @@ class InsightSource:
         return self.insight.exhausted(level.tokens or 0)
 
     async def extend(self, level: Effort) -> AsyncIterator[InsightDelta]:
-        """Buy up to `level` and yield the text that this adds, as it arrives."""
+        """Have the mentor write up to `level`, and yield the text that this adds, as it arrives."""
         if not level.tokens:
             return
-        async for _ in self._buy(level.tokens):
+        async for _ in self._extend(level.tokens):
             for section, piece in self._parser.feed(self.insight.read(level.tokens)):
                 yield InsightDelta(piece, level.name, section)
         if self.exhausted(level):
@@ -69,7 +69,7 @@ class InsightSource:
 
     @property
     def begins_answer(self) -> bool:
-        """Whether what is bought so far is the beginning of the mentor's own answer, which it can go on with."""
+        """Whether what is written so far is the beginning of the mentor's own answer, which it can continue."""
         return self._ctx.mentor.spec.insight_mode == "prefix" and self._last is not None
 
     async def answer(self, level: Effort) -> AsyncGenerator[Event, None]:
@@ -79,17 +79,17 @@ class InsightSource:
         self._last.purpose = "answer"  # of one that is still open: all of it is what the user gets
         self.insight.read(cap)
         yield AnswerDelta(self.insight.text)
-        async for _ in self._buy(cap, "answer"):
+        async for _ in self._extend(cap, "answer"):
             if piece := self.insight.read(cap):
                 yield AnswerDelta(piece)
         before = self.insight.text.removesuffix(self._last.text)
         yield self._ctx.conclude(self._last.require_end(), level=level.name, prefix=before)
 
-    def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
+    def _extend(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         """Wait until the insight has `budget` tokens or its end, yielding whenever it has grown."""
         raise NotImplementedError
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop the mentor."""
 
     def _call(self, max_tokens: int, purpose: Purpose = "insight") -> Call:
@@ -127,18 +127,18 @@ class _Eager(InsightSource):
                 async for delta in call:
                     self.insight.feed_exact(delta.text, delta.tokens, self._ctx.mentor.cut)
                     self._grown.set()
-                    # What was bought before comes free; what lies behind it is bought only when it is needed.
+                    # What is recorded costs nothing; what lies behind it is asked for only when it is needed.
                     while call.at_end_of_record and self.insight.tokens >= self._wanted:
                         self._more_wanted.clear()
                         await self._more_wanted.wait()
                 self.insight.finished = call.finish_reason == "stop"
-        except Exception as error:  # it belongs to whoever waits for the insight
+        except Exception as error:  # raised where the insight is waited for
             self._error = error
         finally:
             self._done = True
             self._grown.set()
 
-    async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
+    async def _extend(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         self._start()
         self._wanted = budget
         self._more_wanted.set()
@@ -153,7 +153,7 @@ class _Eager(InsightSource):
             yield
             await self._grown.wait()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -162,7 +162,7 @@ class _Eager(InsightSource):
 class _Thrifty(InsightSource):
     """One call a level; the mentor continues its own text, natively or section by section."""
 
-    async def _buy(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
+    async def _extend(self, budget: int, purpose: Purpose = "insight") -> AsyncIterator[None]:
         have = self.insight.tokens
         if self.insight.finished or have >= budget:
             yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Self
 
@@ -75,12 +76,9 @@ class PublishedStrategy(Strategy):
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Raises CapabilityError for an intern that cannot read a text."""
-        source = InsightSource.open(ctx, self.ladder, "thrifty")
-        try:
+        async with aclosing(InsightSource.open(ctx, self.ladder, "thrifty")) as source:
             async for event in self._climb(ctx, source):
                 yield event
-        finally:
-            await source.close()
 
     async def _climb(self, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
         p: list[float] = []
@@ -117,7 +115,7 @@ class PublishedStrategy(Strategy):
         intern = ctx.intern
         if not isinstance(intern, Reads):
             raise CapabilityError(
-                f"strategy 'published' needs log-probabilities of prompts, and {intern.spec.name} tells none here; "
+                f"strategy 'published' needs log-probabilities of prompts, and {intern.spec.name} gives none here; "
                 "serve the intern with vLLM and name it with --intern-endpoint"
             )
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The method: insights bought level by level until the intern's own uncertainty says that they suffice.
+"""The method: the mentor writes insights level by level until the intern's own uncertainty shows that they suffice.
 
 arXiv 2604.23623. We depart from it in that the draft is the head of the stream that becomes the answer, the mentor
 writes once per problem, and the policy also gives up where no later level is worth its cost.
@@ -7,6 +7,7 @@ writes once per problem, and the policy also gives up where no later level is wo
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from tandem.config import Settings
 from tandem.errors import TandemError
@@ -24,7 +25,7 @@ from tandem.types import AnswerDelta, Decision, Event
 
 
 class TandemStrategy(Strategy):
-    """Insight is bought level by level, until a draft of the intern's says that it suffices."""
+    """The mentor's insight grows level by level, until a draft of the intern's shows that it suffices."""
 
     needs_classifier = True
 
@@ -38,7 +39,8 @@ class TandemStrategy(Strategy):
             raise TandemError(f"strategy '{ctx.strategy}' needs a classifier")
         ladder = ctx.ladder
         if ladder[0].is_question:
-            decision = self._read_question(ctx, ctx.policy)
+            signals = classifier_inputs({}, question_features(ctx), alone=True)
+            decision = ctx.policy.decide(ladder[0], signals, 0, ladder[1:])
             yield ctx.record(decision)
             if decision.action != "go_on":
                 role: Role = "intern" if decision.action == "stop" else "mentor"
@@ -47,12 +49,9 @@ class TandemStrategy(Strategy):
                     yield event
                 return
             ladder = ladder[1:]
-        source = InsightSource.open(ctx, ladder, _pace(ctx, ladder))
-        try:
+        async with aclosing(InsightSource.open(ctx, ladder, _pace(ctx, ladder))) as source:
             async for event in self._climb(ctx, ladder, ctx.policy, source):
                 yield event
-        finally:
-            await source.close()
 
     async def _climb(
         self, ctx: Context, ladder: Ladder, policy: Policy, source: InsightSource
@@ -60,15 +59,11 @@ class TandemStrategy(Strategy):
         seen = -1  # mentor tokens under the last draft
         for position, level in enumerate(ladder):
             if level.is_answer:
-                async for event in self._hand_over(ctx, source):
-                    yield event
-                return
+                break
             async for insight_delta in source.extend(level):
                 yield insight_delta
             if source.begins_answer and source.exhausted(level) and ctx.ladder[-1].is_answer:
-                async for event in self._hand_over(ctx, source):  # there it is, nothing is left to write
-                    yield event
-                return
+                break  # the mentor's answer is complete
             text, tokens = source.cut(level)
             later = _later(ladder[position + 1 :], source.exhausted(level))
             if tokens == seen and later:  # `same_as` the level before
@@ -76,33 +71,22 @@ class TandemStrategy(Strategy):
             seen = tokens
             messages, prefix = intern_view(ctx.problem, trim(text), ctx.mentor.spec.insight_mode)
             async with ctx.call("intern", "answer", messages, prefix=prefix, logprobs=True, read_tokens=tokens) as call:
-                decision = await self._judge(call, ctx, policy, level, tokens, later)
-                yield ctx.record(decision)
-                if decision.action == "go_on":
+                decision = ctx.record(await self._judge(call, ctx, policy, level, tokens, later))
+                yield decision
+                if decision.action == "stop":
+                    await source.aclose()
+                    yield AnswerDelta(call.text)
+                    async for delta in call:
+                        if delta.text:
+                            yield AnswerDelta(delta.text)
+                else:
                     await call.close("probe")
-                    continue
-                if decision.action == "answer":
-                    await call.close("probe")
-                    async for event in self._hand_over(ctx, source):
-                        yield event
-                    return
-                await source.close()
-                yield AnswerDelta(call.text)
-                async for delta in call:
-                    if delta.text:
-                        yield AnswerDelta(delta.text)
-            yield ctx.conclude(call.require_end(), level=level.name, insight=trim(text), prefix=prefix or "")
-            return
-
-    async def _hand_over(self, ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
-        """Let the mentor answer: it goes on with the answer that it began, else it gives its own."""
-        level = ctx.ladder[-1]
-        if source.begins_answer:
-            rest = source.answer(level)
-        else:
-            await source.close()
-            rest = stream_answer("mentor", ctx, level.name)
-        async for event in rest:
+            if decision.action == "stop":
+                yield ctx.conclude(call.require_end(), level=level.name, insight=trim(text), prefix=prefix or "")
+                return
+            if decision.action == "answer":
+                break
+        async for event in _mentor_answers(ctx, source):
             yield event
 
     async def _judge(
@@ -122,10 +106,17 @@ class TandemStrategy(Strategy):
         signals = classifier_inputs(draft_signals(stats, ended=ended), question_features(ctx))
         return policy.decide(level, signals, tokens, later)
 
-    def _read_question(self, ctx: Context, policy: Policy) -> Decision:
-        """Let the policy decide before anybody is asked."""
-        signals = classifier_inputs({}, question_features(ctx), alone=True)
-        return policy.decide(ctx.ladder[0], signals, 0, ctx.ladder[1:])
+
+async def _mentor_answers(ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:
+    """Let the mentor continue the answer that it began, or give its own."""
+    level = ctx.ladder[-1]
+    if source.begins_answer:
+        rest = source.answer(level)
+    else:
+        await source.aclose()
+        rest = stream_answer("mentor", ctx, level.name)
+    async for event in rest:
+        yield event
 
 
 def _later(rest: Ladder, exhausted: bool) -> Ladder:
