@@ -15,7 +15,7 @@ Backend = Literal["auto", "vllm", "transformers"]
 
 
 class Serving(BaseModel):
-    """How a local model is served by vLLM. None means: as the machine has it."""
+    """How vLLM serves a local model. None means: chosen for this machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class Serving(BaseModel):
 
 
 class Settings(BaseModel):
-    """What a strategy may read of the user's wishes. None means: the pair's or the classifier's own default."""
+    """The settings that a strategy may read. None means: the pair's or the classifier's own default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +61,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """What one call may wish, beside the engine that solves it. None means: as the engine has it.
+    """What a single call may change of its engine's settings. None means: as the engine has it.
 
     The fields are those of `Tandem`. `intern_logprobs` has the intern's log-probabilities read with every answer, also
     where the strategy needs none, so that equal calls of several strategies can be shared.

@@ -85,11 +85,10 @@ class Tandem:
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `insight_mode` is what the mentor
         writes for the intern: notes in four sections (``gpra``), or the beginning of its own answer (``prefix``); None
-        takes what the catalog says of it. `prices` is a file of your own prices
-        (see `load_prices`); one that names neither model is an error. `request_timeout` is how many seconds an endpoint
-        may send nothing before the request is tried again (600 if None). `backend` is what runs local weights: this
-        process (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) as
-        `mentor_serving` and `intern_serving` say.
+        takes the catalog's entry. `prices` is a file of your own prices (see `load_prices`); one that names neither
+        model is an error. `request_timeout` is how many seconds an endpoint may send nothing before the request is
+        tried again (600 if None). `backend` is what runs local weights: this process (``transformers``), or vLLM
+        replicas that it starts (``vllm``; ``auto``: where vLLM is installed) by `mentor_serving` and `intern_serving`.
         """
         self.settings = Settings.of(
             effort=effort,
@@ -117,8 +116,8 @@ class Tandem:
                 names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
         self._placement = placement
-        # What is costly to read is kept under what names it; a policy that is not calibrated learns from what it sees,
-        # so there is one for each use. Options come from outside: the number of uses has no end, that of policies has.
+        # What is slow to read is kept by its name. A policy that is not calibrated learns from what it sees, so there
+        # is one for each use; uses come from outside and have no end, so the number of policies is bounded.
         self._fitted = cache(self._find_classifier)
         self._learned: dict[str, tuple[Strategy, str | None]] = {}
         self._classifiers: dict[Path, Classifier] = {}
@@ -228,9 +227,8 @@ class Tandem:
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of one problem as they happen; the last one is the Solution.
 
-        `options` hold for this call only. `ledger`, where given, takes up what is paid, and has it all even where the
-        iteration is broken off; `recorder` writes every call down; `sandbox` is where a strategy may run the code of
-        its samples.
+        `options` hold for this call only. `ledger`, where given, gets an entry for every call, also where the iteration
+        is broken off; `recorder` writes every call down; `sandbox` is where a strategy may run the code of its samples.
         """
         problem = question if isinstance(question, Problem) else Problem.from_text(question, task=task)
         plan = self.plan(options)
@@ -263,8 +261,7 @@ class Tandem:
             if package is None:
                 raise
             name = f"strategy '{plan.strategy_name}' of {package}"
-            said = " ".join(str(error).split())
-            failure = TandemError(f"{name} failed: {type(error).__name__}: {said}")
+            failure = TandemError(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())}")
             failure.ledger = ctx.ledger
             raise failure from error
 
@@ -312,7 +309,7 @@ class Tandem:
             except Exception as error:  # a fault of ours in one problem must not end a night's run
                 return index, TandemError(f"unexpected {type(error).__name__}: {error}")
 
-        queue = enumerate(questions)  # drawn as there is room: whoever gives them may stop giving
+        queue = enumerate(questions)  # drawn as there is room: the source may stop
         running: set[asyncio.Task[tuple[int, Solution | TandemError]]] = set()
         try:
             while True:

@@ -83,7 +83,7 @@ class SolvePlan:
 
     def describe(self) -> dict[str, Any]:
         """Return everything that decides the answers, for a run's manifest; no secrets."""
-        way = self.strategy.adaptation(self.mentor.spec)
+        adaptation = self.strategy.adaptation(self.mentor.spec)
         described = {
             "strategy": self.strategy_name,
             "mentor": self.mentor.spec.model_dump(mode="json"),
@@ -94,4 +94,4 @@ class SolvePlan:
             "classifier": self.classifier_match,
             "predictor": self.predictor,
         }
-        return described | ({"way": way} if way else {})  # older manifests of the usual way have no such field
+        return described | ({"way": adaptation} if adaptation else {})

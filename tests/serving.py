@@ -194,8 +194,8 @@ def serving(
     service = Service(ModelMenu(engine, aims), KeyRing(keys), Gate(concurrency, queue), deadline=deadline)
     listening = listen("127.0.0.1", 0)
     server = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", service, engine.mentor, engine.intern, key=key)
-    paid = service.metrics.paid
-    service.metrics.paid = lambda ledger: (server.ledgers.append(ledger), paid(ledger))[1]  # type: ignore[method-assign]
+    spent = service.metrics.spent
+    service.metrics.spent = lambda ledger: (server.ledgers.append(ledger), spent(ledger))[1]  # type: ignore[method-assign]
     config = uvicorn.Config(
         create_app(service, max_body=max_body),
         http=http,  # type: ignore[arg-type]

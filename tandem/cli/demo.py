@@ -136,7 +136,7 @@ async def _solve(engine: Tandem, problem: Problem, speed: float | None, console:
 
 
 async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenerator[Event, None]:
-    """Yield the events of a problem; when the answer is there, say what can be said of it."""
+    """Yield the events of a problem; when the answer is there, grade it and estimate the mentor alone."""
     from tandem.grading import grade
     from tandem.types import Solution
 
@@ -150,7 +150,7 @@ async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenera
 
 
 def _mentor_alone(engine: Tandem, problem: Problem, solution: Solution) -> str | None:
-    """Return what the mentor alone might have cost; nobody knows how long its answer would have been."""
+    """Return what the mentor alone might have cost; how long its answer would have been is unknown."""
     from tandem.cli.demo_view import money
     from tandem.insight import answer_messages
     from tandem.ledger import Entry, Ledger, Usage

@@ -59,11 +59,11 @@ def _question(folder: Path, name: str) -> str:
 async def _events(stage: Stage, solution: Solution, record: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
     """Yield the events. A decision comes where the insight had the tokens that it was made under, nearly."""
     insight = _PIECE.findall(solution.insight)
-    bought = max((decision.insight_tokens for decision in solution.trace), default=0)
+    written = max((decision.insight_tokens for decision in solution.trace), default=0)
     at = 0
     block = _begin(stage, "mentor", "insight") if insight else None
     for decision in solution.trace:
-        upto = round(len(insight) * decision.insight_tokens / bought) if bought else 0
+        upto = round(len(insight) * decision.insight_tokens / written) if written else 0
         if block:
             async for event in _written(stage, block, insight[at:upto]):
                 yield _insight(event, decision)

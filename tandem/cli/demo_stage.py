@@ -49,7 +49,7 @@ class Stage:
     solution: Solution | None = None
     verdict: bool | None = None  # whether the answer is right, where that is known
     reference: str | None = None
-    estimate: str | None = None  # what another way might have cost
+    estimate: str | None = None  # what the mentor alone might have cost
     replayed: bool = False
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -62,7 +62,6 @@ class Stage:
         return (self.ended or time.monotonic()) - self.started
 
     def restart(self) -> None:
-        """Begin to count seconds."""
         self.started = time.monotonic()
 
     def tokens(self, role: Role) -> int:
@@ -95,17 +94,16 @@ class Stage:
                 yield delta
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return nothing: every call is made."""
         return None
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Wait for nobody."""
+        """Wait for no other call."""
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str | None:
         """Begin a block; its place is the call's number."""
         block = Block(role, request.purpose, request=request)
         if request.purpose == "insight" and isinstance(request.prefix, str) and not self._bought(role):
-            block.text = request.prefix  # how it was told to begin; later prefixes are what it wrote before
+            block.text = request.prefix  # how it had to begin; later prefixes are what it wrote before
         self.blocks.append(block)
         return str(len(self.blocks) - 1)
 

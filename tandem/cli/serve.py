@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--keys",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="API keys with their limits, made by `tandem keys add`. Without it everybody may ask.",
+    help="API keys with their limits, made by `tandem keys add`. Without it no key is needed.",
 )
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without keys.")
 @click.option(
@@ -92,16 +92,14 @@ def serve(
     from tandem.server.tracing import set_up
 
     if keys is None and not own_machine(host) and not allow_anyone:
-        raise UsageError(
-            f"at {host} everybody on the network may spend your money: give --keys FILE, or --allow-anyone"
-        )
+        raise UsageError(f"at {host} anybody on the network may spend your money: give --keys FILE, or --allow-anyone")
     accounts = KeyRing(keys)
     engine = make_engine(options)
     engine.want("mentor", "intern")  # whatever the server's own strategy calls, a request may name another
     _check_budgets(accounts, engine)
     menu = ModelMenu(engine, _aims(aims))
     for classifier in menu.aims.values():
-        engine.plan(SolveOptions(classifier=classifier))  # a wrong one is said now
+        engine.plan(SolveOptions(classifier=classifier))  # a wrong one fails now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
     set_up()
     listening = listen(host, port)
@@ -117,7 +115,7 @@ def serve(
 
 
 def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
-    """Raise UsageError where a key has a budget and nobody knows what a model costs."""
+    """Raise UsageError where a key has a budget and a model has no price."""
     from tandem.errors import UsageError
 
     limited = [account.entry.name for account in accounts.accounts if account.entry.usd is not None]

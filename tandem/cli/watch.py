@@ -24,7 +24,7 @@ def describe(decision: Decision) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text in which nothing commands the terminal: a model may write anything."""
+    """Return a text without control characters: a model may write anything."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text.replace("\t", "    "))
 
 
@@ -58,7 +58,7 @@ class Watcher:
             self.console.print(Text(plain(str(event)), style="green"))
 
     def break_off(self) -> None:
-        """End the line that is being written: something else is said next."""
+        """End the line that is being written: something else is printed next."""
         if not self._fresh_line:
             self._print("\n")
 

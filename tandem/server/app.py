@@ -66,13 +66,13 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
 
     @app.post("/v1/chat/completions", responses=_ANSWERS)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
-        """Answer a conversation, OpenAI's way; `tandem` has what only this server knows of."""
+        """Answer a conversation as OpenAI does; `tandem` has what only this server offers."""
         asked = service.menu.ask(body)
         return await _respond(service, request, body, asked, chat.answer, chat.stream)
 
     @app.post("/v1/completions", responses=_ANSWERS)
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
-        """Answer one text or several, OpenAI's older way."""
+        """Answer one text or several, as OpenAI's older endpoint does."""
         asked = [one for prompt in body.prompt for one in service.menu.ask(body, prompt)]
         return await _respond(service, request, body, asked, completions.answer, completions.stream)
 
@@ -112,7 +112,6 @@ def _about(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{model:path}", responses=own)
     async def one_model(model: str) -> dict[str, Any]:
-        """Describe one model."""
         return service.menu.describe(model)
 
     @app.get("/v1/tandem", responses={401: own[401]})
@@ -138,7 +137,7 @@ async def _prepare(service: Service) -> None:
         try:
             await service.prepare()
             return
-        except Exception:  # it is in `failure` and in the log, be it ours
+        except Exception:  # also a bug of ours: it is in `failure` and in the log
             await asyncio.sleep(pause)
             pause = min(2 * pause, 30.0)
 
@@ -194,7 +193,7 @@ async def _left(request: Request) -> None:
 class _Streamed(StreamingResponse):
     """A stream that gives its room back however it ends; Starlette cancels it when the client goes.
 
-    At `latest` (by the loop's clock) it breaks off: a client that reads nothing is not told of the deadline either.
+    At `latest` (by the loop's clock) it breaks off: a client that reads nothing does not see the 504 either.
     """
 
     def __init__(

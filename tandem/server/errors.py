@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: every one has a status, a sentence that says what to do, and the field that is at fault."""
+"""Errors in OpenAI's format: each has a status, a sentence on what to do, and the field that is wrong."""
 
 from __future__ import annotations
 
@@ -36,19 +36,17 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The body of the answer."""
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that belong to it."""
         found = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
 def api_error(error: TandemError) -> ApiError:
-    """Return what a client is told of a failure: its own fault, a model that is down, or ours."""
+    """Return the error that a client gets for a failure: its own mistake, a model that is down, or a bug of ours."""
     if isinstance(error, UsageError):
         return ApiError(400, str(error))
     if isinstance(error, LimitReached):
@@ -89,7 +87,7 @@ def install(app: FastAPI) -> None:
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Return the error for a body that is not of the shape, from what pydantic says of it."""
+    """Return the error for a body of the wrong form, from pydantic's description of it."""
     first = errors[0]
     where = [part for part in first["loc"] if part not in ("body", "query", "path", "header")]
     if first["type"] == "json_invalid":

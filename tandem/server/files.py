@@ -1,4 +1,4 @@
-"""The page at `/`: the plain files in `page/`, which ask this server and nobody else."""
+"""The page at `/`: the static files in `page/`, which send requests to this server only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ _HEADERS = {
 
 
 def install_page(app: FastAPI) -> None:
-    """Serve the page's files."""
     folder = resources.files("tandem.server") / "page"
     files = {f.name: f for f in folder.iterdir() if any(f.name.endswith(kind) for kind in _KINDS)}
 

@@ -1,4 +1,4 @@
-"""Room for requests: so many are solved at once, so many wait, and the next is told when to come again."""
+"""Admission of requests: a limit on how many are solved at once and how many wait; the next gets a Retry-After."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 from tandem.server.errors import ApiError
 
-_RECENT = 64  # requests whose length says how long a wait may be
+_RECENT = 64  # requests by whose duration a wait is estimated
 
 
 class Gate:
-    """Lets requests in. `running` and `waiting` tell how many there are; after `drain` nobody new comes in."""
+    """Admits requests. `running` and `waiting` count them; after `drain` no new one is admitted."""
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.running = self.waiting = 0
@@ -25,7 +25,7 @@ class Gate:
 
     @asynccontextmanager
     async def enter(self) -> AsyncGenerator[None, None]:
-        """Wait for room and hold it. Raises ApiError 429 where too many wait, 503 while the server shuts down."""
+        """Wait for a slot and hold it. Raises ApiError 429 where too many wait, 503 while the server shuts down."""
         self.check()
         self.waiting += 1
         try:
@@ -56,5 +56,4 @@ class Gate:
             )
 
     def drain(self) -> None:
-        """Let nobody new in."""
         self.draining = True

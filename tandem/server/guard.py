@@ -1,4 +1,4 @@
-"""Before anything is read: who asks, and how much they send. And behind everything: how it ended."""
+"""Around every request: who sends it and how large it may be, before it is read; and with which status it ended."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        status, begun, ended = 499, False, False  # nothing was answered: the client had gone
+        status, started, ended = 499, False, False  # nothing was answered: the client had disconnected
 
         async def noted(message: Message) -> None:
-            nonlocal status, begun, ended
+            nonlocal status, started, ended
             if message["type"] == "http.response.start":
-                status, begun = message["status"], True
+                status, started = message["status"], True
             elif message["type"] == "http.response.body":
                 ended = ended or not message.get("more_body", False)
             await send(message)
@@ -44,7 +44,7 @@ class Guard:
             await self._guarded(scope, receive, noted)
         except Exception:
             _log.exception("a fault in %s", scope["path"])
-            if begun:  # the connection breaks off
+            if started:  # the connection breaks off
                 state["status"] = 500
                 raise
             await _refuse(ApiError(500, FAULT), scope, receive, noted)
@@ -59,8 +59,8 @@ class Guard:
             if scope["path"].startswith("/v1/"):
                 given = headers.get(b"authorization")
                 scope["state"]["account"] = self._service.keys.account(given and given.decode("latin-1"))
-            said = headers.get(b"content-length", b"0")
-            if said.isdigit() and int(said) > self._most:
+            length = headers.get(b"content-length", b"0")
+            if length.isdigit() and int(length) > self._most:
                 raise self._too_large
         except ApiError as error:
             await _refuse(error, scope, receive, send)
@@ -68,8 +68,8 @@ class Guard:
         await self._measured(scope, receive, send)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on as long as its body is not too large; not every client says how large it is."""
-        taken, over, begun = 0, False, False
+        """Pass a request on as long as its body is not too large; not every client sends its length."""
+        taken, over, started = 0, False, False
 
         async def counted() -> Message:
             nonlocal taken, over
@@ -79,20 +79,20 @@ class Guard:
                 if taken > self._most:
                     over = True
                     raise self._too_large
-            elif not begun:  # the client is gone, whatever the application makes of half a body
+            elif not started:  # the client disconnected, whatever the application makes of half a body
                 scope["state"]["status"] = 499
             return message
 
         async def held(message: Message) -> None:
-            nonlocal begun
-            if over and not begun:
+            nonlocal started
+            if over and not started:
                 return  # what the application makes of a broken body is not the answer
-            begun = True
+            started = True
             await send(message)
 
         with contextlib.suppress(ApiError):
             await self._app(scope, counted, held)
-        if over and not begun:
+        if over and not started:
             await _refuse(self._too_large, scope, receive, send)
 
     @property

@@ -5,7 +5,7 @@ A key file is YAML, made by ``tandem keys add``::
     keys:
       - {name: alice, sha256: 5e88..., requests_per_minute: 60, usd: 5.0}
 
-What a key has spent is kept beside it (``<file>.spent.json``), so that a restart gives nobody a new budget.
+What a key has spent is kept beside it (``<file>.spent.json``), so that a restart does not renew a budget.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _File(BaseModel):
 
 
 class Account:
-    """Who a request belongs to: what is left of their rate and their budget."""
+    """The account that a request is charged to: what is left of its rate and its budget."""
 
     def __init__(self, entry: KeyEntry, clock: Callable[[], float] = time.monotonic) -> None:
         self.entry = entry
@@ -99,7 +99,7 @@ ANYONE = KeyEntry(name="anyone", sha256="0" * 64)
 
 
 class KeyRing:
-    """The accounts of a server; without a key file everybody is one account without limits."""
+    """The accounts of a server; without a key file all callers share one account without limits."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Read a key file. Raises UsageError for one that is missing, damaged or empty."""
@@ -113,7 +113,6 @@ class KeyRing:
 
     @property
     def required(self) -> bool:
-        """Whether a request needs a key."""
         return self._path is not None
 
     def account(self, authorization: str | None) -> Account:
@@ -127,8 +126,8 @@ class KeyRing:
             if hmac.compare_digest(account.entry.sha256, digest):
                 found = account
         if found is None:
-            said = "this API key is not known here" if given else "an API key is needed: Authorization: Bearer KEY"
-            raise ApiError(401, said, code="invalid_api_key")
+            reason = "this API key is not known here" if given else "an API key is needed: Authorization: Bearer KEY"
+            raise ApiError(401, reason, code="invalid_api_key")
         return found
 
     def save(self) -> None:

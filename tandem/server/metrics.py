@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, levels, sufficiency, tokens by role, US$, latencies, and the replicas' state."""
+"""Metrics for Prometheus: requests, levels, sufficiency, tokens by role, US$, latencies, and the replicas' state."""
 
 from __future__ import annotations
 
@@ -49,25 +49,23 @@ class Metrics:
         self._up = gauge("replica_up", "Whether a replica answers (1) or is down (0).", "role", "replica")
 
     def ended(self, model: str, status: int) -> None:
-        """Note how a request ended; 499 is a client that went away."""
+        """Count how a request ended; 499 is a client that disconnected."""
         self._requests.labels(model, str(status)).inc()
 
     def latency(self, what: str, seconds: float) -> None:
-        """Note a time: `first_insight`, `first_token` or `end`."""
+        """Record a latency: `first_insight`, `first_token` or `end`."""
         self._latency[what].observe(seconds)
 
     def decided(self, decision: Decision) -> None:
-        """Note a decision."""
         self._decisions.labels(decision.level, decision.action).inc()
         if decision.sufficiency is not None:
             self._sufficiency.labels(decision.level).observe(decision.sufficiency)
 
     def solved(self, solution: Solution) -> None:
-        """Note where an answer came from."""
         self._levels.labels(solution.level or "none").inc()
 
-    def paid(self, ledger: Ledger) -> None:
-        """Note what was written and paid, be it for nothing."""
+    def spent(self, ledger: Ledger) -> None:
+        """Count what was written and spent, also by calls that failed."""
         for entry in ledger:
             self._tokens.labels(entry.role, entry.purpose).inc(entry.usage.completion)
             self._prompts.labels(entry.role).inc(entry.usage.prompt)
@@ -76,7 +74,6 @@ class Metrics:
                 self._usd.labels(entry.role).inc(entry.usd)
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' format."""
         self._running.set(self._gate.running)
         self._waiting.set(self._gate.waiting)
         for role, model in self._models.items():

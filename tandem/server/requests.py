@@ -64,7 +64,7 @@ class ModelMenu:
         Raises ApiError naming the field that is at fault.
         """
         named, cap = self._strategy(request.model)
-        wishes = request.tandem or TandemOptions()
+        extra = request.tandem or TandemOptions()
         if isinstance(request, ChatRequest):
             messages, most, field = _messages(request.messages), request.most_tokens, "messages"
             if request.reasoning_effort is not None:
@@ -73,18 +73,18 @@ class ModelMenu:
             messages, most, field = (Message(role="user", content=prompt or ""),), request.max_tokens, "prompt"
         options = SolveOptions(
             strategy=named.strategy_name,
-            effort=wishes.effort,
-            pace=wishes.pace,
-            draft_tokens=wishes.draft_tokens,
+            effort=extra.effort,
+            pace=extra.pace,
+            draft_tokens=extra.draft_tokens,
             temperature=request.temperature,
             mentor_max_tokens=most,
             intern_max_tokens=most,
-            classifier=None if wishes.aim is None else self._classifier(wishes.aim),
+            classifier=None if extra.aim is None else self._classifier(extra.aim),
         )
         try:
             plan = self.engine.plan(options)
         except UsageError as error:
-            given = [name for name in ("effort", "pace", "draft_tokens") if getattr(wishes, name) is not None]
+            given = [name for name in ("effort", "pace", "draft_tokens") if getattr(extra, name) is not None]
             raise ApiError(400, str(error), param=f"tandem.{[*given, 'aim'][0]}") from None
         if (ladder := _capped(plan, cap)) != plan.ladder:
             options = replace(options, effort=format_ladder(ladder))
@@ -93,18 +93,18 @@ class ModelMenu:
         problem = Problem(
             id=_id(messages),
             messages=messages,
-            task=wishes.task or guess_task(messages[-1].content),
+            task=extra.task or guess_task(messages[-1].content),
             sampling=_sampling(request, self.engine.settings.sampling),
         )
         _check_room(plan, problem, field)
-        options, at_most = self._within(options, plan, problem, wishes.budget_usd, choices)
+        options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
         return [
             SolveRequest(_choice(problem, number), options, request.model, at_most / choices)
             for number in range(choices)
         ]
 
     def _strategy(self, name: str) -> tuple[SolvePlan, str | None]:
-        """Return the plan of a model's name, and the level that its ladder ends at, if it says one."""
+        """Return the plan of a model's name, and the level that its ladder ends at, if it names one."""
         own = self.engine.plan()
         if name == own.strategy_name:
             return own, None

@@ -1,4 +1,4 @@
-"""Serving until a signal: then nobody new comes in, whoever is inside gets an answer, and the models are released."""
+"""Serving until a signal: then no new request is admitted, those in flight are answered, the models released."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tandem.server.gate import Gate
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which first turns newcomers away for a moment, so that a balancer sees it in /readyz."""
+    """Uvicorn's server, which first refuses new requests for a moment, so that a load balancer sees it in /readyz."""
 
     def __init__(self, config: uvicorn.Config, gate: Gate, notice: float, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -69,7 +69,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def own_machine(host: str) -> bool:
-    """Whether only this machine reaches a host."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"

@@ -89,23 +89,23 @@ class ChatMessage(_Strict):
 
 
 class StreamOptions(_Strict):
-    """How a stream ends."""
+    """What a stream sends at its end."""
 
     include_usage: bool = False
 
 
 class TandemOptions(BaseModel):
-    """What only Tandem knows of, per request: `extra_body={"tandem": {...}}` of the openai client."""
+    """What only Tandem offers, per request: `extra_body={"tandem": {...}}` of the openai client."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     effort: str | None = Field(None, max_length=200, description="Ladder, as none,low=40,high,answer")
     pace: Pace | None = None
     draft_tokens: int | None = Field(None, ge=1, le=100_000)
-    budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="Never pay more for this request")
+    budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="The most that this request may cost")
     aim: str | None = Field(None, max_length=100, description="One of the aims in /v1/tandem")
     task: TaskKind | None = Field(None, description="The kind of question; guessed from its words where not given")
-    events: bool = Field(False, description="Tell decisions and sections in the stream")
+    events: bool = Field(False, description="Decisions and sections in the stream")
 
 
 class _Sampled(_Strict):
@@ -136,7 +136,6 @@ class _Sampled(_Strict):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The texts that end an answer."""
         return tuple(text for text in self.stop or () if text)
 
 
@@ -157,7 +156,6 @@ class ChatRequest(_Sampled):
 
     @property
     def most_tokens(self) -> int | None:
-        """The cap on an answer."""
         return self.max_completion_tokens or self.max_tokens
 
 

@@ -1,4 +1,4 @@
-"""One server's work: a request that was let in is solved within its deadline, and every figure of it is noted once."""
+"""One server's work: an admitted request is solved within its deadline, and each of its figures is recorded once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """What all requests share: models on offer, accounts, room and figures. Nothing of a request is kept here."""
+    """What all requests share: the models on offer, accounts, the gate and metrics; nothing of a single request."""
 
     def __init__(self, menu: ModelMenu, keys: KeyRing, gate: Gate, *, deadline: float | None = None) -> None:
         """`deadline`: seconds that a request may take from when it is let in; None: as long as it needs."""
@@ -36,29 +36,28 @@ class Service:
 
     @property
     def engine(self) -> Tandem:
-        """The engine with the server's own settings."""
         return self.menu.engine
 
     async def prepare(self) -> None:
-        """Reach both models; what fails is kept in `failure`, said once, and raised."""
+        """Reach both models; a failure is kept in `failure`, logged once, and raised."""
         try:
             await self.engine.prepare()
         except Exception as error:
-            said, self.failure = self.failure, str(error) or type(error).__name__
-            if said != self.failure:
+            logged, self.failure = self.failure, str(error) or type(error).__name__
+            if logged != self.failure:
                 _log.warning("not ready: %s", self.failure, exc_info=not isinstance(error, TandemError))
             raise
         self.ready = True
 
     @asynccontextmanager
     async def admit(self, account: Account, asked: Sequence[SolveRequest]) -> AsyncGenerator[Bill, None]:
-        """Hold what a request needs: its share of the rate and of the budget, and room to be solved in.
+        """Hold what a request needs: its share of the rate and of the budget, and a slot to be solved in.
 
-        Raises ApiError where there is none. Whatever happens, what was paid is charged and noted.
+        Raises ApiError where there is none. Whatever happens, what was spent is charged and counted.
         """
         if not self.ready:
             raise ApiError(503, self.failure or "the models are being made ready; try again soon", retry_after=5)
-        self.gate.check()  # before anything is counted: a full server takes nobody's turn
+        self.gate.check()  # before anything is counted: a full server uses up no rate
         account.enter()
         reserved = sum(one.at_most for one in asked)
         account.reserve(reserved)
@@ -68,8 +67,8 @@ class Service:
                 bill.began = time.monotonic()
                 yield bill
         finally:
-            self.metrics.paid(bill.ledger)
-            usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # what has a price, be it not all
+            self.metrics.spent(bill.ledger)
+            usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # of the calls that have a price
             account.settle(reserved, usd)
             if usd:
                 self.keys.save()
@@ -93,10 +92,10 @@ class Service:
             raise api_error(error) from None
         except ApiError:
             raise
-        except Exception as error:  # a fault of ours is told as one, in a stream too
+        except Exception as error:  # a bug of ours becomes a 500, in a stream too
             _log.exception("a fault while solving with %s", name)
             raise ApiError(500, FAULT) from error
-        finally:  # also where the client has gone
+        finally:  # also where the client has disconnected
             bill.ledger += ledger
 
     async def _timed(self, events: AsyncGenerator[Event, None], left: float | None) -> AsyncGenerator[Event, None]:

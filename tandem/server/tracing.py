@@ -18,7 +18,7 @@ Value = str | int | float | bool
 
 
 def set_up() -> bool:
-    """Send spans to where the environment says; return whether it says so and the packages are there."""
+    """Send spans to the exporter that the environment names; return whether it names one and the packages are there."""
     if not any(os.environ.get(name) for name in _WISHES):
         return False
     try:
@@ -37,13 +37,10 @@ def set_up() -> bool:
 
 
 class Trace:
-    """A span, or nothing."""
-
     def __init__(self, span: Any = None) -> None:
         self._span = span
 
     def set(self, name: str, value: Value) -> None:
-        """Set an attribute."""
         if self._span is not None:
             self._span.set_attribute(f"tandem.{name}", value)
 
@@ -55,7 +52,7 @@ class Trace:
 
 @contextmanager
 def span(name: str, **attributes: str) -> Iterator[Trace]:
-    """Open a span of the tracer that the process was set up with. An error within is recorded, no text of anybody's."""
+    """Open a span of the process's tracer. An error within is recorded, but no text of a user or a model."""
     try:
         from opentelemetry import trace
     except ImportError:
