@@ -137,17 +137,17 @@ class Ledger(BaseModel):
     @property
     def usd(self) -> float | None:
         """US$ of all calls that are billed by token; None if one of them has no price, or none is billed."""
-        return _sum_known(e.usd for e in self.entries if not e.local or e.usd is not None)
+        return sum_known(e.usd for e in self.entries if not e.local or e.usd is not None)
 
     @property
     def usd_bound(self) -> float | None:
         """US$ in the worst case: calls that were cut at their caps, possibly lost ones paid in full."""
-        return _sum_known(e.usd_bound for e in self.entries if not e.local or e.usd_bound is not None)
+        return sum_known(e.usd_bound for e in self.entries if not e.local or e.usd_bound is not None)
 
     @property
     def tflops(self) -> float | None:
         """Honest TFLOPs of every call; None if a part is unknown."""
-        return _sum_known(e.tflops for e in self.entries)
+        return sum_known(e.tflops for e in self.entries)
 
     @property
     def assumed(self) -> bool:
@@ -161,12 +161,13 @@ class Ledger(BaseModel):
         2 x [mentor billions x mentor tokens + intern billions x (mentor tokens read + final answer)] / 1000.
         """
         counted = [e for e in self.entries if e.purpose != "probe"]
-        return _sum_known(
+        return sum_known(
             None if e.billions is None else 2 * e.billions * (e.usage.completion + e.read_tokens) / 1e3 for e in counted
         )
 
 
-def _sum_known(values: Iterable[float | None]) -> float | None:
+def sum_known(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None if a value is unknown, or if there is none."""
     total, seen = 0.0, False
     for value in values:
         if value is None:

@@ -156,8 +156,8 @@ def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     from rich.console import Console
 
     from tandem.reports.page.exports import comparison_table
-    from tandem.reports.page.files import write_comparison
     from tandem.reports.page.gather import read_comparison
+    from tandem.reports.page.writers import write_comparison
 
     comparison = read_comparison(folder)
     if as_json:

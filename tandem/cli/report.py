@@ -29,7 +29,7 @@ def report(folder: Path, as_json: bool) -> None:
 
 
 def _run(folder: Path, as_json: bool) -> None:
-    from tandem.reports.page.files import RunPage
+    from tandem.reports.page.writers import RunPage
     from tandem.reports.run import summary_table, write_report
     from tandem.runs.listing import current_summary, state
     from tandem.runs.store import RunStore
@@ -53,8 +53,8 @@ def _run(folder: Path, as_json: bool) -> None:
 
 def _comparison(folder: Path, as_json: bool) -> None:
     from tandem.reports.page.exports import comparison_table
-    from tandem.reports.page.files import write_comparison
     from tandem.reports.page.gather import finite, read_comparison
+    from tandem.reports.page.writers import write_comparison
 
     comparison = read_comparison(folder)
     if as_json:

@@ -17,7 +17,7 @@ from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
 from tandem.runs.store import RUN, RunStore
 from tandem.statistics.chord import ace, chord, quotient
 from tandem.statistics.intervals import Bootstrap, interval
-from tandem.statistics.reliability import bins
+from tandem.statistics.reliability import reliability_bins
 from tandem.statistics.significance import mcnemar, wilson
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_stamped, stamped
@@ -239,18 +239,7 @@ def reliability(runs: Mapping[str, RunOutcomes]) -> dict[str, list[dict[str, flo
     """
     found = {}
     for name, run in runs.items():
-        pairs = [(p, truth) for p, truth in run.predictions(runs)]
-        if not pairs:
-            continue
-        p, truth = (np.asarray(column, dtype=float) for column in zip(*pairs, strict=True))
-        found[name] = [
-            {
-                "low": low,
-                "high": round(low + 1 / _BINS, 9),
-                "n": n,
-                "predicted": round(mean, 4),
-                "observed": round(share, 4),
-            }
-            for low, n, mean, share in bins(truth, p, _BINS)
-        ]
+        if pairs := [*run.predictions(runs)]:
+            rows = reliability_bins(pairs, _BINS)
+            found[name] = [row | {key: round(row[key], 4) for key in ("predicted", "observed")} for row in rows]
     return found

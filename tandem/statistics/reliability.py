@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,18 @@ def _columns(problems: Mapping[str, _Levels], p: Mapping[str, Mapping[str, float
     return [np.asarray(column) for column in zip(*rows, strict=True)]
 
 
+def reliability_bins(pairs: Iterable[tuple[float, float]], count: int = 10) -> list[dict[str, float]]:
+    """Return, for each of `count` equal bins that has one, how many (prediction, outcome) pairs, and both means."""
+    p, y = np.asarray([*pairs], dtype=float).T
+    return [
+        {"low": low, "high": round(low + 1 / count, 9), "n": n, "predicted": predicted, "observed": observed}
+        for low, n, predicted, observed in bins(y, p, count)
+    ]
+
+
 def bins(y: np.ndarray, p: np.ndarray, count: int = 10) -> list[tuple[float, int, float, float]]:
     """Return lower edge, number, mean prediction and share right of each of `count` equal bins that has a row."""
-    where = np.minimum((p * count).astype(int), count - 1)
+    where = np.clip((p * count).astype(int), 0, count - 1)
     return [
         (int(b) / count, int((where == b).sum()), float(p[where == b].mean()), float(y[where == b].mean()))
         for b in sorted(set(where))

@@ -12,8 +12,8 @@ import pytest
 from fabricate_compare import STRATEGIES, records_of, write_compare, write_run
 from page_pair import chromium, text
 
-from tandem.reports.page.files import RunPage, write_comparison
 from tandem.reports.page.gather import read_comparison
+from tandem.reports.page.writers import RunPage, write_comparison
 from tandem.runs.listing import current_summary
 from tandem.runs.store import RunStore
 

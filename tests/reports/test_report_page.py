@@ -19,9 +19,10 @@ from fabricate_compare import LADDER, UNITS, costs_of, records_of, write_compare
 from tandem.errors import TandemError
 from tandem.ledger import Ledger
 from tandem.reports.page.build import PageData, bundle, write_page
-from tandem.reports.page.files import reliability, write_comparison
 from tandem.reports.page.gather import ReportedProblem, SavedComparison, figures, finite, read_comparison
-from tandem.reports.page.records import HEAD, TAIL, clipped, costs, detail, judged, mark, number
+from tandem.reports.page.records import HEAD, TAIL, accepted_sufficiency, clipped, costs, detail, mark, number
+from tandem.reports.page.writers import write_comparison
+from tandem.statistics.reliability import reliability_bins
 
 PAGE = Path(__file__).parents[2] / "tandem" / "reports" / "page"
 FEW = ("tandem", "mentor-only", "intern-only")
@@ -308,11 +309,11 @@ def test_the_files_beside_the_page_have_a_row_for_each_strategy_and_problem(tmp_
 
 
 def test_reliability_is_that_of_the_answers_that_were_accepted() -> None:
-    assert judged({"correct": True, "trace": [{"action": "stop", "sufficiency": 0.7}]}) == (0.7, True)
-    assert judged({"correct": True, "trace": [{"action": "answer", "sufficiency": 0.7}]}) is None
-    assert judged({"correct": None, "trace": [{"action": "stop", "sufficiency": 0.7}]}) is None
-    assert judged({"correct": True, "trace": [{"action": "stop", "sufficiency": None}]}) is None
-    bins = reliability([(0.72, True), (0.78, False), (1.0, True), (0.0, False)])
+    assert accepted_sufficiency({"correct": True, "trace": [{"action": "stop", "sufficiency": 0.7}]}) == (0.7, True)
+    assert accepted_sufficiency({"correct": True, "trace": [{"action": "answer", "sufficiency": 0.7}]}) is None
+    assert accepted_sufficiency({"correct": None, "trace": [{"action": "stop", "sufficiency": 0.7}]}) is None
+    assert accepted_sufficiency({"correct": True, "trace": [{"action": "stop", "sufficiency": None}]}) is None
+    bins = reliability_bins([(0.72, True), (0.78, False), (1.0, True), (0.0, False)])
     assert [(b["low"], b["n"], b["observed"]) for b in bins] == [(0.0, 1, 0.0), (0.7, 2, 0.5), (0.9, 1, 1.0)]
     assert bins[1]["predicted"] == pytest.approx(0.75)
 

@@ -28,7 +28,7 @@ _COLUMNS = (
 _NONE = "–"
 
 
-class Rows:
+class ComparisonCsv:
     """report.csv of a comparison, of problems that are added one by one."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ def markdown(figures: Mapping[str, Any], warnings: Sequence[str]) -> str:
     about += f"; {figures['n']} problems, {figures['graded']} of them graded; started {figures['started']}."
     head, rows = _grid(figures)
     lines = [f"# {escaped(title(figures))}", "", escaped(about), "", _row(head), _row(["---"] * len(head))]
-    lines += [_row([escaped(name), *told, escaped(levels)]) for name, *told, levels in rows]
+    lines += [_row([escaped(name), *cells, escaped(levels)]) for name, *cells, levels in rows]
     unit = first_unit(figures)
     lines += [
         "",
@@ -157,9 +157,9 @@ def _skipped(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _notes(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for one in ran(figures):
         cut = ", ".join(f"{role} {count}" for role, count in one["truncated"].items() if count)
-        said = [*one["notes"], *([f"answers cut at the token cap: {cut}"] if cut else [])]
-        said += [f"{one['errors']} failed, which count as wrong"] if one["errors"] else []
-        if text := "; ".join(said):
+        notes = [*one["notes"], *([f"answers cut at the token cap: {cut}"] if cut else [])]
+        notes += [f"{one['errors']} failed, which count as wrong"] if one["errors"] else []
+        if text := "; ".join(notes):
             yield one["name"], text
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError
+from tandem.reports.comparison import COMPARE, FORMAT
 from tandem.reports.page.records import UNITS, Record, number
+from tandem.runs.compare import PROBLEMS
 from tandem.runs.store import RUN, RunStore
 from tandem.storage.formats import read_stamped
 from tandem.storage.jsonl import read_lines
 
-COMPARE, PROBLEMS = "compare.json", "problems.jsonl"
-_FORMAT = 1
 _SPREAD = ("value", "low", "high")
 _RAN = ("finished", "partial")
 
@@ -65,7 +65,7 @@ def read_comparison(folder: Path) -> SavedComparison:
 
     Raises TandemError if compare.json cannot be read.
     """
-    raw = read_stamped(folder / COMPARE, _FORMAT, needs=["strategies"], instead="compare its runs again")
+    raw = read_stamped(folder / COMPARE, FORMAT, needs=["strategies"], instead="compare its runs again")
     found = SavedComparison(figures(raw), raw, {}, read_questions(folder))
     for place, strategy in enumerate(found.figures["strategies"]):
         if strategy["status"] in _RAN:

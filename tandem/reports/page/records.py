@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from tandem.ledger import sum_known
 
 Record = Mapping[str, Any]
 Shown = str | list[Any]
@@ -45,22 +47,22 @@ def costs(record: Record) -> dict[str, float | int | None]:
     billed = (e.get("usd") for e in entries if not e.get("local", True) or e.get("usd") is not None)
     published = (_published(entry) for entry in entries if entry.get("purpose") != "probe")
     return {
-        "usd": _sum(billed),
-        "tflops": _sum(entry.get("tflops") for entry in entries),
-        "tflops_published": _sum(published),
+        "usd": number(sum_known(billed)),
+        "tflops": number(sum_known(entry.get("tflops") for entry in entries)),
+        "tflops_published": number(sum_known(published)),
         "seconds": number(record.get("seconds")),
         **tokens,
     }
 
 
 def mark(record: Record | None) -> str:
-    """Return one letter: r(ight), w(rong), e(rror), u(njudged), - for no record; a capital if its answer was cut."""
+    """Return one letter: r(ight), w(rong), e(rror), u(ngraded), - for no record; a capital if its answer was cut."""
     if record is None:
         return "-"
     if record.get("error") is not None:
         return "e"
-    judged = record.get("correct")
-    letter = "u" if judged is None else "r" if judged is True else "w"
+    correct = record.get("correct")
+    letter = "u" if correct is None else "r" if correct is True else "w"
     return letter.upper() if record.get("truncated") is True else letter
 
 
@@ -88,15 +90,15 @@ def detail(record: Record, keep: Callable[[Shown], int]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
-def judged(record: Record) -> tuple[float, bool] | None:
+def accepted_sufficiency(record: Record) -> tuple[float, bool] | None:
     """Return the sufficiency on which a record's answer was accepted, and whether it was right; None without one."""
     decisions = record.get("trace")
     right = record.get("correct")
     if not isinstance(decisions, list) or not decisions or not isinstance(right, bool):
         return None
     last = decisions[-1] if isinstance(decisions[-1], dict) else {}
-    said = number(last.get("sufficiency"))
-    return None if said is None or last.get("action") != "stop" else (float(said), right)
+    found = number(last.get("sufficiency"))
+    return None if found is None or last.get("action") != "stop" else (float(found), right)
 
 
 def _trace(record: Record) -> list[list[Any]]:
@@ -136,12 +138,3 @@ def _published(entry: Mapping[str, Any]) -> float | None:
     billions = entry.get("billions")
     read = entry.get("read_tokens") or 0
     return None if billions is None else 2 * billions * (_completion(entry) + read) / 1e3
-
-
-def _sum(values: Iterable[Any]) -> float | int | None:
-    total, seen = 0.0, False
-    for value in values:
-        if value is None:
-            return None
-        total, seen = total + value, True
-    return number(total) if seen else None

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tandem.reports.page.build import PageData, write_page
-from tandem.reports.page.exports import Rows, markdown, title
+from tandem.reports.page.exports import ComparisonCsv, markdown, title
 from tandem.reports.page.gather import ReportedProblem, SavedComparison, figures, is_comparison, read_questions
-from tandem.reports.page.records import Record, judged
+from tandem.reports.page.records import Record, accepted_sufficiency
 from tandem.reports.run import figures as run_figures
 from tandem.reports.run import title as run_title
 from tandem.storage.files import write_whole
-
-_BINS = 10
 
 
 def write_comparison(folder: Path, comparison: SavedComparison) -> tuple[Path, Path, Path]:
@@ -23,7 +21,7 @@ def write_comparison(folder: Path, comparison: SavedComparison) -> tuple[Path, P
     Raises TandemError if a file cannot be written.
     """
     found = comparison.figures
-    data, rows = PageData(len(found["strategies"])), Rows([one["name"] for one in found["strategies"]])
+    data, rows = PageData(len(found["strategies"])), ComparisonCsv([one["name"] for one in found["strategies"]])
     for problem in comparison.problems():
         data.add(problem)
         rows.add(problem)
@@ -44,19 +42,21 @@ class RunPage:
         if not self._questions and is_comparison(folder.parent):
             self._questions = read_questions(folder.parent)
         self._data = PageData(1)
-        self._said: list[tuple[float, bool]] = []
+        self._accepted: list[tuple[float, bool]] = []  # sufficiency, right
 
     def passing(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records as they are, taking in each."""
         for record in records:
             problem = str(record["problem"])
             self._data.add(ReportedProblem(problem, self._questions.get(problem), {0: record}))
-            if (pair := judged(record)) is not None:
-                self._said.append(pair)
+            if (pair := accepted_sufficiency(record)) is not None:
+                self._accepted.append(pair)
             yield record
 
     def write(self, summary: Mapping[str, Any], manifest: Mapping[str, Any], warnings: Iterable[str]) -> Path:
         """Write report.html into the run's folder and return its path. Raises TandemError if it cannot be written."""
+        from tandem.statistics.reliability import reliability_bins
+
         run, n = manifest["run"], max(summary["n"], 1)
         units = ("usd", "tflops", "tflops_published", "mentor_tokens", "intern_tokens", "seconds")
         alone = {
@@ -80,27 +80,10 @@ class RunPage:
                 "n": summary["n"],
                 "graded": summary.get("graded", summary["n"]),
                 "strategies": [alone],
-                "reliability": {run["strategy"]: reliability(self._said)} if self._said else {},
+                "reliability": {run["strategy"]: reliability_bins(self._accepted)} if self._accepted else {},
             }
         )
         shown |= {"kind": "run", "facts": run_figures(summary), "warnings": list(warnings)}
         path = self._folder / "report.html"
         write_page(path, f"{run_title(summary, run)} · Tandem", shown, self._data)
         return path
-
-
-def reliability(said: Iterable[tuple[float, bool]]) -> list[dict[str, float]]:
-    """Return, for each tenth of the scale that occurs, how many answers, the mean sufficiency and the share right."""
-    bins: dict[int, list[tuple[float, bool]]] = {}
-    for sufficiency, right in said:
-        bins.setdefault(min(max(int(sufficiency * _BINS), 0), _BINS - 1), []).append((sufficiency, right))
-    return [
-        {
-            "low": place / _BINS,
-            "high": (place + 1) / _BINS,
-            "n": len(pairs),
-            "predicted": sum(p for p, _ in pairs) / len(pairs),
-            "observed": sum(y for _, y in pairs) / len(pairs),
-        }
-        for place, pairs in sorted(bins.items())
-    ]
