@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tandem.errors import LimitReached, TandemError
 
@@ -24,7 +24,7 @@ class Limits:
 async def work_through(
     items: Iterable[_Item],
     one: Callable[[_Item], Awaitable[_Result]],
-    settle: Callable[[_Item, _Result | TandemError], Coroutine[Any, Any, None]],
+    settle: Callable[[_Item, _Result | TandemError], Awaitable[None]],
     *,
     concurrency: int,
     seconds: float | None = None,
@@ -39,7 +39,7 @@ async def work_through(
     all; whatever is raised, nothing is left running.
     """
     stopped: str | None = None
-    failed = 0  # in a row
+    failed, broken = 0, False  # in a row; settling failed
     waiting = iter(items)
     loop = asyncio.get_running_loop()
     deadline = None if seconds is None else loop.time() + seconds
@@ -66,7 +66,16 @@ async def work_through(
             failed = failed + 1 if isinstance(result, TandemError) else 0
             if give_up and failed >= give_up and not stopped:
                 stopped = f"{failed} problems in a row failed, the last one with: {result}"
-            settling.create_task(settle(item, result))
+            if not broken:
+                settling.create_task(settled(item, result))
+
+    async def settled(item: _Item, result: _Result | TandemError) -> None:
+        nonlocal broken
+        try:
+            await settle(item, result)
+        except BaseException:
+            broken = True  # the group takes no more
+            raise
 
     try:
         async with asyncio.TaskGroup() as settling:
