@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.collection import Folder
-from tandem.collection.folder import calls, files
+from tandem.collection.rows import calls, files
 from tandem.collection.texts import CHECKPOINT
 from tandem.storage.jsonl import read_lines
 

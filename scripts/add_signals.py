@@ -20,10 +20,8 @@ from typing import Any
 import click
 
 from tandem.collection import Folder
-from tandem.collection.added_signals import PROMPT_SIGNALS, SECOND_DRAFTS, add_signals
+from tandem.collection.added_signals import PROMPT_SIGNALS, SECOND_DRAFTS, add_signals, prompt_pass, second_draft
 from tandem.collection.manifest import read_manifest
-from tandem.collection.prompt_signals import prompt_pass
-from tandem.collection.second_drafts import second_draft
 from tandem.datasets import load_dataset
 from tandem.datasets.cards import training_split
 from tandem.errors import TandemError, UsageError
@@ -43,10 +41,10 @@ def main(**options: Any) -> None:
     """Add signals of one KIND to the rows in COLLECTED."""
     try:
         asyncio.run(_add(**options))
-    except* UsageError as errors:
-        raise click.UsageError(str(errors.exceptions[0])) from None
-    except* TandemError as errors:
-        raise click.ClickException(str(errors.exceptions[0])) from None
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    except TandemError as error:
+        raise click.ClickException(str(error)) from None
 
 
 async def _add(

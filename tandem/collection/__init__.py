@@ -9,10 +9,9 @@ signals, labels and counts, no text of anybody's.
 from __future__ import annotations
 
 from tandem.collection.collector import Collector
-from tandem.collection.folder import Folder
 from tandem.collection.manifest import describe_collection, open_manifest
 from tandem.collection.plan import CollectionPlan
-from tandem.collection.table import DRAFT_LENGTHS, WHOLE, Row, export
+from tandem.collection.rows import DRAFT_LENGTHS, WHOLE, Folder, Row, export
 
 __all__ = [
     "DRAFT_LENGTHS",

@@ -6,17 +6,31 @@ only for what is missing.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import math
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import Folder, files, key_of
 from tandem.collection.manifest import read_manifest
 from tandem.collection.plan import Key
+from tandem.collection.rows import DRAFT_LENGTHS, WHOLE, Folder, files, key_of, rounded
 from tandem.errors import CapabilityError, TandemError
+from tandem.insight import intern_view, trim
+from tandem.ledger import Ledger
+from tandem.models.base import Model, Reads, Request
+from tandem.models.call import Call
+from tandem.models.logprobs import TokenStat
+from tandem.runs.work import work_through
+from tandem.spec import InsightMode, ModelSpec
 from tandem.storage.jsonl import JsonlWriter, read_lines
+from tandem.strategies.best_of import same_answer
+from tandem.sufficiency.prompt_pass import MAX_TOKENS, insight_signals, prompt_text, published_signals
 from tandem.sufficiency.rows import Row
+from tandem.sufficiency.signals import NUMBER, draft_signals
+from tandem.types import Problem, Sampling
 
 PROMPT_SIGNALS = "prompt_signals.jsonl"
 SECOND_DRAFTS = "second_drafts.jsonl"
@@ -63,25 +77,130 @@ async def add_signals(
     """
     done = _lines(path).keys()
     missing = [row for row in rows if "insight" in row and key_of(row) not in done]
-    gate, failed, ended = asyncio.Semaphore(concurrency), 0, 0
+    failed = ended = 0
     with JsonlWriter(path) as writer:
 
-        async def one(row: Row) -> None:
+        async def settle(row: Row, line: Mapping[str, Any] | TandemError) -> None:
             nonlocal failed, ended
-            async with gate:
-                try:
-                    line = await make(row)
-                except CapabilityError:
-                    raise
-                except TandemError:
-                    failed += 1
-                    return
+            if isinstance(line, CapabilityError):
+                raise line
+            if isinstance(line, TandemError):
+                failed += 1
+                return
             writer.write({**key_of(row)._asdict(), **line})
             ended += 1
             if progress:
                 progress(ended, len(missing))
 
-        async with asyncio.TaskGroup() as group:
-            for row in missing:
-                group.create_task(one(row))
+        await work_through(missing, make, settle, concurrency=concurrency)
     return failed
+
+
+def prompt_pass(
+    problems: Mapping[str, Problem], intern: Model, *, top_logprobs: int = 20
+) -> Callable[[Row], Awaitable[dict[str, Any]]]:
+    """Return what makes the ``published`` and ``insight`` signals of a row.
+
+    Few passes may run at once: they can exhaust a server's memory. Raises CapabilityError for an intern that cannot
+    read a text.
+    """
+    if not isinstance(intern, Reads):
+        raise CapabilityError(f"{intern.spec.name} cannot tell the log-probabilities of a prompt; serve it with vLLM")
+
+    async def make(row: Row) -> dict[str, Any]:
+        question, insight = problems[row["problem"]].question, trim(row["insight"])
+        reading = await intern.read(prompt_text(question, insight), top_logprobs=top_logprobs, max_tokens=MAX_TOKENS)
+        signals = {
+            "published": published_signals(reading.stats),
+            "insight": insight_signals(reading, question, insight),
+        }
+        kept = {part: rounded(found) for part, found in signals.items()}
+        return {"read_tokens": reading.usage.prompt, "signals": kept}
+
+    return make
+
+
+TEMPERATURE = 0.7  # as self-consistency samples (arXiv 2203.11171)
+_TOP = 2  # of the second only the chosen tokens count; more would cost the server more than they tell
+
+
+def second_draft(
+    problems: Mapping[str, Problem], intern: Model, mode: InsightMode, *, max_tokens: int
+) -> Callable[[Row], Awaitable[dict[str, Any]]]:
+    """Return what samples a second answer to a row's prompt and makes its ``agreement`` signals at every length.
+
+    `mode` and `max_tokens` are those of the collection. The line keeps the answer, which is private.
+    """
+
+    async def make(row: Row) -> dict[str, Any]:
+        problem, insight = problems[row["problem"]], trim(row["insight"])
+        messages, prefix = intern_view(problem, insight, mode)
+        request = Request(
+            messages=messages,
+            purpose="probe",
+            max_tokens=max_tokens,
+            sampling=Sampling(temperature=TEMPERATURE),
+            prefix=prefix,
+            top_logprobs=_TOP,
+            affinity=problem.id,
+        )
+        call = await Call(intern, request, "intern", Ledger(), read_tokens=row["insight_tokens"]).complete()
+        begun = prefix or ""
+        first, agreed = row["text"].removeprefix(begun), same_answer(problem, row["text"], begun + call.text)
+        found = {
+            str(n): agreement_signals(
+                intern.cut(first, n), intern.cut(call.text, n), call.stats[:n], ended=call.tokens <= n
+            )
+            for n in DRAFT_LENGTHS
+        }
+        found[WHOLE] = agreement_signals(first, call.text, call.stats, ended=True, same_answer=agreed)
+        signals = {"agreement": {length: rounded(own) for length, own in found.items()}}
+        return {"completion_tokens": call.tokens, "text": call.text, "signals": signals}
+
+    return make
+
+
+AGREEMENT = (
+    "agreement_prefix",
+    "agreement_words",
+    "agreement_numbers",
+    "agreement_answer",
+    "second_log_perplexity",
+    "second_least_likely",
+    "second_length",
+)
+_WORD = re.compile(r"\w+|[^\w\s]")
+_OF_SECOND = ("log_perplexity", "least_likely", "length")
+
+
+def agreement_signals(
+    first: str, second: str, stats: Sequence[TokenStat], *, ended: bool, same_answer: bool | None = None
+) -> dict[str, float]:
+    """Return how far two drafts agree, and how sure the intern was of the second, whose statistics `stats` are.
+
+    ``agreement_prefix``: share of the longer draft's words up to the first that differs. ``agreement_words`` and
+    ``agreement_numbers``: twice the shared ones over all (Dice, with repetitions; 1 where neither has one).
+    ``agreement_answer``: 1 or 0 where both give an answer that can be compared (`same_answer`), else 0.5. The
+    second's log-perplexity, least likely token and log(1 + tokens) are as in `signals`.
+    """
+    words, others = _WORD.findall(first), _WORD.findall(second)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, others, strict=False)))
+    of_second = draft_signals(stats, ended=ended, names=_OF_SECOND)
+    return {
+        "agreement_prefix": shared / max(len(words), len(others), 1),
+        "agreement_words": _dice(words, others),
+        "agreement_numbers": _dice(NUMBER.findall(first), NUMBER.findall(second)),
+        "agreement_answer": 0.5 if same_answer is None else float(same_answer),
+        **{f"second_{name}": value for name, value in of_second.items()},
+    }
+
+
+def second_tflops(intern: ModelSpec, row: Mapping[str, Any], draft: str) -> float:
+    """Return what the second draft of a collected row costs: its tokens alone, as both read the prompt once."""
+    written = round(math.expm1(row["signals"]["agreement"][draft]["second_length"]))
+    return intern.tflops(row["prompt_tokens"], row["prompt_tokens"], written) or 0.0
+
+
+def _dice(one: Sequence[str], other: Sequence[str]) -> float:
+    total = len(one) + len(other)
+    return 2 * (Counter(one) & Counter(other)).total() / total if total else 1.0

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import Folder, shard_file
 from tandem.collection.plan import CollectionPlan
 from tandem.collection.problem import ProblemWork, Tools
+from tandem.collection.rows import Folder, shard_file
 from tandem.collection.texts import Texts
 from tandem.errors import CapabilityError, TandemError
 from tandem.grading import Sandbox

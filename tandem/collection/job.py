@@ -12,14 +12,12 @@ from typing import Any
 
 from tandem.collection.added_signals import join_added
 from tandem.collection.collector import CollectionProgress, Collector
-from tandem.collection.folder import Folder, files, spent
 from tandem.collection.manifest import describe_collection, open_manifest, read_manifest
-from tandem.collection.parallel import collect_parallel, shares
 from tandem.collection.plan import CollectionPlan, Key, estimate
 from tandem.collection.reuse import reuse, without_insight
-from tandem.collection.table import export, export_parquet, public
+from tandem.collection.rows import Folder, export, export_parquet, files, public, spent
 from tandem.collection.texts import Texts
-from tandem.collection.worker import ModelAt, WorkerJob
+from tandem.collection.workers import ModelAt, WorkerJob, collect_parallel, shares
 from tandem.engine import Tandem
 from tandem.errors import MissingPackageError, UsageError
 from tandem.grading import Sandbox

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.collection.plan import CollectionPlan
-from tandem.collection.table import DRAFT_LENGTHS
+from tandem.collection.rows import DRAFT_LENGTHS
 from tandem.errors import UsageError
 from tandem.ladder import format_ladder
 from tandem.models.base import Model

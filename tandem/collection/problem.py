@@ -9,9 +9,8 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.collection.folder import Folder
 from tandem.collection.plan import CollectionPlan, Key, Source, budget_name, hint_name
-from tandem.collection.table import STAT_PLACES, Row, rounded, signals_of
+from tandem.collection.rows import STAT_PLACES, Folder, Row, rounded, signals_of
 from tandem.collection.texts import CHECKPOINT, MentorText, Texts
 from tandem.errors import TandemError
 from tandem.grading import Sandbox, answer_of, grade

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import Folder, files, key_of, shard_file
 from tandem.collection.manifest import SAME, read_manifest
 from tandem.collection.plan import Key
+from tandem.collection.rows import Folder, files, key_of, shard_file
 from tandem.collection.texts import Texts
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER

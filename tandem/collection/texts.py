@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import files, read_row, shard_file
 from tandem.collection.plan import Source
+from tandem.collection.rows import files, read_row, shard_file
 from tandem.insight import Insight
 from tandem.storage.jsonl import JsonlWriter, decode, read_lines, scan
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.config import SolveOptions
 from tandem.engine import Tandem
-from tandem.errors import CapabilityError, LimitReached, TandemError, UsageError
+from tandem.errors import CapabilityError, LimitReached, UsageError
 from tandem.grading import Sandbox
 from tandem.models.shared import SharedCalls
 from tandem.runs.leakage import refuse_seen
@@ -64,7 +64,7 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
     work = _Work(engine, job, show, folders_of(names))
     write_problems(job.folder, job.problems)
     # One at a time can keep within a sum.
-    await work_through(names, work.run, work.settle, concurrency=job.at_once if job.limits.usd is None else 1)
+    await work_through(names, work.run, concurrency=job.at_once if job.limits.usd is None else 1)
     return [work.parts[name] for name in names if name in work.parts]
 
 
@@ -77,11 +77,6 @@ class _Work:
         self._ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds
         self._usd = job.limits.usd
         self.parts: dict[str, Part] = {}
-
-    async def settle(self, name: str, result: TandemError | None) -> None:
-        """A strategy that fails as a whole ends the comparison."""
-        if result is not None:
-            raise result
 
     async def run(self, name: str) -> None:
         """Run one strategy. Raises LimitReached where a limit ended its run: no further one begins."""

@@ -21,10 +21,16 @@ class Limits:
     seconds: float | None = None  # of this part of the work
 
 
+async def all_must_succeed(_: object, result: object) -> None:
+    """Settle what has no place for failures: the first one ends the work."""
+    if isinstance(result, TandemError):
+        raise result
+
+
 async def work_through(
     items: Iterable[_Item],
     one: Callable[[_Item], Awaitable[_Result]],
-    settle: Callable[[_Item, _Result | TandemError], Awaitable[None]],
+    settle: Callable[[_Item, _Result | TandemError], Awaitable[None]] = all_must_succeed,
     *,
     concurrency: int,
     seconds: float | None = None,

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.folder import Folder, files
 from tandem.collection.manifest import NAME, read_manifest
-from tandem.collection.table import signals_of
+from tandem.collection.rows import Folder, files, signals_of
 from tandem.errors import TandemError, UsageError
 from tandem.models.catalog import lookup, spec_of
 from tandem.models.logprobs import ESTIMATOR

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from tandem.collection.agreement import AGREEMENT, second_tflops
+from tandem.collection.added_signals import AGREEMENT, second_tflops
 from tandem.spec import ModelSpec
 from tandem.sufficiency.prompt_pass import INSIGHT, PUBLISHED, pass_tflops
 from tandem.sufficiency.rows import Row, is_mentors

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import INTERN
 
-from tandem.collection.agreement import AGREEMENT, agreement_signals, second_tflops
+from tandem.collection.added_signals import AGREEMENT, agreement_signals, second_tflops
 from tandem.models.logprobs import TokenStat
 
 STATS = [TokenStat(-0.5, 0.4, 0.0, 1.0), TokenStat(-1.5, 0.9, 0.0, 0.2)]

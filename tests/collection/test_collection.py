@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from tandem.collection import CollectionPlan, Collector, Folder, describe_collection, export, open_manifest
-from tandem.collection.folder import calls, spent
 from tandem.collection.plan import Key, estimate, shard_of
-from tandem.collection.table import export_parquet
+from tandem.collection.rows import calls, export_parquet, spent
 from tandem.errors import CapabilityError, EndpointError, MissingPackageError, UsageError
 from tandem.ladder import parse_ladder
 from tandem.models.base import Delta, Request

@@ -11,8 +11,7 @@ import pytest
 from scripted_pair import INTERN, MENTOR, MODELS, respond, write_problems
 from stub import Stub
 
-from tandem.collection.added_signals import SECOND_DRAFTS
-from tandem.collection.agreement import AGREEMENT
+from tandem.collection.added_signals import AGREEMENT, SECOND_DRAFTS
 from tandem.storage.jsonl import read_lines
 from tandem.training.data import read_collection
 

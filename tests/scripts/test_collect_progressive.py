@@ -19,8 +19,8 @@ from commands import dataset, script
 from scripted_pair import INTERN, MENTOR, MODELS, respond, write_problems
 from stub import Stub
 
-from tandem.collection.folder import calls, files, key_of
 from tandem.collection.plan import shard_of
+from tandem.collection.rows import calls, files, key_of
 from tandem.storage.jsonl import read_lines
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "collect_progressive.py"

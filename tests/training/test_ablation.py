@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from synthetic import INTERN, LADDER, MENTOR, table
 
-from tandem.collection.agreement import AGREEMENT, second_tflops
+from tandem.collection.added_signals import AGREEMENT, second_tflops
 from tandem.errors import UsageError
 from tandem.models.logprobs import TokenStat
 from tandem.statistics.reliability import aurocs, calibration_error
