@@ -1,18 +1,16 @@
-"""Files of options: YAML whose values are kept as text, so that a key says what its flag would, letter for letter."""
+"""Files of options: YAML whose values are kept as text, so that a key means what its flag would, letter for letter."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import yaml
 
 from tandem.errors import UsageError
 
-if TYPE_CHECKING:
-    import yaml
-
-_NULLS = ("", "~", "null", "Null", "NULL")
 _OURS = "tag:yaml.org,2002:"
 _TAGS = {f"{_OURS}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 
@@ -25,29 +23,22 @@ class ConfigEntry(NamedTuple):
     node: yaml.Node
 
     def __str__(self) -> str:
-        """Return where it stands, as in `serve: 'port'`."""
         return f"{self.section}: '{self.key}'" if self.section else f"'{self.key}'"
 
     @property
     def value(self) -> str | tuple[str, ...] | None:
         """The text, the texts of a list, or None for null. Raises UsageError for anything else."""
-        import yaml
-
         if not isinstance(self.node, yaml.SequenceNode):
             return self._text(self.node)
-        texts = [self._text(item) for item in self.node.value]
-        found = tuple(text for text in texts if text is not None)
-        if len(found) < len(texts):
+        found = tuple(text for item in self.node.value if (text := self._text(item)) is not None)
+        if len(found) < len(self.node.value):
             raise UsageError(f"{self}: an item of the list is null")
         return found
 
     def _text(self, node: yaml.Node) -> str | None:
-        import yaml
-
         if not isinstance(node, yaml.ScalarNode):
-            raise UsageError(
-                f"{self}: {'a mapping' if isinstance(node, yaml.MappingNode) else 'a list'} is no value here"
-            )
+            kind = "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
+            raise UsageError(f"{self}: {kind} is no value here")
         if node.tag not in _TAGS:
             raise UsageError(f"{self}: the tag {node.tag.replace(_OURS, '!!')} means nothing here")
         text: str = node.value
@@ -58,40 +49,13 @@ class ConfigEntry(NamedTuple):
         return os.path.expanduser(text) if text.startswith("~/") else text  # as a shell does with a flag's value
 
 
-def read_config(path: Path, sections: Collection[str]) -> list[ConfigEntry]:
-    """Return the entries of a file: those at top level and those of `sections`, in its order.
+def read_config(path: Path, sections: Collection[str]) -> Iterator[ConfigEntry]:
+    """Yield the entries of a file: those at top level and those of `sections`, in its order.
 
     Raises UsageError, in words that leave out the file's name, for one that cannot be read, is not YAML or no mapping,
     and for a key that is there twice (`max-usd` and `max_usd` are one key).
     """
-    return list(_entries(_compose(path), sections))
-
-
-def _compose(path: Path) -> yaml.MappingNode:
-    import yaml
-
-    try:
-        root = yaml.compose(path.expanduser().read_bytes().decode("utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise UsageError("no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UsageError(f"not YAML: {where}{error.problem}") from None
-    except yaml.YAMLError as error:  # a character that is allowed nowhere
-        raise UsageError(f"not YAML: {error}") from None
-    except RecursionError:
-        raise UsageError("not YAML: nested too deeply") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise UsageError("no options in it; they are lines such as `mentor: gpt-4o`")
-    return root
-
-
-def _entries(root: yaml.MappingNode, sections: Collection[str]) -> Iterator[ConfigEntry]:
-    import yaml
-
-    for key, node in _pairs(root, ""):
+    for key, node in _pairs(_compose(path), ""):
         if key not in sections:
             yield ConfigEntry(key, None, node)
         elif isinstance(node, yaml.MappingNode):
@@ -100,9 +64,26 @@ def _entries(root: yaml.MappingNode, sections: Collection[str]) -> Iterator[Conf
             raise UsageError(f"'{key}' is a section; it holds options of `tandem {key}`")
 
 
-def _pairs(mapping: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Node]]:
-    import yaml
+def _compose(path: Path) -> yaml.MappingNode:
+    """Return the file's nodes; nothing is constructed from them, so that no tag can run code."""
+    try:
+        root = yaml.compose(path.expanduser().read_bytes().decode("utf-8"), Loader=yaml.BaseLoader)
+    except OSError as error:
+        raise UsageError("no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    except RecursionError:
+        raise UsageError("not YAML: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)  # none for a character that is allowed nowhere
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise UsageError(f"not YAML: {where}{getattr(error, 'problem', error)}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError("no options in it; they are lines such as `mentor: gpt-4o`")
+    return root
 
+
+def _pairs(mapping: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Node]]:
     lines: dict[str, int] = {}
     for key, value in mapping.value:
         line = key.start_mark.line + 1
@@ -116,4 +97,4 @@ def _pairs(mapping: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.No
 
 
 def _is_null(node: yaml.Node) -> bool:
-    return getattr(node, "style", "") is None and node.value in _NULLS
+    return getattr(node, "style", "") is None and node.value in ("", "~", "null", "Null", "NULL")

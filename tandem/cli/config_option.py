@@ -1,4 +1,4 @@
-"""`--config FILE`: what flags can say, said in a file. Add it to a command by `@config_option`."""
+"""`--config FILE`: a command's options from a file. Add it to a command by `@config_option`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def from_file(name: str) -> bool:
 
 
 def _read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
-    """Make what the file says this command's defaults, checked by their types.
+    """Make what the file says this command's defaults (click's `default_map`), checked by their types.
 
     Raises UsageError, in one line that names file and key, for whatever is wrong with it.
     """
@@ -52,11 +52,21 @@ def _read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None
         raise UsageError("--config needs a file")
     from tandem.cli.config_file import read_config
 
+    above: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     try:
-        told = _defaults(ctx, read_config(path, {*COMMANDS, _name(ctx.command)}))
+        for entry in read_config(path, {*COMMANDS, _name(ctx)}):
+            option = _option(ctx, entry)
+            if option is None or entry.value is None:
+                continue
+            found = section if entry.section else above
+            if option.name in found:
+                raise UsageError(f"{entry}: the same option is given by another of its names")
+            found[str(option.name)] = _checked(ctx, option, entry)
     except UsageError as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
-    ctx.default_map = {**(ctx.default_map or {}), **told}
+    found = {name: value for name, value in (above | section).items() if value is not None}
+    ctx.default_map = {**(ctx.default_map or {}), **found}
 
 
 config_option = click.option(
@@ -70,21 +80,6 @@ config_option = click.option(
 )
 
 
-def _defaults(ctx: click.Context, entries: list[ConfigEntry]) -> dict[str, Any]:
-    """Return what the entries say of this command's parameters, its section's words before those at top level."""
-    above: dict[str, Any] = {}
-    section: dict[str, Any] = {}
-    for entry in entries:
-        option = _option(ctx, entry)
-        if option is None or entry.value is None:
-            continue
-        told = section if entry.section else above
-        if option.name in told:
-            raise UsageError(f"{entry}: the same option is given by another of its names")
-        told[str(option.name)] = _checked(ctx, option, entry)
-    return {name: value for name, value in (above | section).items() if value is not None}
-
-
 def _option(ctx: click.Context, entry: ConfigEntry) -> click.Option | None:
     """Return the option that a key names, None for one that only the other command has.
 
@@ -96,7 +91,7 @@ def _option(ctx: click.Context, entry: ConfigEntry) -> click.Option | None:
             f"{entry}: a key does not belong in a file of options; put it into the environment or .env"
             " (such as OPENAI_API_KEY, TANDEM_MENTOR_API_KEY, TANDEM_INTERN_API_KEY)"
         )
-    own = _name(ctx.command)
+    own = _name(ctx)
     names = [entry.section] if entry.section else [own, *(name for name in COMMANDS if name != own)]
     found = next(((name, known[plain]) for name in names if plain in (known := _long_names(ctx, name))), None)
     if found is None:
@@ -107,10 +102,10 @@ def _option(ctx: click.Context, entry: ConfigEntry) -> click.Option | None:
 
 
 def _long_names(ctx: click.Context, name: str) -> dict[str, click.Option]:
-    """Return what a command can be told by a file, by long names without their dashes."""
+    """Return the options of a command that a file may have, by long names without their dashes."""
     from tandem.cli import cli
 
-    command = ctx.command if name == _name(ctx.command) else cli.get_command(ctx, name)
+    command = ctx.command if name == _name(ctx) else cli.get_command(ctx, name)
     options = [param for param in command.params if isinstance(param, click.Option)] if command else []
     return {
         long.removeprefix("--"): option
@@ -138,5 +133,5 @@ def _checked(ctx: click.Context, option: click.Option, entry: ConfigEntry) -> An
     return value
 
 
-def _name(command: click.Command) -> str:
-    return command.name or ""
+def _name(ctx: click.Context) -> str:
+    return ctx.command.name or ""
