@@ -103,6 +103,31 @@ def test_the_strategy(package: Path) -> None:
     assert estimate.returncode == 0, estimate.stderr
 
 
+def test_the_strategy_of_the_architecture_page(package: Path) -> None:
+    (block,) = [block for block in blocks("architecture.md") if block.title]
+    assert block.title and len(block.text.splitlines()) <= 60
+    (package / block.title).write_text(block.text)
+    entry_points = package / "tandem_example-1.0.dist-info" / "entry_points.txt"
+    line = "fallback = tandem_fallback:Fallback"
+    text = entry_points.read_text()
+    assert line in text
+    entry_points.write_text(text.replace(line, f"{line}\nconsensus = tandem_consensus:Consensus"))
+    pair = ("--mentor", "fake", "--intern", "fake", "--strategy", "consensus")
+    agreed = solution(package, *pair)
+    assert (agreed["answered_by"], agreed["level"], agreed["answer"]) == ("intern", "none", "23")
+    purposes = [(e["role"], e["purpose"]) for e in agreed["ledger"]["entries"]]  # type: ignore[index]
+    assert sorted(purposes) == [("intern", "answer"), ("intern", "probe"), ("intern", "probe")]
+    (package.parent / "silent.json").write_text(
+        json.dumps({"rules": [{"text": "I cannot say what that is, and will not guess."}]})
+    )
+    handed = solution(package, "--mentor", "fake", "--intern", "fake:silent.json", "--strategy", "consensus")
+    assert handed["answered_by"] == "mentor"
+    purposes = [(e["role"], e["purpose"]) for e in handed["ledger"]["entries"]]  # type: ignore[index]
+    assert purposes == [("intern", "probe")] * 3 + [("mentor", "answer")]
+    estimate = tandem(package, "run", *pair, "--dataset", "starter", "--limit", "2", "--estimate", "--json")
+    assert estimate.returncode == 0, estimate.stderr
+
+
 def test_the_data_set_and_the_grader(package: Path) -> None:
     shown = tandem(package, "datasets", "show", "doublings")
     assert shown.returncode == 0 and "What is 2 * 1?" in shown.stdout and "problems     5" in shown.stdout
