@@ -36,7 +36,7 @@ class Sample:
 def best_of(problem: Problem, samples: Sequence[Sample], trial: Trial | None = None) -> tuple[int, str]:
     """Return the position of the best sample, and why it is that; of equals the first. `samples` has at least one.
 
-    `trial` is what the prompt's examples said of the samples, where they were to be run.
+    `trial` has the examples of the prompt that each sample passes, where they were to be run.
     """
     likeliest = max(range(len(samples)), key=lambda k: samples[k].likelihood)
     if trial is not None and trial.total:
@@ -76,12 +76,12 @@ def _most_passed(samples: Sequence[Sample], trial: Trial) -> tuple[int, str]:
 
 
 def is_closed(problem: Problem) -> bool:
-    """Whether two answers can be told to be the same: a value, a letter, a word; not a program or a free text."""
+    """Whether two answers can be recognised as the same: a value, a letter, a word; not a program or a free text."""
     return grader_of(problem) in _FORMULAS | _CLOSED
 
 
 def same_answer(problem: Problem, one: str, other: str) -> bool | None:
-    """Whether two texts give the same answer; None where one gives none, or where that cannot be told."""
+    """Whether two texts give the same answer; None where one gives none, or where that cannot be decided."""
     if not is_closed(problem):
         return None
     first, second = answer_of(problem, one), answer_of(problem, other)
@@ -89,7 +89,7 @@ def same_answer(problem: Problem, one: str, other: str) -> bool | None:
 
 
 def _same(problem: Problem, one: str, other: str) -> bool:
-    """Whether two answers are one: what only algebra could tell counts as two."""
+    """Whether two answers are one: what only algebra could show counts as two."""
     if grader_of(problem) not in _FORMULAS:
         return normalise_words(one) == normalise_words(other)
     left, right = normalise(one), normalise(other)

@@ -72,7 +72,7 @@ class Blueprint(Strategy):
         return any(card.saw(problem_id) for card in self.cards)
 
     def offline(self) -> dict[str, Any] | None:
-        """Return what was paid before the first problem; None without a blueprint.
+        """Return what was spent before the first problem; None without a blueprint.
 
         `tflops` and `usd` are sums over the cards (None: unknown, or not billed). `break_even_problems` is after how
         many problems of a card's kind its search is repaid by not asking the mentor, in US$ where both models are
@@ -111,14 +111,14 @@ class Blueprint(Strategy):
     def _decision(self, card: BlueprintCard | None, problem: Problem) -> Decision:
         if card is None:
             return Decision(NONE, "stop", reason=f"no blueprint for {problem.task} problems: the plain prompt")
-        signals, said = {}, []
+        signals, scores = {}, []
         for name in dict.fromkeys((card.chosen, NONE)):
             if (score := card.score(name)) is not None:
                 signals[f"held_out_{'plain' if name == NONE else 'chosen'}"] = score.right / score.n
-                said.append(f"{'the plain prompt' if name == NONE else 'it'} {score.right} of {score.n}")
+                scores.append(f"{'the plain prompt' if name == NONE else 'it'} {score.right} of {score.n}")
         plain = card.text is None
         reason = "the search found nothing better than the plain prompt" if plain else f"blueprint '{card.chosen}'"
-        reason += f"; held-out problems right: {', '.join(said)}" if said else ""
+        reason += f"; held-out problems right: {', '.join(scores)}" if scores else ""
         if not self.exact:
             reason += f"; searched for {card.mentor}+{card.intern}"
         return Decision(NONE if plain else LEVEL, "stop", calibrated=self.exact, reason=reason, signals=signals)

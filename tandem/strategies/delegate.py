@@ -1,4 +1,4 @@
-"""Delegate: the mentor reasons, and calls the intern as a tool for the small questions on the way.
+"""Delegate: the mentor reasons, and calls the intern as a tool for the small questions.
 
 After the Delegate project (github.com/huyxdang/Delegate, no paper): a large model with one function, `slm_help`, at
 most 15 turns, no training. Its published saving counts neither the context that each hop reads anew nor the small
@@ -11,9 +11,9 @@ every reply. Where we depart from it:
   question alone; of several calls, the first.
 - The intern gets the question alone, with its ordinary prompt (a choice's sub-question with no instruction), and
   replies in at most 512 tokens.
-- The 15th turn is one without the tool: the problem as to a mentor that answers alone, and the replies as notes (told
-  within the conversation to ask no more, small mentors ask on). It comes sooner where the mentor's cap or context is
-  nearly used up, or after two calls in a row that were none: without a question (an empty message is one), or with one
+- The 15th turn is one without the tool: the problem as to a mentor that answers alone, and the replies as notes (small
+  mentors that are asked within the conversation to stop go on asking). It comes sooner where the mentor's cap or
+  context is nearly used up, or after two calls in a row without a new question: none (an empty message is one), or one
   asked before, whose reply is given once more.
 """
 
@@ -44,25 +44,25 @@ LEVEL = "delegate"
 
 
 @dataclass(slots=True)
-class Talk:
-    """The conversation with the mentor: what was said, what was asked, and what is left of the mentor's tokens."""
+class Conversation:
+    """The conversation with the mentor: messages, questions and replies, and what is left of the mentor's tokens."""
 
-    way: ToolProtocol
+    protocol: ToolProtocol
     ctx: Context
     messages: tuple[Message, ...]
     left: int
     last: bool = False  # the next turn is the last one
     turns: int = 0
     valid: int = 0
-    in_vain: int = 0  # calls in a row that were none
+    unanswered: int = 0  # calls in a row without a new question
     replies: dict[str, tuple[str, str]] = field(default_factory=dict)  # questions as they were put, and the replies
 
     def open(self) -> Call:
         """Open the mentor's next turn. Raises UsageError for a problem that is too long for it."""
         own = self.ctx.sampling()
-        sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.way.stop)})
+        sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.protocol.stop)})
         room = max(min(self.left, self.space()), 1)
-        tool = None if self.last else self.way.tool
+        tool = None if self.last else self.protocol.tool
         return self.ctx.call("mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tool=tool)
 
     def space(self) -> int:
@@ -70,28 +70,28 @@ class Talk:
         context = self.ctx.mentor.spec.context
         if context is None:
             return _BOUNDLESS
-        said = sum(self.ctx.mentor.count(message.content) + _TURN for message in self.messages)
-        return context - TEMPLATE - self.way.room - said
+        used = sum(self.ctx.mentor.count(message.content) + _TURN for message in self.messages)
+        return context - TEMPLATE - self.protocol.room - used
 
-    def decide(self, ask: Question | None, over: bool) -> Decision:
+    def decide(self, question: Question | None, over: bool) -> Decision:
         """Return what a turn came to, with the number of turns and of valid calls so far."""
-        if ask is None:
+        if question is None:
             reason = "has to answer" if self.last else "answers"
         else:
-            shown = ask.question if len(ask.question) <= _SHOWN else f"{ask.question[:_SHOWN]}…"
-            how = ", with no room left for a reply" if over else " in vain" if self.in_vain else ""
+            shown = question.text if len(question.text) <= _SHOWN else f"{question.text[:_SHOWN]}…"
+            how = ", with no room left for a reply" if over else ", unanswered" if self.unanswered else ""
             reason = f"asks{how}: {shown or '(nothing)'}"
         signals: dict[str, float] = {"valid_calls": self.valid, "turns": self.turns}
         return Decision(level=LEVEL, action="answer" if over else "go_on", reason=reason, signals=signals)
 
-    async def reply(self, ask: Question) -> str:
-        """Return what the mentor is told to its question, and count the call as valid or in vain."""
-        key = " ".join(ask.question.lower().split())
+    async def reply(self, question: Question) -> str:
+        """Return the reply to the mentor's question, and count the call as valid or unanswered."""
+        key = " ".join(question.text.lower().split())
         if not key or key in self.replies:
-            self.in_vain += 1
-            return f"{_AGAIN}{self.replies[key][1]}" if key else self.way.nothing
+            self.unanswered += 1
+            return f"{_AGAIN}{self.replies[key][1]}" if key else self.protocol.nothing
         task = "general" if self.ctx.problem.task == "choice" else self.ctx.problem.task
-        asked = Message(role="user", content=ask.question)
+        asked = Message(role="user", content=question.text)
         small = Problem(id=self.ctx.problem.id, messages=(asked,), task=task, sampling=self.ctx.problem.sampling)
         try:
             call = self.ctx.call(
@@ -99,29 +99,29 @@ class Talk:
                 "answer",
                 answer_messages(small),
                 max_tokens=min(REPLY_TOKENS, self.ctx.max_tokens("intern")),
-                read_tokens=self.ctx.mentor.count(ask.question),
+                read_tokens=self.ctx.mentor.count(question.text),
             )
         except UsageError:
-            self.in_vain += 1
+            self.unanswered += 1
             return _TOO_LONG
         reply = after_thinking((await call.complete()).text).strip() or _SILENT
-        self.replies[key] = ask.question, reply
-        self.valid, self.in_vain = self.valid + 1, 0
-        return f"{self.way.reply}{reply}"
+        self.replies[key] = question.text, reply
+        self.valid, self.unanswered = self.valid + 1, 0
+        return f"{self.protocol.reply}{reply}"
 
-    async def exchange(self, ask: Question) -> bool:
+    async def exchange(self, question: Question) -> bool:
         """Get the reply to a question and add both; False where there is no room for a further turn.
 
         A reply is cut where it would leave no room for the answer.
         """
-        self.messages = (*self.messages, Message(role="assistant", content=ask.message))
+        self.messages = (*self.messages, Message(role="assistant", content=question.message))
         free = self.space() - _WORDS
         if min(self.left, free) < 1:
             return False
         ending = min(_ENDING, self.ctx.max_tokens("mentor") // 4)
-        reply = self.ctx.mentor.cut(await self.reply(ask), max(free - ending, free // 2))
+        reply = self.ctx.mentor.cut(await self.reply(question), max(free - ending, free // 2))
         free -= self.ctx.mentor.count(reply)
-        self.last = self.turns == MAX_TURNS - 1 or self.in_vain == 2 or min(self.left, free) <= ending
+        self.last = self.turns == MAX_TURNS - 1 or self.unanswered == 2 or min(self.left, free) <= ending
         if self.last:
             self.end(ending)
         else:
@@ -134,37 +134,37 @@ class Talk:
         The notes are cut where they would leave less than `ending` tokens for the answer.
         """
         self.messages = answer_messages(self.ctx.problem)
-        notes = "".join(f"\n- {question}\n  {reply}" for question, reply in self.replies.values())
+        notes = "".join(f"\n- {asked}\n  {reply}" for asked, reply in self.replies.values())
         if notes := self.ctx.mentor.cut(notes, max(self.space() - _WORDS - ending, 0)):
-            *before, asked = self.messages
-            self.messages = (*before, Message(role="user", content=f"{asked.content}\n\n{_NOTES}{notes}"))
+            *before, last = self.messages
+            self.messages = (*before, Message(role="user", content=f"{last.content}\n\n{_NOTES}{notes}"))
 
 
 class Delegate(Strategy):
-    """The mentor answers, and asks the intern on the way, in at most 15 turns: ``delegate[:native|:text]``."""
+    """The mentor answers, and asks the intern in between, in at most 15 turns: ``delegate[:native|:text]``."""
 
-    def __init__(self, way: ToolProtocol | None = None) -> None:
-        """`way` is how the mentor asks; None: native tools where it has them, else in its text."""
-        self._way = way
+    def __init__(self, protocol: ToolProtocol | None = None) -> None:
+        """`protocol` is how the mentor asks; None: native tools where it has them, else in its text."""
+        self._protocol = protocol
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for ``native``, ``text`` or neither. Raises UsageError for anything else."""
+        """Return the strategy for ``native``, ``text`` or None. Raises UsageError for anything else."""
         if argument is None:
             return cls()
-        if argument not in _WAYS:
+        if argument not in _PROTOCOLS:
             raise UsageError(f"delegate takes how the mentor asks, delegate:native or delegate:text, not '{argument}'")
-        return cls(_WAYS[argument])
+        return cls(_PROTOCOLS[argument])
 
     def adaptation(self, mentor: ModelSpec) -> str | None:
         """Return ``native`` where it is the mentor that decides so."""
-        return None if self._way or not mentor.tools else NATIVE.name
+        return None if self._protocol or not mentor.tools else NATIVE.name
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
-        """Return the calls of a conversation that never ends by itself: each turn reads all that was said."""
+        """Return the calls of a conversation that never ends by itself: each turn reads all messages so far."""
         cap, reply = settings.mentor_max_tokens, min(REPLY_TOKENS, settings.intern_max_tokens)
         share = -(-cap // MAX_TURNS)
-        words = _WORDS + (0 if self._way is TEXT else NATIVE.room)
+        words = _WORDS + (0 if self._protocol is TEXT else NATIVE.room)
         planned: list[PlannedCall] = []
         for turn in range(MAX_TURNS):
             read = words + turn * (reply + _WORDS) + (cap if turn else 0)
@@ -174,18 +174,17 @@ class Delegate(Strategy):
         return planned
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Go through the turns; the message that asks nothing is streamed once it is there."""
-        way = self._way or (NATIVE if ctx.mentor.spec.tools else TEXT)
-        talk = Talk(way, ctx, _first(ctx.problem, way), ctx.max_tokens("mentor"))
+        """Go through the turns; the message without a question is the answer."""
+        protocol = self._protocol or (NATIVE if ctx.mentor.spec.tools else TEXT)
+        talk = Conversation(protocol, ctx, _first(ctx.problem, protocol), ctx.max_tokens("mentor"))
         while True:
             call = await talk.open().complete()
             talk.turns, talk.left = talk.turns + 1, talk.left - call.tokens
-            text, ask = call.text, None if talk.last else way.find(call.text)
-            if ask is not None and has_answer(ctx.problem.task, ask.before):
-                text, ask = ask.before.rstrip(), None
-            over = ask is None or not await talk.exchange(ask)
-            decision = talk.decide(ask, over)
-            yield ctx.record(decision)
+            text, question = call.text, None if talk.last else protocol.find(call.text)
+            if question is not None and has_answer(ctx.problem.task, question.before):
+                text, question = question.before.rstrip(), None
+            over = question is None or not await talk.exchange(question)
+            yield ctx.record(talk.decide(question, over))
             if over:
                 break
         solution = ctx.conclude(call, level=LEVEL if talk.valid else ANSWER)
@@ -193,13 +192,13 @@ class Delegate(Strategy):
         yield solution.model_copy(update={"text": text, "answer": answer_of(ctx.problem, text)})
 
 
-def _first(problem: Problem, way: ToolProtocol) -> tuple[Message, ...]:
+def _first(problem: Problem, protocol: ToolProtocol) -> tuple[Message, ...]:
     """Return the conversation's beginning: the protocol, and the problem."""
-    text = f"{way.protocol}{_END[problem.task]}\n\nProblem: {problem.question}"
+    text = f"{protocol.instructions}{_END[problem.task]}\n\nProblem: {problem.question}"
     return (*problem.messages[:-1], Message(role="user", content=text))
 
 
-_WAYS = {way.name: way for way in (NATIVE, TEXT)}
+_PROTOCOLS = {each.name: each for each in (NATIVE, TEXT)}
 _SHOWN = 80  # characters of a question in a decision
 _BOUNDLESS = 1 << 30
 _TURN = 8  # tokens that a chat template may add to each message

@@ -1,4 +1,4 @@
-"""The two ways in which a mentor calls the intern: by a tool of its own, or in the text that it writes.
+"""The two protocols by which a mentor calls the intern: a native tool, or tags in the text that it writes.
 
 In text, the mentor writes ``<ask>question</ask>`` and is stopped there; a line ``ASK: question`` will do too. With
 native tools it calls the function ``ask`` with a question, and the reply is the tool's. The first call in a message
@@ -17,26 +17,26 @@ from tandem.models.tools import Tool, ToolCall, find_call, write_call
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A call in a mentor's message: what stands before it, and the question ("" where there is none).
+    """A call in a mentor's message: what stands before it, and the question's text ("" where there is none).
 
     `message` is the mentor's message up to its call, in the protocol's own form.
     """
 
     before: str
-    question: str
+    text: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolProtocol:
-    """How a mentor is told of its assistant and finds it: `protocol` begins the first prompt, `find` reads its calls.
+    """How a mentor calls its assistant: `instructions` begin the first prompt, `find` reads its calls.
 
-    `reply` stands before each reply; `nothing` is said to a call without a question.
+    `reply` stands before each reply; `nothing` answers a call without a question.
     """
 
     name: str
     find: Callable[[str], Question | None]
-    protocol: str
+    instructions: str
     reply: str
     nothing: str
     stop: tuple[str, ...] = ()
@@ -64,15 +64,15 @@ def find_ask(text: str) -> Question | None:
         question = re.split(r"</?ask>|\n\s*\n", behind.lstrip(), maxsplit=1, flags=re.IGNORECASE)[0]
     else:
         question = behind.partition("\n")[0]
-    before, question = text[: call.start()], _asked(question.strip(_DRESS))
+    before, question = text[: call.start()], _asked(question.strip(_AROUND))
     return Question(before, question, f"{before}{_OPEN}{question}{_CLOSE}")
 
 
 def find_tool_call(text: str) -> Question | None:
     """Return the first call of a tool in a message; None if there is none.
 
-    One that is no call of ours (another function, arguments that cannot be read) asks nothing, and is told to the
-    mentor as one of ours: a server may refuse a conversation with the other.
+    One that is no call of ours (another function, arguments that cannot be read) has no question, and stands in the
+    conversation as one of ours: a server may refuse a conversation with the other.
     """
     call = find_call(text) if text.strip() else ToolCall("", "", "")
     if call is None:
@@ -88,7 +88,7 @@ def _asked(question: str) -> str:
 
 _OPEN, _CLOSE = "<ask>", "</ask>"
 _ASK = re.compile(r"<ask>|^[ \t>*_`#-]*ask[*_`]*:", re.IGNORECASE | re.MULTILINE)
-_DRESS = " \t\r\n*_`\"'"  # what models put around a question
+_AROUND = " \t\r\n*_`\"'"  # what models put around a question
 _EXAMPLE = "a small question that says all the facts and numbers it needs"
 TOOL = Tool(
     name="ask",
@@ -99,7 +99,7 @@ TOOL = Tool(
 TEXT = ToolProtocol(
     "text",
     find_ask,
-    protocol=(
+    instructions=(
         "Solve the problem below with an assistant who does the calculations for you. It cannot see the problem. To "
         f"ask it, write\n{_OPEN}{_EXAMPLE}{_CLOSE}\n"
         "and stop: you then get the reply, and may ask again. "
@@ -111,7 +111,7 @@ TEXT = ToolProtocol(
 NATIVE = ToolProtocol(
     "native",
     find_tool_call,
-    protocol=(
+    instructions=(
         "Solve the problem below with an assistant who does the calculations for you. It cannot see the problem. To "
         f"ask it, call {TOOL.name}: you then get the reply, and may ask again. "
     ),

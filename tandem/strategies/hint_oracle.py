@@ -1,8 +1,8 @@
 """The oracle of shepherding (arXiv 2601.22132): the smallest hint with which the intern is right. An upper bound.
 
 It is no method: it looks at the reference after every try, and is charged only for the path that it takes in the end
-(the hint and the answer from it), as a predictor that always knows would be. The other tries are really made, and stand
-in no ledger but a run's journal. We depart from the paper in the sizes: 0, 20, 40 and 60 % of the mentor's answer, then
+(the hint and the answer from it), as a predictor that always knows would be. The other tries are made too, and stand in
+no ledger but a run's journal. We depart from the paper in the sizes: 0, 20, 40 and 60 % of the mentor's answer, then
 all of it, where it tries every tenth up to 90 %. Where nothing helps, the intern answers alone.
 """
 
@@ -26,7 +26,7 @@ SHARES = (20, 40, 60)  # % of the mentor's answer
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """One way to the answer: its level, the hint that it begins with, the call that ends it, and what it costs."""
+    """One path to the answer: its level, the hint that it begins with, the call that ends it, and what it costs."""
 
     level: str
     hint: str
@@ -44,13 +44,12 @@ async def by_oracle(ctx: Context) -> AsyncGenerator[Event, None]:
     try:
         path, reason = await _smallest(ctx, tried)
     except BaseException:
-        ctx.ledger.entries += [entry for ledger in tried for entry in ledger]  # no path was found: all was in vain
+        ctx.ledger.entries += [entry for ledger in tried for entry in ledger]  # no path was found: all is charged
         raise
     ctx.ledger.entries += path.ledger.entries
-    bought = path.ledger.mentor_tokens
-    said = f"{reason}; an upper bound that looks at the reference, charged for this path alone"
+    reason = f"{reason}; an upper bound that looks at the reference, charged for this path alone"
     action: Action = "answer" if path.level == ANSWER else "stop"
-    decision = Decision(path.level, action, reason=said, insight_tokens=bought)
+    decision = Decision(path.level, action, reason=reason, insight_tokens=path.ledger.mentor_tokens)
     yield ctx.record(decision)
     yield AnswerDelta(path.hint + path.call.text)
     yield ctx.conclude(path.call, level=path.level, insight=path.hint, prefix=path.hint)

@@ -115,13 +115,13 @@ class LearnedStrategy(Strategy):
 
 
 def question_features(ctx: Context) -> dict[str, float]:
-    """Return what the question alone tells, by the names that a table has; the intern counts its tokens."""
+    """Return the features of the question alone, by their names in a table; the intern counts its tokens."""
     question = ctx.problem.question
     return question_signals(ctx.intern.count(question)) | question_candidates(question)
 
 
 def answer_features(call: Call) -> dict[str, float]:
-    """Return what a whole answer with log-probabilities tells: its signals, and whether it was cut at its cap.
+    """Return the features of a whole answer with log-probabilities: its signals, and whether it was cut at its cap.
 
     Raises TandemError where the server sent none.
     """

@@ -1,4 +1,4 @@
-"""Shepherding: the mentor is paid for a hint, the first n tokens of its own answer, and the intern goes on from there.
+"""Shepherding: the mentor writes a hint, the first n tokens of its own answer, and the intern continues it.
 
 LLM Shepherding, "Pay for Hints, Not Answers" (arXiv 2601.22132). Two stages decide: is a hint needed, and if so, of how
 many tokens. `proactive` decides by the question alone (routing is the case of no tokens or all), `reactive` by the
@@ -43,7 +43,7 @@ class Shepherding(LearnedStrategy):
     """
 
     name: ClassVar[str] = "shepherding"
-    heads: ClassVar[tuple[str, ...]] = tuple(f"{way}-{s}" for way in ("proactive", "reactive") for s in STAGES)
+    heads: ClassVar[tuple[str, ...]] = tuple(f"{v}-{s}" for v in ("proactive", "reactive") for s in STAGES)
 
     def __init__(self, where: str = "", threshold: float | None = None, variant: Variant = "proactive") -> None:
         """See `LearnedStrategy`."""
@@ -87,7 +87,7 @@ class Shepherding(LearnedStrategy):
 
     @property
     def threshold(self) -> float:
-        """The bound on `needs` from which a hint is bought: the one asked for, else the one that training chose."""
+        """The bound on `needs` from which a hint is asked for: the one given, else the one that training chose."""
         if self.variant == "reactive" and self._own_threshold is None:
             return self.predictor.settings["threshold-reactive"]
         return super().threshold
@@ -109,7 +109,7 @@ class Shepherding(LearnedStrategy):
         return [alone, whole_answer("mentor", settings), *tried, *read]
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Decide, buy the hint where one is needed, and stream the answer."""
+        """Decide, get the hint where one is needed, and stream the answer."""
         if self.variant == "oracle":
             return by_oracle(ctx)
         return self._reactive(ctx) if self.variant == "reactive" else self._proactive(ctx)
@@ -139,7 +139,7 @@ class Shepherding(LearnedStrategy):
                 yield event
 
     def _decide(self, ctx: Context, features: Mapping[str, float]) -> tuple[int, Decision]:
-        """Return how many tokens of hint to buy (0: none), and the decision, which the trace has then."""
+        """Return how many tokens of hint to ask for (0: none), and the decision."""
         needs, right = (self.predict(f"{self.variant}-{stage}", features) for stage in ("needs", "right"))
         tokens = 0
         if needs >= self.threshold:
@@ -147,9 +147,8 @@ class Shepherding(LearnedStrategy):
         signals = {"needs_hint": needs, "needs_hint_from": self.threshold}
         reason = f"a hint of {tokens} tokens" if tokens else "no hint is needed"
         action: Action = "go_on" if tokens else "stop"
-        return tokens, _note(
-            ctx, Decision("none", action, right, calibrated=self.calibrated, reason=reason, signals=signals)
-        )
+        decision = Decision("none", action, right, calibrated=self.calibrated, reason=reason, signals=signals)
+        return tokens, ctx.record(decision)
 
 
 def size_of(log: float) -> int:
@@ -158,7 +157,7 @@ def size_of(log: float) -> int:
 
 
 async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGenerator[Event, None]:
-    """Buy a hint, and have the intern go on from it; `own` is the intern's answer without it, booked as the last.
+    """Get a hint, and have the intern continue it; `own` is the intern's answer without it, booked as the last.
 
     The hint is asked for as the mentor's answer is, with fewer tokens, so that what ends an answer ends it too.
     """
@@ -172,24 +171,24 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
         empty = not hint.text.strip()
         await hint.close("answer" if whole and not empty else "insight")
     if empty:
-        yield _note(ctx, Decision("none", "stop", reason="the hint is empty", insight_tokens=hint.tokens))
+        yield ctx.record(Decision("none", "stop", reason="the hint is empty", insight_tokens=hint.tokens))
         if own is None:
             async with aclosing(stream_answer("intern", ctx, "none")) as alone:
                 async for event in alone:
                     yield event
             return
-        # What was given up for the hint is the answer after all: it was paid for once.
+        # The answer that was discarded for the hint stands after all, and is charged once.
         ctx.ledger.entries[at] = ctx.ledger.entries[at].model_copy(update={"purpose": "answer"})
         yield AnswerDelta(own.text)
         yield ctx.conclude(own, level="none")
         return
     if whole:
         reason = "the hint is the mentor's whole answer"
-        yield _note(ctx, Decision(ANSWER, "answer", reason=reason, insight_tokens=hint.tokens))
+        yield ctx.record(Decision(ANSWER, "answer", reason=reason, insight_tokens=hint.tokens))
         yield AnswerDelta(hint.text)
         yield ctx.conclude(hint, level=ANSWER)
         return
-    yield _note(ctx, Decision(HINT, "stop", reason="the intern goes on from the hint", insight_tokens=hint.tokens))
+    yield ctx.record(Decision(HINT, "stop", reason="the intern goes on from the hint", insight_tokens=hint.tokens))
     messages, prefix = intern_view(ctx.problem, hint.text, "prefix")
     yield AnswerDelta(hint.text)
     async with ctx.call("intern", "answer", messages, prefix=prefix, read_tokens=hint.tokens) as call:
@@ -197,11 +196,6 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
             if delta.text:
                 yield AnswerDelta(delta.text)
     yield ctx.conclude(call.require_end(), level=HINT, insight=hint.text, prefix=hint.text)
-
-
-def _note(ctx: Context, decision: Decision) -> Decision:
-    ctx.trace.append(decision)
-    return decision
 
 
 _LARGEST = 20.0  # of log(1 + tokens): what lies behind has no exponential worth taking

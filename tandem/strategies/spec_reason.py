@@ -175,12 +175,12 @@ class SpecReason(Strategy):
             reason = "the intern wrote nothing"
         elif step in answer.steps:
             reason = "the step stands there already"
-        elif (said := await _score(answer, step)) is None:
+        elif (written := await _score(answer, step)) is None:
             reason = "the mentor's context has no room for a score"
-        elif said not in _DIGITS:
-            reason = f"the mentor's score {said!r} is no digit"
+        elif written not in _DIGITS:
+            reason = f"the mentor's score {written!r} is no digit"
         else:
-            score = int(said)
+            score = int(written)
             reason = f"scored {score}" + (f", below {self.threshold}" if score < self.threshold else "")
         return Decision(
             level=LEVEL,
@@ -207,7 +207,7 @@ async def _score(answer: Answer, step: str) -> str | None:
 
 
 def _discard(ledger: Ledger, first: int, end: int) -> None:
-    """Book a call anew as a draft that is thrown away.
+    """Book a call anew as a discarded draft.
 
     It had ended before the step was judged: left open, it would keep its share of the run's budget from the mentor,
     and count the mentor's time as its own.

@@ -95,7 +95,7 @@ def test_the_record_tells_how_many_calls_were_valid() -> None:
     assert [d.signals for d in solution.trace] == [
         {"valid_calls": valid, "turns": turn} for turn, valid in enumerate((1, 1, 2, 2), start=1)
     ]
-    assert reasons(solution) == [f"asks: {SMALL}", "asks in vain: (nothing)", "asks: And 17 times 3?", "answers"]
+    assert reasons(solution) == [f"asks: {SMALL}", "asks, unanswered: (nothing)", "asks: And 17 times 3?", "answers"]
 
 
 def test_a_long_question_is_shortened_in_the_record_only() -> None:
@@ -136,7 +136,7 @@ def test_a_mentor_that_never_asks_has_answered_alone() -> None:
 )
 def test_the_first_call_in_a_message_counts(message: str, before: str, question: str) -> None:
     ask = find_ask(message)
-    assert ask is not None and (ask.before, ask.question) == (before, question)
+    assert ask is not None and (ask.before, ask.text) == (before, question)
     assert find_ask(ask.message) == ask  # in the form in which the mentor reads it again
 
 
@@ -163,7 +163,7 @@ def test_after_two_calls_in_vain_the_mentor_must_answer() -> None:
 def test_an_empty_message_is_no_answer() -> None:
     mentor = mentor_with(f"<ask>{SMALL}</ask>", "", BOXED)
     solution = run(mentor)
-    assert solution.answer == "391" and reasons(solution)[1:] == ["asks in vain: (nothing)", "answers"]
+    assert solution.answer == "391" and reasons(solution)[1:] == ["asks, unanswered: (nothing)", "answers"]
     assert mentor.calls[2].messages[-2].content == "<ask></ask>" and "or give the final answer" in told(mentor.calls[2])
 
 

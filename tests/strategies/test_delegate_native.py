@@ -199,7 +199,7 @@ async def test_a_call_that_cannot_be_read_is_one_in_vain(stub: Stub, chunks: tup
     stub.script(asks(calls=chunks), FINAL)
     intern = intern_with()
     solution = await run(stub, intern)
-    assert not intern.calls and reasons(solution) == ["asks in vain: (nothing)", "answers"]
+    assert not intern.calls and reasons(solution) == ["asks, unanswered: (nothing)", "answers"]
     assert solution.trace[-1].signals["valid_calls"] == 0
     said, replied = bodies(stub)[1]["messages"][1:]
     # A server that reads the arguments of earlier calls must find JSON there, and a name.
