@@ -62,8 +62,8 @@ async def replica(serve: Serve, memory: float | None = None) -> AsyncIterator[tu
     """Start one replica (on `memory` of a card) and keep all else of ours off the core that it computes on."""
     machine = find_machine()
     place = Place(0, cores=machine.cores[-1:])
-    if machine.cards:
-        place = Place(0, gpus=(machine.cards[0].index,), memory=memory)
+    if machine.gpus:
+        place = Place(0, gpus=(machine.gpus[0].index,), memory=memory)
     elif len(machine.cores) > 1:
         os.sched_setaffinity(0, machine.cores[:-1])
     with tempfile.TemporaryDirectory() as folder:

@@ -86,8 +86,8 @@ async def ours(url: str, model: str, problems: list[Problem], given: argparse.Na
 
 async def measure(given: argparse.Namespace) -> dict[str, Any]:
     machine = find_machine()
-    place = Place(0, gpus=(machine.cards[0].index,)) if machine.cards else Place(0, cores=machine.cores[-1:])
-    if not machine.cards and len(machine.cores) > 1:
+    place = Place(0, gpus=(machine.gpus[0].index,)) if machine.gpus else Place(0, cores=machine.cores[-1:])
+    if not machine.gpus and len(machine.cores) > 1:
         os.sched_setaffinity(0, machine.cores[:-1])  # the client's work is not the replica's
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
