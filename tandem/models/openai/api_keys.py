@@ -29,7 +29,7 @@ class ApiKeys:
     @property
     def own(self) -> str | None:
         """The variable of a service that cannot be used without a key; None for any other host."""
-        return next((key for name, key in _OWN.items() if _belongs(self.host, name)), None)
+        return next((key for name, key in _OWN.items() if f".{self.host}".endswith(f".{name}")), None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,10 +64,6 @@ class ApiKeys:
     def _usual(self) -> bool:
         meant = urlsplit(os.environ.get("OPENAI_BASE_URL", "").strip()).hostname
         return self.host == meant or _this_machine(self.host)
-
-
-def _belongs(host: str, domain: str) -> bool:
-    return host == domain or host.endswith(f".{domain}")
 
 
 def _this_machine(host: str) -> bool:

@@ -66,7 +66,7 @@ class Replica:
         return self._guard is not None and self._guard.poll() is None
 
     async def start(self) -> None:
-        line = await asyncio.to_thread(_first_line, self._spawn())
+        line = await asyncio.to_thread(self._spawn().readline)
         self.pid = int(line) if line.strip() else None
 
     async def wait_ready(
@@ -198,7 +198,3 @@ class Replica:
 
     def _at(self, path: str) -> str:
         return f"{self._origin}{path}"
-
-
-def _first_line(pipe: IO[bytes]) -> bytes:
-    return pipe.readline()
