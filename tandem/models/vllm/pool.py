@@ -8,7 +8,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from tandem.models.vllm.log import remove_old
 from tandem.models.vllm.placement import Place
 from tandem.models.vllm.ports import Port, check_free
 from tandem.models.vllm.replica import Replica, ReplicaError
-from tandem.models.vllm.start_locks import StartLocks
 from tandem.models.vllm.supervisor import RestartPolicy, supervise
 
 _PORT_TRIES = 3
@@ -47,6 +47,21 @@ class _PoolMember:
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}/v1"
+
+
+class StartLocks:
+    """A lock for each GPU, shared by the pools that use it: vLLM measures free memory while it starts."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def hold(self, gpus: Iterable[int]) -> AsyncIterator[None]:
+        """Hold the locks of all `gpus`; without any, nothing is waited for."""
+        async with AsyncExitStack() as held:
+            for gpu in sorted(set(gpus)):  # in one order everywhere, so that no two wait for each other
+                await held.enter_async_context(self._locks.setdefault(gpu, asyncio.Lock()))
+            yield
 
 
 class Pool:
@@ -159,7 +174,7 @@ class Pool:
                     member.held.release()
                     member.held = Port(member.host)
                     member.port = member.held.number
-        self._turn(member, up=True, note="ready")
+        self._set_state(member, up=True, note="ready")
 
     async def _try(self, member: _PoolMember) -> None:
         argv = command(self.serve, member.place, member.port)
@@ -189,7 +204,7 @@ class Pool:
                 return str(error)
         assert member.replica is not None
         why = await self._watch(member.replica)
-        self._turn(member, up=False, note=why)
+        self._set_state(member, up=False, note=why)
         await member.replica.stop()
         return why
 
@@ -209,7 +224,7 @@ class Pool:
         finally:
             ended.cancel()
 
-    def _turn(self, member: _PoolMember, *, up: bool, note: str) -> None:
+    def _set_state(self, member: _PoolMember, *, up: bool, note: str) -> None:
         member.up = up
         self._note(member, note)
         if self.on_change:

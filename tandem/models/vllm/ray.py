@@ -204,7 +204,7 @@ class RayPool:
         if not member.first.done():
             raise EndpointError(f"{name} did not start{where}: {why}")
         if member.up:
-            self._turn(member, member.url, up=False)
+            self._set_state(member, member.url, up=False)
         return why + where
 
     async def _run_actor(self, ray: ModuleType, member: _RayMember) -> str:
@@ -267,9 +267,9 @@ class RayPool:
                     if self._progress:
                         self._progress(member.task.index, text)
                 else:
-                    self._turn(member, text, up=kind == "up")
+                    self._set_state(member, text, up=kind == "up")
 
-    def _turn(self, member: _RayMember, url: str, *, up: bool) -> None:
+    def _set_state(self, member: _RayMember, url: str, *, up: bool) -> None:
         old, member.url, member.up = member.url, url, up
         if old not in ("", url) and self.on_move:
             self.on_move(old, url)

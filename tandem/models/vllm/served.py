@@ -18,10 +18,9 @@ from tandem.models.vllm.command import Serve, need_vllm
 from tandem.models.vllm.machine import GIB, find_machine
 from tandem.models.vllm.model import PooledModel
 from tandem.models.vllm.placement import Place, ResourceRequest, place, place_pair
-from tandem.models.vllm.pool import Pool, log_folder, pool_name
+from tandem.models.vllm.pool import Pool, StartLocks, log_folder, pool_name
 from tandem.models.vllm.ray import RayPool
 from tandem.models.vllm.size import size_of, suited
-from tandem.models.vllm.start_locks import StartLocks
 from tandem.spec import ModelSpec
 
 

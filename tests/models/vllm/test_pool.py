@@ -17,8 +17,7 @@ from fake_vllm import Fake, alive
 from tandem.errors import EndpointError, UsageError
 from tandem.models.vllm import state
 from tandem.models.vllm.placement import Place
-from tandem.models.vllm.pool import Pool
-from tandem.models.vllm.start_locks import StartLocks
+from tandem.models.vllm.pool import Pool, StartLocks
 from tandem.models.vllm.supervisor import RestartPolicy
 
 pytestmark = pytest.mark.slow  # processes that start, die and come back
