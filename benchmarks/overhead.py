@@ -48,7 +48,7 @@ from tandem.models.openai import OpenAIModel
 from tandem.models.openai.request import Dialect, chat_body
 from tandem.spec import Continuation, ModelSpec
 from tandem.sufficiency.classifier import Classifier, load_classifier, nearest_classifier
-from tandem.sufficiency.signals import draft_signals, question_signals
+from tandem.sufficiency.signals import classifier_inputs, draft_signals, question_candidates, question_signals
 from tandem.types import Problem, Solution
 
 MIX = (0, 1, 0, 2, 0, 1, 3, 0, 2, 1)  # by problem number: the level whose draft is the first to suffice
@@ -240,10 +240,10 @@ def fixed_mix(source: Path | None, tokens: int, folder: Path) -> Drafts:
     classifier = load_classifier(source, plain=False)
     card, thresholds, better = classifier.card, {}, set()
     length = min(card.draft_tokens or tokens, tokens)
-    asked = question_signals(len(QUESTION) // 4)  # about; the thresholds lie far enough from both drafts
-    signals = [
-        draft_signals([token_stat(top[0], top, None)] * length, ended=length == tokens) | asked for top in DRAFTS
-    ]
+    # About its length in tokens; the thresholds lie far enough from both drafts.
+    question = question_signals(len(QUESTION) // 4) | question_candidates(QUESTION)
+    drafts = (draft_signals([token_stat(top[0], top, None)] * length, ended=length == tokens) for top in DRAFTS)
+    signals = [classifier_inputs(draft, question) for draft in drafts]
     for level in parse_ladder(ladder_text(tokens)):
         first, second = (classifier.sufficiency(level, s, level.tokens or 0) for s in signals)
         thresholds[level.name] = (first + second) / 2

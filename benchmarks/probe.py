@@ -36,7 +36,6 @@ from salted import Salted
 from tandem.config import SolveOptions
 from tandem.datasets import load_dataset
 from tandem.engine import Tandem
-from tandem.errors import TandemError
 from tandem.ledger import Entry
 from tandem.models.base import Model, Request
 from tandem.models.cache import ResponseCache
@@ -201,11 +200,16 @@ async def solve(
     """Solve all problems from a cold cache."""
     intern.forget()
     found: list[Solution] = []
-    how: dict[str, Any] = {"concurrency": args.concurrency, "recorder": Insights(Path(args.cache))}
-    async for _, solution in tandem.asolve_many(problems, options=options, **how):
-        if isinstance(solution, TandemError):
-            raise solution
-        found.append(solution)
+    insights, room = Insights(Path(args.cache)), asyncio.Semaphore(args.concurrency)
+
+    async def one(problem: Problem) -> None:
+        async with room:
+            found.append(await tandem.asolve(problem, options=options, recorder=insights))
+
+    await tandem.prepare(options)
+    async with asyncio.TaskGroup() as group:
+        for problem in problems:
+            group.create_task(one(problem))
     return found
 
 

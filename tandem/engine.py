@@ -290,20 +290,16 @@ class Tandem:
         concurrency: int = 16,
         task: TaskKind | None = None,
         options: SolveOptions | None = None,
-        recorder: Recorder | None = None,
-        sandbox: Sandbox | None = None,
     ) -> AsyncGenerator[tuple[int, Solution | TandemError], None]:
         """Yield (position, solution or error) as each problem ends; at most `concurrency` run at once.
 
-        `questions` may be without end: each is drawn when there is room for it. The rest is as for `astream`.
+        `questions` may be without end: each is drawn when there is room for it.
         """
         await self.prepare(options)
 
         async def one(index: int, question: Question) -> tuple[int, Solution | TandemError]:
             try:
-                return index, await self.asolve(
-                    question, task=task, options=options, recorder=recorder, sandbox=sandbox
-                )
+                return index, await self.asolve(question, task=task, options=options)
             except TandemError as error:
                 return index, error
             except Exception as error:  # a fault of ours in one problem must not end a night's run
