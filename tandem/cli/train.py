@@ -155,7 +155,7 @@ def _train_strategy(
     )
     path = predictor.save(out or Path("classifiers") / f"{predictor.mentor}+{predictor.intern}")
     if as_json:
-        click.echo(predictor.model_dump_json())
+        click.echo(json.dumps(json.loads(path.read_text(encoding="utf-8"))))
     else:
         _print_predictor(predictor)
     click.echo(f"written to {path}", err=True)

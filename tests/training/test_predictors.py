@@ -22,8 +22,8 @@ from tandem.sufficiency.predictor import Predictor
 from tandem.training.data import Table
 from tandem.training.folds import folds
 from tandem.training.predictors import TRAINERS, train_predictor
+from tandem.training.predictors.choice import Choice, anchors_of, compared, cross_fitted
 from tandem.training.predictors.outcomes import OutcomeTable, joined
-from tandem.training.predictors.points import ChoiceOutcome, ThresholdChoice, anchors_of, compared, ended, judged
 
 pytestmark = pytest.mark.slow  # whole trainings
 
@@ -112,7 +112,9 @@ def test_where_one_model_would_serve_that_is_said() -> None:
         number = int(row["problem"][5:])
         row["correct"] = number % 10 == 0 if row["level"] == "none" else number % 7 != 0
     found = trained("route", rows)
-    assert any(note.startswith("To give 100% of the problems to the mentor would serve") for note in found.notes)
+    assert any(
+        note.startswith("A point that takes 'answer' for 100% of the problems would serve") for note in found.notes
+    )
     assert 0 < found.figures["chosen"]["mentor_share"] <= 0.9
 
 
@@ -232,7 +234,7 @@ def test_only_what_every_question_has_is_a_feature() -> None:
 # ---- folds ----
 
 
-def spied(problems: int = 50, samples: int = 3) -> tuple[ThresholdChoice, list[tuple[set[str], set[str]]]]:
+def spied(problems: int = 50, samples: int = 3) -> tuple[Choice, list[tuple[set[str], set[str]]]]:
     """Return a choice of several samples for each problem, and the problems of each fit and of what it scores."""
     ids = tuple(f"made-{n}" for n in range(problems) for _ in range(samples))
     draw, calls = np.random.default_rng(0), list[tuple[set[str], set[str]]]()
@@ -240,13 +242,15 @@ def spied(problems: int = 50, samples: int = 3) -> tuple[ThresholdChoice, list[t
 
     def score(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         calls.append((set(names[train]), set(names[test])))
-        return draw.random(len(test))
+        return draw.random((len(test), 1))
 
-    way = [
-        ChoiceOutcome(draw.integers(0, 2, len(ids)).astype(float), np.full(len(ids), c), np.zeros(len(ids)))
-        for c in (1, 3)
-    ]
-    return ThresholdChoice(ids, way[0], way[1], score, lambda p, threshold: p < threshold, (0.0, 1.01)), calls
+    right, cost = draw.integers(0, 2, (2, len(ids))).astype(float), np.repeat([[1.0], [3.0]], len(ids), axis=1)
+    return Choice(ids, ("none", "answer"), right, cost, np.zeros_like(cost), score, below, (0.0, 1.01)), calls
+
+
+def below(scores: np.ndarray, threshold: float) -> np.ndarray:
+    taken: np.ndarray = (scores[:, 0] < threshold).astype(int)
+    return taken
 
 
 def test_no_problem_is_scored_by_a_fit_that_saw_it() -> None:
@@ -260,7 +264,7 @@ def test_no_problem_is_scored_by_a_fit_that_saw_it() -> None:
 def test_a_threshold_is_judged_on_problems_that_chose_nothing() -> None:
     outcomes = OutcomeTable.of((rows_of(50), manifest()), SPECS)
     choice, calls = spied()
-    judged(choice, outcomes, 0)
+    cross_fitted(choice, outcomes, 0)
     for k, (kept, held) in enumerate(folds(outcomes.ids, 0)):
         inner, (train, test) = calls[6 * k : 6 * k + 5], calls[6 * k + 5]
         assert test == set(held) and train == set(kept)
@@ -273,12 +277,12 @@ def test_a_threshold_is_judged_on_problems_that_chose_nothing() -> None:
 
 def test_how_problems_end_is_the_mean_of_their_samples() -> None:
     ids = ("a", "a", "b")
-    intern = ChoiceOutcome(np.array([1.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]), np.zeros(3))
-    mentor = ChoiceOutcome(np.array([0.5, 0.5, 1.0]), np.array([10.0, 11.0, 12.0]), np.array([7.0, 7.0, 9.0]))
-    choice = ThresholdChoice(ids, intern, mentor, lambda a, b: np.zeros(len(b)), lambda p, t: p < t, (0, 1))
-    found = ended(choice, np.arange(3), np.array([False, True, True]))
+    right, cost = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 1.0]]), np.array([[1.0, 2.0, 3.0], [10.0, 11.0, 12.0]])
+    tokens = np.array([[0.0, 0.0, 0.0], [7.0, 7.0, 9.0]])
+    choice = Choice(ids, ("none", "answer"), right, cost, tokens, lambda a, b: np.zeros((len(b), 1)), below, (0, 1))
+    found = choice.ended(np.arange(3), np.array([0, 1, 1]))
     assert found.correct.tolist() == [0.75, 1.0] and found.tflops.tolist() == [6.0, 12.0]
-    assert found.mentor_tokens.tolist() == [3.5, 9.0] and found.handed.tolist() == [0.5, 1.0]
+    assert found.mentor_tokens.tolist() == [3.5, 9.0] and found.shares.tolist() == [[0.5, 0.0], [0.5, 1.0]]
 
 
 def test_the_gain_of_both_anchors_is_nothing_and_of_the_oracle_much() -> None:

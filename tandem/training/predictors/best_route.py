@@ -33,8 +33,8 @@ from tandem.training.data import Table
 from tandem.training.fit import dataset_of
 from tandem.training.heads import Features, fit_probability, out_of_fold
 from tandem.training.predictors import Say, silent
+from tandem.training.predictors.choice import NOTES, Choice, settle
 from tandem.training.predictors.outcomes import NONE, OutcomeTable
-from tandem.training.predictors.several import ManyWayChoice, settle
 
 _HALF = 0.5
 
@@ -69,7 +69,8 @@ def train(
         heads = [fit(match[n - 1], train) for n in range(1, most + 1)]
         return np.array([[head.predict(questions[k]) for head in heads] for k in test])
 
-    ways = ManyWayChoice(
+    choice = Choice(
+        ids=outcomes.ids,
         names=(NONE, *(f"best-of-{n}" for n in range(2, most + 1)), ANSWER),
         right=np.array([*right[:most], mentor]),
         tflops=np.array([*(n * cost for n in range(1, most + 1)), outcomes.tflops(ANSWER)]),
@@ -79,7 +80,7 @@ def train(
         limits=(0.0, 1.01),
         thresholds=most,
     )
-    threshold, figures, notes = settle(ways, outcomes, seed)
+    threshold, figures, notes = settle(choice, outcomes, seed)
     every = np.arange(len(outcomes.ids))
     labels = {f"{what}-{n}": own[n - 1] for n in numbers for what, own in (("match", match), ("right", right))}
     figures["out_of_fold"] = {
@@ -134,11 +135,7 @@ def _figure(shares: np.ndarray, p: np.ndarray) -> dict[str, Any]:
 
 
 def _notes(samples: int, most: int, manifest: Mapping[str, Any]) -> list[str]:
-    notes = [
-        "`chosen` is the best of many thresholds on the problems that chose it, so its figures are optimistic; "
-        "`held_out` judges fits and choice together on problems that neither saw.",
-        "Costs are replayed without any prefix cache.",
-    ]
+    notes = list(NOTES)
     if samples == 1:
         return [
             *notes,

@@ -7,13 +7,14 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
+from tandem.statistics.reliability import figure
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.sufficiency.signals import SIGNAL_VERSION
 from tandem.training.data import Table
 from tandem.training.heads import fit_probability
 from tandem.training.predictors import Say, silent
-from tandem.training.predictors.outcomes import OutcomeTable
-from tandem.training.predictors.points import ChoiceOutcome, ThresholdChoice, settle
+from tandem.training.predictors.choice import NOTES, Choice, settle
+from tandem.training.predictors.outcomes import NONE, OutcomeTable
 
 
 def train(
@@ -37,21 +38,25 @@ def train(
 
     def score(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         head = fit(train)
-        return np.array([head.predict(answers.features[k]) if answers.readable[k] else 0.0 for k in test])
+        return np.array([[head.predict(answers.features[k]) if answers.readable[k] else 0.0] for k in test])
 
     # The mentor's answer does not depend on which sample was discarded: each meets the mean of the mentor's.
-    mentor = {"right": outcomes.right(ANSWER), "tflops": outcomes.tflops(ANSWER)}
-    tokens = outcomes.mentor_tokens(ANSWER)[answers.place]
-    choice = ThresholdChoice(
+    right, tflops, tokens = (
+        of(ANSWER)[answers.place] for of in (outcomes.right, outcomes.tflops, outcomes.mentor_tokens)
+    )
+    choice = Choice(
         ids=answers.ids,
-        intern=ChoiceOutcome(answers.right, answers.tflops, np.zeros(len(tokens))),
-        mentor=ChoiceOutcome(mentor["right"][answers.place], mentor["tflops"][answers.place] + answers.tflops, tokens),
+        names=(NONE, ANSWER),
+        right=np.array([answers.right, right]),
+        tflops=np.array([answers.tflops, tflops + answers.tflops]),
+        mentor_tokens=np.array([np.zeros(len(tokens)), tokens]),
         score=score,
-        hands=lambda p, threshold: p < threshold,
+        take=lambda p, threshold: (p[:, 0] < threshold).astype(int),
         limits=(0.0, 1.01),
     )
+    threshold, figures, notes = settle(choice, outcomes, seed)
     rows, p = choice.out_of_fold(outcomes.ids, seed)
-    threshold, figures, notes = settle(choice, outcomes, {"right": (answers.right[rows], p)}, seed)
+    figures["out_of_fold"] = {"right": figure(answers.right[rows], p[:, 0])}
     return Predictor(
         strategy="cascade",
         mentor=table[1]["mentor"],
@@ -62,5 +67,5 @@ def train(
         command=command,
         data=outcomes.data(seed),
         figures=figures,
-        notes=notes,
+        notes=(*NOTES, *notes),
     )

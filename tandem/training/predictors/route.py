@@ -7,16 +7,19 @@ on the intern's doubt alone 0.005 (-0.004 to 0.015). Neither is told from nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
+from tandem.statistics.reliability import figure
 from tandem.sufficiency.predictor import Head, Predictor
 from tandem.training.data import Table
-from tandem.training.heads import fit_probability, out_of_fold
+from tandem.training.heads import Features, fit_probability, out_of_fold
 from tandem.training.predictors import Say, silent
+from tandem.training.predictors.choice import NOTES, Choice, settle
 from tandem.training.predictors.outcomes import NONE, OutcomeTable
-from tandem.training.predictors.points import ChoiceOutcome, ThresholdChoice, settle
 
 
 def train(
@@ -32,27 +35,32 @@ def train(
     right = {"intern": outcomes.right(NONE), "mentor": outcomes.right(ANSWER)}
     say(f"{len(outcomes.ids)} problems; of the question: {', '.join(names)}")
 
+    def by_question(rows: Sequence[Features], target: np.ndarray) -> Head:
+        return fit_probability(rows, target, names)
+
     def fit(rows: np.ndarray, who: str) -> Head:
-        return fit_probability([questions[k] for k in rows], right[who][rows], names)
+        return by_question([questions[k] for k in rows], right[who][rows])
 
     def score(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         intern, mentor = fit(train, "intern"), fit(train, "mentor")
-        return np.array([mentor.predict(questions[k]) - intern.predict(questions[k]) for k in test])
+        return np.array([[mentor.predict(questions[k]) - intern.predict(questions[k])] for k in test])
 
-    choice = ThresholdChoice(
+    choice = Choice(
         ids=outcomes.ids,
-        intern=ChoiceOutcome(right["intern"], outcomes.tflops(NONE), np.zeros(len(outcomes.ids))),
-        mentor=ChoiceOutcome(right["mentor"], outcomes.tflops(ANSWER), outcomes.mentor_tokens(ANSWER)),
+        names=(NONE, ANSWER),
+        right=np.array([right["intern"], right["mentor"]]),
+        tflops=np.array([outcomes.tflops(NONE), outcomes.tflops(ANSWER)]),
+        mentor_tokens=np.array([np.zeros(len(outcomes.ids)), outcomes.mentor_tokens(ANSWER)]),
         score=score,
-        hands=lambda gain, threshold: gain >= threshold,
+        take=lambda gain, threshold: (gain[:, 0] >= threshold).astype(int),
         limits=(1.01, -1.0),
     )
     every = np.arange(len(outcomes.ids))
-    labels = {
-        who: (own, out_of_fold(outcomes.ids, questions, own, lambda x, y: fit_probability(x, y, names), seed=seed))
+    threshold, figures, notes = settle(choice, outcomes, seed)
+    figures["out_of_fold"] = {
+        who: figure(np.round(own), out_of_fold(outcomes.ids, questions, own, by_question, seed=seed))
         for who, own in right.items()
     }
-    threshold, figures, notes = settle(choice, outcomes, labels, seed)
     return Predictor(
         strategy="route",
         mentor=table[1]["mentor"],
@@ -62,5 +70,5 @@ def train(
         command=command,
         data=outcomes.data(seed),
         figures=figures,
-        notes=notes,
+        notes=(*NOTES, *notes),
     )

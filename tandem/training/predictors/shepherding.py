@@ -30,8 +30,8 @@ from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSIO
 from tandem.training.data import Table
 from tandem.training.heads import Features, fit_huber, fit_probability, out_of_fold
 from tandem.training.predictors import Say, silent
+from tandem.training.predictors.choice import NOTES, Choice, settle
 from tandem.training.predictors.outcomes import NONE, OutcomeTable
-from tandem.training.predictors.several import ManyWayChoice, settle
 
 _CONSTANT = "ended"  # a whole answer always has
 _FEWEST = 5  # problems that need a hint, for a regression of its size
@@ -75,26 +75,25 @@ def train(
         f"one, {np.mean(~sizes.right.any(axis=0)):.0%} are solved by nothing"
     )
     methods = {
-        "proactive": _Method(outcomes.questions(), sizes, discards=False),
-        "reactive": _Method(_reactive(outcomes), sizes, discards=True),
+        "proactive": _Method(outcomes.ids, outcomes.questions(), sizes, discards=False),
+        "reactive": _Method(outcomes.ids, _reactive(outcomes), sizes, discards=True),
     }
     every = np.arange(len(outcomes.ids))
     heads: dict[str, Head] = {}
     settings: dict[str, float] = {}
     figures: dict[str, Any] = {"labels": _labels(sizes)}
     notes = [
-        "`chosen` is the best of many thresholds on the problems that chose it, so its figures are optimistic; "
-        "`held_out` judges fits and choice together on problems that neither saw.",
-        "Costs are replayed without any prefix cache; a predicted size counts as the next larger one of the table.",
+        *NOTES,
+        "A predicted size counts as the next larger one of the table.",
         "A problem that nothing solves counts as one that needs no hint.",
     ]
     for name, method in methods.items():
-        threshold, found, said = settle(method.ways, outcomes, seed)
+        threshold, found, own_notes = settle(method.choice, outcomes, seed)
         settings["threshold" if name == "proactive" else f"threshold-{name}"] = threshold
         heads |= {f"{name}-{stage}": head for stage, head in method.fit(every).items()}
-        found["out_of_fold"] = method.stages(outcomes.ids, seed)
+        found["out_of_fold"] = method.stages(seed)
         figures |= found if name == "proactive" else {name: found}
-        notes += [f"{name}: {line}" for line in said]
+        notes += [f"{name}: {line}" for line in own_notes]
         held = found["held_out"]
         say(f"{name}: held-out accuracy {held['accuracy']:.3f} at {held['tflops']:.3f} TFLOPs")
     return Predictor(
@@ -114,12 +113,13 @@ def train(
 class _Method:
     """One method's features, its fits, and what its choices come to; where it `discards`, the intern answers first."""
 
-    def __init__(self, features: Sequence[Features], sizes: _Sizes, *, discards: bool) -> None:
+    def __init__(self, ids: tuple[str, ...], features: Sequence[Features], sizes: _Sizes, *, discards: bool) -> None:
         self.features, self.sizes, self.needed = features, sizes, sizes.needed
         self.names = list(features[0])
         self.of_size = [name for name in self.names if name in _SIZE]
         extra = sizes.tflops[0] * (np.arange(len(sizes.names)) > 0)[:, None] if discards else 0.0
-        self.ways = ManyWayChoice(
+        self.choice = Choice(
+            ids=ids,
             names=sizes.names,
             right=sizes.right,
             tflops=sizes.tflops + extra,
@@ -143,9 +143,9 @@ class _Method:
             "right": fit_probability(rows, self.sizes.right[0][at], self.names),
         }
 
-    def stages(self, ids: Sequence[str], seed: int) -> dict[str, Any]:
+    def stages(self, seed: int) -> dict[str, Any]:
         """Return how good each stage is on problems that its fit has not seen."""
-        needs, right = (self.needed > 0).astype(float), self.sizes.right[0]
+        ids, needs, right = self.choice.ids, (self.needed > 0).astype(float), self.sizes.right[0]
         of_needs = out_of_fold(
             ids, self.features, needs, lambda x, y: fit_probability(x, y, self.names, balanced=True), seed=seed
         )
@@ -170,13 +170,13 @@ class _Method:
         }
 
     def _score(self, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """Return how much a hint is called for, and the way that is taken if one is bought, (test, 2)."""
+        """Return how much a hint is called for, and the option that is taken if one is bought, (test, 2)."""
         heads = self.fit(train)
         found = []
         for k in test:
             tokens = size_of(heads["size"].predict(self.features[k]))
-            way = int(np.argmax(self.sizes.tokens[:, k] >= tokens)) if tokens <= self.sizes.tokens[-1, k] else -1
-            found.append((heads["needs"].predict(self.features[k]), way % len(self.sizes.names)))
+            option = int(np.argmax(self.sizes.tokens[:, k] >= tokens)) if tokens <= self.sizes.tokens[-1, k] else -1
+            found.append((heads["needs"].predict(self.features[k]), option % len(self.sizes.names)))
         return np.array(found)
 
 
