@@ -106,8 +106,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.session import Session, ready
     from tandem.errors import UsageError
     from tandem.reports.comparison import COMPARE, check_readable, report
-    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen
-    from tandem.runs.strategy_list import strategies_of
+    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, strategies_of
     from tandem.runs.work import Limits
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}

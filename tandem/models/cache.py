@@ -1,4 +1,4 @@
-"""The response cache: whole answers on disk, given again for the very same request. Off unless asked for.
+"""The response cache: whole answers on disk, replayed for the very same request. Off unless asked for.
 
 A key is the model, its revision, where it is served, the whole request, and which of several equal requests of one
 problem it is (samples must stay different). Errors, refusals and calls that were cut are never kept.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tandem.errors import TandemError
 from tandem.ledger import Entry, Role
@@ -31,15 +33,12 @@ class ResponseCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TandemError(f"the response cache {folder} cannot be used: {error.strerror}") from None
+            raise TandemError(f"the folder of answers {folder} cannot be used: {error.strerror}") from None
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
         """Return the kept answer, or None (also for a file that is damaged)."""
-        try:
-            row = json.loads(self._file(model, request, occurrence).read_bytes())
-            return restored(row)
-        except (OSError, ValueError, KeyError, zlib.error):
-            return None
+        row = read_answer(self.path(model, request, occurrence))
+        return row and row[0]
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
         """Do nothing: several runs use the folder, and none knows what another is asking."""
@@ -56,12 +55,26 @@ class ResponseCache:
         """Keep a whole, non-empty answer. A full disk costs the entry, not the answer."""
         if given is None or given.finish_reason not in ("stop", "length") or not given.text.strip():
             return
-        path = self._file(model, request, occurrence)
-        with suppress(TandemError):
-            write_whole(path, json.dumps(given.row()), private=True, durable=False, parents=True)
+        keep_answer(self.path(model, request, occurrence), given.row())
 
-    def _file(self, model: Model, request: Request, occurrence: int) -> Path:
+    def path(self, model: Model, request: Request, occurrence: int) -> Path:
+        """Return the file of an answer."""
         spec = model.spec
         parts = [spec.backend, spec.revision or "", model.address, digest(spec.name, request), str(occurrence)]
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         return self.folder / key[:2] / f"{key[2:40]}.json"
+
+
+def read_answer(path: Path) -> tuple[Recorded, dict[str, Any]] | None:
+    """Return a kept answer, and the row that it is of; None for a file that is absent or damaged."""
+    try:
+        row = json.loads(path.read_bytes())
+        return restored(row), row
+    except (OSError, ValueError, KeyError, zlib.error):
+        return None
+
+
+def keep_answer(path: Path, row: Mapping[str, Any]) -> None:
+    """Write an answer down; on a full disk it is not kept."""
+    with suppress(TandemError):
+        write_whole(path, json.dumps(row), private=True, durable=False, parents=True)

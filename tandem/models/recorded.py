@@ -1,4 +1,4 @@
-"""What a call gave, written down so that it can be given again: by a run that is taken up, or by the response cache."""
+"""What a call gave, written down so that it can be replayed: by a run that is resumed, or by the response cache."""
 
 from __future__ import annotations
 

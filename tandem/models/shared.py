@@ -1,4 +1,4 @@
-"""Calls that several strategies make alike are made once: a longer or richer answer serves whoever asks for less of it.
+"""Calls that several strategies have in common are made once: a longer or richer answer serves a request for less.
 
 For comparisons. A request is served from what is written down of the same messages, beginning and sampling where that
 was written by the same model and holds at least as much: the mentor's whole answer gives the hint of its first 60
@@ -8,36 +8,27 @@ tokens, and an answer with log-probabilities one without. Each use is charged as
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tandem.errors import TandemError
 from tandem.ledger import Entry, Role
 from tandem.models.base import Model, Request
-from tandem.models.recorded import Piece, Recorded, digest, restored
-from tandem.storage.files import write_whole
+from tandem.models.cache import ResponseCache, keep_answer, read_answer
+from tandem.models.recorded import Piece, Recorded
 
 
-class SharedCalls:
+class SharedCalls(ResponseCache):
     """A folder of what models wrote, one small file for each question put to them; a `Recorder`."""
 
     def __init__(self, folder: Path) -> None:
         """Raises TandemError if the folder cannot be made."""
-        self.folder = folder
+        super().__init__(folder)
         self._asked: dict[Path, asyncio.Future[None]] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TandemError(f"the folder of shared calls {folder} cannot be used: {error.strerror}") from None
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
         """Return as much of what is written down as is asked for; None where that is not enough."""
-        found = self._read(self._file(model, request, occurrence))
+        found = _read(self.path(model, request, occurrence))
         if found is None or (request.top_logprobs and not _has_stats(found[0], found[1], request)):
             return None
         kept = found[0] if request.top_logprobs else replace(found[0], stats=(), pieces=_without_stats(found[0]))
@@ -47,47 +38,37 @@ class SharedCalls:
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
         """Wait until what another strategy is asking the model alike has ended."""
-        path = self._file(model, request, occurrence)
+        path = self.path(model, request, occurrence)
         while (asked := self._asked.get(path)) is not None:
             await asyncio.shield(asked)
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> None:
         """Note that this is being asked now."""
-        self._asked.setdefault(self._file(model, request, occurrence), asyncio.get_running_loop().create_future())
-
-    def failed(self, number: str | None, request: Request, entry: Entry) -> None:
-        """Do nothing: failures are never kept."""
+        self._asked.setdefault(self.path(model, request, occurrence), asyncio.get_running_loop().create_future())
 
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
         """Keep what was written, also of a call that was cut, unless more is there. A full disk costs the entry."""
-        path = self._file(model, request, occurrence)
+        path = self.path(model, request, occurrence)
         if (asked := self._asked.pop(path, None)) is not None:
             asked.set_result(None)
         if given is None or given.finish_reason == "error" or not given.tokens:
             return
-        before = self._read(path)
+        before = _read(path)
         if before is not None and _worth(before[0]) >= _worth(given):
             return
         row = replace(given, entry=None).row() | {"top": request.top_logprobs or 0}
-        with suppress(TandemError):
-            write_whole(path, json.dumps(row), private=True, durable=False, parents=True)
+        keep_answer(path, row)
 
-    def _read(self, path: Path) -> tuple[Recorded, int] | None:
-        try:
-            row = json.loads(path.read_bytes())
-            return restored(row), int(row["top"])
-        except (OSError, ValueError, KeyError, zlib.error):
-            return None
+    def path(self, model: Model, request: Request, occurrence: int) -> Path:
+        """Return the file of a question: its purpose, cap and log-probabilities do not change what a model writes."""
+        return super().path(model, replace(request, purpose="answer", max_tokens=1, top_logprobs=None), occurrence)
 
-    def _file(self, model: Model, request: Request, occurrence: int) -> Path:
-        spec = model.spec
-        # What a call is for, how long it may be and what is told of it does not change what the model writes.
-        asked = replace(request, purpose="answer", max_tokens=1, top_logprobs=None)
-        parts = [spec.backend, spec.revision or "", model.address, digest(spec.name, asked), str(occurrence)]
-        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return self.folder / key[:2] / f"{key[2:40]}.json"
+
+def _read(path: Path) -> tuple[Recorded, int] | None:
+    found = read_answer(path)
+    return found and (found[0], int(found[1].get("top", 0)))
 
 
 def beginning(whole: Recorded, tokens: int, cut: Callable[[str, int], str]) -> Recorded:

@@ -20,12 +20,11 @@ from tandem.ledger import Ledger
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Script
 from tandem.reports.comparison import finished_parts, oracle, report, strategy_figures
-from tandem.runs.compare import Comparison, carry_out, check_unseen
+from tandem.runs.compare import Comparison, carry_out, check_unseen, folders_of, strategies_of
 from tandem.runs.manifest import describe_run
 from tandem.runs.outcomes import UNITS, RunOutcomes
 from tandem.runs.runner import Progress, run
 from tandem.runs.store import RunStore
-from tandem.runs.strategy_list import folders_of, strategies_of
 from tandem.runs.work import Limits
 from tandem.spec import Prices
 from tandem.types import Problem
