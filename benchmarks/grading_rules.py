@@ -4,7 +4,8 @@ python benchmarks/grading_rules.py [--references 2500] [--json FILE]
 
 The pairs are those of tests/grading/math_cases.json, and the references of MATH-500, MATH's train split and GSM8K
 against variants of themselves (right) and against one another's (wrong). A rule is of use where verdicts change
-without it, or where many pairs go to the algebra without it, which costs milliseconds in a process of its own.
+without it, or where many pairs go to the algebra without it, which costs milliseconds in a process of its own; and
+best-of compares samples without the algebra.
 """
 
 from __future__ import annotations

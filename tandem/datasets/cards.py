@@ -71,7 +71,7 @@ class DatasetCard(_CardPart):
     """A public data set.
 
     `template` is the text around a problem that is no choice; it may hold {problem} and {tests}. `package` names an
-    installed package that brings the file along, as "package/path". `notes` are its oddities, told by `datasets show`.
+    installed package that brings the file along, as "package/path". `notes` are oddities that `datasets show` prints.
     """
 
     name: str

@@ -120,14 +120,17 @@ async def grade_words(problem: Problem, text: str, grading: Grading) -> bool | N
 
 
 async def grade_code(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Run a program's tests in the sandbox."""
+    """Run the program in `text`, or the body that continues the prelude's last definition, against the tests."""
     if problem.tests is None or grading.sandbox is None:
         return None
-    if not after_thinking(text).strip():
+    program = extract_answer("code", text)
+    if program is None:
         return False
-    from tandem.grading.code import grade_code as run_tests
+    from tandem.grading.sandbox import Submission
 
-    return await run_tests(problem, text, grading.sandbox)
+    tests = problem.tests
+    verdict = await grading.sandbox.run(Submission(program, tests.code, tests.entry_point, tests.prelude))
+    return verdict.passed
 
 
 async def _formula(problem: Problem, answer: str | None, grading: Grading) -> bool | None:

@@ -1,7 +1,9 @@
 r"""Cheap comparison of two math answers: both normalised, and exact arithmetic where both are numbers.
 
 What is only a matter of writing is dropped: dollar signs, \left and \right, \text{}, units after a value, the degree
-sign, thousands separators, "about" before a value. A unit that is known is kept beside the value (units.py).
+sign, thousands separators, "about" before a value. A unit that is known is kept beside the value (units.py). What
+Math-Verify reads by itself is not here, but where a rule spares many answers the worker process or tells best-of that
+two samples agree (benchmarks/grading_rules.py).
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from tandem.grading.numbers import compare_numbers
 from tandem.grading.units import Unit, is_unit_word, read_unit
 
 _CHARACTERS = str.maketrans(
-    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup "}
-    | {"∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "°": r"^\circ ", "±": r"\pm "}
-    | {"²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "∅": r"\emptyset "}
+    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup "}
+    | {"∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "±": r"\pm "}
+    | {"²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"}
     | {"≈": r"\approx ", "⟨": r"\langle ", "⟩": r"\rangle "}
     | dict.fromkeys("\u00a0\u2009\u202f", " ")
 )
@@ -25,7 +27,7 @@ _TEXT = r"\\(?:text|mbox|mathrm)\s*"
 _MULTIPLIER = r"\w*llion|thousand|hundred|dozen"
 _Rewrite = tuple[str, str | Callable[[re.Match[str]], str]]
 _TABLE: list[_Rewrite] = [
-    (r",\\!\s*|\{,\}", ","),  # LaTeX's ways to write a thousands comma
+    (r",\\!\s*|\{,\}", ","),  # a thousands comma in LaTeX
     (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
     (r"[€£¥₹¢]", " "),
     (r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\s*\.?", ""),

@@ -1,4 +1,4 @@
-"""How many of a question's examples each of several answers passes: told by running them in the code sandbox.
+"""How many of a question's examples each of several answers passes: found by running them in the code sandbox.
 
 The examples run in the tester's process, one after the other in one namespace, and call the answer's program over the
 pipe, as a grader's tests do. So what the program itself prints is not seen, and an object of a class of its own is
@@ -40,7 +40,7 @@ async def try_examples(problem: Problem, texts: Sequence[str], sandbox: Sandbox 
     """Run the question's examples against the program in each text, side by side as far as the sandbox has room.
 
     A program that hangs, ends or breaks has passed what it passed before; a text without a program passes none. Where
-    the sandbox does not start, nothing is said of any. The problem's tests and its reference are not looked at.
+    the sandbox does not start, none is counted. The problem's tests and its reference are not looked at.
     """
     examples = examples_of(problem.question)
     if not examples:
@@ -57,8 +57,8 @@ async def try_examples(problem: Problem, texts: Sequence[str], sandbox: Sandbox 
             verdict = await sandbox.run(Submission(program, tests, entry_point, prelude), seconds=seconds)
         except TandemError as error:
             return error
-        told = _COUNT.fullmatch(verdict.reason)  # a program that does not load tells none
-        return int(told[1]) if told else 0
+        counted = _COUNT.fullmatch(verdict.reason)  # of a program that does not load there is no count
+        return int(counted[1]) if counted else 0
 
     async with asyncio.TaskGroup() as group:
         running = {one: group.create_task(count(one)) for one in dict.fromkeys(programs) if one is not None}
@@ -127,8 +127,8 @@ def passes(source, wanted, raises):
         with contextlib.redirect_stdout(printed):
             exec(compile(source, "<example>", "single"), space)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return bool(raises) and said == raises
+        raised = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return bool(raises) and raised == raises
     if raises or not wanted:
         return False
     if printed.getvalue().rstrip() == wanted.replace("<BLANKLINE>", "").rstrip():

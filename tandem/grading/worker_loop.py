@@ -24,7 +24,7 @@ def serve(prepare: Callable[[], object], key: str, verdict: Callable[[dict[str, 
     os.dup2(2, 1)  # what a library prints must not look like a reply
     try:
         prepare()
-    except Exception as error:  # told to the parent, which tells the user
+    except Exception as error:  # for the parent, which shows it to the user
         _send(replies, {"error": f"{type(error).__name__}: {error}"})
         return
     _limit()

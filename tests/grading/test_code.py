@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tandem.datasets import load_card, load_dataset
-from tandem.grading.code import grade_code
+from tandem.grading import grade
 from tandem.grading.sandbox import Sandbox, Submission, open_sandbox
 from tandem.types import CodeTests, Message, Problem
 
@@ -53,7 +53,7 @@ def problem(tests: CodeTests) -> Problem:
 )
 async def test_a_definition_or_a_body(sandbox: Sandbox, text: str, right: bool) -> None:
     tests = CodeTests(code=CHECK, entry_point="shift", prelude=PROMPT)
-    assert await grade_code(problem(tests), text, sandbox) is right
+    assert await grade(problem(tests), text, sandbox=sandbox) is right
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ async def test_reference_solutions_are_right_and_broken_ones_wrong(sandbox: Sand
     assert {p.id for p, passed in zip(sample, right, strict=True) if passed} == set()
 
 
-async def graded(sandbox: Sandbox, problems: list[Problem], *, broken: bool) -> list[bool]:
+async def graded(sandbox: Sandbox, problems: list[Problem], *, broken: bool) -> list[bool | None]:
     """Grade the reference solutions, or the same with another value returned everywhere."""
     texts = []
     for one in problems:
         assert one.reference is not None and one.tests is not None
         whole = one.tests.prelude + "\n" + one.reference if one.tests.entry_point else one.reference
         texts.append(f"```python\n{whole}\n{BREAK if broken else ''}\n```")
-    return await asyncio.gather(*(grade_code(one, text, sandbox) for one, text in zip(problems, texts, strict=True)))
+    return await asyncio.gather(*(grade(one, text, sandbox=sandbox) for one, text in zip(problems, texts, strict=True)))
 
 
 BREAK = """

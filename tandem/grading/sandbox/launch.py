@@ -109,13 +109,13 @@ class Launcher:
 
 def explain(kind: Kind, message: str) -> TandemError:
     """Return the error for a sandbox that does not start, `message` being what it wrote."""
-    said = " ".join(message.split())[-300:] or "no reason given"
+    reason = " ".join(message.split())[-300:] or "no reason given"
     if kind == "process":
-        return TandemError(f"the process that runs code does not start: {said}")
+        return TandemError(f"the process that runs code does not start: {reason}")
     hint = f"take --sandbox process, {PROCESS_STOPS_NOT}"
-    if "namespace" in said or "uid map" in said or "Operation not permitted" in said:
+    if "namespace" in reason or "uid map" in reason or "Operation not permitted" in reason:
         hint = f"allow user namespaces (in Docker: --privileged or a seccomp profile with unshare), or {hint}"
-    return TandemError(f"bubblewrap does not start here ({said}); {hint}")
+    return TandemError(f"bubblewrap does not start here ({reason}); {hint}")
 
 
 def _tasks_of(user: int) -> int:

@@ -16,11 +16,11 @@ from tandem.grading.sandbox.launch import Launcher, Role
 
 
 class SandboxProcess:
-    """A running tester or candidate. `lines` is the tester's standard output."""
+    """A running tester or candidate; `status` is the pipe on which bwrap reports the process inside."""
 
-    def __init__(self, process: asyncio.subprocess.Process, news: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, status: int) -> None:
         self._process = process
-        self._news = news
+        self._status = status
 
     @property
     def lines(self) -> asyncio.StreamReader:
@@ -33,10 +33,10 @@ class SandboxProcess:
         cls, launcher: Launcher, role: Role, job: Mapping[str, Any], pipes: Sequence[int]
     ) -> SandboxProcess:
         """Start `role` with `job`. Raises OSError if no process can be made."""
-        news, told = os.pipe()
+        status, status_out = os.pipe()
 
         async def end(process: asyncio.subprocess.Process) -> None:
-            unwanted = cls(process, os.dup(news))
+            unwanted = cls(process, os.dup(status))
             assert process.stdin is not None
             process.stdin.close()  # what outlives the kill finds no job
             unwanted.kill()
@@ -44,26 +44,26 @@ class SandboxProcess:
 
         try:
             process = await start_process(
-                *launcher.command(role, told),
+                *launcher.command(role, status_out),
                 end=end,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE if role == "tester" else asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=launcher.environment(),
                 cwd="/",
-                pass_fds=(*pipes, told) if launcher.kind == "bwrap" else pipes,
+                pass_fds=(*pipes, status_out) if launcher.kind == "bwrap" else pipes,
                 start_new_session=True,
                 limit=1 << 16,
             )
         except BaseException:
-            os.close(news)
+            os.close(status)
             raise
         finally:
-            os.close(told)
+            os.close(status_out)
         assert process.stdin is not None
         process.stdin.write(json.dumps({**job, "pipes": pipes, "limits": launcher.limits()}).encode())
         process.stdin.close()
-        return cls(process, news)
+        return cls(process, status)
 
     def kill(self) -> None:
         """Kill the process and all that it started."""
@@ -76,16 +76,16 @@ class SandboxProcess:
     async def wait(self) -> None:
         """Wait until nothing of it runs any more."""
         await self._process.wait()
-        os.close(self._news)
+        os.close(self._status)
         if self._process.stdout is not None:
             await self._process.stdout.read()
 
     def _inner(self) -> int:
         """Return the process id of the first process inside bwrap; 0 if there is none (yet)."""
-        os.set_blocking(self._news, False)
+        os.set_blocking(self._status, False)
         try:
-            inner = int(json.loads(os.read(self._news, 4096))["child-pid"])
-            status = Path(f"/proc/{inner}/status").read_text()
+            inner = int(json.loads(os.read(self._status, 4096))["child-pid"])
+            process = Path(f"/proc/{inner}/status").read_text()
         except (OSError, ValueError, KeyError):
             return 0
-        return inner if f"PPid:\t{self._process.pid}\n" in status else 0  # never somebody else's
+        return inner if f"PPid:\t{self._process.pid}\n" in process else 0  # never somebody else's
