@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
 from tandem.grading import Sandbox, answer_of
-from tandem.insight import answer_messages, intern_view, split_sections
+from tandem.insight import intern_view, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model, Request
@@ -54,6 +54,7 @@ class Context:
         purpose: Purpose,
         messages: tuple[Message, ...] | None = None,
         *,
+        insight: str = "",
         max_tokens: int | None = None,
         prefix: str | None = None,
         logprobs: bool = False,
@@ -63,13 +64,16 @@ class Context:
     ) -> Call:
         """Open one metered call; a use as a context manager closes it whatever happens.
 
-        Without `messages` it is the prompt of a model that answers alone; `sampling` is the problem's where a strategy
-        has no reason to draw otherwise. Raises UsageError for a prompt that fills the model's context.
+        Without `messages` it is the prompt of a model that answers alone, or of the intern under an `insight`.
+        `sampling` is the problem's where none is given. Raises UsageError for a prompt that fills the model's context.
         """
+        if messages is None:
+            messages, begun = intern_view(self.problem, insight, self.mentor.spec.insight_mode)
+            prefix = begun or prefix
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         request = Request(
-            messages=answer_messages(self.problem) if messages is None else messages,
+            messages=messages,
             purpose=purpose,
             max_tokens=max_tokens or self.max_tokens(role),
             sampling=sampling or self.sampling(purpose),
@@ -102,10 +106,14 @@ class Context:
         *,
         level: str,
         insight: str = "",
-        prefix: str = "",
+        prefix: str | None = None,
     ) -> Solution:
-        """Make the solution of the call that wrote the answer; the call must have ended."""
-        text = prefix + call.text
+        """Make the solution of the call that wrote the answer; the call must have ended.
+
+        `prefix` stands before what it wrote: the request's own where none is given.
+        """
+        given = call.request.prefix
+        text = (prefix if prefix is not None else given if isinstance(given, str) else "") + call.text
         specs: tuple[ModelSpec, ...] = (self.mentor.spec, self.intern.spec)
         return Solution(
             problem_id=self.problem.id,
@@ -147,12 +155,11 @@ async def stream_answer(
 
     The last event is the solution.
     """
-    messages, prefix = intern_view(ctx.problem, insight, ctx.mentor.spec.insight_mode)
-    async with ctx.call(role, "answer", messages, prefix=prefix, read_tokens=tokens) as call:
+    async with ctx.call(role, "answer", insight=insight, read_tokens=tokens) as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(call.require_end(), level=level, insight=insight, prefix=prefix or "")
+    yield ctx.conclude(call.require_end(), level=level, insight=insight)
 
 
 def need_logprobs(model: Model, strategy: str) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from tandem.errors import CapabilityError, UsageError
 from tandem.grading import grade
-from tandem.insight import intern_view
 from tandem.ladder import ANSWER
 from tandem.ledger import Ledger
 from tandem.models.call import Call
@@ -52,7 +51,7 @@ async def by_oracle(ctx: Context) -> AsyncGenerator[Event, None]:
     decision = Decision(path.level, action, reason=reason, insight_tokens=path.ledger.mentor_tokens)
     yield ctx.record(decision)
     yield AnswerDelta(path.hint + path.call.text)
-    yield ctx.conclude(path.call, level=path.level, insight=path.hint, prefix=path.hint)
+    yield ctx.conclude(path.call, level=path.level, insight=path.hint)
 
 
 async def _can_judge(problem: Problem) -> None:
@@ -90,8 +89,7 @@ async def _smallest(ctx: Context, tried: list[Ledger]) -> tuple[_Path, str]:
         own = trial()
         sampling = ctx.sampling()  # what ends an answer ends its beginning too
         hint = await own.call("mentor", "insight", max_tokens=tokens, sampling=sampling).complete()
-        seen, prefix = intern_view(ctx.problem, hint.text, "prefix")
-        call = await own.call("intern", "answer", seen, prefix=prefix, read_tokens=hint.tokens).complete()
+        call = await own.call("intern", "answer", prefix=hint.text or None, read_tokens=hint.tokens).complete()
         if await grade(ctx.problem, hint.text + call.text):
             return _Path(HINT, hint.text, call, own.ledger), f"a hint of {share} % is the smallest that is right"
     if await grade(ctx.problem, answer.call.text):

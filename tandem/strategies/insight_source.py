@@ -14,7 +14,16 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Literal
 
 from tandem.errors import CapabilityError
-from tandem.insight import SECTIONS, Insight, SectionParser, continue_messages, mentor_messages, opening, split_sections
+from tandem.insight import (
+    SECTIONS,
+    Insight,
+    SectionParser,
+    answer_messages,
+    continue_messages,
+    mentor_messages,
+    opening,
+    split_sections,
+)
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Purpose
 from tandem.models.call import Call
@@ -36,15 +45,15 @@ class InsightSource:
         self._last: Call | None = None  # that wrote at the insight
 
     @staticmethod
-    def open(ctx: Context, ladder: Ladder, pace: OpenPace) -> InsightSource:
-        """Return the source for a pace; an eager one starts the mentor at once, where there is something to work out.
+    def open(ctx: Context, ladder: Ladder, pace: OpenPace | None = None) -> InsightSource:
+        """Return the source for a pace (None: the settings'); an eager one starts the mentor at once, where it pays.
 
         A greeting or small talk (`general`) is drafted first: most of it needs no mentor at all.
         """
         budget = max((level.tokens or 0 for level in ladder), default=0)
         if budget and ladder[-1].is_answer and ctx.mentor.spec.insight_mode == "prefix":
             budget = ctx.max_tokens("mentor")  # one stream, from the first word of the insight to the answer's last
-        if pace == "eager" and budget:
+        if (pace or _pace(ctx, ladder)) == "eager" and budget:
             return _Eager(ctx, budget, at_once=ctx.problem.task != "general")
         return _Thrifty(ctx)
 
@@ -226,6 +235,14 @@ def trim_overlap(written: str, reply: str) -> str:
         if written.endswith(reply[:size]):
             return reply[size:]
     return reply
+
+
+def _pace(ctx: Context, ladder: Ladder) -> OpenPace:
+    if ctx.settings.pace != "auto":
+        return ctx.settings.pace
+    prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(ctx.problem))
+    shares = ctx.policy.card.stop_shares if ctx.policy else {}
+    return choose_pace(ladder, ctx.mentor.spec, prompt, shares)
 
 
 def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shares: dict[str, float]) -> OpenPace:

@@ -19,7 +19,6 @@ from typing import ClassVar, Literal, Self, cast, get_args
 
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError, nearest
-from tandem.insight import intern_view
 from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.models.base import Model
 from tandem.models.call import Call
@@ -189,13 +188,12 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
         yield ctx.conclude(hint, level=ANSWER)
         return
     yield ctx.record(Decision(HINT, "stop", reason="the intern goes on from the hint", insight_tokens=hint.tokens))
-    messages, prefix = intern_view(ctx.problem, hint.text, "prefix")
     yield AnswerDelta(hint.text)
-    async with ctx.call("intern", "answer", messages, prefix=prefix, read_tokens=hint.tokens) as call:
+    async with ctx.call("intern", "answer", prefix=hint.text, read_tokens=hint.tokens) as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)
-    yield ctx.conclude(call.require_end(), level=HINT, insight=hint.text, prefix=hint.text)
+    yield ctx.conclude(call.require_end(), level=HINT, insight=hint.text)
 
 
 _LARGEST = 20.0  # of log(1 + tokens): what lies behind has no exponential worth taking

@@ -49,7 +49,6 @@ class Answer:
     steps: list[str] = field(default_factory=list)
     tokens: dict[Role, int] = field(default_factory=lambda: {"mentor": 0, "intern": 0})
     last: Call | None = None  # wrote the last step
-    head: str = ""  # stands before it
 
     @property
     def prefix(self) -> str:
@@ -85,8 +84,8 @@ class Answer:
 
     def keep(self, call: Call) -> str:
         """Add a step, and return the text that is new."""
-        new, self.head, self.last = self.joint + call.text, self.prefix, call
-        self.text = self.head + call.text
+        new, self.last = self.joint + call.text, call
+        self.text += new
         self.joint = _BLANK if call.finish_reason == "stop" else ""
         self.steps.append(call.text.strip())
         self.tokens[call.role] += call.tokens
@@ -164,7 +163,7 @@ class SpecReason(Strategy):
                 break
         if answer.last is None:
             raise TandemError("spec-reason: not even one step fits the token caps")
-        solution = ctx.conclude(answer.last, level=LEVEL, prefix=answer.head)
+        solution = ctx.conclude(answer.last, level=LEVEL)
         solution.truncated = cut
         yield solution
 

@@ -11,13 +11,13 @@ from contextlib import aclosing
 
 from tandem.config import Settings
 from tandem.errors import TandemError
-from tandem.insight import answer_messages, intern_view, trim
+from tandem.insight import trim
 from tandem.ladder import Effort, Ladder
 from tandem.ledger import Role
 from tandem.models.call import Call
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
 from tandem.strategies.context import Context, need_logprobs, stream_answer
-from tandem.strategies.insight_source import InsightSource, OpenPace, choose_pace
+from tandem.strategies.insight_source import InsightSource
 from tandem.strategies.learned import question_features
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import classifier_inputs, draft_signals
@@ -49,7 +49,7 @@ class TandemStrategy(Strategy):
                     yield event
                 return
             ladder = ladder[1:]
-        async with aclosing(InsightSource.open(ctx, ladder, _pace(ctx, ladder))) as source:
+        async with aclosing(InsightSource.open(ctx, ladder)) as source:
             async for event in self._climb(ctx, ladder, ctx.policy, source):
                 yield event
 
@@ -69,8 +69,8 @@ class TandemStrategy(Strategy):
             if tokens == seen and later:  # `same_as` the level before
                 continue
             seen = tokens
-            messages, prefix = intern_view(ctx.problem, trim(text), ctx.mentor.spec.insight_mode)
-            async with ctx.call("intern", "answer", messages, prefix=prefix, logprobs=True, read_tokens=tokens) as call:
+            insight = trim(text)
+            async with ctx.call("intern", "answer", insight=insight, logprobs=True, read_tokens=tokens) as call:
                 decision = ctx.record(await self._judge(call, ctx, policy, level, tokens, later))
                 yield decision
                 if decision.action == "stop":
@@ -82,7 +82,7 @@ class TandemStrategy(Strategy):
                 else:
                     await call.close("probe")
             if decision.action == "stop":
-                yield ctx.conclude(call.require_end(), level=level.name, insight=trim(text), prefix=prefix or "")
+                yield ctx.conclude(call.require_end(), level=level.name, insight=insight)
                 return
             if decision.action == "answer":
                 break
@@ -122,11 +122,3 @@ async def _mentor_answers(ctx: Context, source: InsightSource) -> AsyncGenerator
 def _later(rest: Ladder, exhausted: bool) -> Ladder:
     """Return the levels that still add something: only the mentor's answer once its insight has ended."""
     return tuple(level for level in rest if level.is_answer or not exhausted)
-
-
-def _pace(ctx: Context, ladder: Ladder) -> OpenPace:
-    if ctx.settings.pace != "auto":
-        return ctx.settings.pace
-    prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(ctx.problem))
-    shares = ctx.policy.card.stop_shares if ctx.policy else {}
-    return choose_pace(ladder, ctx.mentor.spec, prompt, shares)
