@@ -181,7 +181,9 @@ class Tandem:
         """Load or reach what a call with these options needs. Raises TandemError if it cannot serve."""
         await self._ready(self.plan(options))
 
-    async def _ready(self, plan: SolvePlan) -> None:
+    async def _ready(self, plan: SolvePlan) -> Policy | None:
+        """Load or reach what a plan needs, check that it can be used, and return the policy of its classifier."""
+
         def missing() -> set[Role]:
             return set(plan.roles) - self._probed
 
@@ -194,17 +196,15 @@ class Tandem:
                 roles = missing()
                 await asyncio.gather(load(plan.classifier), *(self.model(role).probe() for role in roles))
                 self._probed |= roles
-        plan.check()
-
-    def _policy_of(self, plan: SolvePlan) -> Policy | None:
+        mismatch = plan.check()
         if plan.classifier is None:
             return None
         use = plan.strategy_name, plan.ladder, plan.draft_tokens, plan.settings.sampling.temperature
-        return self._policy(self._classifiers[plan.classifier], not plan.mismatch, use)
+        return self._policy(self._classifiers[plan.classifier], not mismatch, use)
 
-    def recall(self, decisions: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:
-        """Take up the decisions of an earlier part of the same run; call it after `prepare`."""
-        policy = self._policy_of(self.plan(options))
+    async def recall(self, decisions: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:
+        """Take up the decisions of an earlier part of the same run; prepares as a call with these options does."""
+        policy = await self._ready(self.plan(options))
         if policy is None or policy.calibrated:
             return  # only thresholds that come from the run itself depend on what was seen
         for decision in decisions:
@@ -232,7 +232,7 @@ class Tandem:
         """
         problem = question if isinstance(question, Problem) else Problem.from_text(question, task=task)
         plan = self.plan(options)
-        await self._ready(plan)
+        policy = await self._ready(plan)
         ctx = Context(
             problem=problem,
             strategy=plan.strategy_name,
@@ -240,7 +240,7 @@ class Tandem:
             intern=self.intern,
             settings=plan.settings,
             ladder=plan.ladder,
-            policy=self._policy_of(plan),
+            policy=policy,
             draft_tokens=plan.draft_tokens,
             recorder=recorder,
             sandbox=sandbox,

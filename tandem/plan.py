@@ -73,13 +73,17 @@ class SolvePlan:
         """Whether the classifier or predictor that decides was fitted on this problem."""
         return self.strategy.saw(problem_id) or (self.card is not None and self.card.saw(problem_id))
 
-    def check(self) -> None:
-        """Raise CapabilityError or ClassifierMismatchError if the models, both probed, cannot be used like this."""
+    def check(self) -> list[str]:
+        """Return `mismatch` for two models that can be used like this; both must be probed.
+
+        Raises CapabilityError or ClassifierMismatchError if they cannot.
+        """
         if self.card:
             self.card.check(self.intern.spec, self.ladder)
         if self.strategy.needs_classifier:
             need_logprobs(self.intern, self.strategy_name)
         self.strategy.check(self.mentor, self.intern)
+        return self.mismatch
 
     def describe(self) -> dict[str, Any]:
         """Return everything that decides the answers, for a run's manifest; no secrets."""

@@ -74,7 +74,7 @@ class _Run:
                 await self._tandem.prepare(self._options)
                 self._ready = True
                 seen = (d for r in self._store.records() if r["error"] is None for d in r["trace"])
-                self._tandem.recall(seen, self._options)
+                await self._tandem.recall(seen, self._options)
                 self._stopped = await work_through(
                     todo,
                     partial(self._tandem.asolve, options=self._options, recorder=journal, sandbox=self._sandbox),
