@@ -1,4 +1,4 @@
-"""Tandem: a large mentor is paid for a few structured insights; a small intern writes the answer."""
+"""Tandem: a large mentor writes a few structured insights, a small intern writes the answer."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _COMMANDS = {
     "solve": ("tandem.cli.solve:solve", "Solve one problem and watch it happen."),
     "compare": ("tandem.cli.compare:compare", "Compare strategies on the same problems, in one table and one page."),
     "demo": ("tandem.cli.demo:demo", "Watch one problem being solved: both models, decisions and cost."),
-    "sweep": ("tandem.cli.sweep:sweep", "Replay other thresholds on a finished run, without a model."),
+    "sweep": ("tandem.cli.sweep:sweep", "Replay a finished run with other thresholds, without a model."),
     "runs": ("tandem.cli.runs:runs", "List, show and compare runs."),
     "strategies": ("tandem.cli.strategies:strategies", "List the strategies, with those of installed packages."),
     "grade": ("tandem.cli.grade:grade", "Grade a finished run again, without a model."),
@@ -35,13 +35,13 @@ _COMMANDS = {
     "calibrate": ("tandem.cli.calibrate:calibrate", "Choose the operating point of a pair for an aim."),
     "classifiers": ("tandem.cli.classifiers:classifiers", "List and show classifiers."),
     "blueprint": ("tandem.cli.blueprint:blueprint", "Make and show blueprints: guidance for a kind of problem."),
-    "signals": ("tandem.cli.signals:signals", "Judge every signal of a collected table."),
-    "doctor": ("tandem.cli.doctor:doctor", "Say what this machine can run and what to install."),
+    "signals": ("tandem.cli.signals:signals", "Evaluate every signal of a collected table."),
+    "doctor": ("tandem.cli.doctor:doctor", "Show what this machine can run and what to install."),
 }
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module only when it is called, so that `tandem --help` is quick."""
+    """Imports a command's module only when it is called, so that `tandem --help` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -74,7 +74,7 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="tandem")
 def cli() -> None:
-    """Mentor and intern: a large model is paid for insights only, a small one writes the answer.
+    """Mentor and intern: a large model writes short insights, a small one writes the answer.
 
     \b
     A first look, without weights:   tandem solve --mentor fake --intern fake "What is 17*23?"

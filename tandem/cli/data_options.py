@@ -29,9 +29,9 @@ def dataset_options(
             help="A name (see: tandem datasets list), reasoning-gym:<task>, or a .jsonl, .csv or .parquet file."
             + (" May be repeated." if several else ""),
         ),
-        click.option("--split", metavar="S", help="train, test, … as the data set has them."),
+        click.option("--split", metavar="S", help="train, test, … as the data set names them."),
         click.option(
-            "--limit", type=click.IntRange(1), metavar="N", help="The first N problems (N drawn ones with a seed)."
+            "--limit", type=click.IntRange(1), metavar="N", help="The first N problems; with a seed, N drawn at random."
         ),
         click.option("--subject", multiple=True, metavar="S", help="Only problems of this subject; may be repeated."),
         click.option("--level", multiple=True, metavar="L", help="Only problems of this level; may be repeated."),
@@ -39,7 +39,7 @@ def dataset_options(
             "--field",
             multiple=True,
             metavar="KEY=NAME",
-            help="What a file's fields are called, as in problem=text; may be repeated.",
+            help="The name of a field in the file, as in problem=text; may be repeated.",
         ),
         click.option("--sample-seed", type=int, metavar="N", help="Seed for drawing problems. Default: --seed."),
     ]

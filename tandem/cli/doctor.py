@@ -11,8 +11,8 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine can run: processors, GPUs, vLLM, keys, models already here, the code
-    sandbox (by trying to break out of it); and what to install.
+    """Show what this machine can run (processors, GPUs, vLLM, keys, models that are here, and the code sandbox, by
+    trying to break out of it), and what to install.
 
     \b
     Example:
@@ -102,7 +102,7 @@ def _dist(name: str) -> bool:
 
 
 def _gpus() -> list[str]:
-    """Return the GPUs that the driver lists; asking nvidia-smi spares importing torch."""
+    """Return the GPUs that the driver lists; nvidia-smi, so that torch need not be imported."""
     import shutil
     import subprocess
 

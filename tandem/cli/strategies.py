@@ -1,4 +1,4 @@
-"""`tandem strategies`: which there are, what each takes, and whom it calls."""
+"""`tandem strategies`: the strategies, what each takes, and which models it calls."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BUILT_IN = "built in"
 def strategies(as_json: bool) -> None:
     """List every strategy that --strategy takes, with those of installed packages.
 
-    `takes`: what stands behind the name, as in fixed:medium ([…]: may be left out). `learned`: needs a classifier, or
-    a predictor of its own.
+    `takes`: an argument after the name, as in fixed:medium ([…]: optional). `learned`: it needs a classifier, or a
+    predictor of its own.
 
     \b
     Examples:
