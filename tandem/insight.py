@@ -1,4 +1,4 @@
-"""What the mentor says and what the intern sees of it: GPRA prompts, the section parser, cutting at a level.
+"""What the mentor writes and what the intern sees of it: GPRA prompts, the section parser, cutting at a level.
 
 GPRA = Goal, Planning, Retrieval, Action, after the ACT-R architecture (arXiv 2604.23623). In `prefix` mode the
 insight is the beginning of the mentor's own answer or thinking instead, and the intern continues it.
@@ -47,7 +47,7 @@ class Insight:
     def cut(self, budget: int) -> tuple[str, int]:
         """Return the text within `budget` mentor tokens and how many it has; a piece is never split.
 
-        Without any token there is no text: words that were put into the mentor's mouth are no insight.
+        Without any token there is no text: an opening that the mentor was given is no insight.
         """
         text, used = [], 0
         for piece, tokens in self._pieces:
@@ -82,7 +82,7 @@ def token_by_token(text: str, tokens: int, cut: Callable[[str, int], str]) -> It
         yield text, min(tokens, 1)
 
 
-# A header is a line that begins with a section's name, however it is dressed: "**Goal:** …", "## Plan", "3. Action -".
+# A header is a line that begins with a section's name, whatever its markup: "**Goal:** …", "## Plan", "3. Action -".
 _HEADER = re.compile(
     r"^[ \t]*(?:#{1,6}[ \t]*)?(?:[-*•][ \t]+)?(?:\(?\d{1,2}[.):][ \t]*)?\*{0,2}_{0,2}[ \t]*"
     r"(goals?|plan(?:ning)?|retriev(?:al|e)|actions?)"
@@ -172,7 +172,7 @@ def trim(text: str) -> str:
 
 
 def opening(mode: str, continuation: Continuation | None) -> str:
-    """Return the words put into the mentor's mouth, where it can go on from them.
+    """Return the opening that the mentor is given, where it can continue it.
 
     Small mentors forget the form of an insight and write an answer instead; begun with its first header they keep it.
     """
@@ -180,7 +180,7 @@ def opening(mode: str, continuation: Continuation | None) -> str:
 
 
 def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]:
-    """Return the prompt that buys an insight."""
+    """Return the prompt that asks for an insight."""
     if mode == "prefix":
         return answer_messages(problem)
     text = f"{_PROBLEM}{problem.question}\n\n{_ADVISE[problem.task]}"

@@ -8,15 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 from tandem.errors import UsageError, nearest
 
+NONE = "none"
 ANSWER = "answer"
-QUESTION = "question"  # before anything is asked: the question alone tells
-DEFAULT_BUDGETS = {"none": 0, "low": 100, "medium": 500, "high": 1000}
+QUESTION = "question"  # decided by the question alone, before any call
+DEFAULT_BUDGETS = {NONE: 0, "low": 100, "medium": 500, "high": 1000}
 
 
 class Effort(BaseModel):
-    """One effort level: `tokens` of mentor text bought in all, or the mentor's own `answer` (tokens None).
+    """One effort level: `tokens` of mentor text in all, or the mentor's own `answer` (tokens None).
 
-    At the level `question` nothing is bought and no draft is read; who stops there has the intern answer.
+    At the level `question` there is no mentor text and no draft; to stop there is to let the intern answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +63,7 @@ def parse_ladder(text: str, budgets: Mapping[str, int] | None = None) -> Ladder:
             raise nearest("effort level", name, [*known, ANSWER])
         if name in {level.name for level in ladder}:
             raise UsageError(f"effort level '{name}' is named twice in '{text}'")
-        if name in {ANSWER, QUESTION, "none"} and equals:
+        if name in {ANSWER, QUESTION, NONE} and equals:
             raise UsageError(f"effort level '{name}' takes no number of tokens")
         if equals and not (number.isdecimal() and int(number) > 0):
             raise UsageError(f"effort level '{name}' needs a positive number of mentor tokens, not '{number}'")

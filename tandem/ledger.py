@@ -46,7 +46,7 @@ class Entry(BaseModel):
     """One call in the ledger.
 
     `error` says why it failed, if it did. `call` is its number in the run's journal. `paid` is False for an answer
-    out of the response cache: it is charged to the strategy all the same, but nobody was paid again.
+    out of the response cache: it is charged to the strategy all the same, but was not billed again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -141,7 +141,7 @@ class Ledger(BaseModel):
 
     @property
     def usd_bound(self) -> float | None:
-        """US$ in the worst case: calls that were cut at their caps, possibly lost ones paid in full."""
+        """US$ in the worst case: calls that were cut at their caps, possibly lost ones billed in full."""
         return sum_known(e.usd_bound for e in self.entries if not e.local or e.usd_bound is not None)
 
     @property

@@ -1,7 +1,7 @@
-"""What a run may cost, before anything is paid: prompts are counted, answers are taken at their caps.
+"""What a run may cost, before its first call: prompts are counted, answers are taken at their caps.
 
-"At most" is the dearest way through the strategy for every problem. "Likely" weighs the mentor's calls with the shares
-of problems that went on at each level when the pair's classifier was trained; without one of its own there is none.
+"At most" is the most expensive path through the strategy for every problem. "Likely" weighs the mentor's calls with
+the shares of problems that went on at each level when the pair's classifier was trained; a pair without one has none.
 """
 
 from __future__ import annotations

@@ -43,7 +43,6 @@ class Fixed(Strategy):
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for one level. Raises UsageError for none, several or an unknown one."""
         ladder = parse_ladder(argument, budgets) if argument else ()
         if len(ladder) != 1:
             raise UsageError("strategy 'fixed' takes one level, as in fixed:medium or fixed:medium=200")

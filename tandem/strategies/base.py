@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.config import Settings
-from tandem.ladder import ANSWER, Ladder
+from tandem.ladder import ANSWER, NONE, Ladder
 from tandem.ledger import Purpose, Role
 from tandem.models.base import Model
 from tandem.spec import ModelSpec
@@ -77,7 +77,7 @@ def whole_answer(role: Role, settings: Settings, purpose: Purpose = "answer") ->
     """Return the planned call of a model that answers alone."""
     if role == "mentor":
         return PlannedCall("mentor", purpose, ANSWER, settings.mentor_max_tokens)
-    return PlannedCall("intern", purpose, "none", settings.intern_max_tokens)
+    return PlannedCall("intern", purpose, NONE, settings.intern_max_tokens)
 
 
 def climb_calls(ladder: Ladder, settings: Settings, draft_tokens: int | None = None) -> list[PlannedCall]:

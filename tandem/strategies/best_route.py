@@ -44,14 +44,12 @@ class BestRoute(LearnedStrategy):
 
     @property
     def most(self) -> int:
-        """The most samples that may be drawn."""
         wanted, known, n = self.predictor.settings.get("most", 1), self.predictor.heads.keys(), 1
         while n < min(wanted, MOST) and {f"match-{n + 1}", f"right-{n + 1}"} <= known:
             n += 1
         return n
 
     def check(self, mentor: Model, intern: Model) -> None:
-        """Raise CapabilityError where samples are to be told apart by their likelihood and the intern shows none."""
         if self.most > 1:
             need_logprobs(intern, self.name)
 
@@ -62,7 +60,6 @@ class BestRoute(LearnedStrategy):
         return [whole_answer("mentor", settings), *samples]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Choose by the question, then let the mentor answer, or the intern once or n times side by side."""
         n, decision = self._route(ctx)
         yield ctx.record(decision)
         if n < 2:

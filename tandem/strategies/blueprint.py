@@ -57,18 +57,15 @@ class Blueprint(Strategy):
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for a file or folder. Raises UsageError for an empty name."""
         if argument is not None and not argument.strip():
             raise UsageError("strategy 'blueprint' takes a file or a folder, as in blueprint:my-blueprints, or nothing")
         return cls(argument or "")
 
     def bind(self, mentor: str, intern: str) -> str:
-        """Find the blueprints for a pair, and return their ids. Raises UsageError where there is none."""
         self.cards, self.exact = find_cards(mentor, intern, self.where)
         return ", ".join(card.id for card in self.cards)
 
     def saw(self, problem_id: str) -> bool:
-        """Whether a search used this problem."""
         return any(card.saw(problem_id) for card in self.cards)
 
     def offline(self) -> dict[str, Any] | None:
@@ -90,12 +87,10 @@ class Blueprint(Strategy):
         }
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
-        """Return the one call, under the longest blueprint."""
         tokens = max((card.text.tokens for card in self.cards if card.text), default=0)
         return [PlannedCall("intern", "answer", LEVEL if tokens else NONE, settings.intern_max_tokens, tokens)]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Say which prompt was chosen, and stream the intern's answer under it."""
         card = nearest_card(self.cards, ctx.problem.task, ctx.problem.id)
         written = card.text if card else None
         text, tokens = (written.text, written.tokens) if written else ("", 0)

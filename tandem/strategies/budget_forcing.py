@@ -54,14 +54,12 @@ class BudgetForcing(Strategy):
     roles: tuple[Role, ...] = ("mentor",)
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
-        """Raises UsageError for a budget below one token."""
         if budget < 1:
             raise UsageError(f"budget-forcing takes a positive number of tokens, not {budget}")
         self.budget = budget
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for a number of tokens, 500 where none is given."""
         if argument is None:
             return cls()
         if not argument.isdecimal():
@@ -69,14 +67,12 @@ class BudgetForcing(Strategy):
         return cls(int(argument))
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
-        """Return the reasoning and the forced answer."""
         cap = settings.mentor_max_tokens
         first = PlannedCall("mentor", "answer", ANSWER, min(self.budget, cap))
         room = min(max(*_ROOM.values(), _ROOM_AFTER_THINKING), cap)
         return [first] if self.budget >= cap else [first, PlannedCall("mentor", "answer", ANSWER, room, self.budget)]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Stream the reasoning, and where it was cut, the answer that is forced then."""
         cap = ctx.max_tokens("mentor")
         async with ctx.call("mentor", "answer", max_tokens=min(self.budget, cap)) as call:
             async for delta in call:

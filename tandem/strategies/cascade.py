@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from tandem.grading import answer_of
-from tandem.ladder import ANSWER
+from tandem.ladder import ANSWER, NONE
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.strategies.context import Context, need_logprobs, stream_answer
@@ -27,11 +27,9 @@ class Cascade(LearnedStrategy):
     heads = ("right",)  # P(the intern's answer is right), from the question and the whole answer
 
     def check(self, mentor: Model, intern: Model) -> None:
-        """Raise CapabilityError for an intern that shows no uncertainty."""
         need_logprobs(intern, self.name)
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Have the intern answer, judge that, and stream it or the mentor's; a discarded answer is a `probe`."""
         async with ctx.call("intern", "answer", logprobs=True) as call:
             async for _ in call:
                 pass
@@ -42,7 +40,7 @@ class Cascade(LearnedStrategy):
         if decision.action == "stop":
             if call.text:
                 yield AnswerDelta(call.text)
-            yield ctx.conclude(call, level=_NONE)
+            yield ctx.conclude(call, level=NONE)
             return
         async for event in stream_answer("mentor", ctx, ANSWER):
             yield event
@@ -54,7 +52,7 @@ class Cascade(LearnedStrategy):
         p, threshold = self.predict("right", known) if readable else 0.0, self.threshold
         stands = p >= threshold
         return Decision(
-            level=_NONE,
+            level=NONE,
             action="stop" if stands else "answer",
             sufficiency=p,
             threshold=threshold,
@@ -62,6 +60,3 @@ class Cascade(LearnedStrategy):
             reason="" if readable else "no answer can be read out of the intern's text",
             signals=known,
         )
-
-
-_NONE = "none"

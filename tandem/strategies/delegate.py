@@ -58,7 +58,6 @@ class Conversation:
     replies: dict[str, tuple[str, str]] = field(default_factory=dict)  # questions as they were put, and the replies
 
     def open(self) -> Call:
-        """Open the mentor's next turn. Raises UsageError for a problem that is too long for it."""
         own = self.ctx.sampling()
         sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.protocol.stop)})
         room = max(min(self.left, self.space()), 1)
@@ -149,7 +148,6 @@ class Delegate(Strategy):
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for ``native``, ``text`` or None. Raises UsageError for anything else."""
         if argument is None:
             return cls()
         if argument not in _PROTOCOLS:

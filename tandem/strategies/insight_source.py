@@ -62,7 +62,6 @@ class InsightSource:
         return self.insight.cut(level.tokens or 0)
 
     def exhausted(self, level: Effort) -> bool:
-        """Whether no later level can add anything to this one."""
         return self.insight.exhausted(level.tokens or 0)
 
     async def extend(self, level: Effort) -> AsyncIterator[InsightDelta]:

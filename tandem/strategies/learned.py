@@ -94,12 +94,10 @@ class LearnedStrategy(Strategy):
         return found.id
 
     def saw(self, problem_id: str) -> bool:
-        """Whether the predictor was fitted on this problem."""
         return self.predictor.saw(problem_id)
 
     @property
     def predictor(self) -> Predictor:
-        """The predictor that `bind` found."""
         if self._predictor is None:
             raise TandemError(f"strategy '{self.name}' has no predictor yet: it is bound to a pair first")
         return self._predictor

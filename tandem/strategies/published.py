@@ -39,13 +39,11 @@ class PublishedStrategy(Strategy):
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy with the classifier in a folder. Raises UsageError for an empty name, or none there."""
         if argument == "":
             raise UsageError("strategy 'published' takes its classifier's folder, as in published:classifiers/mine")
         return cls(None if argument is None else Path(argument))
 
     def bind(self, mentor: str, intern: str) -> str:
-        """Find the classifier that is shipped for a pair, unless a folder was named. Raises UsageError for none."""
         if not hasattr(self, "classifier"):
             folder = shipped("classifiers") / f"{mentor}+{intern}"
             if not (folder / FILE).is_file():
@@ -75,7 +73,6 @@ class PublishedStrategy(Strategy):
         return [*planned, *passes]
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Solve one problem. Raises CapabilityError for an intern that cannot read a text."""
         async with aclosing(InsightSource.open(ctx, self.ladder, "thrifty")) as source:
             async for event in self._climb(ctx, source):
                 yield event

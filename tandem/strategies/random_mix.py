@@ -9,7 +9,7 @@ from typing import Self
 
 from tandem.config import Settings
 from tandem.errors import UsageError
-from tandem.ladder import ANSWER, Ladder
+from tandem.ladder import ANSWER, NONE, Ladder
 from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, Strategy, whole_answer
 from tandem.strategies.context import Context, stream_answer
@@ -22,14 +22,12 @@ class RandomMix(Strategy):
     """The mentor answers a share of the problems, drawn by coin, the intern the others: ``random-mix:<share>``."""
 
     def __init__(self, share: float = DEFAULT_SHARE) -> None:
-        """`share` of the problems go to the mentor. Raises UsageError for one outside 0..1."""
         if not 0 <= share <= 1:
             raise UsageError(f"the mentor's share in random-mix lies in 0..1, not at {share:g}")
         self.share = share
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for a share, one half where none is given. Raises UsageError for anything else."""
         if argument is None:
             return cls()
         try:
@@ -44,17 +42,16 @@ class RandomMix(Strategy):
         return [whole_answer("mentor" if self.share else "intern", settings)]  # any problem may get the mentor's
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Toss the coin, then stream that model's answer."""
         tossed = coin(ctx.problem.id, ctx.settings.sampling.seed or 0)
         mentor = tossed < self.share
         decision = Decision(
-            level=_NONE,
+            level=NONE,
             action="answer" if mentor else "stop",
             reason=f"the coin shows {tossed:.3f}, {'below' if mentor else 'not below'} the share of {self.share:g}",
         )
         yield ctx.record(decision)
         role: Role = "mentor" if mentor else "intern"
-        async for event in stream_answer(role, ctx, ANSWER if mentor else _NONE):
+        async for event in stream_answer(role, ctx, ANSWER if mentor else NONE):
             yield event
 
 
@@ -66,6 +63,3 @@ def coin(problem_id: str, seed: int) -> float:
     """
     digest = hashlib.sha256(f"random-mix:{seed}:{problem_id}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
-
-
-_NONE = "none"

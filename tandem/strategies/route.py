@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from tandem.config import Settings
-from tandem.ladder import ANSWER, Ladder
+from tandem.ladder import ANSWER, NONE, Ladder
 from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, whole_answer
 from tandem.strategies.context import Context, stream_answer
@@ -31,13 +31,12 @@ class Route(LearnedStrategy):
         return [whole_answer("mentor", settings)]  # any problem may get it
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Decide, then stream that model's answer."""
         features = question_features(ctx)
         intern, mentor = self.predict("intern", features), self.predict("mentor", features)
         gain, threshold = mentor - intern, self.threshold
         enough = gain >= threshold
         decision = Decision(
-            level=_NONE,
+            level=NONE,
             action="answer" if enough else "stop",
             sufficiency=intern,
             threshold=threshold,
@@ -47,8 +46,5 @@ class Route(LearnedStrategy):
         )
         yield ctx.record(decision)
         role: Role = "mentor" if enough else "intern"
-        async for event in stream_answer(role, ctx, ANSWER if enough else _NONE):
+        async for event in stream_answer(role, ctx, ANSWER if enough else NONE):
             yield event
-
-
-_NONE = "none"

@@ -45,7 +45,6 @@ class Shepherding(LearnedStrategy):
     heads: ClassVar[tuple[str, ...]] = tuple(f"{v}-{s}" for v in ("proactive", "reactive") for s in STAGES)
 
     def __init__(self, where: str = "", threshold: float | None = None, variant: Variant = "proactive") -> None:
-        """See `LearnedStrategy`."""
         super().__init__(where, threshold)
         self.variant: Variant = variant
 
@@ -67,15 +66,12 @@ class Shepherding(LearnedStrategy):
         return made
 
     def bind(self, mentor: str, intern: str) -> str:
-        """See `LearnedStrategy`; the oracle has no predictor."""
         return "shepherding:oracle" if self.variant == "oracle" else super().bind(mentor, intern)
 
     def saw(self, problem_id: str) -> bool:
-        """See `LearnedStrategy`; the oracle has learned nothing."""
         return self.variant != "oracle" and super().saw(problem_id)
 
     def check(self, mentor: Model, intern: Model) -> None:
-        """Raise CapabilityError for an intern that cannot go on from a hint, or (reactive) shows no uncertainty."""
         if intern.spec.continuation is not Continuation.NATIVE:
             raise CapabilityError(
                 f"strategy 'shepherding' has the intern go on from the mentor's text, and {intern.spec.name} cannot "
@@ -108,7 +104,6 @@ class Shepherding(LearnedStrategy):
         return [alone, whole_answer("mentor", settings), *tried, *read]
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Decide, get the hint where one is needed, and stream the answer."""
         if self.variant == "oracle":
             return by_oracle(ctx)
         return self._reactive(ctx) if self.variant == "reactive" else self._proactive(ctx)

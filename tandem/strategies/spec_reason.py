@@ -83,7 +83,6 @@ class Answer:
             return None
 
     def keep(self, call: Call) -> str:
-        """Add a step, and return the text that is new."""
         new, self.last = self.joint + call.text, call
         self.text += new
         self.joint = _BLANK if call.finish_reason == "stop" else ""
@@ -92,7 +91,6 @@ class Answer:
         return new
 
     def ended(self) -> bool:
-        """Whether the last step ended the answer."""
         if _BLANK not in self.sampling().stop:
             return self.last is not None and self.last.finish_reason == "stop"
         thinks = "prefix" in (self.ctx.mentor.spec.insight_mode, self.ctx.intern.spec.insight_mode)
@@ -103,14 +101,12 @@ class SpecReason(Strategy):
     """The intern's steps, each scored by the mentor; weak ones are the mentor's own: ``spec-reason:<threshold>``."""
 
     def __init__(self, threshold: int = DEFAULT_THRESHOLD) -> None:
-        """Raises UsageError for a threshold that is no score."""
         if not 0 <= threshold <= 9:
             raise UsageError(f"spec-reason takes a score from 0 to 9 as its threshold, not {threshold}")
         self.threshold = threshold
 
     @classmethod
     def of(cls, argument: str | None, budgets: Mapping[str, int]) -> Self:
-        """Return the strategy for a threshold, 7 where none is given."""
         if argument is None:
             return cls()
         if argument not in _DIGITS:
@@ -118,7 +114,6 @@ class SpecReason(Strategy):
         return cls(int(argument))
 
     def check(self, mentor: Model, intern: Model) -> None:
-        """Raise CapabilityError unless both models continue text: each goes on from what the other wrote."""
         for model in (intern, mentor):
             if model.spec.continuation is not Continuation.NATIVE:
                 raise CapabilityError(
@@ -168,7 +163,6 @@ class SpecReason(Strategy):
         yield solution
 
     async def _judge(self, answer: Answer, step: str, number: int) -> Decision:
-        """Let the mentor score a step, where it is one."""
         score: int | None = None
         if not step:
             reason = "the intern wrote nothing"

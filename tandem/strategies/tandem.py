@@ -33,7 +33,6 @@ class TandemStrategy(Strategy):
         return climb_calls(ladder, settings, draft_tokens)
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        """Solve one problem. Raises CapabilityError for an intern without log-probabilities."""
         need_logprobs(ctx.intern, ctx.strategy)
         if ctx.policy is None:
             raise TandemError(f"strategy '{ctx.strategy}' needs a classifier")
