@@ -99,7 +99,6 @@ class DatasetCard(_CardPart):
 
 @cache
 def cards() -> dict[str, DatasetCard]:
-    """Return every shipped card by name."""
     found = [
         DatasetCard.model_validate(yaml.safe_load(p.read_text("utf-8"))) for p in sorted(shipped("data").glob("*.yaml"))
     ]

@@ -22,12 +22,10 @@ _Rows = Iterator[tuple[int, dict[str, Any]]]
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a name ends like a file that can be read."""
     return name.lower().removesuffix(".gz").endswith(tuple(_READERS))
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its endings."""
     return Path(path.name.removesuffix(".gz")).stem
 
 

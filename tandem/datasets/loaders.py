@@ -152,7 +152,6 @@ def _file(name: str) -> Path:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is a file's path and not a data set's name."""
     return "/" in name or os.sep in name or is_file_name(name)
 
 

@@ -74,7 +74,9 @@ def parse_row(values: dict[str, Any], number: int, source: DataFile) -> Problem 
     task: TaskKind = "choice" if choice else row.kind(fields.task) or source.task or _kind(text, reference, tests)
     return Problem(
         id=f"{fields.id_prefix}{own_id}" if own_id else f"{source.stem}-{number:05d}",
-        messages=(Message(role="user", content=_dress(text, "{problem}" if choice else source.template, tests)),),
+        messages=(
+            Message(role="user", content=_fill_template(text, "{problem}" if choice else source.template, tests)),
+        ),
         task=task,
         reference=reference,
         tests=tests,
@@ -150,13 +152,13 @@ def _tests(row: _Row, fields: Fields) -> CodeTests | None:
     return CodeTests(code=f"{whole}\n", entry_point=entry_point, prelude=prelude)
 
 
-def _dress(text: str, template: str, tests: CodeTests | None) -> str:
+def _fill_template(text: str, template: str, tests: CodeTests | None) -> str:
     """Return the problem in its template; the model must learn the name of the function that is tested."""
     parts = {"{problem}": text.rstrip() if tests else text, "{tests}": tests.code.strip() if tests else ""}
-    dressed = re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], template)
-    if tests and tests.entry_point and not re.search(rf"\b{re.escape(tests.entry_point)}\b", dressed):
-        dressed += f"\n\nCall the function `{tests.entry_point}`."
-    return dressed
+    filled = re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], template)
+    if tests and tests.entry_point and not re.search(rf"\b{re.escape(tests.entry_point)}\b", filled):
+        filled += f"\n\nCall the function `{tests.entry_point}`."
+    return filled
 
 
 def _unix(code: str) -> str:

@@ -19,7 +19,6 @@ def after_thinking(text: str) -> str:
 
 
 def tail(text: str) -> str:
-    """Return the last lines that are not blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
 

@@ -67,7 +67,6 @@ async def grade(
 
 
 def grader_of(problem: Problem) -> str:
-    """Return the name of the grader of a problem."""
     return problem.grader or _USUAL[problem.task]
 
 

@@ -10,7 +10,6 @@ from tandem.grading.worker_loop import serve
 
 
 def main() -> None:
-    """Serve until the input ends."""
     # The first comparison imports, and builds the tables that the first parse needs.
     serve(lambda: same("\\frac{1}{2}", "0.5"), "equal", lambda job: same(job["reference"], job["answer"]))
 

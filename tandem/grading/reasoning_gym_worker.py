@@ -11,7 +11,6 @@ from tandem.grading.worker_loop import serve
 
 
 def main() -> None:
-    """Serve until the input ends."""
     serve(lambda: importlib.import_module("reasoning_gym"), "right", lambda job: score(**_row(job)) >= 1.0)
 
 

@@ -47,7 +47,6 @@ class WorkerProcess:
         return None
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

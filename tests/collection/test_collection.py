@@ -14,7 +14,7 @@ import pytest
 from tandem.collection import CollectionPlan, Collector, Folder, describe_collection, export, open_manifest
 from tandem.collection.plan import Key, estimate, shard_of
 from tandem.collection.rows import calls, export_parquet, spent
-from tandem.errors import CapabilityError, EndpointError, MissingPackageError, UsageError
+from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ladder import parse_ladder
 from tandem.models.base import Delta, Request
 from tandem.models.fake import FakeModel, Rule, Script
@@ -312,12 +312,10 @@ async def test_signals_of_the_table_are_made_anew_and_added_ones_stay(tmp_path: 
 
 
 async def test_the_parquet_table_has_flat_columns(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     await collector(tmp_path).collect(problems(2))
-    try:
-        assert export_parquet(rows(tmp_path), tmp_path / "t.parquet") == 10
-    except MissingPackageError:
-        pytest.skip("pyarrow")
+    assert export_parquet(rows(tmp_path), tmp_path / "t.parquet") == 10
     table = parquet.read_table(tmp_path / "t.parquet")
     assert table.num_rows == 10 and {"problem", "level", "sample", "signals.32.entropy_mean"} <= set(table.column_names)
     assert not {"text", "insight", "stats"} & set(table.column_names)

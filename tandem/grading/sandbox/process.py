@@ -24,7 +24,6 @@ class SandboxProcess:
 
     @property
     def lines(self) -> asyncio.StreamReader:
-        """The tester's standard output."""
         assert self._process.stdout is not None
         return self._process.stdout
 
@@ -66,7 +65,6 @@ class SandboxProcess:
         return cls(process, status)
 
     def kill(self) -> None:
-        """Kill the process and all that it started."""
         if self._process.returncode is None:
             inner = self._inner()
             with contextlib.suppress(ProcessLookupError):

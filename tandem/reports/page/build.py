@@ -39,7 +39,6 @@ class PageData:
         self._fresh()
 
     def add(self, problem: ReportedProblem) -> None:
-        """Take in one problem with its records."""
         if self._size > _PART:
             self._close()
         if not self._open:
@@ -61,7 +60,6 @@ class PageData:
         self._size += 400 * len(records)
 
     def listed(self) -> dict[str, Any]:
-        """Return what the list of problems is made of."""
         self._close()
         return {"ids": self._ids, "excerpts": self._excerpts, "marks": self._marks, "starts": self._starts}
 

@@ -38,14 +38,12 @@ class ComparisonCsv:
         self._writer.writerow(_COLUMNS)
 
     def add(self, problem: ReportedProblem) -> None:
-        """Take in one problem with its records."""
         for place, record in problem.records.items():
             same = {name: record.get(name) for name in ("correct", "level", "answered_by", "truncated", "error")}
             row = {**costs(record), **same, "strategy": self._names[place], "id": problem.id}
             self._writer.writerow([cell(row[column]) for column in _COLUMNS])
 
     def text(self) -> str:
-        """Return the file."""
         return self._text.getvalue()
 
 
@@ -57,7 +55,6 @@ def title(figures: Mapping[str, Any]) -> str:
 
 
 def ran(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the strategies that have figures."""
     return [one for one in figures["strategies"] if one["status"] != "skipped"]
 
 
@@ -95,7 +92,6 @@ def comparison_table(figures: Mapping[str, Any]) -> Table:
 
 
 def markdown(figures: Mapping[str, Any], warnings: Sequence[str]) -> str:
-    """Return report.md of a comparison."""
     data = figures["dataset"]
     about = f"Data: {data['name'] or 'unknown'}" + (f", {data['split']}" if data["split"] else "")
     about += f"; {figures['n']} problems, {figures['graded']} of them graded; started {figures['started']}."

@@ -56,7 +56,6 @@ class SavedComparison:
 
 
 def is_comparison(folder: Path) -> bool:
-    """Whether a folder holds a comparison."""
     return (folder / COMPARE).is_file()
 
 

@@ -52,7 +52,7 @@ class Said:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start two nodes with one CPU each; the second one can die."""
-    ray = pytest.importorskip("ray")
+    import ray
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -211,7 +211,6 @@ async def test_what_the_cluster_has_not_and_what_does_not_start(fake: MakeFake, 
 
 @pytest.mark.slow
 async def test_no_cluster_at_the_address(fake: MakeFake, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     with pytest.raises(UsageError, match="no Ray cluster at 'auto' can be joined"):
         await RayPool(fake().serve, 1, cores=1, address="auto").start()
     with socket.create_server(("127.0.0.1", 0)) as gone:
@@ -245,7 +244,8 @@ async def test_a_cluster_whose_head_dies_is_left_and_its_replicas_are_given_up(
 
 @pytest.mark.slow
 async def test_a_cluster_of_ones_own_ends_with_the_pool(fake: MakeFake, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray")
+    import ray
+
     served = fake()
     pool = RayPool(served.serve, None, cores=1, env={"PYTHONPATH": PATH}, policy=POLICY)
     await pool.start()
