@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tandem.cli.options import Decorator, with_options
 
 if TYPE_CHECKING:
     from tandem.types import Problem
@@ -13,14 +14,12 @@ if TYPE_CHECKING:
 DATA_KEYS = ("dataset", "split", "limit", "subject", "level", "field", "sample_seed")
 
 
-def dataset_options(
-    required: bool = True, *, several: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def dataset_options(required: bool = True, *, several: bool = False) -> Decorator:
     """Return a decorator that adds every option that `load_problems` reads (DATA_KEYS).
 
     With `several`, --dataset may be repeated, and each of its names is to be loaded with the other options.
     """
-    options = [
+    return with_options(
         click.option(
             "--dataset",
             required=required,
@@ -42,14 +41,7 @@ def dataset_options(
             help="The name of a field in the file, as in problem=text; may be repeated.",
         ),
         click.option("--sample-seed", type=int, metavar="N", help="Seed for drawing problems. Default: --seed."),
-    ]
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    )
 
 
 def load_problems(options: dict[str, Any]) -> list[Problem]:

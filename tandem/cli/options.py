@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tandem.types import Problem
 
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
 class FiniteNumber(click.FloatRange):
     """A number within a range; infinity and not-a-number are in none."""
 
@@ -38,7 +41,7 @@ _PAIR = [
     ),
     click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
 ]
-_INSIGHT_MODE = click.option(
+insight_mode_option = click.option(
     "--insight-mode",
     type=click.Choice(["gpra", "prefix"]),
     help="gpra: the mentor writes notes for the intern; prefix: it begins its own answer, and the intern goes on. "
@@ -75,68 +78,46 @@ _METHOD = [
     click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
     click.option("--intern-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
 ]
-_ENGINE = [
-    *("mentor", "intern", "mentor_endpoint", "intern_endpoint", "mentor_parameters", "intern_parameters"),
-    *("strategy", "effort", "pace", "draft_tokens", "classifier", "temperature", "top_p", "seed"),
-    *(
-        "mentor_max_tokens",
-        "intern_max_tokens",
-        "prices",
-        "request_timeout",
-        "insight_mode",
-        "backend",
-        "mentor_serving",
-        "intern_serving",
+
+
+def with_options(*options: Decorator) -> Decorator:
+    """Return a decorator that adds options to a command, in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
+pair_options = with_options(*_PAIR)
+code_options = with_options(  # what `open_code_sandbox` reads
+    click.option(
+        "--allow-code-execution",
+        is_flag=True,
+        help="Run generated code, to grade it (and to choose among samples in best-route).",
     ),
-]
-
-
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every option that `make_engine` reads."""
-    for option in reversed([*_PAIR, _INSIGHT_MODE, *_METHOD]):
-        command = option(command)
-    return command
-
-
-def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that name the two models and their prices."""
-    for option in reversed(_PAIR):
-        command = option(command)
-    return command
-
-
-def insight_mode_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that says what the mentor writes."""
-    return _INSIGHT_MODE(command)
+    click.option(
+        "--sandbox",
+        type=click.Choice(["bwrap", "process"]),
+        default="bwrap",
+        show_default=True,
+        help="Where generated code runs; `process` needs no bubblewrap and isolates less.",
+    ),
+)
 
 
 def make_engine(options: dict[str, Any]) -> Tandem:
     """Take the engine's options out of a command's and return the engine."""
+    from inspect import signature
+
     from tandem.cli.serving_options import take_serving
     from tandem.engine import Tandem
 
     take_serving(options)
-    return Tandem(**{name: options.pop(name) for name in _ENGINE})
-
-
-def code_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that `open_code_sandbox` reads."""
-    for option in (
-        click.option(
-            "--sandbox",
-            type=click.Choice(["bwrap", "process"]),
-            default="bwrap",
-            show_default=True,
-            help="Where generated code runs; `process` needs no bubblewrap and isolates less.",
-        ),
-        click.option(
-            "--allow-code-execution",
-            is_flag=True,
-            help="Run generated code, to grade it (and to choose among samples in best-route).",
-        ),
-    ):
-        command = option(command)
-    return command
+    return Tandem(**{name: options.pop(name) for name in signature(Tandem).parameters})
 
 
 def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, judged: bool) -> Sandbox | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from tandem.config import Serving
+from tandem.cli.options import Decorator, with_options
 
 ROLES = ("mentor", "intern")
 
@@ -28,19 +26,12 @@ class Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             self.fail(f"'{value}' is no list of numbers, as in 0,1,2", param, ctx)
 
 
-def serving_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def serving_options(default: str) -> Decorator:
     """Return a decorator that adds the options which `take_serving` reads; `default` is the backend's."""
-    options = [
-        click.option(
-            "--backend",
-            type=click.Choice(["auto", "vllm", "transformers"]),
-            default=default,
-            show_default=True,
-            help="For local weights: vLLM replicas of its own, or this process; auto: vLLM where it is installed.",
-        )
-    ]
-    for role in ROLES:
-        options += [
+    of_roles = [
+        option
+        for role in ROLES
+        for option in (
             click.option(
                 f"--{role}-gpus", type=Numbers(), metavar="LIST", help=f"The {role}'s GPUs under vLLM: 0,1,2."
             ),
@@ -54,8 +45,17 @@ def serving_options(default: str) -> Callable[[Callable[..., Any]], Callable[...
             click.option(
                 f"--{role}-replicas", type=click.IntRange(1), metavar="N", help="Default: what the GPUs give; else 1."
             ),
-        ]
-    options += [
+        )
+    ]
+    return with_options(
+        click.option(
+            "--backend",
+            type=click.Choice(["auto", "vllm", "transformers"]),
+            default=default,
+            show_default=True,
+            help="For local weights: vLLM replicas of its own, or this process; auto: vLLM where it is installed.",
+        ),
+        *of_roles,
         click.option(
             "--ray",
             is_flag=False,
@@ -66,32 +66,15 @@ def serving_options(default: str) -> Callable[[Callable[..., Any]], Callable[...
         click.option(
             "--ray-cores", type=click.IntRange(1), metavar="N", help="Cores a replica on nodes without a GPU."
         ),
-    ]
-    options.append(
-        click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; repeatable.")
+        click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; repeatable."),
     )
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def take_serving(options: dict[str, Any]) -> None:
-    """Put `mentor_serving` and `intern_serving` into a command's options, in place of those that say it."""
-    shared = {"vllm_args": tuple(options.pop("vllm_arg")), "ray": options.pop("ray"), "cores": options.pop("ray_cores")}
-    for role in ROLES:
-        options[f"{role}_serving"] = _serving(options, role, shared)
-
-
-def _serving(options: dict[str, Any], role: str, shared: dict[str, Any]) -> Serving:
+    """Replace a command's options of `serving_options` by `mentor_serving` and `intern_serving`."""
     from tandem.config import Serving
 
-    return Serving(
-        gpus=options.pop(f"{role}_gpus"),
-        tensor_parallel=options.pop(f"{role}_tensor_parallel"),
-        replicas=options.pop(f"{role}_replicas"),
-        **shared,
-    )
+    shared = {"vllm_args": tuple(options.pop("vllm_arg")), "ray": options.pop("ray"), "cores": options.pop("ray_cores")}
+    for role in ROLES:
+        own = {name: options.pop(f"{role}_{name}") for name in ("gpus", "tensor_parallel", "replicas")}
+        options[f"{role}_serving"] = Serving(**own, **shared)
