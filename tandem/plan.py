@@ -33,7 +33,6 @@ class SolvePlan:
     predictor: str | None = None  # its id, where the strategy has one
 
     def model(self, role: Role) -> Model:
-        """Return the model in `role`."""
         return self.mentor if role == "mentor" else self.intern
 
     @property

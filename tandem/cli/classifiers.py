@@ -83,7 +83,6 @@ def show(name: str, plot: Path | None, as_json: bool) -> None:
 
 
 def print_card(console: Console, card: ClassifierCard) -> None:
-    """Print a card for people."""
     from rich.table import Table
 
     figures = card.figures
@@ -163,7 +162,6 @@ def reliability_lines(table: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def print_certificate(console: Console, found: Mapping[str, Any]) -> None:
-    """Print what fixed-sequence testing found."""
     from rich.table import Table
 
     table = Table(title=f"Loss at most {found['limit']:g} with {found['confidence']:.0%} confidence")

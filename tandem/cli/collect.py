@@ -228,7 +228,6 @@ def _check(engine: Tandem, kind: str, workers: int | None) -> None:
 
 
 def _estimate_text(found: dict[str, Any]) -> str:
-    """Return an estimate in words."""
     most, calls = found["at_most"], found["calls"]
     rows = ", ".join(f"{level} {count}" for level, count in found["rows"].items()) or "none"
     dollars = "unknown" if most["usd"] is None else f"{most['usd']:.2f}"

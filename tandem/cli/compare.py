@@ -151,7 +151,6 @@ def _engine(options: dict[str, Any]) -> Tandem:
 
 
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
-    """Print the table and write the page."""
     from rich.console import Console
 
     from tandem.reports.page.exports import comparison_table

@@ -38,7 +38,6 @@ class DemoView:
     whole: bool = False
 
     def __rich__(self) -> RenderableType:
-        """Return the picture of this moment."""
         width, height = self.console.size
         head, foot = self._head(width), self._foot(width)
         left = None if self.whole else height - 1 - len(head) - len(foot)

@@ -40,12 +40,10 @@ class LiveView:
         self.stop()
 
     def stop(self) -> None:
-        """Take the bars down."""
         if self.err.is_terminal:  # bars that were never up would leave an empty line
             self._bars.stop()
 
     def say(self, line: str) -> None:
-        """Print a line."""
         self.err.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def status(self, text: str) -> None:
@@ -131,7 +129,6 @@ class CollectionView(_OneBar):
         self._last: CollectionProgress | None = None
 
     def __call__(self, progress: CollectionProgress) -> None:
-        """Show how far it is."""
         self._last, self._done = progress, progress.ended
         if self._due():
             self._show()
@@ -158,7 +155,6 @@ class BlueprintView(_OneBar):
         self._paid = False
 
     def __call__(self, progress: SearchProgress) -> None:
-        """Show how far it is."""
         new, self._doing = progress.doing != self._doing, progress.doing
         self._last, self._done, self._total = progress, progress.done, progress.total
         if progress.intern_tokens and not self._paid:
@@ -186,7 +182,6 @@ class ComparisonView(LiveView):
 
     @contextmanager
     def run(self, name: str, store: RunStore, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Show one run while it goes on."""
         figures = RunFigures(store.records())
         bar = self._bars.add_task(name, total=total, completed=figures.n, note="")
 
@@ -216,7 +211,6 @@ class RunFigures:
                 self.add(record)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take in one more record."""
         self.n += 1
         self._errors += record["error"] is not None
         if record["correct"] is not None:

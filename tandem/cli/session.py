@@ -58,7 +58,6 @@ class Session:
             raise
 
     def say(self, what: str = "") -> None:
-        """Print how to go on."""
         click.echo(f"{what}what is done is in {self.folder}. Go on with {self.again}", err=True)
 
     def say_limit(self, limit: str | None) -> None:

@@ -39,7 +39,6 @@ class Watcher:
         self._fresh_line = True
 
     def show(self, event: Event) -> None:
-        """Print one event."""
         if isinstance(event, InsightDelta):
             if event.section and event.section != self._section:
                 self._section = event.section

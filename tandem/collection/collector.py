@@ -47,7 +47,6 @@ class CollectionProgress:
         return whole
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures by name."""
         return asdict(self)
 
 
@@ -121,7 +120,6 @@ class Collector:
         return state
 
     def figures(self) -> CollectionProgress:
-        """Return how far it is now."""
         state, spent = self.progress, self._journal.budget
         state.rows = len(self.folder) - self._before
         state.mentor_tokens, state.intern_tokens = spent.tokens["mentor"], spent.tokens["intern"]

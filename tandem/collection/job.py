@@ -81,7 +81,6 @@ class CollectionJob:
             lock.release()
 
     def missing(self) -> list[Problem]:
-        """Return the problems with rows that are not there."""
         folder = Folder(self.out, write=False)
         return [p for p in self.problems if any(key not in folder for key in self.plan.keys(p.id))]
 

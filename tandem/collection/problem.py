@@ -50,7 +50,6 @@ class ProblemWork:
         self._rows: dict[Key, asyncio.Task[Row]] = {}
 
     def missing(self) -> list[Key]:
-        """Return the rows that are still to be collected."""
         return [key for key in self._plan.keys(self._problem.id) if key not in self._tools.folder]
 
     async def carry_out(self) -> None:

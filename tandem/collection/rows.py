@@ -35,7 +35,6 @@ _NAME = re.compile(r"(rows|texts|calls)(-\d+)?\.jsonl")
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    """Return what a row is of."""
     return Key(row["problem"], row["level"], row.get("sample", 0))
 
 
@@ -91,7 +90,6 @@ class Folder:
         return len(self._places)
 
     def keys(self) -> Iterator[Key]:
-        """Yield what there are rows of."""
         yield from self._places
 
     def row(self, key: Key) -> Row | None:
@@ -116,12 +114,10 @@ class Folder:
         self._places[key_of(row)] = self._writer.path, offset
 
     def fail(self, problem: str, error: str) -> None:
-        """Write down that a problem failed."""
         with JsonlWriter(shard_file(self.path, "errors", self.shard)) as errors:
             errors.write({"problem": problem, "error": error})
 
     def close(self) -> None:
-        """Close the own file."""
         if self._writer:
             self._writer.close()
 

@@ -28,7 +28,6 @@ class MentorText:
 
     @property
     def text(self) -> str:
-        """All of it."""
         return self.insight.text
 
 
@@ -54,7 +53,6 @@ class Texts:
         return {(row["problem"], row["source"]) for row in rows if "counts" in row}
 
     def get(self, problem: str, source: Source, begun: str = "") -> MentorText:
-        """Return what there is of a text."""
         found = MentorText()
         found.insight.feed(begun, 0)
         rows = [row for at in self._places.get((problem, source), ()) if (row := read_row(*at)) is not None]
@@ -71,12 +69,10 @@ class Texts:
         return TextWriter(self, problem, source, begins_at, checkpoint)
 
     def write(self, row: dict[str, Any], *, sync: bool) -> None:
-        """Write a line down."""
         offset = self._writer.write(row, sync=sync)
         self._places.setdefault((row["problem"], row["source"]), []).append((self._writer.path, offset))
 
     def close(self) -> None:
-        """Close the own file."""
         self._writer.close()
 
 
@@ -90,7 +86,6 @@ class TextWriter:
         self._pieces: list[tuple[str, int]] = []
 
     def add(self, text: str, tokens: int) -> None:
-        """Take up a piece."""
         self._pieces.append((text, tokens))
         if self._checkpoint and len(self._pieces) >= self._checkpoint:
             self.flush()

@@ -48,7 +48,6 @@ class ModelAt(BaseModel):
     api_key_env: str | None = None
 
     def load(self, role: Role) -> Model:
-        """Return the model."""
         options: dict[str, Any] = {} if self.api_key_env is None else {"api_key_env": self.api_key_env}
         model = load_model(self.spec.name, role=role, endpoint=self.endpoint, timeout=self.timeout, **options)
         model.spec = self.spec
@@ -106,7 +105,6 @@ class _Worker:
         self._number, self._job, self._update = number, job, update
 
     async def run(self, lock: FolderLock) -> None:
-        """Run the process to its end."""
         process = await start_process(
             sys.executable,
             "-m",

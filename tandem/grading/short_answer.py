@@ -21,7 +21,6 @@ _MARKER = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s+", re.MULTILINE)
 
 
 def same_short_answer(reference: str, text: str) -> bool:
-    """Whether `text` states the reference."""
     pair = next((pair for pair in _VERDICTS if reference.casefold() in pair), None)
     if pair is not None:
         return _verdict(text, pair) == reference.casefold()

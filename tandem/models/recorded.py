@@ -46,7 +46,6 @@ class Recorded:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all pieces."""
         return sum(piece.tokens for piece in self.pieces)
 
     def deltas(self) -> Iterator[Delta]:

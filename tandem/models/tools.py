@@ -23,7 +23,6 @@ class Tool:
 
     @property
     def function(self) -> dict[str, Any]:
-        """The function as a JSON schema."""
         parameter = {self.parameter: {"type": "string", "description": self.meaning}}
         return {
             "name": self.name,

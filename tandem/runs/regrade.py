@@ -92,7 +92,6 @@ class RecordsToGrade:
         self.warnings: list[str] = self.store.warnings if self.store else []
 
     def records(self) -> Iterable[Record]:
-        """Yield the records, one for each problem."""
         if self.store:
             yield from self.store.records()
             return

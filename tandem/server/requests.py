@@ -123,7 +123,6 @@ class ModelMenu:
         raise _no_model(f"there is no model '{name}' here; there are {', '.join(self.names)}")
 
     def _classifier(self, aim: str) -> str:
-        """Return the classifier of an aim."""
         if aim not in self.aims:
             known = ", ".join(self.aims) or "none; start the server with --aim AIM=CLASSIFIER"
             raise ApiError(

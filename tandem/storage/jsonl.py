@@ -50,11 +50,9 @@ class Damage:
 
     @classmethod
     def of(cls, path: Path, line: Line, reason: str) -> Damage:
-        """Return the damage of a line as `scan` found it."""
         return cls(path, line.number, line.offset, reason if line.ended else TORN, line.raw)
 
     def __str__(self) -> str:
-        """Return the sentence for the user."""
         where = f"line {self.number}" if self.number else "the last line"
         return f"{self.path}, {where}: {self.reason}; it is passed over"
 

@@ -43,7 +43,6 @@ class FileLock:
         return self._fd
 
     def release(self) -> None:
-        """Let the next one in."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

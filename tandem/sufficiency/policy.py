@@ -35,7 +35,6 @@ class Upgrade(BaseModel):
     weights: dict[str, float] = {}  # by signal
 
     def p_correct(self, sufficiency: float, signals: Mapping[str, float] = _NOTHING) -> float:
-        """Return the expected correctness there."""
         read = math.fsum(weight * signals[name] for name, weight in self.weights.items())
         return _sigmoid(self.offset + self.slope * logit(sufficiency) + read)
 

@@ -71,7 +71,6 @@ class Predictor(BaseModel):
         return f"{self.strategy}@{self.mentor}+{self.intern}@{digest}"
 
     def saw(self, problem_id: str) -> bool:
-        """Whether it was fitted on this problem."""
         return short_hash(problem_id) in self.data.get("seen", ())
 
     def save(self, folder: Path) -> Path:

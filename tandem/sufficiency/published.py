@@ -82,7 +82,6 @@ class PublishedClassifier(BaseModel):
         return passing[0] if passing else int(np.argmax(p))
 
     def probabilities(self, problem: Levels, ladder: Ladder) -> list[float]:
-        """Return the probabilities at all levels of a collected problem."""
         return [
             self.probability(problem[e.name]["signals"]["published"], k, problem[e.name]["insight_tokens"])
             for k, e in enumerate(ladder)

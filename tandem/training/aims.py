@@ -18,7 +18,6 @@ class Aim:
     limit: float = 0.0
 
     def __str__(self) -> str:
-        """Return the aim as the command line takes it."""
         return self.kind if self.kind == "accuracy" else f"{self.kind}:{self.limit:g}"
 
 

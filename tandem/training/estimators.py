@@ -32,14 +32,12 @@ class Recipe:
     calibration: Literal["sigmoid", "isotonic"] = "sigmoid"
 
     def describe(self) -> dict[str, Any]:
-        """Return the recipe for a card."""
         name = {"logistic": "logistic regression", "boosted": "monotone boosted trees"}[self.kind]
         calibration = {"sigmoid": "Platt-calibrated", "isotonic": "isotonic"}[self.calibration]
         return {"kind": f"{name}, {calibration}"} | ({"C": self.strength} if self.kind == "logistic" else {})
 
 
 def unfitted(recipe: Recipe) -> Any:
-    """Return the estimator of a recipe, not fitted."""
     if recipe.kind == "logistic":
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline

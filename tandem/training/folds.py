@@ -29,5 +29,4 @@ def halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
 
 
 def digest(ids: Sequence[str]) -> str:
-    """Return the sha256 of the sorted ids."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()

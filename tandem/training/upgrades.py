@@ -79,7 +79,6 @@ def predict_later(upgrades: Upgrades, p: Sufficiencies, signals: Signals) -> PCo
 
 
 def with_costs(upgrades: Upgrades, costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Upgrade]]:
-    """Return the same upgrades at other costs."""
     return {
         here: {there: upgrade.model_copy(update={"cost": costs[here][there]}) for there, upgrade in later.items()}
         for here, later in upgrades.items()

@@ -69,12 +69,10 @@ class BlueprintPlan:
 
     @property
     def sizes(self) -> list[int]:
-        """Problems of each round."""
         return [self.first * 2**number for number in range(self.rounds)]
 
     @property
     def needed(self) -> int:
-        """Problems that a build needs."""
         return self.examples + self.mistakes + self.sizes[-1] + self.held_out
 
     @property

@@ -40,12 +40,10 @@ class Found:
 
     @property
     def chosen(self) -> Candidate:
-        """The best candidate of the last round."""
         return self.ranking[0]
 
     @property
     def best_blueprint(self) -> Candidate:
-        """The best candidate that has a blueprint."""
         return next(candidate for candidate in self.ranking if candidate.name != NONE)
 
 
@@ -87,7 +85,6 @@ async def search(
 
 
 def score(candidate: Candidate, part: str, problems: Sequence[Problem], outcomes: TrialAnswers) -> Score:
-    """Return a candidate's score over these problems."""
     own = [outcomes[candidate.name, problem.id] for problem in problems]
     return Score(
         candidate=candidate.name,
