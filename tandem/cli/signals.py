@@ -15,7 +15,7 @@ _DRAFTS = "16,32,64,128,all"
 @click.argument("collection", type=click.Path(path_type=Path))
 @click.option("--draft", "drafts", default=_DRAFTS, show_default=True, help="Draft lengths, comma-separated.")
 @click.option("--kind", type=click.Choice(["without", "with", "alone"]), multiple=True, help="Print only these.")
-@click.option("--read", is_flag=True, help="Only problems with prompt signals, which are then judged too.")
+@click.option("--read", is_flag=True, help="Only problems with prompt signals, which are then evaluated too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds and of the bootstrap.")
 @click.option("--resamples", type=click.IntRange(50), default=500, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write every figure as JSON too.")
@@ -30,7 +30,7 @@ def signals(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Judge every signal on COLLECTION: AUROC, calibration error and gain over the chord, by draft length.
+    """Evaluate every signal on COLLECTION: AUROC, calibration error and gain over the chord, by draft length.
 
     \b
     COLLECTION is a folder with rows.jsonl (all candidates are made from its tokens' statistics) or with a committed

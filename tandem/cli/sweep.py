@@ -157,7 +157,7 @@ def _notes(one: Mapping[str, Any]) -> Iterator[str]:
             f"note: {differs} problems were answered differently in the run than in the records it is replayed from "
             "(other samples, or batches that differ)"
         )
-    left_out = {"failed in the run": one["failed"], "not judged in all runs": one["not_judged"]}
+    left_out = {"failed in the run": one["failed"], "not graded in all runs": one["not_judged"]}
     for why, count in left_out.items():
         if count:
             yield f"note: {count} problems {why} and are in no figure"

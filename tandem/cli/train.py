@@ -1,4 +1,4 @@
-"""`tandem train`: a sufficiency classifier or a strategy's predictor from a collected table, and its judgement."""
+"""`tandem train`: a sufficiency classifier or a strategy's predictor from a collected table, and its evaluation."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="TEST",
-    help="Write no classifier: choose everything on COLLECTION, judge it on TEST, a collection of other problems.",
+    help="Write no classifier: choose everything on COLLECTION, evaluate it on TEST, a collection of other problems.",
 )
-@click.option("--test-sets", metavar="SET,SET", default="", help="Judge on these data sets of TEST only.")
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the judgement as Markdown too.")
+@click.option("--test-sets", metavar="SET,SET", default="", help="Evaluate on these data sets of TEST only.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the evaluation as Markdown too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
 def train(
     collections: tuple[Path, ...],
@@ -103,7 +103,7 @@ def train(
         if out or name or not hand_over:
             raise UsageError("--evaluate writes no classifier: leave out --out, --name and --no-hand-over")
         how = {"prefix_cache": prefix_cache, "domain": _listed(domain), "seed": seed}
-        _judge((rows, manifest), tests, _listed(test_sets), how, report, as_json)
+        _evaluate((rows, manifest), tests, _listed(test_sets), how, report, as_json)
         return
     identity = name or f"{specs[0].name}+{specs[1].name}"
     trained = fit(
@@ -175,14 +175,14 @@ def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_
     fitted = fit_published(only(rows, sets), parse_ladder(manifest["ladder"]), name=identity, **pair)
     folder = out or Path("classifiers") / identity
     fitted.save(folder)
-    told = fitted.model_dump(mode="json", include={"id", "ladder", "thresholds", "data"})
-    told["data"].pop("seen")
-    click.echo(json.dumps(told) if as_json else "\n".join(f"{name}: {value}" for name, value in told.items()))
+    shown = fitted.model_dump(mode="json", include={"id", "ladder", "thresholds", "data"})
+    shown["data"].pop("seen")
+    click.echo(json.dumps(shown) if as_json else "\n".join(f"{name}: {value}" for name, value in shown.items()))
     click.echo(f"written to {folder / FILE}", err=True)
 
 
 def _print_predictor(predictor: Predictor) -> None:
-    """Print what it does on held-out problems beside the anchors, by data set, and what must be said of it."""
+    """Print what it does on held-out problems beside the anchors, by data set, and its notes."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
@@ -213,7 +213,7 @@ def _gain(figures: Mapping[str, Any]) -> str:
     return f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
 
 
-def _judge(
+def _evaluate(
     training: tuple[list[dict[str, object]], dict[str, object]],
     tests: tuple[Path, ...],
     test_sets: list[str],
@@ -233,7 +233,7 @@ def _judge(
         training,
         (rows, parts[0][1]),
         pair_of(training[1]),
-        rivals=[PublishedBaseline()],
+        baselines=[PublishedBaseline()],
         say=lambda line: click.echo(line, err=True),
         **how,
     )

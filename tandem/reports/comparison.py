@@ -50,7 +50,7 @@ def finished_parts(folders: Sequence[Path]) -> list[Part]:
         if any(part.name == name for part in parts):
             name = f"{name} ({folder.name})"
         if not any(record["correct"] is not None for record in RunStore.open_for_reading(folder).records()):
-            raise UsageError(f"no problem of {folder} was judged: compare runs with references, or grade them first")
+            raise UsageError(f"no problem of {folder} was graded: compare runs with references, or grade them first")
         parts.append(Part(name, str(folder.resolve())))
     return parts
 
@@ -66,7 +66,7 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
     manifests = {name: store.manifest() for name, store in stores.items()}
     check_same(manifests)
     runs = {name: outcomes_of(store.records()) for name, store in stores.items()}
-    check_judged(runs)
+    check_graded(runs)
     wanted = int(next(iter(manifests.values()))["run"]["dataset"].get("problems", 0))
     if any(run.priced for run in runs.values()):
         for run in runs.values():
@@ -120,8 +120,8 @@ def _own(difference: ManifestDifference) -> bool:
     return any(difference.path == own or difference.path.startswith(own + ".") for own in (*_OWN, *_OWN_TOO))
 
 
-def check_judged(runs: Mapping[str, RunOutcomes]) -> None:
-    """Raise UsageError for runs of which one judged a problem by another reference or grader."""
+def check_graded(runs: Mapping[str, RunOutcomes]) -> None:
+    """Raise UsageError for runs of which one graded a problem by another reference or grader."""
     (first, one), *others = runs.items()
     for name, other in others:
         for problem in one.references.keys() & other.references.keys():
@@ -131,7 +131,7 @@ def check_judged(runs: Mapping[str, RunOutcomes]) -> None:
                     if one.references[problem][0] != other.references[problem][0]
                     else "another grader"
                 )
-                raise UsageError(f"{first} and {name} cannot be compared: {problem} was judged by {what}")
+                raise UsageError(f"{first} and {name} cannot be compared: {problem} was graded by {what}")
 
 
 def strategy_figures(runs: Mapping[str, RunOutcomes], best: RunOutcomes, *, seed: int = 0) -> dict[str, dict[str, Any]]:

@@ -17,14 +17,14 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
     """Return what two runs have in common and where they differ; B is compared with A.
 
     Figures are over the common problems: the same id and the same reference. `accuracy` and `flipped` leave out those
-    that one run did not judge; an error is wrong. `difference` is B's accuracy minus A's with its paired bootstrap
+    that one run did not grade; an error is wrong. `difference` is B's accuracy minus A's with its paired bootstrap
     interval and the p-value of McNemar's exact test; `ratio` is B's cost over A's (None where it is unknown or
     nothing). Raises UsageError if no problem is common.
     """
     theirs = set(b.ids())
     ids = [problem for problem in a.ids() if problem in theirs]
     sums = Summary(), Summary()
-    judged, right = 0, [0, 0]
+    graded, right = 0, [0, 0]
     gained: list[str] = []
     lost: list[str] = []
     other: list[str] = []
@@ -36,7 +36,7 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
             figures.add(record)
         if one["correct"] is None or two["correct"] is None:
             continue
-        judged += 1
+        graded += 1
         right[0] += one["correct"]
         right[1] += two["correct"]
         if one["correct"] != two["correct"]:
@@ -54,14 +54,14 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
         "common": common,
         "only": [len(a.ids()) - len(ids), len(theirs) - len(ids)],
         "other_reference": other,
-        "judged": judged,
-        "accuracy": [count / judged for count in right] if judged else None,
+        "judged": graded,
+        "accuracy": [count / graded for count in right] if graded else None,
         "difference": {
-            "value": (right[1] - right[0]) / judged,
-            "ci95": list(paired_bootstrap(len(gained), len(lost), judged) or ()),
+            "value": (right[1] - right[0]) / graded,
+            "ci95": list(paired_bootstrap(len(gained), len(lost), graded) or ()),
             "mcnemar_p": mcnemar(len(gained), len(lost)),
         }
-        if judged
+        if graded
         else None,
         "costs": [{name: result[name] for name in _COSTS} for result in results],
         "ratio": {name: _ratio(results[0][name], results[1][name]) for name in _COSTS},

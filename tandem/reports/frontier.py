@@ -1,4 +1,4 @@
-"""Everything chosen on one table, judged on another: anchors, cascade, ours at a family of points, and the oracle."""
+"""Everything chosen on one table, evaluated on another: anchors, cascade, ours at a family of points, the oracle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tandem.training.selection import (
     by_gain,
     cascade,
     fit_all,
-    judged_by,
+    predict_held_out,
     search,
     with_features,
 )
@@ -71,7 +71,7 @@ def evaluate(
     test: Table,
     specs: tuple[ModelSpec, ModelSpec],
     *,
-    rivals: Sequence[Baseline] = (),
+    baselines: Sequence[Baseline] = (),
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
     domain: Sequence[str] = (),
@@ -101,13 +101,13 @@ def evaluate(
     left_out = (
         {} if any(name.startswith(BUDGET) for name in ends) else {"budget-forcing": "the table has no rows of it"}
     )
-    judged: dict[str, Sufficiencies] = {OURS: p}
-    for rival in rivals:
-        found = rival.judge(known, fresh, plan)
+    predictions: dict[str, Sufficiencies] = {OURS: p}
+    for baseline in baselines:
+        found = baseline.replay(known, fresh, plan)
         if isinstance(found, str):
-            left_out[rival.name] = found
+            left_out[baseline.name] = found
         else:
-            ends[rival.name], judged[rival.name] = found
+            ends[baseline.name], predictions[baseline.name] = found
     boot = Bootstrap(len(room.ids), seed=seed)
     return {
         "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},
@@ -117,8 +117,8 @@ def evaluate(
         "points": {name: _point(point) for name, point in points.items()},
         "differences": _differences(boot, ends, plan),
         "headroom_share": _headroom(boot, ends, plan),
-        "sufficiency": {name: figures(room.both, found) for name, found in judged.items()},
-        "auroc_difference": _aurocs(boot, room, judged),
+        "sufficiency": {name: figures(room.both, found) for name, found in predictions.items()},
+        "auroc_difference": _aurocs(boot, room, predictions),
         "left_out": left_out,
         "what_would_change": _what_if(room, specs, say),
         "published_pair": published_frontier(),
@@ -129,15 +129,15 @@ def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Suffi
     """Return how each of our points ends on the test problems; and the sufficiencies behind the first."""
     choices = _CHOICES | ({"cascade": cascade()} if room.plan.ladder[-1].is_answer else {})
     points = {name: choice(room.chosen) for name, choice in choices.items()}
-    judged = {
-        draft: judged_by(room.both, room.fits, draft, room.plan, room.ids)
+    predictions = {
+        draft: predict_held_out(room.both, room.fits, draft, room.plan, room.ids)
         for draft in {point.draft for point in points.values()}
     }
-    space = Space(room.both, judged, room.plan.ladder, room.plan.pair)
+    space = Space(room.both, predictions, room.plan.ladder, room.plan.pair)
     return (
         {name: space.ends(point) for name, point in points.items()},
         points,
-        judged[points[OURS].draft].p,
+        predictions[points[OURS].draft].p,
     )
 
 
@@ -180,13 +180,13 @@ def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> f
 
 
 def _differences(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
-    """Return how far our gain over the chord lies above that of each rival, with paired intervals."""
+    """Return how far our gain over the chord lies above that of each baseline, with paired intervals."""
     cheap, expensive = _ends_of(ends, plan)
     ours = {cost: gain_of(boot, ends[OURS], cheap, expensive, cost) for cost in _COSTS}
-    rivals = [name for name in ends if name in {"cascade", "published"} or name.startswith(BUDGET)]
+    others = [name for name in ends if name in {"cascade", "published"} or name.startswith(BUDGET)]
     return {
         name: {cost: interval(ours[cost] - gain_of(boot, ends[name], cheap, expensive, cost)) for cost in ours}
-        for name in rivals
+        for name in others
     }
 
 
@@ -201,11 +201,11 @@ def _headroom(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingP
     return found
 
 
-def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Sufficiencies]) -> dict[str, Any]:
-    """Return ours minus each rival's AUROC, pooled and by level, with intervals grouped by problem."""
+def _aurocs(boot: Bootstrap, room: _Test, predictions: Mapping[str, Sufficiencies]) -> dict[str, Any]:
+    """Return ours minus each baseline's AUROC, pooled and by level, with intervals grouped by problem."""
     levels = [level.name for level in room.plan.ladder if level.is_drafted]
     found: dict[str, Any] = {}
-    for name, p in judged.items():
+    for name, p in predictions.items():
         if name == OURS:
             continue
         found[name] = {}
@@ -214,7 +214,7 @@ def _aurocs(boot: Bootstrap, room: _Test, judged: Mapping[str, Sufficiencies]) -
             groups = np.asarray([n for n, _, _ in keys])
             y = np.asarray([int(room.both[i][level]["correct"]) for _, i, level in keys])
             ours, theirs = (
-                boot.auroc(groups, y, np.asarray([q[i][level] for _, i, level in keys])) for q in (judged[OURS], p)
+                boot.auroc(groups, y, np.asarray([q[i][level] for _, i, level in keys])) for q in (predictions[OURS], p)
             )
             found[name][what] = interval(ours - theirs)
     return found
@@ -239,13 +239,13 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[
         )
         plan = replace(room.plan, pair=Pair(larger, intern, cache))
         known = {i: room.both[i] for i in room.fits.ids}
-        judged = {
+        predictions = {
             draft: replace(
                 j, upgrades=with_costs(j.upgrades, extra_costs(known, list(known), plan.ladder, plan.pair, draft))
             )
-            for draft, j in room.fits.judged.items()
+            for draft, j in room.fits.predictions.items()
         }
-        fits = replace(room.fits, judged=judged)
+        fits = replace(room.fits, predictions=predictions)
         chosen = search(known, fits, plan)
         point = by_gain(chosen)
         ours, _ = applied(room.both, fits, point, plan, room.ids)
@@ -289,10 +289,10 @@ def markdown(found: Mapping[str, Any]) -> str:
     """Return what `evaluate` found as Markdown."""
     cache = "with" if found["cost_model"]["prefix_cache"] else "without"
     lines = [
-        "# Everything chosen on training data, judged on others",
+        "# Everything chosen on training data, evaluated on others",
         "",
         f"Trained on {_sets(found['train']['problems'])}; points chosen on {', '.join(found['train']['chosen_on'])}; "
-        f"judged on {_sets(found['test']['problems'])}.",
+        f"evaluated on {_sets(found['test']['problems'])}.",
         f"Honest TFLOPs {cache} the intern's prefix cache; the insight is {found['cost_model']['insight']}. Brackets "
         "are 95 % intervals (Wilson for an accuracy, paired bootstrap over problems else). Gains are over the chord "
         "between the cheapest and the most expensive level at equal cost, in points of accuracy.",

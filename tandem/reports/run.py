@@ -54,10 +54,10 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if stopped := summary.get("stopped"):
         rows.append(("stopped early", stopped))
     if summary["accuracy"] is None:
-        rows.append(("accuracy", "none: nothing was judged (no references, or --no-grade)"))
+        rows.append(("accuracy", "none: nothing was graded (no references, or --no-grade)"))
     else:
         graded = summary.get("graded", n)
-        of = "" if graded == n else f" of the {graded} that could be judged"
+        of = "" if graded == n else f" of the {graded} that could be graded"
         rows.append(("accuracy", accuracy_text(summary) + of))
     shares = summary["levels"].items()
     rows.append(("levels", ", ".join(f"{level} {count}" for level, count in shares) or "none reached"))

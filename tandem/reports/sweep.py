@@ -1,6 +1,6 @@
 """Thresholds replayed on the records of a finished run, beside those of both models alone: no model is asked.
 
-Each problem may end in a few ways, its options, and takes the first whose score reaches the threshold. A run with one
+Each problem has a few possible ends, its options, and takes the first whose score reaches the threshold. A run with one
 decision a problem (`cascade`, `route`, `random-mix`) is replayed exactly: the problem ends with the intern's record or
 with the mentor's. A run of `tandem` can only be stopped earlier: what lies behind the level where it stopped was never
 asked.
@@ -19,7 +19,7 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, QUESTION, Effort, parse_ladder
 from tandem.ledger import Entry, Ledger
-from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, check_judged, check_same
+from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, check_graded, check_same
 from tandem.reports.page.gather import read_comparison
 from tandem.runs.listing import current_summary, state
 from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
@@ -125,7 +125,7 @@ def sweep(runs: Runs, *, seed: int = 0) -> dict[str, Any]:
     alone at equal cost, with paired 95 % intervals. Raises UsageError for a run that cannot be replayed.
     """
     records = {name: {r["problem"]: r for r in store.records()} for name, store in runs.stores.items()}
-    check_judged({name: outcomes_of(own.values()) for name, own in records.items()})
+    check_graded({name: outcomes_of(own.values()) for name, own in records.items()})
     for store in runs.stores.values():
         runs.warnings += store.warnings
     first = next(iter(runs.stores.values())).manifest()["run"]
@@ -152,9 +152,9 @@ def _figures(
     """Return one run's sweep; `sampling` is the seed that coins were tossed with."""
     own, anchors = records[name], [records[key] for key in (INTERN_ONLY, MENTOR_ONLY)]
     failed = sum(record["error"] is not None for record in own.values())
-    ids = [one for one, record in own.items() if record["error"] is None and _judged(one, own, *anchors)]
+    ids = [one for one, record in own.items() if record["error"] is None and _graded(one, own, *anchors)]
     if not ids:
-        raise UsageError(f"no problem of {name} was judged in it and in both models' own runs")
+        raise UsageError(f"no problem of {name} was graded in it and in both models' own runs")
     fixed = {_level(strategies[key]): found for key, found in records.items() if _base(strategies[key]) == "fixed"}
     swept = {one: own[one] for one in ids}
     try:
@@ -178,7 +178,7 @@ def _figures(
     }
 
 
-def _judged(problem: str, *runs: Mapping[str, Record]) -> bool:
+def _graded(problem: str, *runs: Mapping[str, Record]) -> bool:
     return all(problem in run and run[problem]["correct"] is not None for run in runs)
 
 

@@ -32,7 +32,9 @@ class RunOutcomes:
     priced: bool = False  # some call has a price in US$
     bill: np.ndarray | None = None  # US$, where one's own hardware costs nothing; for use beside a run that is priced
     references: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)  # reference and grader
-    said: dict[str, list[tuple[str, float, bool]]] = field(default_factory=dict)  # level, sufficiency, did it answer so
+    predicted: dict[str, list[tuple[str, float, bool]]] = field(
+        default_factory=dict
+    )  # level, sufficiency, did it answer so
 
     def costs(self, unit: str) -> np.ndarray:
         """Return the cost (n,) in a unit that is known."""
@@ -61,7 +63,7 @@ class RunOutcomes:
                 by_level[level.partition("=")[0]] = run
         right = {level: run.truth() for level, run in by_level.items() if run is not None}
         own = self.truth()
-        for problem, predictions in self.said.items():
+        for problem, predictions in self.predicted.items():
             for level, p, answered in predictions:
                 truth = own.get(problem) if answered else right.get(level, {}).get(problem)
                 if truth is not None:
@@ -73,7 +75,7 @@ class RunOutcomes:
 
 
 def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
-    """Read the judged records of a run. An error counts as wrong."""
+    """Read the graded records of a run. An error counts as wrong."""
     ids: list[str] = []
     correct: list[float] = []
     costs: dict[str, list[float | None]] = {unit: [] for unit in (*UNITS, "intern_tokens")}
@@ -107,7 +109,7 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
         uncalibrated += any(not decision["calibrated"] for decision in trace)
         tools += [d["signals"]["valid_calls"] for d in trace[-1:] if "valid_calls" in d["signals"]]
         intern_answered = record["answered_by"] == "intern"
-        found.said[record["problem"]] = [
+        found.predicted[record["problem"]] = [
             (d["level"], d["sufficiency"], d["action"] == "stop" and intern_answered)
             for d in trace
             if d["sufficiency"] is not None

@@ -96,8 +96,8 @@ class ClassifierCard(BaseModel):
                 )
         if ladder and ladder[0].is_question and ALONE[0] not in self.features:
             raise ClassifierMismatchError(
-                f"classifier '{self.id}' was not trained to judge a question alone; leave 'question' out of --effort, "
-                "or train one with this version (tandem train)"
+                f"classifier '{self.id}' was not trained to predict from a question alone; leave 'question' out of "
+                "--effort, or train one with this version (tandem train)"
             )
 
     def differences(

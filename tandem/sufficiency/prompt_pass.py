@@ -87,10 +87,10 @@ def insight_signals(reading: Reading, question: str, insight: str) -> dict[str, 
     table = np.asarray(reading.stats, dtype=np.float64).reshape(-1, 4)
     border = len(_QUESTION) + len(question)
     asked = (ends > len(_QUESTION)) & (ends <= border)
-    told = (ends > border + len(_HINT)) & (ends <= border + len(_HINT) + len(insight))
+    of_insight_only = (ends > border + len(_HINT)) & (ends <= border + len(_HINT) + len(insight))
     none = np.zeros((1, 4))
     of_question = table[asked] if asked.any() else none
-    of_insight = table[told] if told.any() else none
+    of_insight = table[of_insight_only] if of_insight_only.any() else none
     values = (
         -of_insight[:, 0].mean(),
         of_insight[:, 1].mean(),

@@ -1,6 +1,6 @@
-"""Signals: a few floats from the intern's draft that tell whether it is on its way to a right answer.
+"""Signals: a few floats from the intern's draft that show whether it is heading for a right answer.
 
-Every candidate that was ever judged has its definition here; NAMES are those that pay, by the table of
+Every candidate that was ever evaluated has its definition here; NAMES are those that pay, by the table of
 `tandem signals` (sufficiency/ablation.py).
 """
 
@@ -36,7 +36,7 @@ QUESTION_CANDIDATES = (*QUESTION, "question_numbers", "question_sentences", "que
 ALONE = ("alone", *(f"alone_{name}" for name in QUESTION_CANDIDATES))
 _EDGE = 20  # tokens at either end for the trend, as in arXiv 2604.23623
 _SURE = 3.0  # nats of margin from which a token is no choice at all
-_FORK = 0.5  # nats of margin below which two ways are open
+_FORK = 0.5  # nats of margin below which two continuations are open
 
 
 class _Draft:
@@ -59,14 +59,14 @@ def _last(x: np.ndarray, parts: int) -> float:
 
 
 def _quantile(ranked: np.ndarray, share: float) -> float:
-    """The value at `share` of the way through a sorted array, between neighbours by straight line."""
+    """The value at `share` of the length of a sorted array, between neighbours by straight line."""
     place = share * (len(ranked) - 1)
     below = int(place)
     above = min(below + 1, len(ranked) - 1)
     return float(ranked[below] + (ranked[above] - ranked[below]) * (place - below))
 
 
-# In nats unless said otherwise.
+# In nats unless stated otherwise.
 _DEFINITIONS: dict[str, Callable[[_Draft], float]] = {
     # minus the mean log-probability; the perplexity is its exponential
     "log_perplexity": lambda d: -d.logprob.mean(),
@@ -97,7 +97,7 @@ _DEFINITIONS: dict[str, Callable[[_Draft], float]] = {
     "logprob_std": lambda d: d.logprob.std(),
     "logprob_first_quarter": lambda d: _first(d.logprob, 4),
     "logprob_last_quarter": lambda d: _last(d.logprob, 4),
-    # share of tokens that were no choice; share, and log(1 + number), of those where two ways were open
+    # share of tokens that were no choice; share, and log(1 + number), of those where two continuations were open
     "commitment": lambda d: float((d.margin > _SURE).mean()),
     "forks": lambda d: float((d.margin < _FORK).mean()),
     "forks_log_count": lambda d: math.log1p(int((d.margin < _FORK).sum())),

@@ -1,8 +1,8 @@
-"""What each signal is worth: every candidate judged on a collected table, its cost paid.
+"""What each signal is worth: every candidate evaluated on a collected table, its cost paid.
 
-For each draft length a logistic regression is fitted without the problem that it judges (folds by problem), on the
+For each draft length a logistic regression is fitted without the problem that it predicts (folds by problem), on the
 standing signals, on these without one of them, with one candidate more, and on each candidate alone. A variant is
-judged by the area under its ROC curve, its calibration error and its gain over the chord (a random mix of intern and
+evaluated by the area under its ROC curve, its calibration error and its gain over the chord (a random mix of intern and
 mentor at the same cost); intervals are bootstraps over problems, differences paired. The operating point (ladder and
 threshold) behind a gain is chosen on the other folds. `curve` is the mean gain over all two-step ladders (the first
 level, then one other) and all shares of problems that go on: nothing is chosen for it, and two variants are compared
@@ -85,7 +85,7 @@ def ablate(
 ) -> list[dict[str, Any]]:
     """Return a line for each draft length and variant, the standing set first.
 
-    `read` keeps only problems with the signals of a prompt pass; else these are judged if all problems have them.
+    `read` keeps only problems with the signals of a prompt pass; else these are evaluated if all problems have them.
     Raw rows (with `stats`) show every candidate, a table's rows those that it holds. Raises UsageError for too few
     problems or a ladder without `answer`, which the chord needs.
     """
@@ -100,9 +100,7 @@ def ablate(
     if read:
         problems = with_pass
     elif 0 < len(with_pass) < len(problems):
-        say(
-            f"{len(with_pass)} of {len(problems)} problems have prompt signals, which are left out (--read judges them)"
-        )
+        say(f"{len(with_pass)} of {len(problems)} problems have prompt signals, which are left out (--read keeps them)")
     if len(problems) < 10:
         raise UsageError(f"the table has {len(problems)} problems with all of their levels; collect more (10 at least)")
     lines = []
@@ -116,10 +114,10 @@ def ablate(
         }
         standing: VariantResult | None = None
         for variant in compared:
-            judged = _judge(data, variant, replays[variant.buys])
-            standing = standing or judged
-            lines.append(_line(data, draft, variant, judged, standing))
-        say(f"draft {draft}: {len(data.y)} rows of {len(problems)} problems judged")
+            result = _evaluate(data, variant, replays[variant.buys])
+            standing = standing or result
+            lines.append(_line(data, draft, variant, result, standing))
+        say(f"draft {draft}: {len(data.y)} rows of {len(problems)} problems evaluated")
     return lines
 
 
@@ -173,17 +171,17 @@ def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: 
     )
 
 
-def _judge(data: Data, variant: Variant, replay: _Replay) -> VariantResult:
+def _evaluate(data: Data, variant: Variant, replay: _Replay) -> VariantResult:
     x, p = data.columns(variant.features), np.zeros(len(data.y))
     groups = [data.level == level for level in dict.fromkeys(data.level.tolist())] if variant.apart else [data.y >= 0]
     for rows in groups:
         p[rows] = out_of_fold(x[rows], data.y[rows], [held[rows] for held in data.held])
-    judged = VariantResult(p)
+    result = VariantResult(p)
     weights = np.vstack([np.ones(data.weights.shape[1]), data.weights])
     for part, mask in _parts(data):
-        judged.aurocs[part] = aurocs(data.y[mask], judged.p[mask], weights[:, data.owner[mask]])
-    judged.gain, judged.curve = replay.gains(judged.p, weights)
-    return judged
+        result.aurocs[part] = aurocs(data.y[mask], result.p[mask], weights[:, data.owner[mask]])
+    result.gain, result.curve = replay.gains(result.p, weights)
+    return result
 
 
 def _parts(data: Data) -> Iterator[tuple[str, np.ndarray]]:
@@ -266,7 +264,7 @@ class _Replay:
         return found
 
 
-def _line(data: Data, draft: str, variant: Variant, judged: VariantResult, standing: VariantResult) -> dict[str, Any]:
+def _line(data: Data, draft: str, variant: Variant, result: VariantResult, standing: VariantResult) -> dict[str, Any]:
     """Return a variant's figures; differences are to the standing set."""
     line: dict[str, Any] = {
         "draft": draft,
@@ -275,12 +273,12 @@ def _line(data: Data, draft: str, variant: Variant, judged: VariantResult, stand
         "buys": variant.buys,
         "problems": len(data.problems),
         "rows": len(data.y),
-        "calibration_error": round(calibration_error(data.y, judged.p), 4),
+        "calibration_error": round(calibration_error(data.y, result.p), 4),
     }
-    for part, found in judged.aurocs.items():
+    for part, found in result.aurocs.items():
         line.setdefault("auroc", {})[part] = _figure(found, found - standing.aurocs[part])
-    line["gain"] = _figure(judged.gain, judged.gain - standing.gain)
-    line["curve"] = _figure(judged.curve, judged.curve - standing.curve)
+    line["gain"] = _figure(result.gain, result.gain - standing.gain)
+    line["curve"] = _figure(result.curve, result.curve - standing.curve)
     return line
 
 

@@ -1,4 +1,4 @@
-"""Other ways to judge sufficiency, trained on the same problems and judged on the same test table."""
+"""Other predictors of sufficiency, trained on the same problems and evaluated on the same test table."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Baseline(Protocol):
 
     name: str
 
-    def judge(self, known: Problems, fresh: Problems, plan: TrainingPlan) -> tuple[ReplayResult, Sufficiencies] | str:
-        """Return how the fresh problems end and what it says of them, in their order; or why it cannot be judged."""
+    def replay(self, known: Problems, fresh: Problems, plan: TrainingPlan) -> tuple[ReplayResult, Sufficiencies] | str:
+        """Return how the fresh problems end and their sufficiencies, in their order; or why they have none."""
         ...
 
 
@@ -32,7 +32,7 @@ class PublishedBaseline:
 
     name = "published"
 
-    def judge(self, known: Problems, fresh: Problems, plan: TrainingPlan) -> tuple[ReplayResult, Sufficiencies] | str:
+    def replay(self, known: Problems, fresh: Problems, plan: TrainingPlan) -> tuple[ReplayResult, Sufficiencies] | str:
         """See `Baseline`."""
         levels = tuple(level for level in plan.ladder if level.is_drafted)
         rows = intern_rows(known, list(known), levels)

@@ -80,7 +80,7 @@ def _check(manifest: Mapping[str, Any], folder: Path) -> None:
 
 
 def check_same(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> None:
-    """Raise UsageError naming what differs between two manifests, if a classifier of one cannot judge the other."""
+    """Raise UsageError naming what differs between two manifests, if a classifier of one does not fit the other."""
     differing = [
         f"{name} '{other.get(key)}' (not '{one.get(key)}')"
         for key, name in _ALIKE.items()

@@ -60,7 +60,7 @@ class Pair:
         return _known(self.mentor.tflops(row["mentor_prompt_tokens"], 0, tokens)) if tokens else 0.0
 
     def answer(self, row: Row, before: Row | None = None) -> float:
-        """TFLOPs of the whole answer in this row, by whoever wrote it; `before` is the last level drafted."""
+        """TFLOPs of the whole answer in this row, whichever model wrote it; `before` is the last level drafted."""
         spec = self.mentor if is_mentors(row["level"]) else self.intern
         return _known(spec.tflops(row["prompt_tokens"], self._cached(row, before), row["completion_tokens"]))
 

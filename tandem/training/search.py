@@ -31,7 +31,7 @@ class DraftPredictions:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way to run the policy, and what it does on the problems that it was replayed on."""
+    """An operating point of the policy, and what it does on the problems that it was replayed on."""
 
     ladder: Ladder
     draft: int | None

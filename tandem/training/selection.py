@@ -1,4 +1,4 @@
-"""Selecting an operating point on training data, and judging the whole selection on problems that it never saw.
+"""Selecting an operating point on training data, and evaluating the whole selection on problems that it never saw.
 
 `fit_all` makes sufficiencies out of fold for every draft length; a `Space` searches operating points on them; `nested`
 does all of that anew without each fifth of the problems and replays what was selected on that fifth. Figures of the
@@ -52,7 +52,7 @@ class TrainingPlan:
     kinds: Sequence[str] = ("logistic", "boosted")
     features: tuple[str, ...] = FEATURES
     strengths: tuple[float, ...] = STRENGTHS  # of the regression, to choose among
-    outer: int = FOLDS  # folds that judge the selection
+    outer: int = FOLDS  # folds that evaluate the selection
     domain: tuple[str, ...] = ()  # the data sets that the operating point is chosen for; none: all that are there
     seed: int = 0
 
@@ -68,7 +68,7 @@ class Fits:
 
     ids: list[str]
     recipes: Mapping[int | None, Recipe]
-    judged: Mapping[int | None, DraftPredictions]
+    predictions: Mapping[int | None, DraftPredictions]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Chosen:
 
 def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say = lambda line: None) -> Fits:
     """Choose a recipe for each draft length and return its sufficiencies out of fold, with the gains fitted on them."""
-    recipes, judged = {}, {}
+    recipes, predictions = {}, {}
     for draft, column in plan.drafts.items():
         recipe, p = choose_recipe(
             problems,
@@ -101,11 +101,11 @@ def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say
         )
         recipes[draft] = recipe
         signals = signals_by_problem(problems, ids, plan.ladder, column, plan.features)
-        judged[draft] = DraftPredictions(
+        predictions[draft] = DraftPredictions(
             p, *fit_upgrades(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed)
         )
         say(f"draft {column:>3}: {recipe.describe()['kind']}")
-    return Fits(list(ids), recipes, judged)
+    return Fits(list(ids), recipes, predictions)
 
 
 def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
@@ -114,11 +114,11 @@ def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
     Raises UsageError where there are none, or no ladder that the plan allows.
     """
     ids = in_domain(fits.ids, plan)
-    judged = {
+    predictions = {
         draft: DraftPredictions({i: one.p[i] for i in ids}, one.upgrades, one.p_correct_later)
-        for draft, one in fits.judged.items()
+        for draft, one in fits.predictions.items()
     }
-    space = Space(problems, judged, plan.ladder, plan.pair)
+    space = Space(problems, predictions, plan.ladder, plan.pair)
     points = space.search(hand_over=plan.hand_over)
     if not points:
         raise UsageError(
@@ -185,15 +185,15 @@ def applied(
     problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]
 ) -> tuple[ReplayResult, Sufficiencies]:
     """Fit the point's recipe on all that `fits` saw, and replay the point on other problems."""
-    judged = judged_by(problems, fits, point.draft, plan, held)
-    return Space(problems, {point.draft: judged}, plan.ladder, plan.pair).ends(point), judged.p
+    predicted = predict_held_out(problems, fits, point.draft, plan, held)
+    return Space(problems, {point.draft: predicted}, plan.ladder, plan.pair).ends(point), predicted.p
 
 
-def judged_by(
+def predict_held_out(
     problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan, held: Sequence[str]
 ) -> DraftPredictions:
     """Return what a draft length's recipe and gains, fitted on all that `fits` saw, say of other problems."""
-    recipe, column, upgrades = fits.recipes[draft], plan.drafts[draft], fits.judged[draft].upgrades
+    recipe, column, upgrades = fits.recipes[draft], plan.drafts[draft], fits.predictions[draft].upgrades
     p = sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
     return DraftPredictions(
         p, upgrades, predict_later(upgrades, p, signals_by_problem(problems, held, plan.ladder, column, plan.features))
@@ -211,7 +211,7 @@ class Held:
 
 
 def held_by(problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]) -> Held:
-    """Judge one point on problems that neither fitted nor chose it."""
+    """Evaluate one point on problems that neither fitted nor chose it."""
     ends, p = applied(problems, fits, point, plan, held)
     return Held(list(held), ends, p, [point])
 
@@ -219,7 +219,7 @@ def held_by(problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, he
 def nested(
     problems: Problems, plan: TrainingPlan, choices: Mapping[str, Choice], say: Say = lambda line: None
 ) -> dict[str, Held]:
-    """Judge each choice by an outer five folds: fitted, calibrated and chosen on the others, replayed on the held."""
+    """Evaluate each choice by five outer folds: fitted, calibrated and chosen on the others, replayed on the held."""
     ids: list[str] = []
     found: dict[str, list[tuple[ReplayResult, Sufficiencies, Point]]] = {name: [] for name in choices}
     for number, (others, apart) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):

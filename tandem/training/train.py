@@ -48,7 +48,7 @@ __all__ = ["Trained", "plan_of", "read_collection", "train"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A classifier for an aim, and what else the table tells: `classifier` is None where nothing could be certified."""
+    """A classifier for an aim, and what else the table shows: `classifier` is None where nothing could be certified."""
 
     classifier: Classifier | None
     report: dict[str, Any]
@@ -86,7 +86,7 @@ def train(
     say: Say = lambda line: None,
     **more: Any,
 ) -> Trained:
-    """Fit, calibrate, choose the operating point for an aim out of fold, judge that choice by nested folds.
+    """Fit, calibrate, choose the operating point for an aim out of fold, evaluate that choice by nested folds.
 
     `specs` are mentor and intern; both need a size and an architecture. `hand_over` lets the policy end at the mentor's
     own answer; else the intern always writes it. An aim of regret fits on one half of the problems and certifies on the
@@ -119,15 +119,15 @@ def train(
     choices = {"aim": choice} | ({"cascade": cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
     if certified:
         points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
-        judging = {name: held_by(problems, fits, p, plan, certified) for name, p in points.items()}
+        evaluated = {name: held_by(problems, fits, p, plan, certified) for name, p in points.items()}
     else:
-        judging = nested(problems, plan, choices, say)
-    held = judging["aim"]
-    recipe, judged = fits.recipes[point.draft], fits.judged[point.draft]
+        evaluated = nested(problems, plan, choices, say)
+    held = evaluated["aim"]
+    recipe, predictions = fits.recipes[point.draft], fits.predictions[point.draft]
     estimator = estimator_of(problems, fits, point.draft, plan)
     anchors = anchors_of(problems, held.ids, plan)
-    if "cascade" in judging:
-        anchors["cascade"] = judging["cascade"].ends
+    if "cascade" in evaluated:
+        anchors["cascade"] = evaluated["cascade"].ends
     found = _held_figures(held, anchors, plan)
     alternatives = _alternatives(aim, found, anchors, plan)
     card = ClassifierCard(
@@ -148,7 +148,7 @@ def train(
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
         aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
-        policy=point.card(judged.upgrades),
+        policy=point.card(predictions.upgrades),
         data={
             "problems": counts(problems),
             "rows": len(rows),
@@ -163,11 +163,11 @@ def train(
                 "prefix_cache": prefix_cache,
                 "insight": "one generation, cut at the level reached",
             },
-            "out_of_fold": figures(problems, judged.p),
-            "reliability": reliability(problems, judged.p),
+            "out_of_fold": figures(problems, predictions.p),
+            "reliability": reliability(problems, predictions.p),
             "auroc_by_draft": {
                 plan.drafts[draft]: figures(problems, other.p)["pooled"]["auroc"]
-                for draft, other in fits.judged.items()
+                for draft, other in fits.predictions.items()
             },
             "chosen": point.describe() | {"gain_over_chord": round(chosen.gain(point), 4)},
             "held_out": found,
@@ -209,7 +209,7 @@ def _certify(
         ends, _ = applied(problems, fits, point, plan, held)
         samples.append(losses(problems, held, ends, plan.ladder[-1].name))
     passed = certify.fixed_sequence(samples, aim.limit)
-    # How many it would take is told by what ordered the points, which the test has not touched.
+    # How many it would take follows from what ordered the points, which the test has not touched.
     own = [losses(problems, fits.ids, chosen.space.ends(point), plan.ladder[-1].name) for point in points]
     wanted = [n for n in (certify.needed(sample, aim.limit) for sample in own) if n]
     certificate = {
@@ -308,7 +308,7 @@ def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[
     cache = "with the intern's prefix cache" if plan.pair.prefix_cache else "without any prefix cache"
     notes = [
         "`chosen` is the best of many points on the problems that chose it, so its figures are optimistic; those of "
-        "`held_out` judge the whole selection on problems that it never saw.",
+        "`held_out` evaluate the whole selection on problems that it never saw.",
         f"Costs are replayed {cache}.",
     ]
     if point.degenerate:

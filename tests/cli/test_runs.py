@@ -214,7 +214,7 @@ def test_report_writes_a_table_and_a_row_for_every_problem(cli: Cli, tmp_path: P
     page = (tmp_path / "a" / "report.md").read_text()
     assert page.startswith("# tandem: big + small\n") and "| accuracy | 0.333 " in page
     assert "<script>" not in page and "\\| &lt;script&gt;" in page and "\x1b" not in page
-    assert "of the 3 that could be judged" in page
+    assert "of the 3 that could be graded" in page
 
 
 def test_report_of_a_run_that_stopped_says_so(cli: Cli, tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def test_a_limit_ends_it_and_the_rest_is_done_later(tmp_path: Path) -> None:
         ({"temperature": 0.5}, r"settings.sampling.temperature"),
         ({"n": 5}, r"dataset.problems"),
         ({"name": "bigger"}, r"mentor.name"),
-        ({"reference": "1"}, r"p0 was judged by another reference"),
-        ({"grader": "exact"}, r"p0 was judged by another grader"),
+        ({"reference": "1"}, r"p0 was graded by another reference"),
+        ({"grader": "exact"}, r"p0 was graded by another grader"),
     ],
 )
 def test_finished_runs_of_other_things_are_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:

@@ -1,4 +1,4 @@
-"""Budget forcing among the rivals: where the test table has rows of it, they are judged as everything else is."""
+"""Budget forcing among the baselines: where the test table has rows of it, they are evaluated as everything else is."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def renamed(rows: Rows) -> Rows:
     return [row | {"problem": f"test-{row['problem']}"} for row in rows]
 
 
-def judged(test: Rows) -> dict[str, Any]:
+def evaluated(test: Rows) -> dict[str, Any]:
     return evaluate((table(60), MANIFEST), (test, MANIFEST), (MENTOR, INTERN), kinds=("logistic",))
 
 
 def test_budgets_that_every_problem_has_are_rivals() -> None:
     rows = renamed(table(60, seed=7))
-    found = judged(with_budget(with_budget(rows, 150), 40))
+    found = evaluated(with_budget(with_budget(rows, 150), 40))
     mentor, cut = found["strategies"]["mentor-only"], found["strategies"]["budget-150"]
     assert (cut["accuracy"], cut["mentor_tokens"]) == (mentor["accuracy"], 150)
     answers = [row for row in rows if row["level"] == "answer"]
@@ -60,7 +60,7 @@ def with_published(rows: Rows, seed: int) -> Rows:
 def test_the_published_classifier_is_judged_on_the_same_answers() -> None:
     train, test = with_published(table(60), 1), with_published(renamed(table(60, seed=7)), 2)
     found = evaluate(
-        (train, MANIFEST), (test, MANIFEST), (MENTOR, INTERN), rivals=[PublishedBaseline()], kinds=("logistic",)
+        (train, MANIFEST), (test, MANIFEST), (MENTOR, INTERN), baselines=[PublishedBaseline()], kinds=("logistic",)
     )
     assert found["left_out"].keys() == {"budget-forcing"}
     assert set(found["differences"]) == {"cascade", "published"}
@@ -72,6 +72,6 @@ def test_the_published_classifier_is_judged_on_the_same_answers() -> None:
 
 
 def test_a_budget_that_some_problems_lack_is_no_rival() -> None:
-    found = judged(with_budget(renamed(table(60, seed=7)), 150)[:-1])
+    found = evaluated(with_budget(renamed(table(60, seed=7)), 150)[:-1])
     assert "budget-150" not in found["strategies"] and set(found["differences"]) == {"cascade"}
     assert "no rows of it" in found["left_out"]["budget-forcing"]

@@ -202,9 +202,9 @@ def set_reference(record: dict[str, Any]) -> None:
     [
         ({"manifest": set_seed}, "cannot be compared: they differ in settings.sampling.seed"),
         ({"manifest": set_data}, "cannot be compared: they differ in dataset.problems_sha256"),
-        ({"record": set_grader}, "p[0-9]+ was judged by another grader"),
-        ({"record": set_reference}, "p[0-9]+ was judged by another reference"),
-        ({"record": lambda record: record.update(correct=None)}, "no problem of cascade:0.5 was judged"),
+        ({"record": set_grader}, "p[0-9]+ was graded by another grader"),
+        ({"record": set_reference}, "p[0-9]+ was graded by another reference"),
+        ({"record": lambda record: record.update(correct=None)}, "no problem of cascade:0.5 was graded"),
     ],
 )
 def test_runs_that_do_not_belong_together(

@@ -82,7 +82,7 @@ def shelf(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path / "classifiers"
 
 
-def judged(tokens: int) -> dict[str, float]:
+def inputs(tokens: int) -> dict[str, float]:
     question = question_signals(tokens) | question_candidates("What is 3 + 4?")
     return classifier_inputs(dict.fromkeys(NAMES, 0.5), question)
 
@@ -106,7 +106,7 @@ def test_save_and_load_give_identical_probabilities(classifier: Classifier, fold
 
 
 def test_features_are_the_signals_and_two_lengths() -> None:
-    signals = judged(7) | {"margin_low": 3.0}
+    signals = inputs(7) | {"margin_low": 3.0}
     matrix = feature_matrix([(signals, 0), (dict(reversed(signals.items())), 99)])
     assert matrix.shape == (2, len(FEATURES))
     assert matrix[:, FEATURES.index("margin_low")].tolist() == [3.0, 3.0]  # by name, not by order
@@ -262,7 +262,7 @@ def test_a_classifier_of_the_first_signal_version_still_serves(classifier: Class
 
 
 def test_signals_added_later_do_not_disturb_and_missing_ones_are_named(classifier: Classifier) -> None:
-    signals = judged(40)
+    signals = inputs(40)
     p = classifier.sufficiency(LADDER[1], signals, 100)
     assert classifier.sufficiency(LADDER[1], signals | {"invented_later": 9.0}, 100) == p
     del signals["margin_low"]

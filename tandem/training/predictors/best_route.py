@@ -42,7 +42,7 @@ _HALF = 0.5
 def train(
     table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
 ) -> Predictor:
-    """Fit both heads of every n, choose the threshold out of fold, judge fits and choice by nested folds.
+    """Fit both heads of every n, choose the threshold out of fold, evaluate fits and choice by nested folds.
 
     Needs the levels `none` (with up to five samples) and `answer`. Raises UsageError for a table that is too small or
     has one outcome only.

@@ -20,7 +20,7 @@ from tandem.training.predictors.outcomes import NONE, OutcomeTable
 def train(
     table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
 ) -> Predictor:
-    """Fit the head on every sample of the intern's answers, choose the threshold out of fold, judge by nested folds.
+    """Fit the head on every sample of the intern's answers, choose the threshold out of fold, evaluate by nested folds.
 
     Needs the levels `none` and `answer`. A sample out of which no answer could be read is no matter of the head: the
     strategy takes it for wrong. Raises UsageError for a table that is too small or has one outcome only.

@@ -207,7 +207,7 @@ def compared(held: Ended, anchors: Mapping[str, Ended], seed: int = 0) -> dict[s
 def _notes(point: Point, passed_over: Point | None, found: Mapping[str, Any]) -> list[str]:
     held, gain, notes = found["held_out"], found["held_out"]["gain_over_chord"], []
     if point.degenerate:
-        notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end in one way: it does not adapt.")
+        notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end with one option: it does not adapt.")
     elif passed_over:
         option, share = max(passed_over.shares.items(), key=lambda one: one[1])
         notes.append(

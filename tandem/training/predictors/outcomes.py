@@ -1,4 +1,4 @@
-"""Rows of a table by problem: the features that a predictor may read, the labels, and what each way would have cost.
+"""Rows of a table by problem: the features that a predictor may read, the labels, and what each option would have cost.
 
 Everything is in the order of `OutcomeTable.ids`; where a table has several samples of a level, a label is the share of
 them that is right and a cost their mean.
@@ -109,7 +109,7 @@ class OutcomeTable:
         return np.array([np.mean([self.cost(i, row) for row in self._rows[i][level]]) for i in self.ids])
 
     def tokens(self, level: str) -> np.ndarray:
-        """Return the mean tokens of a level's answers, (problems,), by whoever wrote them; without insight or hint."""
+        """Return the mean tokens of a level's answers, (problems,), of either model; without insight or hint."""
         return np.array([np.mean([row["completion_tokens"] for row in samples]) for samples in self.rows(level)])
 
     def mentor_tokens(self, level: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 The rule is the predicted gain. On the 268 problems of the shipped pair's tables (GSM8K, MATH and MBPP train; nested
 folds) it gained 0.016 accuracy over a random mix of both models at equal cost (95 % interval -0.004 to 0.038), the rule
-on the intern's doubt alone 0.005 (-0.004 to 0.015). Neither is told from nothing, nor from the other.
+on the intern's doubt alone 0.005 (-0.004 to 0.015). Neither differs significantly from zero, nor from the other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tandem.training.predictors.outcomes import NONE, OutcomeTable
 def train(
     table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
 ) -> Predictor:
-    """Fit both heads, choose the threshold out of fold, judge fit and choice by nested folds.
+    """Fit both heads, choose the threshold out of fold, evaluate fit and choice by nested folds.
 
     Needs the levels `none` and `answer`. Raises UsageError for a table that is too small or has one outcome only.
     """

@@ -1,8 +1,8 @@
 """The predictor of `shepherding`: whether a hint is needed, and of how many tokens (arXiv 2601.22132).
 
 The label of a problem is n*, the fewest tokens of the mentor's answer with which the intern is right: 0, a collected
-hint, or the whole answer where only the mentor is right. A problem that nothing solves has n* = 0, for nothing is to be
-bought with a hint there; the paper does not say. Success is not monotone in n, so a larger hint than n* may fail.
+hint, or the whole answer where only the mentor is right. A problem that nothing solves has n* = 0, as a hint brings
+nothing there; the paper does not say. Success is not monotone in n, so a larger hint than n* may fail.
 
 As in the paper the classifier weighs both outcomes alike (weighted sampling) and the size is a Huber regression of
 log(1 + n*) on the problems that need one. We depart from it in linear heads, in fitting each by itself, and in the
@@ -35,7 +35,7 @@ from tandem.training.predictors.outcomes import NONE, OutcomeTable
 
 _CONSTANT = "ended"  # a whole answer always has
 _FEWEST = 5  # problems that need a hint, for a regression of its size
-# Few problems need a hint: its size is told by fewer features than whether one is needed.
+# Few problems need a hint: its size is predicted from fewer features than whether one is needed.
 _SIZE = {*QUESTION_CANDIDATES, "log_perplexity", "length"}
 
 
@@ -58,7 +58,7 @@ class _Sizes:
 def train(
     table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
 ) -> Predictor:
-    """Fit both stages for both methods, choose their thresholds out of fold, judge each by nested folds.
+    """Fit both stages for both methods, choose their thresholds out of fold, evaluate each by nested folds.
 
     The figures are those of `proactive`, the default; those of `reactive` stand beside them under its name.
     Needs the levels `none`, `answer` and at least one hint. Raises UsageError for a table without hints, one that is
