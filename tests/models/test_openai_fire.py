@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from stub import Chaos, Reply, Seen, Stub
-from stub.chaos import LASTING, WAYS
+from stub.chaos import FAULTS, LASTING
 
 from tandem.errors import EndpointError
 from tandem.ledger import Entry, Ledger, Usage
@@ -299,7 +299,7 @@ async def test_nothing_is_lost_in_a_storm_of_faults(
         served: dict[str, list[Seen]] = {question: [] for question in questions}
         for seen in stub.chats:
             served[seen.body["messages"][0]["content"]].append(seen)
-    assert set(chaos.struck) == set(WAYS)
+    assert set(chaos.struck) == set(FAULTS)
     assert 0.25 < chaos.struck.total() / len(stub.chats) < 0.35
     # Every call that can complete does: only a refusal or an overflow has no other try.
     assert set(lost) == {question for question, fates in chaos.fates.items() if fates[-1] in LASTING}

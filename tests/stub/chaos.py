@@ -11,7 +11,7 @@ from typing import Any
 
 from stub.reply import Reply, busy
 
-WAYS: dict[str, Callable[[random.Random, Reply], Reply]] = {
+FAULTS: dict[str, Callable[[random.Random, Reply], Reply]] = {
     "429": lambda _, __: busy(),
     "429 with a time": lambda draw, _: busy(0.005, draw.choice(("seconds", "ms"))),
     "429 with a date": lambda _, __: busy(0.0, "date"),
@@ -71,8 +71,8 @@ class Chaos:
             cached_tokens=draw.randint(0, 5),
             continuous=self.continuous,
         )
-        fates.append(draw.choice(list(WAYS)) if draw.random() < self.share else "")
-        return WAYS[fates[-1]](draw, reply) if fates[-1] else reply
+        fates.append(draw.choice(list(FAULTS)) if draw.random() < self.share else "")
+        return FAULTS[fates[-1]](draw, reply) if fates[-1] else reply
 
 
 def _strike(draw: random.Random, reply: Reply, **fault: Any) -> Reply:
