@@ -89,7 +89,8 @@ class PublishedClassifier(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write the classifier into `folder`: numbers only, no code."""
-        write_whole(folder / FILE, json.dumps(stamped(self.model_dump(mode="json"))) + "\n", parents=True)
+        text = json.dumps(stamped(self.model_dump(mode="json")), separators=(",", ":"))
+        write_whole(folder / FILE, text + "\n", parents=True)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
