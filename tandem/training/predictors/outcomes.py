@@ -75,10 +75,6 @@ class OutcomeTable:
         """Return the samples of a level, for each problem."""
         return [self._rows[i][level] for i in self.ids]
 
-    def has(self, level: str) -> bool:
-        """Whether every problem has the level."""
-        return all(level in self._rows[i] for i in self.ids)
-
     def hints(self) -> list[int]:
         """Return the shares (%) of the mentor's answer that every problem has as a hint level, rising."""
         names = set.intersection(*(set(own) for own in self._rows.values()))
