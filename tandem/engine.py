@@ -248,7 +248,7 @@ class Tandem:
         )
         try:
             event: Event | None = None
-            async with aclosing(plan.strategy.run(ctx)) as events:
+            async with aclosing(ctx), aclosing(plan.strategy.run(ctx)) as events:
                 async for event in events:
                     yield event
             if not isinstance(event, Solution):

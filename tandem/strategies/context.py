@@ -39,6 +39,7 @@ class Context:
     trace: list[Decision] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     asked: Counter[Request] = field(default_factory=Counter)
+    opened: list[Call] = field(default_factory=list)
 
     def model(self, role: Role) -> Model:
         """Return the model in `role`."""
@@ -86,9 +87,16 @@ class Context:
         request = _within_context(request, model)
         before = self.asked[request]
         self.asked[request] += 1
-        return Call(
+        call = Call(
             model, request, role, self.ledger, read_tokens=read_tokens, recorder=self.recorder, occurrence=before
         )
+        self.opened.append(call)
+        return call
+
+    async def aclose(self) -> None:
+        """Close the calls that a strategy left open, as one that raises may: the ledger then has all of them."""
+        for call in self.opened:
+            await call.close()
 
     def sampling(self, purpose: Purpose = "answer") -> Sampling:
         """Return the problem's own sampling, else the run's; what ends an answer does not end an insight."""
