@@ -180,20 +180,5 @@ def test_no_command_imports_anything_heavy_for_its_help(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
-    told = dict(line.split(" ", 1) for line in ended.stderr.splitlines())
-    assert {"run", "compare", "collect", "serve"} <= told.keys() and set(told.values()) == {"[]"}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="resource")
-@pytest.mark.parametrize(("words", "most"), [(("--help",), 0.15), (("run", "--help"), 0.3)])
-def test_help_is_there_at_once(tmp_path: Path, words: tuple[str, ...], most: float) -> None:
-    import resource
-
-    def seconds() -> float:
-        """What a call takes of a processor: the time on the clock would depend on what else runs here."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "tandem", *words], check=True, capture_output=True, cwd=tmp_path)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(seconds() for _ in range(3)) < most
+    loaded = dict(line.split(" ", 1) for line in ended.stderr.splitlines())
+    assert {"run", "compare", "collect", "serve"} <= loaded.keys() and set(loaded.values()) == {"[]"}
