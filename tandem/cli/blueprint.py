@@ -79,7 +79,7 @@ def build(as_json: bool, **options: Any) -> None:
     card = _build(engine, problems, data, plan, sandbox, out, **wishes)
     path = card.save(out)
     if as_json:
-        click.echo(json.dumps(card.model_dump(mode="json")))
+        click.echo(json.dumps(card.as_dict()))
         return
     from rich.console import Console
 
@@ -149,7 +149,7 @@ def show(where: Path | None, as_json: bool) -> None:
     if where and not cards:
         raise UsageError(f"{where} holds no blueprint")
     if as_json:
-        click.echo(json.dumps([card.model_dump(mode="json") for card in cards]))
+        click.echo(json.dumps([card.as_dict() for card in cards]))
         return
     from rich.console import Console
 

@@ -161,12 +161,16 @@ class BlueprintCard(_BlueprintPart):
         """Whether the search used this problem."""
         return short_hash(problem_id) in self.data.get("seen", ())
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content as JSON values, with when the search is repaid, which is computed anew when it is read."""
+        content = self.model_dump(mode="json")
+        content["offline"]["break_even"] = self.offline.break_even
+        return content
+
     def save(self, folder: Path) -> Path:
         """Write it as ``blueprints/<data set>.json`` into `folder`, in one step, and return the path."""
         path = folder / FOLDER / (re.sub(r"[^\w.-]+", "-", self.dataset) + ".json")
-        content = stamped(self.model_dump(mode="json"))
-        content["offline"]["break_even"] = self.offline.break_even  # for people; it is computed anew when read
-        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", parents=True)
+        write_whole(path, json.dumps(stamped(self.as_dict()), indent=1, ensure_ascii=False) + "\n", parents=True)
         return path
 
     @classmethod

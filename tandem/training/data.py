@@ -74,8 +74,9 @@ def _check(manifest: Mapping[str, Any], folder: Path) -> None:
     for what, here in (("signal_version", SIGNAL_VERSION), ("estimator", ESTIMATOR)):
         if manifest[what] != here and not (what == "signal_version" and comparable(manifest[what])):
             raise UsageError(
-                f"the table in {folder} has {_ALIKE[what]} '{manifest[what]}', this version of Tandem has '{here}'; "
-                "make it anew from its raw rows (rows.jsonl), or collect again"
+                f"the table in {folder}, which version {manifest.get('version', 'unknown')} wrote, has {_ALIKE[what]} "
+                f"'{manifest[what]}', this version of Tandem has '{here}'; make it anew from its raw rows "
+                "(rows.jsonl), or collect again"
             )
 
 
