@@ -21,7 +21,7 @@ from tandem.models.load import load_model
 from tandem.models.prices import load_prices, set_prices
 from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
-from tandem.strategies import STRATEGIES, Context, make_strategy
+from tandem.strategies import Context, fault_of_package, make_strategy
 from tandem.strategies.base import Strategy
 from tandem.sufficiency.classifier import (
     Classifier,
@@ -257,12 +257,9 @@ class Tandem:
             error.ledger = ctx.ledger
             raise
         except Exception as error:
-            package = STRATEGIES.package(plan.strategy_name.partition(":")[0])
-            if package is None:
-                raise
-            name = f"strategy '{plan.strategy_name}' of {package}"
-            failure = TandemError(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())}")
-            failure.ledger = ctx.ledger
+            failure = fault_of_package(plan.strategy_name, error)
+            if isinstance(failure, TandemError):
+                failure.ledger = ctx.ledger
             raise failure from error
 
     async def asolve(

@@ -11,7 +11,7 @@ from tandem.config import Settings
 from tandem.ladder import Ladder, format_ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
-from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies import PlannedCall, Strategy, fault_of_package
 from tandem.strategies.context import need_logprobs
 from tandem.sufficiency.classifier import ClassifierCard
 
@@ -43,7 +43,10 @@ class SolvePlan:
     @property
     def calls(self) -> list[PlannedCall]:
         """The calls of a problem that takes the most expensive path."""
-        return self.strategy.calls(self.ladder, self.settings, self.draft_tokens)
+        try:
+            return self.strategy.calls(self.ladder, self.settings, self.draft_tokens)
+        except Exception as error:
+            raise fault_of_package(self.strategy_name, error) from error
 
     @property
     def mismatch(self) -> list[str]:

@@ -33,7 +33,8 @@ def installed(tmp_path: Path) -> Path:
 
 
 def tandem(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(site), "TANDEM_HOME": str(site.parent / "home"), "COLUMNS": "120"}
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "TANDEM_HOME": str(site.parent / "home"), "COLUMNS": "120"}
     command = [sys.executable, "-m", "tandem", *arguments]
     return subprocess.run(
         command, env=environment, cwd=site.parent, capture_output=True, text=True, timeout=120, check=False
@@ -186,7 +187,7 @@ def test_a_strategy_with_a_predictor_is_listed_as_learned(installed: Path) -> No
 
 
 _FAULTY = """
-from tandem.strategies import Strategy, stream_answer
+from tandem.strategies import PlannedCall, Strategy, stream_answer
 
 class InternAlone(Strategy):
     roles = ("intern",)
@@ -206,6 +207,9 @@ class Raises(InternAlone):
             yield event
             raise ValueError("of its\\nown" if "17" in ctx.problem.question else "of another")
 
+class Unplanned(Silent):
+    def calls(self, ladder, settings, draft_tokens): return [PlannedCall()]
+
 class Unmade(InternAlone):
     def __init__(self): raise KeyError("home")
     async def run(self, ctx): yield
@@ -218,13 +222,21 @@ Number = 3
 """
 
 
+def _line(text: str) -> int:
+    """Return the line of the faulty module that has `text`."""
+    return _FAULTY[: _FAULTY.index(text)].count("\n") + 1
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("idle", "strategy 'idle' of tandem-riddles is none: it has no run"),
         ("stranger", "strategy 'stranger' of tandem-riddles is none: it does not inherit tandem.strategies.Strategy"),
         ("number", "strategy 'number' of tandem-riddles is broken: TypeError: 'int' object is not callable"),
-        ("unmade", "strategy 'unmade' of tandem-riddles is broken: KeyError: 'home'"),
+        (
+            "unmade",
+            f"strategy 'unmade' of tandem-riddles is broken: KeyError: 'home' (tandem_faulty.py, line {_line('home')})",
+        ),
         ("absent", "strategy 'absent' points at 'tandem_faulty:Absent', which does not exist"),
     ],
 )
@@ -260,11 +272,21 @@ def test_a_strategy_that_ends_without_a_solution_says_so(installed: Path) -> Non
 def test_a_strategy_that_raises_fails_its_problem_and_what_it_cost_is_kept(installed: Path) -> None:
     with_strategies(installed, _FAULTY, "raises")
     said = "strategy 'raises' of tandem-riddles failed: ValueError: of "
-    assert complaint(solve(installed, "raises")) == said + "its own"
+    place = f" (tandem_faulty.py, line {_line('raise ValueError')})"
+    assert complaint(solve(installed, "raises")) == said + "its own" + place
     pair = ("--mentor", "fake", "--intern", "fake", "--dataset", "starter", "--limit", "2")
     done = tandem(installed, "run", *pair, "--strategy", "raises", "--out", "out", "--json")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     records = [json.loads(line) for line in (installed.parent / "out" / "records.jsonl").read_text().splitlines()]
-    assert [record["error"] for record in records] == [said + "another"] * 2
+    assert [record["error"] for record in records] == [said + "another" + place] * 2
     assert all(purposes(record) == ["answer"] for record in records)
     assert json.loads(done.stdout)["errors"] == 2
+
+
+def test_a_plan_that_raises_is_one_line(installed: Path) -> None:
+    with_strategies(installed, _FAULTY, "unplanned")
+    pair = ("--mentor", "fake", "--intern", "fake", "--dataset", "starter", "--limit", "2")
+    done = tandem(installed, "run", *pair, "--strategy", "unplanned", "--estimate")
+    said = complaint(done)
+    assert said.startswith("strategy 'unplanned' of tandem-riddles failed: TypeError: ")
+    assert said.endswith(f"(tandem_faulty.py, line {_line('PlannedCall()')})")

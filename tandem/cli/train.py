@@ -65,7 +65,7 @@ def train(
 
     \b
     Examples:
-      python scripts/collect_progressive.py --mentor M --intern I --dataset gsm8k --limit 150 --out collected
+      tandem collect --mentor M --intern I --dataset gsm8k --limit 150 --out collected
       tandem train collected --out classifiers/my-pair
       tandem run --mentor M --intern I --dataset math500 --classifier classifiers/my-pair
       tandem train collected --evaluate collected-test --report frontier.md

@@ -30,7 +30,7 @@ def calibration_hint(plan: SolvePlan, dataset: str) -> str:
     price = collection_price(mentor, budget, plan.settings.mentor_max_tokens)
     return (
         f"The classifier was not fitted on this set-up ({', '.join(plan.mismatch)} differ), so sufficiency is "
-        f"uncalibrated. Calibrate one of your own: python scripts/collect_progressive.py --mentor {mentor.name} "
-        f"--intern {intern.name} --dataset {dataset} --limit {PROBLEMS} --out collected && tandem calibrate collected "
+        f"uncalibrated. Train one of your own: tandem collect --mentor {mentor.name} "
+        f"--intern {intern.name} --dataset {dataset} --limit {PROBLEMS} --out collected && tandem train collected "
         f"({price})"
     )

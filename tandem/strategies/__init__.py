@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from traceback import extract_tb
 
 from tandem.errors import TandemError, UsageError
 from tandem.registry import Registry
-from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.base import PlannedCall, Strategy, whole_answer
 from tandem.strategies.context import Context, stream_answer
 
+_OURS = Path(__file__).parents[1]
 STRATEGIES = Registry(
     "strategy",
     "strategies",
@@ -51,10 +54,7 @@ def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strate
     except TandemError:
         raise
     except Exception as error:
-        if package is None:
-            raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise TandemError(f"strategy '{base}' of {package} is broken: {reason}") from error
+        raise fault_of_package(base, error, "is broken") from error
     where = f" of {package}" if package else ""
     if not isinstance(strategy, Strategy):
         raise TandemError(f"strategy '{base}'{where} is none: it does not inherit tandem.strategies.Strategy")
@@ -63,4 +63,24 @@ def make_strategy(name: str, budgets: Mapping[str, int] | None = None) -> Strate
     return strategy
 
 
-__all__ = ["STRATEGIES", "Context", "PlannedCall", "Strategy", "make_strategy", "stream_answer"]
+def fault_of_package(name: str, error: Exception, what: str = "failed") -> Exception:
+    """Return one line for a fault in the code of a package's strategy, with its place; a fault of ours as it is."""
+    package = STRATEGIES.package(name.partition(":")[0])
+    if package is None:
+        return error
+    calls = [call for call in extract_tb(error.__traceback__) if _OURS not in Path(call.filename).parents]
+    place = f" ({Path(calls[-1].filename).name}, line {calls[-1].lineno})" if calls else ""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return TandemError(f"strategy '{name}' of {package} {what}: {reason}{place}")
+
+
+__all__ = [
+    "STRATEGIES",
+    "Context",
+    "PlannedCall",
+    "Strategy",
+    "fault_of_package",
+    "make_strategy",
+    "stream_answer",
+    "whole_answer",
+]

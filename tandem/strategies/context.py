@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tandem.config import Settings
@@ -53,7 +53,7 @@ class Context:
         self,
         role: Role,
         purpose: Purpose,
-        messages: tuple[Message, ...] | None = None,
+        messages: Sequence[Message] | None = None,
         *,
         insight: str = "",
         max_tokens: int | None = None,
@@ -74,7 +74,7 @@ class Context:
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         request = Request(
-            messages=messages,
+            messages=tuple(messages),
             purpose=purpose,
             max_tokens=max_tokens or self.max_tokens(role),
             sampling=sampling or self.sampling(purpose),

@@ -47,7 +47,7 @@ def tandem(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tandem", *words]
     return subprocess.run(
         command,
-        env=environment(site.parent, PYTHONPATH=str(site)),
+        env=environment(site.parent, PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])),
         cwd=site.parent,
         capture_output=True,
         text=True,
