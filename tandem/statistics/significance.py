@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 _Z95 = 1.959963984540054
-
-
 _RESAMPLES = 10_000
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,7 @@ from tandem.statistics.chord import chord
 from tandem.statistics.reliability import aurocs, calibration_error
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.rows import Row
-from tandem.sufficiency.signals import (
-    CANDIDATES,
-    change_signals,
-    draft_signals,
-    question_signals,
-)
+from tandem.sufficiency.signals import CANDIDATES, change_signals, draft_signals, question_signals
 from tandem.training.estimators import one_thread
 from tandem.training.fit import Problems, complete, dataset_of
 from tandem.training.folds import folds
@@ -57,19 +52,15 @@ class Data:
     held: list[np.ndarray]  # masks of rows, one for each fold
     weights: np.ndarray  # (resamples, problems): how often a bootstrap drew each problem
 
-    def columns(self, features: Sequence[str]) -> np.ndarray:
-        """Return the columns of `features`."""
-        return self.x[:, [self.names.index(name) for name in features]]
-
 
 @dataclass(slots=True)
 class VariantResult:
     """A variant's sufficiencies and what the bootstrap made of them."""
 
     p: np.ndarray
-    aurocs: dict[str, np.ndarray] = field(default_factory=dict)  # by part; first the value, then the resamples
-    gain: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    curve: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    aurocs: dict[str, np.ndarray]  # by part; first the value, then the resamples
+    gain: np.ndarray
+    curve: np.ndarray
 
 
 def ablate(
@@ -172,16 +163,13 @@ def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: 
 
 
 def _evaluate(data: Data, variant: Variant, replay: _Replay) -> VariantResult:
-    x, p = data.columns(variant.features), np.zeros(len(data.y))
+    x, p = data.x[:, [data.names.index(name) for name in variant.features]], np.zeros(len(data.y))
     groups = [data.level == level for level in dict.fromkeys(data.level.tolist())] if variant.apart else [data.y >= 0]
     for rows in groups:
         p[rows] = out_of_fold(x[rows], data.y[rows], [held[rows] for held in data.held])
-    result = VariantResult(p)
     weights = np.vstack([np.ones(data.weights.shape[1]), data.weights])
-    for part, mask in _parts(data):
-        result.aurocs[part] = aurocs(data.y[mask], result.p[mask], weights[:, data.owner[mask]])
-    result.gain, result.curve = replay.gains(result.p, weights)
-    return result
+    parts = {part: aurocs(data.y[mask], p[mask], weights[:, data.owner[mask]]) for part, mask in _parts(data)}
+    return VariantResult(p, parts, *replay.gains(p, weights))
 
 
 def _parts(data: Data) -> Iterator[tuple[str, np.ndarray]]:
@@ -201,7 +189,7 @@ def out_of_fold(x: np.ndarray, y: np.ndarray, held: Sequence[np.ndarray]) -> np.
     for mask in held:
         if not mask.any():
             continue
-        if len(set(y[~mask])) < 2:  # all right, or all wrong: there is nothing to tell apart
+        if len(set(y[~mask])) < 2:  # one class only
             p[mask] = y[~mask].mean()
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=2000))
@@ -233,7 +221,7 @@ class _Replay:
         data = self._data
         by_problem: dict[str, dict[str, float]] = {i: {} for i in data.problems}
         ids = list(data.problems)
-        # Equal sufficiencies are parted by chance, else a signal that says nothing would never go on, which is free.
+        # Equal sufficiencies are ordered at random, else an uninformative signal would never go on, which is free.
         p = p + 1e-9 * np.random.default_rng(0).random(len(p))
         for owner, level, value in zip(data.owner, data.level, p, strict=True):
             by_problem[ids[owner]][str(level)] = float(value)
@@ -283,7 +271,6 @@ def _line(data: Data, draft: str, variant: Variant, result: VariantResult, stand
 
 
 def _figure(values: np.ndarray, differences: np.ndarray) -> dict[str, Any]:
-    """Return the value and its interval, and the difference and its interval."""
     return {
         "value": _number(values[0]),
         "ci95": _interval(values[1:]),

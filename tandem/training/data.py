@@ -1,4 +1,4 @@
-"""Reading collected tables: whose they are, whether they fit together, and signals made anew where that is possible."""
+"""Reading collected tables: of which pair, whether they fit together, and signals recomputed where possible."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ALIKE = {
 def read_collection(source: Path) -> Table:
     """Return the rows and the manifest of a collection folder, or of a folder with a committed table.
 
-    Where rows still have the statistics of each token, their signals are made anew. Raises UsageError if the folder
+    Where rows still have the statistics of each token, their signals are recomputed. Raises UsageError if the folder
     holds neither or its signals are of another version, TandemError for a damaged table or manifest.
     """
     if not source.exists():
@@ -75,7 +75,7 @@ def _check(manifest: Mapping[str, Any], folder: Path) -> None:
         if manifest[what] != here and not (what == "signal_version" and comparable(manifest[what])):
             raise UsageError(
                 f"the table in {folder}, which version {manifest.get('version', 'unknown')} wrote, has {_ALIKE[what]} "
-                f"'{manifest[what]}', this version of Tandem has '{here}'; make it anew from its raw rows "
+                f"'{manifest[what]}', this version of Tandem has '{here}'; make it again from its raw rows "
                 "(rows.jsonl), or collect again"
             )
 

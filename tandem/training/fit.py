@@ -67,8 +67,9 @@ def complete(rows: Sequence[Row], ladder: Ladder) -> Problems:
     names = {level.name for level in ladder if not level.is_question}
     whole = {key: levels for key, levels in sorted(grouped.items()) if names <= levels.keys()}
     if any(level.is_question for level in ladder):
-        for levels in whole.values():
-            levels[QUESTION] = _question_row(levels["none"])
+        for levels in whole.values():  # the question alone: the intern's answer at `none`, and no draft
+            alone = [{**other, "level": QUESTION} for other in levels["none"].get("others", ())]
+            levels[QUESTION] = {**levels["none"], "level": QUESTION, "others": alone}
     return dict(whole)
 
 
@@ -77,18 +78,13 @@ def with_question(ladder: Ladder) -> Ladder:
     return (Effort(name=QUESTION, tokens=0), *ladder) if ladder[0].name == "none" else ladder
 
 
-def _question_row(row: Row) -> Row:
-    """Return the row of the question alone: the intern's answer at `none`, and no draft."""
-    return {**row, "level": QUESTION, "others": [{**other, "level": QUESTION} for other in row.get("others", ())]}
-
-
 def intern_rows(problems: Problems, ids: Sequence[str], ladder: Ladder) -> list[Row]:
     """Return the rows of the ladder in which the intern answered."""
     return [problems[i][level.name] for i in ids for level in ladder if not level.is_answer]
 
 
 def signals_of(row: Row, draft: str) -> dict[str, float]:
-    """Return everything that a row tells about a draft: its signals, the question's and the insight's."""
+    """Return all signals of a draft in a row: its own, the question's and the insight's."""
     shared: dict[str, dict[str, float]] = row["signals"]
     question = question_signals(row["question_tokens"]) | shared.get("question", {})
     found = classifier_inputs(shared[draft], question, alone=row["level"] == QUESTION)
@@ -96,7 +92,7 @@ def signals_of(row: Row, draft: str) -> dict[str, float]:
 
 
 def features_in(problems: Problems, ladder: Ladder, draft: str) -> tuple[str, ...]:
-    """Return those of FEATURES that every row tells: tables of before have less about the question."""
+    """Return those of FEATURES that every row has: older tables have less about the question."""
     own = [set(signals_of(row, draft)) for row in intern_rows(problems, list(problems), ladder)]
     shared = set.intersection(*own) | {"log_insight_tokens"}
     return tuple(name for name in FEATURES if name in shared)
@@ -171,8 +167,10 @@ def sufficiencies(
     estimator: Any, problems: Problems, ids: Sequence[str], ladder: Ladder, draft: str, features: Sequence[str]
 ) -> Sufficiencies:
     """Return sufficiency by problem and level."""
-    rows = intern_rows(problems, ids, ladder)
-    return _by_problem(rows, predict(estimator, rows, draft, features))
+    rows, found = intern_rows(problems, ids, ladder), defaultdict[str, dict[str, float]](dict)
+    for row, p in zip(rows, predict(estimator, rows, draft, features).tolist(), strict=True):
+        found[row["problem"]][row["level"]] = p
+    return dict(found)
 
 
 def cross_fitted(
@@ -191,13 +189,6 @@ def cross_fitted(
         estimator = fit(intern_rows(problems, others, ladder), draft, recipe, calibrated=calibrated, seed=seed)
         found |= sufficiencies(estimator, problems, held, ladder, draft, recipe.features)
     return {i: found[i] for i in ids}
-
-
-def _by_problem(rows: Sequence[Row], p: np.ndarray) -> Sufficiencies:
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for row, value in zip(rows, p, strict=True):
-        found[row["problem"]][row["level"]] = float(value)
-    return dict(found)
 
 
 def log_losses(problems: Problems, p: Mapping[str, Mapping[str, float]]) -> np.ndarray:

@@ -30,3 +30,8 @@ def halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
 
 def digest(ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def digests(ids: Sequence[str], seed: int) -> dict[str, str]:
+    """Return the digests of what was fitted on and of each fold that was held out."""
+    return {"fit": digest(ids)} | {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(ids, seed), start=1)}

@@ -69,13 +69,5 @@ def _standardised(rows: Sequence[Features], names: Sequence[str]) -> tuple[np.nd
 
 
 def _head(kind: str, names: Sequence[str], mean: np.ndarray, scale: np.ndarray, weights: np.ndarray, at: float) -> Head:
-    return Head.model_validate(
-        {
-            "kind": kind,
-            "features": tuple(names),
-            "mean": mean.tolist(),
-            "scale": scale.tolist(),
-            "weights": weights.tolist(),
-            "intercept": at,
-        }
-    )
+    columns = {"mean": mean.tolist(), "scale": scale.tolist(), "weights": weights.tolist()}
+    return Head.model_validate({"kind": kind, "features": tuple(names), "intercept": at, **columns})

@@ -18,11 +18,7 @@ from tandem.training.folds import ranked
 from tandem.training.replay import Outcome, Pair
 
 FIT_SHARE = 0.7
-
-
 _MOST_LEVELS = 5  # the grid has 21 points a level
-
-
 _GRID = np.round(np.linspace(0.0, 1.0, 21), 2)
 
 
@@ -102,7 +98,7 @@ def search_thresholds(p: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
     """Return the first grid point of the best accuracy; `p` and `y` are (problems, levels), 21^levels points."""
     count, levels = p.shape
     passes = p.T[:, None, :] >= _GRID[None, :, None]  # (levels, 21, problems)
-    later = y[np.arange(count), p.argmax(axis=1)].astype(bool)  # what comes of those that pass nowhere
+    later = y[np.arange(count), p.argmax(axis=1)].astype(bool)  # the outcome of those that pass nowhere
     for k in range(levels - 1, 0, -1):
         shape = (len(_GRID),) + (1,) * (later.ndim - 1) + (count,)
         later = np.where(passes[k].reshape(shape), y[:, k].astype(bool), later)
@@ -137,13 +133,7 @@ def _boost(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, ...], tuple[float
     trees = []
     for (estimator,) in model.estimators_:
         tree = estimator.tree_
-        trees.append(
-            Tree(
-                feature=tree.feature.tolist(),
-                threshold=tree.threshold.tolist(),
-                left=tree.children_left.tolist(),
-                right=tree.children_right.tolist(),
-                value=(0.1 * tree.value[:, 0, 0]).tolist(),
-            )
-        )
+        columns = {"feature": tree.feature, "threshold": tree.threshold, "left": tree.children_left}
+        columns |= {"right": tree.children_right, "value": 0.1 * tree.value[:, 0, 0]}
+        trees.append(Tree.model_validate({name: values.tolist() for name, values in columns.items()}))
     return tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()), math.log(share / (1 - share)), tuple(trees)

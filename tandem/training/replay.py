@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -117,12 +118,14 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
     its answer ends that one.
     """
     steps: list[Step] = []
-    cost, bought, before = 0.0, -1, 0.0  # without an answer: TFLOPs so far, mentor tokens, and TFLOPs of those
+    cost, read, before = 0.0, -1, 0.0  # without an answer: TFLOPs so far, mentor tokens, and TFLOPs of those
     drafted: Row | None = None
 
     def by_mentor() -> Outcome:
-        there = (cost - before, 0) if pair.begins_answer else (cost, max(bought, 0))
-        return _by_mentor(problem, pair, *there)
+        row = problem[ANSWER]
+        spent, tokens = (cost - before, 0) if pair.begins_answer else (cost, max(read, 0))
+        tokens += row["completion_tokens"]
+        return Outcome(ANSWER, bool(row["correct"]), spent + pair.answer(row), tokens, pair.published(tokens, None))
 
     for position, level in enumerate(ladder):
         row = problem[level.name]
@@ -136,10 +139,10 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
             continue
         tokens = row["insight_tokens"]
         later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
-        if tokens == bought and later:
+        if tokens == read and later:
             continue
         insight = pair.insight(row)
-        cost, bought, before = cost + insight - before, tokens, insight
+        cost, read, before = cost + insight - before, tokens, insight
         total = cost + pair.answer(row, drafted)
         stop = Outcome(level.name, bool(row["correct"]), total, tokens, pair.published(tokens, row))
         cost += pair.draft(row, draft, drafted)
@@ -149,12 +152,6 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
         if not later:
             break
     return steps
-
-
-def _by_mentor(problem: Levels, pair: Pair, cost: float, bought: int) -> Outcome:
-    row = problem[ANSWER]
-    tokens = bought + row["completion_tokens"]
-    return Outcome(ANSWER, bool(row["correct"]), cost + pair.answer(row), tokens, pair.published(tokens, None))
 
 
 def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:
@@ -175,18 +172,29 @@ class ReplayResult:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], level: int = 0) -> ReplayResult:
-        """Return outcomes that all ended at one level as arrays."""
+        """Return outcomes of one level as arrays."""
         columns = [np.asarray([getattr(o, field) for o in outcomes], dtype=float) for field in _FIELDS]
         return cls(np.full(len(outcomes), level), *columns)
 
     @classmethod
     def join(cls, parts: Sequence[ReplayResult]) -> ReplayResult:
-        """Return several sets of problems as one."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("level", *_FIELDS)))
+
+    def means(self) -> dict[str, float]:
+        return means(self.correct, self.tflops, self.mentor_tokens)
 
     def first(self) -> ReplayResult:
         """Return the first of several sets of thresholds."""
         return ReplayResult(*(getattr(self, name)[0] for name in ("level", *_FIELDS)))
+
+
+def means(correct: Any, tflops: Any, mentor_tokens: Any) -> dict[str, float]:
+    """Return the means of replayed problems (or of what is one already), rounded as in every file."""
+    return {
+        "accuracy": round(float(np.mean(correct)), 4),
+        "tflops": round(float(np.mean(tflops)), 4),
+        "mentor_tokens": round(float(np.mean(mentor_tokens)), 1),
+    }
 
 
 class BatchVerdicts:

@@ -12,7 +12,7 @@ import numpy as np
 from tandem.ladder import QUESTION, Ladder
 from tandem.sufficiency.policy import PolicyCard, Upgrades
 from tandem.sufficiency.rows import Levels, PCorrectLater, Sufficiencies
-from tandem.training.replay import BatchReplay, Pair, ReplayResult
+from tandem.training.replay import BatchReplay, Pair, ReplayResult, means
 
 DEGENERATE = 0.9
 OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
@@ -76,13 +76,8 @@ class Point:
         return found
 
     def describe(self) -> dict[str, Any]:
-        """Return what the point does, for a card."""
-        return {
-            "accuracy": round(self.accuracy, 4),
-            "tflops": round(self.tflops, 4),
-            "mentor_tokens": round(self.mentor_tokens, 1),
-            "level_shares": {name: round(share, 4) for name, share in self.shares.items()},
-        }
+        shares = {name: round(share, 4) for name, share in self.shares.items()}
+        return means(self.accuracy, self.tflops, self.mentor_tokens) | {"level_shares": shares}
 
 
 def ladders(full: Ladder) -> list[Ladder]:
@@ -106,7 +101,6 @@ class Space:
         self._last = np.asarray([bool(problems[i][full[-1].name]["correct"]) for i in self.ids])
 
     def replay_of(self, ladder: Ladder, draft: int | None) -> BatchReplay:
-        """Return the replay of one ladder and draft length."""
         key = (ladder, draft)
         if key not in self._replays:
             own = self.by_draft[draft]
@@ -128,23 +122,11 @@ class Space:
         ends = self.replay_of(ladder, draft).run_many(thresholds, cost_weight)
         right = ends.correct > 0
         accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))
-        losses = [values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last)]
-        shares = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1).tolist()
-        return [
-            Point(
-                ladder,
-                draft,
-                own,
-                cost_weight,
-                accuracy[n],
-                tflops[n],
-                mentor[n],
-                shares={level.name: share for level, share in zip(ladder, shares[n], strict=True)},
-                lost=losses[0][n],
-                won=losses[1][n],
-            )
-            for n, own in enumerate(thresholds)
-        ]
+        lost, won = (values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last))
+        parts = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1).tolist()
+        shares = [dict(zip((level.name for level in ladder), part, strict=True)) for part in parts]
+        figures = zip(thresholds, accuracy, tflops, mentor, shares, lost, won, strict=True)
+        return [Point(ladder, draft, own, cost_weight, *of_it) for own, *of_it in figures]
 
     def search(self, *, hand_over: bool = True) -> list[Point]:
         """Return every point of the grid, and around the best of them points with thresholds of each level's own.
@@ -155,7 +137,7 @@ class Space:
         for draft in self.by_draft:
             for ladder in ladders(self.full):
                 if (ladder[-1].is_answer and not hand_over) or all(level.tokens == 0 for level in ladder):
-                    continue  # or nothing is ever bought
+                    continue  # or the mentor never writes anything
                 insight = [level.name for level in ladder if not level.is_answer]
                 common = [dict.fromkeys(insight, threshold) for threshold in _THRESHOLDS]
                 for cost_weight in _COST_WEIGHTS:

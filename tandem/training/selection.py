@@ -1,7 +1,7 @@
 """Selecting an operating point on training data, and evaluating the whole selection on problems that it never saw.
 
 `fit_all` makes sufficiencies out of fold for every draft length; a `Space` searches operating points on them; `nested`
-does all of that anew without each fifth of the problems and replays what was selected on that fifth. Figures of the
+repeats all of that without each fifth of the problems and replays what was selected on that fifth. Figures of the
 selected point itself are optimistic (the best of thousands), the nested ones are not.
 """
 
@@ -58,13 +58,12 @@ class TrainingPlan:
 
 
 def with_features(plan: TrainingPlan, problems: Problems) -> TrainingPlan:
-    """Return the plan with the features that a table has."""
     return replace(plan, features=features_in(problems, plan.ladder, next(iter(plan.drafts.values()))))
 
 
 @dataclass(frozen=True)
 class Fits:
-    """For each draft length the recipe that was chosen, and what it says of every problem out of fold."""
+    """For each draft length the recipe that was chosen, and its predictions for every problem out of fold."""
 
     ids: list[str]
     recipes: Mapping[int | None, Recipe]
@@ -138,7 +137,6 @@ def in_domain(ids: Sequence[str], plan: TrainingPlan) -> list[str]:
 
 
 def by_aim(aim: Aim) -> Choice:
-    """Return the choice of the point that serves an aim."""
     return lambda chosen: choose(chosen.points, aim, chosen.expensive[1], chosen.expensive[0])[0]
 
 
@@ -192,7 +190,7 @@ def applied(
 def predict_held_out(
     problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan, held: Sequence[str]
 ) -> DraftPredictions:
-    """Return what a draft length's recipe and gains, fitted on all that `fits` saw, say of other problems."""
+    """Return what a draft length's recipe and gains, fitted on all that `fits` saw, predict for other problems."""
     recipe, column, upgrades = fits.recipes[draft], plan.drafts[draft], fits.predictions[draft].upgrades
     p = sufficiencies(estimator_of(problems, fits, draft, plan), problems, held, plan.ladder, column, recipe.features)
     return DraftPredictions(
@@ -232,14 +230,13 @@ def nested(
             found[name].append((*applied(problems, fits, point, plan, held), point))
     return {
         name: Held(
-            ids, ReplayResult.join([e for e, _, _ in parts]), _merged([p for _, p, _ in parts]), [x for *_, x in parts]
+            ids,
+            ReplayResult.join([ends for ends, _, _ in parts]),
+            {i: by_level for _, p, _ in parts for i, by_level in p.items()},
+            [point for *_, point in parts],
         )
         for name, parts in found.items()
     }
-
-
-def _merged(parts: Sequence[Sufficiencies]) -> Sufficiencies:
-    return {i: by_level for part in parts for i, by_level in part.items()}
 
 
 def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:

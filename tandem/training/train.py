@@ -20,7 +20,7 @@ from tandem.training.aims import Aim, choose
 from tandem.training.data import read_collection
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, counts, with_question
-from tandem.training.folds import FOLDS, digest, folds, halves
+from tandem.training.folds import FOLDS, digest, digests, halves
 from tandem.training.replay import Pair, ReplayResult, oracle, replay_fixed
 from tandem.training.search import DEGENERATE, Point
 from tandem.training.selection import (
@@ -154,15 +154,12 @@ def train(
             "rows": len(rows),
             "max_tokens": manifest["max_tokens"],
             "split": {"seed": seed, "folds": FOLDS, "fit": len(ids), "certify": len(certified)},
-            "id_sha256": _hashes(ids, certified, plan),
+            "id_sha256": digests(ids, seed) | ({"certify": digest(certified)} if certified else {}),
             "seen": sorted(map(short_hash, ids)),
         },
         figures={
             "model": recipe.describe(),
-            "cost_model": {
-                "prefix_cache": prefix_cache,
-                "insight": "one generation, cut at the level reached",
-            },
+            "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
             "out_of_fold": figures(problems, predictions.p),
             "reliability": reliability(problems, predictions.p),
             "auroc_by_draft": {
@@ -171,7 +168,7 @@ def train(
             },
             "chosen": point.describe() | {"gain_over_chord": round(chosen.gain(point), 4)},
             "held_out": found,
-            "anchors": {name: _described(ends) for name, ends in anchors.items()},
+            "anchors": {name: ends.means() for name, ends in anchors.items()},
             **({"certificate": report["certificate"]} if regret else {}),
         },
         notes=_notes(point, passed_over, plan) + alternatives,
@@ -180,12 +177,6 @@ def train(
     return Trained(
         Classifier(estimator, card), report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card
     )
-
-
-def _hashes(ids: Sequence[str], certified: Sequence[str], plan: TrainingPlan) -> dict[str, str]:
-    """Return the digests of what was fitted on, of each fold that was held out, and of what certified."""
-    parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(ids, plan.seed), start=1)}
-    return {"fit": digest(ids)} | parts | ({"certify": digest(certified)} if certified else {})
 
 
 def _enough(ladder: Ladder, aim: Aim, count: int) -> None:
@@ -247,17 +238,8 @@ def anchors_of(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> di
 
 def anchor_name(level: Effort) -> str:
     """Return the strategy that always uses one level."""
-    return {QUESTION: "intern-only", "none": "intern-only", ANSWER: "mentor-only"}.get(
-        level.name, f"fixed:{level.name}"
-    )
-
-
-def _described(ends: ReplayResult) -> dict[str, float]:
-    return {
-        "accuracy": round(float(ends.correct.mean()), 4),
-        "tflops": round(float(ends.tflops.mean()), 4),
-        "mentor_tokens": round(float(ends.mentor_tokens.mean()), 1),
-    }
+    alone = {QUESTION: "intern-only", "none": "intern-only", ANSWER: "mentor-only"}
+    return alone.get(level.name, f"fixed:{level.name}")
 
 
 def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
@@ -266,7 +248,7 @@ def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: Trainin
     cheap, expensive = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
     ladder = [level.name for level in plan.ladder]
     shares = np.bincount(held.ends.level, minlength=len(ladder)) / len(held.ids)
-    return _described(held.ends) | {
+    return held.ends.means() | {
         "problems": len(held.ids),
         "level_shares": {name: round(float(share), 4) for name, share in zip(ladder, shares, strict=True)},
         "gain_over_chord": interval(gain_of(boot, held.ends, cheap, expensive)),
@@ -275,20 +257,19 @@ def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: Trainin
 
 
 def _alternatives(
-    aim: Aim,
-    ours: Mapping[str, Any],
-    anchors: Mapping[str, ReplayResult],
-    plan: TrainingPlan,
+    aim: Aim, ours: Mapping[str, Any], anchors: Mapping[str, ReplayResult], plan: TrainingPlan
 ) -> list[str]:
     """Say what would serve better on the same held-out problems, where something does."""
     notes = []
     if aim.kind != "regret":
         for name, ends in anchors.items():
             accuracy, cost = float(ends.correct.mean()), float(ends.tflops.mean())
+            # A cascade is a ladder of two levels, with the whole answer as the draft.
+            how = "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
             if name != "oracle" and accuracy >= ours["accuracy"] and cost <= ours["tflops"]:
                 notes.append(
                     f"{name} serves better on this pair: accuracy {accuracy:.3f} at {cost:.2f} TFLOPs, against "
-                    f"{ours['accuracy']:.3f} at {ours['tflops']:.2f} here ({_how(name)})."
+                    f"{ours['accuracy']:.3f} at {ours['tflops']:.2f} here ({how})."
                 )
     gain = ours["gain_over_chord"]
     if plan.ladder[-1].is_answer and not notes and gain["value"] is not None and gain["value"] <= 0:
@@ -297,11 +278,6 @@ def _alternatives(
             f"accuracy (95 % interval of the gain {gain['low']:.3f} to {gain['high']:.3f})."
         )
     return notes
-
-
-def _how(name: str) -> str:
-    """Return how a strategy is asked for; a cascade is a ladder of two levels, with the whole answer as the draft."""
-    return "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
 
 
 def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[str]:

@@ -7,7 +7,8 @@ mentor fails too, which sufficiency does not show).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def fit_upgrades(
     costs = extra_costs(problems, ids, ladder, pair, draft)
     upgrades: dict[str, dict[str, Upgrade]] = {}
     later: dict[str, dict[str, dict[str, float]]] = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
-    for here, there in _jumps(ladder):
+    for here, there in combinations(ladder, 2):
         x = np.asarray([[logit(p[i][here.name])] for i in ids])
         y = np.asarray([int(problems[i][there.name]["correct"]) for i in ids])
         names: tuple[str, ...] = ()
@@ -91,28 +92,22 @@ def extra_costs(
     """Return what going from each level to each later one adds on average, as a share of the ladder's last level."""
     scale = float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
     found: dict[str, dict[str, float]] = {}
-    for here, there in _jumps(ladder):
+    for here, there in combinations(ladder, 2):
         mean = float(np.mean([_extra(problems[i], here, there.name, pair, draft) for i in ids]))
         found.setdefault(here.name, {})[there.name] = max(mean / scale, 0.0)
     return found
 
 
-def _jumps(ladder: Ladder) -> Iterator[tuple[Effort, Effort]]:
-    for position, here in enumerate(ladder[:-1]):
-        for there in ladder[position + 1 :]:
-            yield here, there
-
-
 def _extra(problem: Levels, here: Effort, there: str, pair: Pair, draft: int | None) -> float:
-    """TFLOPs that going on adds over answering here: the discarded draft and what is bought, less the answer here."""
+    """TFLOPs that going on adds over answering here: the discarded draft, the extra insight, less the answer here."""
     row = problem[here.name]
-    bought = pair.insight(row) if there != ANSWER or pair.begins_answer else 0.0
+    written = pair.insight(row) if there != ANSWER or pair.begins_answer else 0.0
     wasted = 0.0 if here.is_question else pair.draft(row, draft)
-    return wasted + fixed(problem, there, pair).tflops - bought - pair.answer(row)
+    return wasted + fixed(problem, there, pair).tflops - written - pair.answer(row)
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return intercept and weights, of features as they are; sufficiency alone is hardly held back, signals are."""
+    """Return intercept and weights, of features as they are; sufficiency alone is hardly regularised, signals are."""
     from sklearn.linear_model import LogisticRegression
 
     width = x.shape[1]

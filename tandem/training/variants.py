@@ -1,4 +1,4 @@
-"""Which sets of signals an ablation compares, and what each has to buy beside the draft."""
+"""Which sets of signals an ablation compares, and what each costs beside the draft."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tandem.sufficiency.rows import Row, is_mentors
 from tandem.sufficiency.signals import CANDIDATES, NAMES, QUESTION, QUESTION_CANDIDATES
 from tandem.training.replay import Pair
 
-Bought = Literal["", "pass", "draft"]  # nothing, a pass over the prompt, a second draft
+Extra = Literal["", "pass", "draft"]  # nothing, a pass over the prompt, a second draft
 PUBLISHED_NAMES = tuple(f"published_{name}" for name in PUBLISHED)
 STANDING = (*NAMES, *QUESTION, "log_insight_tokens")
 PLACE = ("level_index", "level_tokens")  # what the published features have beside those of the pass
@@ -22,7 +22,7 @@ PLACE = ("level_index", "level_tokens")  # what the published features have besi
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A set of features under a name: how it differs from the standing set, and what it buys beside the draft.
+    """A set of features under a name: how it differs from the standing set, and what it costs beside the draft.
 
     `apart`: each level has a fit of its own.
     """
@@ -30,30 +30,29 @@ class Variant:
     name: str
     kind: str  # standing, without, with, alone
     features: tuple[str, ...]
-    buys: Bought = ""
+    buys: Extra = ""
     apart: bool = False
 
 
 @dataclass(frozen=True)
-class BuyingPair(Pair):
+class ExtraPair(Pair):
     """A pair whose intern does more at every level: `more` gives that in TFLOPs for a row of the intern's."""
 
     more: Callable[[ModelSpec, Row], float] = field(kw_only=True)
 
     def answer(self, row: Row, before: Row | None = None) -> float:
-        """TFLOPs of the answer, and of what was bought before it."""
+        """TFLOPs of the answer, and of what came before it."""
         return super().answer(row, before) + self._more(row)
 
     def draft(self, row: Row, tokens: int | None, before: Row | None = None) -> float:
-        """TFLOPs of a discarded draft, and of what was bought beside it."""
+        """TFLOPs of a discarded draft, and of what came with it."""
         return super().draft(row, tokens, before) + self._more(row)
 
     def _more(self, row: Row) -> float:
         return 0.0 if is_mentors(row["level"]) else self.more(self.intern, row)
 
 
-def bought(name: str) -> Bought:
-    """Return what a signal has to buy."""
+def extra(name: str) -> Extra:
     if name in AGREEMENT:
         return "draft"
     return "pass" if name in PUBLISHED_NAMES or name in INSIGHT else ""
@@ -69,7 +68,7 @@ def variants(names: Sequence[str]) -> Iterator[Variant]:
         yield Variant(name, "without", tuple(n for n in standing if n != name))
     for name in others:
         if name not in PUBLISHED_NAMES:
-            yield Variant(name, "with", (*standing, name), bought(name))
+            yield Variant(name, "with", (*standing, name), extra(name))
     groups = {
         "draft candidates": [n for n in others if n in CANDIDATES],
         "change": [n for n in others if n.startswith("change_")],
@@ -80,17 +79,17 @@ def variants(names: Sequence[str]) -> Iterator[Variant]:
     }
     for name, group in groups.items():
         if group:
-            yield Variant(f"{name} (all {len(group)})", "with", (*standing, *group), bought(group[0]))
+            yield Variant(f"{name} (all {len(group)})", "with", (*standing, *group), extra(group[0]))
     if groups["published"]:
         yield Variant("published", "alone", (*groups["published"], *PLACE), "pass")
     for name in (*standing, *others):
         if name not in PUBLISHED_NAMES and name not in PLACE and not name.startswith("change_"):
-            yield Variant(name, "alone", (name,), bought(name))
+            yield Variant(name, "alone", (name,), extra(name))
 
 
-def paid(pair: Pair, buys: Bought, draft: str) -> Pair:
-    """Return the pair that pays for what is bought: a pass, uncached, or the second draft's tokens."""
+def paid(pair: Pair, buys: Extra, draft: str) -> Pair:
+    """Return the pair with the extra cost: an uncached pass, or the second draft's tokens."""
     if not buys:
         return pair
     more = pass_tflops if buys == "pass" else partial(second_tflops, draft=draft)
-    return BuyingPair(pair.mentor, pair.intern, pair.prefix_cache, more=more)
+    return ExtraPair(pair.mentor, pair.intern, pair.prefix_cache, more=more)

@@ -80,7 +80,7 @@ class BlueprintPlan:
         """The intern's answers at most."""
         live, total, before = self.candidates, 0, 0
         for number, size in enumerate(self.sizes):
-            # After the first round the problems shown are replaced, and the refined candidate begins anew.
+            # After the first round the problems shown are replaced, and the refined candidate starts from zero.
             total += live * (size - before) + ((live - 1) * self.mistakes + before if number == 1 else 0)
             live, before = max(2, -(-live // 2)) + (number == 0), size
         return total + 2 * self.held_out

@@ -25,8 +25,7 @@ TRAINERS: dict[str, str] = {
 }
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
+def silent(line: str) -> None: ...
 
 
 def train_predictor(

@@ -10,8 +10,8 @@ where equally many are, if the likeliest sample is right. What more samples brin
 without an answer has no vote. Other answers (code, free text) are chosen by likelihood, which the table has exactly;
 where the strategy can run the examples of a code problem's prompt, it chooses by these, which no table knows.
 
-With one sample a problem there is no telling what more would bring, and the router chooses between one and the mentor.
-Of a table that was drawn at a temperature, one sample stands for the greedy answer, too.
+With one sample a problem the table does not show what more would bring, and the router chooses between one and the
+mentor. Of a table that was drawn at a temperature, one sample stands for the greedy answer, too.
 """
 
 from __future__ import annotations
@@ -88,14 +88,13 @@ def train(
         for name, own in labels.items()
     }
     figures["right"] = {f"best-of-{n}": round(float(right[n - 1].mean()), 4) for n in numbers}
-    return Predictor(
+    return outcomes.predictor(
+        seed,
+        {"samples": len(numbers), "temperature": table[1]["sampling"]["temperature"]},
         strategy="best-route",
-        mentor=table[1]["mentor"],
-        intern=table[1]["intern"],
         heads={name: fit(own, every) for name, own in labels.items()},
         settings={"threshold": threshold, "most": float(most)},
         command=command,
-        data=outcomes.data(seed) | {"samples": len(numbers), "temperature": table[1]["sampling"]["temperature"]},
         figures=figures,
         notes=(*_notes(len(numbers), most, table[1]), *notes),
     )
@@ -103,8 +102,7 @@ def train(
 
 def best_right(samples: Sequence[Row], n: int, closed: bool) -> float:
     """Return the share of all choices of n among a problem's samples whose best is right, as the module says."""
-    found = [_best(chosen, closed) for chosen in combinations(samples, n)]
-    return float(np.mean(found))
+    return float(np.mean([_best(chosen, closed) for chosen in combinations(samples, n)]))
 
 
 def _best(chosen: Sequence[Row], closed: bool) -> bool:

@@ -57,15 +57,13 @@ def train(
     threshold, figures, notes = settle(choice, outcomes, seed)
     rows, p = choice.out_of_fold(outcomes.ids, seed)
     figures["out_of_fold"] = {"right": figure(answers.right[rows], p[:, 0])}
-    return Predictor(
+    return outcomes.predictor(
+        seed,
         strategy="cascade",
-        mentor=table[1]["mentor"],
-        intern=table[1]["intern"],
         heads={"right": fit(np.arange(len(answers.ids)))},
         settings={"threshold": threshold},
         signal_version=SIGNAL_VERSION,
         command=command,
-        data=outcomes.data(seed),
         figures=figures,
         notes=(*NOTES, *notes),
     )

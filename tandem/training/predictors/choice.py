@@ -18,7 +18,7 @@ from tandem.training.aims import Aim, choose
 from tandem.training.fit import dataset_of
 from tandem.training.folds import folds
 from tandem.training.predictors.outcomes import NONE, OutcomeTable
-from tandem.training.replay import oracle
+from tandem.training.replay import means, oracle
 from tandem.training.search import DEGENERATE, Point
 
 NOTES = (
@@ -33,7 +33,7 @@ _SMALL = 20  # problems of a data set below which it has no figures of its own
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What may be done with each row (a problem, or one sample of it), and what comes of it: arrays (options, rows).
+    """What may be done with each row (a problem, or one sample of it), and its outcome: arrays (options, rows).
 
     `score(train, test)` fits on some rows (positions) and returns its predictions for others, (test, columns).
     `take(scores, threshold)` returns the option of each, (test,). The first `thresholds` columns are compared with the
@@ -51,7 +51,6 @@ class Choice:
     thresholds: int = 1
 
     def rows_of(self, problems: Sequence[str]) -> np.ndarray:
-        """Return the positions of the rows of some problems."""
         wanted = set(problems)
         return np.array([k for k, i in enumerate(self.ids) if i in wanted], dtype=int)
 
@@ -78,7 +77,6 @@ class Choice:
         return Ended(right, tflops, tokens, np.array([mean(taken == k) for k in range(len(self.names))]))
 
     def shares(self, ended: Ended) -> dict[str, float]:
-        """Return the share of the problems that takes each option."""
         return dict(zip(self.names, ended.shares.mean(axis=1).tolist(), strict=True))
 
 
@@ -92,16 +90,10 @@ class Ended:
     shares: np.ndarray
 
     def describe(self) -> dict[str, Any]:
-        """Return the means, for a file."""
-        return {
-            "accuracy": round(float(self.correct.mean()), 4),
-            "tflops": round(float(self.tflops.mean()), 4),
-            "mentor_tokens": round(float(self.mentor_tokens.mean()), 1),
-            "mentor_share": round(float(self.shares[-1].mean()), 4),
-        }
+        share = round(float(self.shares[-1].mean()), 4)
+        return means(self.correct, self.tflops, self.mentor_tokens) | {"mentor_share": share}
 
     def only(self, where: np.ndarray) -> Ended:
-        """Return some of the problems."""
         return Ended(self.correct[where], self.tflops[where], self.mentor_tokens[where], self.shares[:, where])
 
 
@@ -145,14 +137,9 @@ def settle(choice: Choice, outcomes: OutcomeTable, seed: int) -> tuple[float, di
     names = np.array([dataset_of(i) for i in outcomes.ids])
     always = {name: choice.ended(every, np.full(len(every), k)) for k, name in enumerate(choice.names)}
     found: dict[str, Any] = {
-        "chosen": {
-            "threshold": point.thresholds[NONE],
-            "accuracy": round(point.accuracy, 4),
-            "tflops": round(point.tflops, 4),
-            "mentor_tokens": round(point.mentor_tokens, 1),
-            "mentor_share": round(point.shares[ANSWER], 4),
-            "way_shares": _rounded(point.shares),
-        },
+        "chosen": {"threshold": point.thresholds[NONE]}
+        | means(point.accuracy, point.tflops, point.mentor_tokens)
+        | {"mentor_share": round(point.shares[ANSWER], 4), "way_shares": _rounded(point.shares)},
         "held_out": compared(held, anchors, seed) | {"way_shares": _rounded(choice.shares(held))},
         "held_out_by_set": {
             str(one): compared(held.only(names == one), {k: v.only(names == one) for k, v in anchors.items()}, seed)

@@ -18,11 +18,12 @@ from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
 from tandem.strategies.learned import TRUNCATED
 from tandem.sufficiency.classifier import short_hash
+from tandem.sufficiency.predictor import Predictor
 from tandem.sufficiency.rows import HINT, Row, is_mentors
 from tandem.sufficiency.signals import CANDIDATES, QUESTION_CANDIDATES, question_signals
 from tandem.training.data import Table, check_same
-from tandem.training.fit import MIN_PROBLEMS, dataset_of
-from tandem.training.folds import FOLDS, digest, folds
+from tandem.training.fit import MIN_PROBLEMS, counts
+from tandem.training.folds import FOLDS, digests
 from tandem.training.heads import Features
 from tandem.training.replay import Pair
 
@@ -46,12 +47,13 @@ class Answers:
 class OutcomeTable:
     """The problems of a table that have all of some levels, in the order of `ids`."""
 
-    def __init__(self, rows: Mapping[str, Mapping[str, Sequence[Row]]], pair: Pair, max_tokens: int | None) -> None:
+    def __init__(
+        self, rows: Mapping[str, Mapping[str, Sequence[Row]]], pair: Pair, manifest: Mapping[str, Any]
+    ) -> None:
         """`rows`: by problem, by level, the samples in order. Use `OutcomeTable.of`."""
         self.ids: tuple[str, ...] = tuple(rows)
         self.pair = pair
-        self.max_tokens = max_tokens  # the cap of an answer in this table
-        self._rows = rows
+        self._rows, self._manifest = rows, manifest
 
     @classmethod
     def of(cls, table: Table, specs: tuple[ModelSpec, ModelSpec], levels: Sequence[str] = (NONE, ANSWER)) -> Self:
@@ -69,16 +71,10 @@ class OutcomeTable:
                 f"the table has {len(whole)} problems with all of the levels {', '.join(levels)}; "
                 f"training needs at least {MIN_PROBLEMS}: collect more"
             )
-        return cls(whole, Pair(*specs), manifest.get("max_tokens"))
+        return cls(whole, Pair(*specs), manifest)
 
     def rows(self, level: str) -> list[Sequence[Row]]:
-        """Return the samples of a level, for each problem."""
         return [self._rows[i][level] for i in self.ids]
-
-    def hints(self) -> list[int]:
-        """Return the shares (%) of the mentor's answer that every problem has as a hint level, rising."""
-        names = set.intersection(*(set(own) for own in self._rows.values()))
-        return sorted(int(name.removeprefix(HINT)) for name in names if name.startswith(HINT))
 
     def questions(self) -> tuple[Features, ...]:
         """Return, for each problem, the question's features that all of them have.
@@ -104,23 +100,19 @@ class OutcomeTable:
         """Return the mean TFLOPs of always using a level, (problems,): insight or hint, and the whole answer."""
         return np.array([np.mean([self.cost(i, row) for row in self._rows[i][level]]) for i in self.ids])
 
-    def tokens(self, level: str) -> np.ndarray:
-        """Return the mean tokens of a level's answers, (problems,), of either model; without insight or hint."""
-        return np.array([np.mean([row["completion_tokens"] for row in samples]) for samples in self.rows(level)])
-
     def mentor_tokens(self, level: str) -> np.ndarray:
         """Return the mean tokens that the mentor writes where a level is always used, (problems,)."""
-        return np.array([np.mean([_bought(row) for row in samples]) for samples in self.rows(level)])
+        return np.array([np.mean([_mentor_tokens(row) for row in samples]) for samples in self.rows(level)])
 
     def cost(self, problem: str, row: Row) -> float:
-        """Return the TFLOPs of one row: what of the mentor's it reads, bought for it alone, and its whole answer.
+        """Return the TFLOPs of one row: the mentor's text that it reads, requested for it alone, and its answer.
 
         A hint is the beginning of the mentor's own answer, asked with fewer tokens: it pays that answer's prompt.
         """
         if row["level"].startswith(HINT):
             prompt = self._rows[problem][ANSWER][0]["prompt_tokens"]
-            bought = self.pair.mentor.tflops(prompt, 0, row["hint_tokens"]) if row["hint_tokens"] else 0.0
-            return self.pair.answer(row) + (bought or 0.0)
+            hint = self.pair.mentor.tflops(prompt, 0, row["hint_tokens"]) if row["hint_tokens"] else 0.0
+            return self.pair.answer(row) + (hint or 0.0)
         insight = 0.0 if is_mentors(row["level"]) else self.pair.insight(row)
         return self.pair.answer(row) + insight
 
@@ -144,27 +136,24 @@ class OutcomeTable:
         )
 
     def places(self, ids: Sequence[str]) -> np.ndarray:
-        """Return the positions of some problems, in the order given."""
         at = {i: n for n, i in enumerate(self.ids)}
         return np.array([at[i] for i in ids], dtype=int)
 
-    def data(self, seed: int) -> dict[str, Any]:
-        """Return what a predictor keeps of its data: counts, the digests of its parts, and the problems seen."""
-        parts = {f"fold_{k}": digest(held) for k, (_, held) in enumerate(folds(self.ids, seed), start=1)}
-        counts: dict[str, int] = defaultdict(int)
-        for i in self.ids:
-            counts[dataset_of(i)] += 1
-        return {
-            "problems": dict(sorted(counts.items())),
+    def predictor(self, seed: int, more: Mapping[str, Any] | None = None, **fields: Any) -> Predictor:
+        """Return a predictor of the pair with counts, the digests of its parts, the problems seen, and `more` data."""
+        data = {
+            "problems": counts(self.ids),
             "rows": sum(len(samples) for own in self._rows.values() for samples in own.values()),
-            "max_tokens": self.max_tokens,
+            "max_tokens": self._manifest.get("max_tokens"),
             "split": {"seed": seed, "folds": FOLDS},
-            "id_sha256": {"fit": digest(self.ids)} | parts,
+            "id_sha256": digests(self.ids, seed),
             "seen": sorted(map(short_hash, self.ids)),
         }
+        mentor, intern = self._manifest["mentor"], self._manifest["intern"]
+        return Predictor(mentor=mentor, intern=intern, data=data | dict(more or {}), **fields)
 
 
-def _bought(row: Row) -> float:
+def _mentor_tokens(row: Row) -> float:
     """Mentor tokens of one row: its own answer, else what the intern reads of it."""
     if is_mentors(row["level"]):
         return float(row["completion_tokens"])

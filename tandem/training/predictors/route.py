@@ -61,14 +61,12 @@ def train(
         who: figure(np.round(own), out_of_fold(outcomes.ids, questions, own, by_question, seed=seed))
         for who, own in right.items()
     }
-    return Predictor(
+    return outcomes.predictor(
+        seed,
         strategy="route",
-        mentor=table[1]["mentor"],
-        intern=table[1]["intern"],
         heads={who: fit(every, who) for who in right},
         settings={"threshold": threshold},
         command=command,
-        data=outcomes.data(seed),
         figures=figures,
         notes=(*NOTES, *notes),
     )

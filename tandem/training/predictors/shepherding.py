@@ -96,15 +96,13 @@ def train(
         notes += [f"{name}: {line}" for line in own_notes]
         held = found["held_out"]
         say(f"{name}: held-out accuracy {held['accuracy']:.3f} at {held['tflops']:.3f} TFLOPs")
-    return Predictor(
+    return outcomes.predictor(
+        seed,
         strategy="shepherding",
-        mentor=table[1]["mentor"],
-        intern=table[1]["intern"],
         heads=heads,
         settings=settings,
         signal_version=SIGNAL_VERSION,
         command=command,
-        data=outcomes.data(seed),
         figures=figures,
         notes=tuple(notes),
     )
@@ -170,7 +168,7 @@ class _Method:
         }
 
     def _score(self, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """Return how much a hint is called for, and the option that is taken if one is bought, (test, 2)."""
+        """Return how likely a hint is needed, and the option that is taken if one is requested, (test, 2)."""
         heads = self.fit(train)
         found = []
         for k in test:
