@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tandem import __version__
-from tandem.errors import TandemError, UsageError
+from tandem.errors import TandemError, UsageError, nearest
 
 _COMMANDS = {
     "run": ("tandem.cli.run:run", "Solve a data set with a mentor and an intern, graded and resumable."),
@@ -21,10 +21,7 @@ _COMMANDS = {
     "runs": ("tandem.cli.runs:runs", "List, show and compare runs."),
     "strategies": ("tandem.cli.strategies:strategies", "List the strategies, with those of installed packages."),
     "grade": ("tandem.cli.grade:grade", "Grade a finished run again, without a model."),
-    "report": (
-        "tandem.cli.report:report",
-        "Print a run or a comparison; write its page, Markdown and CSV.",
-    ),
+    "report": ("tandem.cli.report:report", "Print a run or a comparison; write its page, Markdown and CSV."),
     "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
     "models": ("tandem.cli.models:models", "List, show and pull models."),
     "serve": ("tandem.cli.serve:serve", "Serve a pair as an OpenAI-compatible endpoint, with a page."),
@@ -61,15 +58,18 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from tandem.errors import nearest
-
             raise nearest("command", args[0], _COMMANDS)
         return super().resolve_command(ctx, args)
 
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TANDEM", "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "TANDEM",
+        "max_content_width": 110,
+        "show_default": True,
+    },
     epilog="Every option is also an environment variable: --mentor of `tandem run` is TANDEM_RUN_MENTOR.",
 )
 @click.version_option(__version__, prog_name="tandem")

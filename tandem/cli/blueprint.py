@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import FiniteNumber, code_options, open_code_sandbox, pair_options
+from tandem.cli.options import PATH, POSITIVE, code_options, open_code_sandbox, pair_options
+from tandem.cli.output import emit, note, table
 from tandem.cli.serving_options import serving_options
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tandem.engine import Tandem
     from tandem.grading import Sandbox
     from tandem.sufficiency.blueprint_card import BlueprintCard
@@ -32,19 +32,17 @@ def blueprint() -> None:
 @serving_options("transformers")
 @dataset_options()
 @code_options
-@click.option("--candidates", type=int, default=10, show_default=True, help='Prompts to try, "no blueprint" with them.')
-@click.option("--first", type=click.IntRange(1), default=8, show_default=True, help="Problems of the first round.")
-@click.option("--rounds", type=click.IntRange(1, 8), default=3, show_default=True, help="Each has twice the problems.")
-@click.option("--examples", type=click.IntRange(1), default=6, show_default=True, help="Problems the mentor is shown.")
-@click.option("--held-out", type=int, default=64, show_default=True, help="Problems that only judge; 64 or more.")
-@click.option("--mentor-max-tokens", type=click.IntRange(1), default=768, show_default=True)
-@click.option("--intern-max-tokens", type=click.IntRange(1), default=768, show_default=True)
-@click.option("--request-timeout", type=FiniteNumber(0, min_open=True), metavar="S", help="See tandem run.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Calls at once.")
-@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New, or to be gone on with."
-)
+@click.option("--candidates", type=int, default=10, help='Prompts to try, "no blueprint" with them.')
+@click.option("--first", type=click.IntRange(1), default=8, help="Problems of the first round.")
+@click.option("--rounds", type=click.IntRange(1, 8), default=3, help="Each has twice the problems.")
+@click.option("--examples", type=click.IntRange(1), default=6, help="Problems the mentor is shown.")
+@click.option("--held-out", type=int, default=64, help="Problems that only judge; 64 or more.")
+@click.option("--mentor-max-tokens", type=click.IntRange(1), default=768)
+@click.option("--intern-max-tokens", type=click.IntRange(1), default=768)
+@click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, help="Calls at once.")
+@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="New, or to be gone on with.")
 @click.option("--json", "as_json", is_flag=True, help="Print the file's content on standard output, nothing else.")
 def build(as_json: bool, **options: Any) -> None:
     """Let the mentor write blueprints and search the best prompt; the same command goes on where it stopped.
@@ -78,15 +76,12 @@ def build(as_json: bool, **options: Any) -> None:
     engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
     card = _build(engine, problems, data, plan, sandbox, out, **wishes)
     path = card.save(out)
+    emit(card.as_dict(), as_json, lambda: _view(card))
     if as_json:
-        click.echo(json.dumps(card.as_dict()))
         return
-    from rich.console import Console
-
-    print_card(Console(), card)
-    click.echo(f"written: {path}", err=True)
+    note(f"written: {path}")
     if card.chosen != NONE:
-        click.echo(f"use it with: --strategy blueprint:{out}", err=True)
+        note(f"use it with: --strategy blueprint:{out}")
 
 
 def _build(
@@ -140,7 +135,6 @@ def _build(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
 def show(where: Path | None, as_json: bool) -> None:
     """Show the blueprints in WHERE (a file, or a folder of `build`), or those that are shipped."""
-    from tandem.errors import UsageError
     from tandem.paths import shipped
     from tandem.sufficiency.blueprint_card import FOLDER, read_cards
 
@@ -148,24 +142,19 @@ def show(where: Path | None, as_json: bool) -> None:
     cards = [card for folder in folders for card in read_cards(folder)]
     if where and not cards:
         raise UsageError(f"{where} holds no blueprint")
-    if as_json:
-        click.echo(json.dumps([card.as_dict() for card in cards]))
-        return
-    from rich.console import Console
-
-    for card in cards:
-        print_card(Console(), card)
+    emit([card.as_dict() for card in cards], as_json, lambda: (part for card in cards for part in _view(card)))
 
 
-def print_card(console: Console, card: BlueprintCard) -> None:
-    """Print what a search found: scores by round, the held-out difference, the price, the text that was chosen."""
-    from rich.table import Table
+def _view(card: BlueprintCard) -> Iterator[Any]:
+    """Yield what a search found: scores by round, the held-out difference, its cost, the text that was chosen."""
+    from tandem.cli.watch import plain
 
-    table = Table(title=f"{card.mentor} for {card.intern}: {card.dataset} ({card.task})")
-    table.add_column("candidate", overflow="fold")
     parts = list(dict.fromkeys(score.part for score in card.scores))
-    for part in (*parts, "tokens a problem"):
-        table.add_column(part, justify="right")
+    made = table(
+        ("candidate", *parts, "tokens per problem"),
+        (),
+        title=f"{card.mentor} for {card.intern}: {card.dataset} ({card.task})",
+    )
     for candidate in card.candidates:
         own = [card.score(candidate.name, part) for part in parts]
         last = next((score for score in reversed(own) if score), None)
@@ -173,12 +162,11 @@ def print_card(console: Console, card: BlueprintCard) -> None:
         chosen = candidate.name == card.chosen
         cells = [f"{score.right}/{score.n}" if score else "" for score in own]
         name = f"{candidate.name} (chosen)" if chosen else candidate.name
-        table.add_row(name, *cells, tokens, style="bold" if chosen else None)
-    console.print(table)
-    for line in _lines(card):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        made.add_row(name, *cells, tokens, style="bold" if chosen else None)
+    yield made
+    yield from map(plain, _lines(card))
     if card.text:
-        console.print(f"\n{card.text.text}", markup=False, highlight=False, soft_wrap=True)
+        yield plain(f"\n{card.text.text}")
 
 
 def _lines(card: BlueprintCard) -> list[str]:

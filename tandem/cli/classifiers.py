@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.options import PATH
+from tandem.cli.output import emit, note, table
+from tandem.errors import UsageError
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
     from tandem.sufficiency.classifier import ClassifierCard
 
@@ -26,9 +29,6 @@ def classifiers() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
 def list_(as_json: bool) -> None:
     """List the shipped classifiers, and those in ./classifiers."""
-    from rich.console import Console
-    from rich.table import Table
-
     from tandem.sufficiency.classifier import available, read_card
 
     folders = dict(available())
@@ -36,57 +36,42 @@ def list_(as_json: bool) -> None:
         if path.parent.resolve() not in {folder.resolve() for folder in folders.values()}:
             folders[str(path.parent)] = path.parent
     cards = {name: read_card(folder) for name, folder in folders.items()}
-    if as_json:
-        keys = ("mentor", "intern", "ladder", "draft_tokens", "aim", "signal_version", "created")
-        click.echo(
-            json.dumps([{"id": name} | {key: getattr(card, key) for key in keys} for name, card in cards.items()])
-        )
-        return
-    table = Table(title="Classifiers")
-    for heading in ("id", "ladder", "draft", "aim", "problems", "AUROC", "gain over the chord"):
-        table.add_column(heading, overflow="fold")
-    for name, card in cards.items():
-        found = card.figures
-        gain = found.get("held_out", {}).get("gain_over_chord")
-        table.add_row(
-            name,
-            card.ladder,
-            str(card.draft_tokens or "all"),
-            card.aim,
-            str(sum(card.data.get("problems", {}).values())),
-            str(found.get("out_of_fold", {}).get("pooled", {}).get("auroc", "")),
-            _interval(gain) if gain else "",
-        )
-    Console().print(table)
+    keys = ("mentor", "intern", "ladder", "draft_tokens", "aim", "signal_version", "created")
+    rows = [{"id": name} | {key: getattr(card, key) for key in keys} for name, card in cards.items()]
+    headings = ("id", "ladder", "draft", "aim", "problems", "AUROC", "gain over the chord")
+    cells = ((name, *_cells(card)) for name, card in cards.items())
+    emit(rows, as_json, lambda: [table(headings, cells, left=len(headings), title="Classifiers")])
+
+
+def _cells(card: ClassifierCard) -> tuple[str, ...]:
+    gain = card.figures.get("held_out", {}).get("gain_over_chord")
+    problems = str(sum(card.data.get("problems", {}).values()))
+    auroc = str(card.figures.get("out_of_fold", {}).get("pooled", {}).get("auroc", ""))
+    draft = str(card.draft_tokens or "all")
+    return card.ladder, draft, card.aim, problems, auroc, interval(gain) if gain else ""
 
 
 @classifiers.command()
 @click.argument("name", metavar="ID|DIR")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the reliability (needs matplotlib)."
-)
+@click.option("--plot", type=PATH, metavar="FILE", help="Draw the reliability (needs matplotlib).")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
 def show(name: str, plot: Path | None, as_json: bool) -> None:
     """Show a classifier's card: its data, its figures on held-out problems, and how reliable its probabilities are."""
-    from rich.console import Console
-
     from tandem.sufficiency.classifier import find_classifier, read_card
 
     card = read_card(find_classifier(name))
     if plot:
         _draw(card, plot)
-        click.echo(f"written: {plot}", err=True)
-    if as_json:
-        click.echo(json.dumps(card.model_dump(mode="json")))
-    else:
-        print_card(Console(), card)
+        note(f"written: {plot}")
+    emit(card.model_dump(mode="json"), as_json, lambda: card_view(card))
 
 
-def print_card(console: Console, card: ClassifierCard) -> None:
+def card_view(card: ClassifierCard) -> Iterator[Any]:
     from rich.table import Table
+    from rich.text import Text
 
     figures = card.figures
-    console.print(f"[bold]{card.id}[/bold]  {card.created}", highlight=False)
+    yield Text.assemble((card.id, "bold"), f"  {card.created}")
     facts = {
         "mentor": card.mentor,
         "intern": card.intern,
@@ -99,83 +84,73 @@ def print_card(console: Console, card: ClassifierCard) -> None:
         "model": " ".join(str(value) for value in figures.get("model", {}).values()),
         "signals": f"version {card.signal_version}, {card.estimator}, {len(card.features)} features",
     }
-    table = Table(show_header=False, box=None)
+    grid = Table(show_header=False, box=None)
     for key, value in facts.items():
-        table.add_row(key, value)
-    console.print(table, highlight=False)
+        grid.add_row(key, value)
+    yield grid
     if "held_out" in figures:
-        console.print(_strategies(figures))
+        yield _strategies(figures)
     if "out_of_fold" in figures:
-        console.print(_sufficiency(figures["out_of_fold"]))
+        yield _sufficiency(figures["out_of_fold"])
     if "reliability" in figures:
-        console.print("Reliability (o: what was right, |: what was said; the scale is 0 to 1)", highlight=False)
-        for line in reliability_lines(figures["reliability"]):
-            console.print(line, highlight=False, markup=False)
+        yield "Reliability (o: the share that was right, |: the prediction; the scale is 0 to 1)"
+        yield from reliability_lines(figures["reliability"])
     if "certificate" in figures:
-        print_certificate(console, figures["certificate"])
-    for note in card.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        yield certificate_table(figures["certificate"])
+    yield from (f"- {line}" for line in card.notes)
 
 
-def _strategies(figures: Mapping[str, Any]) -> Any:
-    from rich.table import Table
-
+def _strategies(figures: Mapping[str, Any]) -> Table:
     held = figures["held_out"]
-    table = Table(title=f"On {held['problems']} held-out problems")
-    for heading in ("strategy", "accuracy", "TFLOPs", "mentor tokens"):
-        table.add_column(heading, justify="left" if heading == "strategy" else "right")
-    rows = {"this classifier": held} | figures["anchors"]
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["tflops"]):
-        table.add_row(name, f"{row['accuracy']:.3f}", f"{row['tflops']:.3f}", f"{row['mentor_tokens']:.0f}")
-    table.caption = f"gain over the chord: {_interval(held['gain_over_chord'])}"
-    return table
+    rows = sorted(({"this classifier": held} | figures["anchors"]).items(), key=lambda item: item[1]["tflops"])
+    return table(
+        ("strategy", "accuracy", "TFLOPs", "mentor tokens"),
+        ((name, f"{r['accuracy']:.3f}", f"{r['tflops']:.3f}", f"{r['mentor_tokens']:.0f}") for name, r in rows),
+        title=f"On {held['problems']} held-out problems",
+        caption=f"gain over the chord: {interval(held['gain_over_chord'])}",
+    )
 
 
-def _sufficiency(figures: Mapping[str, Any]) -> Any:
-    from rich.table import Table
+def _sufficiency(figures: Mapping[str, Any]) -> Table:
+    keys = ("right", "auroc", "brier", "calibration_error")
+    return table(
+        ("level", "answers", "right", "AUROC", "Brier", "calibration error"),
+        (
+            (level, str(row["n"]), *("" if row[key] is None else f"{row[key]:.3f}" for key in keys))
+            for level, row in figures.items()
+        ),
+        title="Sufficiency, out of fold",
+    )
 
-    table = Table(title="Sufficiency, out of fold")
-    for heading in ("level", "answers", "right", "AUROC", "Brier", "calibration error"):
-        table.add_column(heading, justify="left" if heading == "level" else "right")
-    for level, row in figures.items():
-        auroc = "" if row["auroc"] is None else f"{row['auroc']:.3f}"
-        values = (f"{row['right']:.3f}", auroc, f"{row['brier']:.3f}", f"{row['calibration_error']:.3f}")
-        table.add_row(level, str(row["n"]), *values)
-    return table
 
-
-def _interval(found: Mapping[str, float | None]) -> str:
+def interval(found: Mapping[str, float | None]) -> str:
     if found["value"] is None:
         return "none"
     return f"{found['value']:+.3f} [{found['low'] or 0:+.3f}, {found['high'] or 0:+.3f}]"
 
 
-def reliability_lines(table: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return the reliability table as lines of text, one for each tenth of the scale that occurs."""
-    lines = []
-    for row in table:
+def reliability_lines(rows: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    for row in rows:
         cells = [" "] * (_WIDTH + 1)
         cells[round(row["said"] * _WIDTH)] = "|"
         cells[round(row["right"] * _WIDTH)] = "o"
-        lines.append(f"  {row['from']:.1f}-{row['from'] + 0.1:.1f} {row['n']:>6.0f} [{''.join(cells)}]")
-    return lines
+        yield f"  {row['from']:.1f}-{row['from'] + 0.1:.1f} {row['n']:>6.0f} [{''.join(cells)}]"
 
 
-def print_certificate(console: Console, found: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"Loss at most {found['limit']:g} with {found['confidence']:.0%} confidence")
-    for heading in ("test", "mean loss", "decided differently", "p"):
-        table.add_column(heading, justify="right")
-    for number, test in enumerate(found["tests"], start=1):
-        table.add_row(str(number), f"{test['mean_loss']:+.4f}", str(test["differ"]), f"{test['p']:.4f}")
-    table.caption = f"{found['passed']} of {found['points']} points passed on {found['problems']} problems"
-    console.print(table)
+def certificate_table(found: Mapping[str, Any]) -> Table:
+    return table(
+        ("test", "mean loss", "decided differently", "p"),
+        (
+            (str(number), f"{test['mean_loss']:+.4f}", str(test["differ"]), f"{test['p']:.4f}")
+            for number, test in enumerate(found["tests"], start=1)
+        ),
+        left=0,
+        title=f"Loss at most {found['limit']:g} with {found['confidence']:.0%} confidence",
+        caption=f"{found['passed']} of {found['points']} points passed on {found['problems']} problems",
+    )
 
 
 def _draw(card: ClassifierCard, path: Path) -> None:
-    from tandem.errors import UsageError
-
     if "reliability" not in card.figures:
         raise UsageError(f"the card of {card.id} has no reliability table; train it again")
     try:

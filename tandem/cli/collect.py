@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.data_options import DATA_KEYS, dataset_options
-from tandem.cli.options import FiniteNumber, code_options, insight_mode_option, open_code_sandbox, pair_options
+from tandem.cli.options import (
+    PATH,
+    POSITIVE,
+    FiniteNumber,
+    code_options,
+    insight_mode_option,
+    open_code_sandbox,
+    pair_options,
+)
 from tandem.cli.serving_options import Numbers, serving_options, take_serving
+from tandem.errors import TandemError, UsageError
 
 if TYPE_CHECKING:
     from tandem.collection.job import CollectionJob
@@ -28,15 +37,12 @@ _HINTS = "20,40,60"
     "--mentor-type",
     type=click.Choice(["auto", "local", "api"]),
     default="auto",
-    show_default=True,
     help="local: weights on own hardware; api: somebody's endpoint. Checked against what --mentor is.",
 )
 @serving_options("auto")
 @dataset_options(several=True)
 @code_options
-@click.option(
-    "--effort", default="none,low,medium,high,answer", show_default=True, metavar="LADDER", help="Levels to collect."
-)
+@click.option("--effort", default="none,low,medium,high,answer", metavar="LADDER", help="Levels to collect.")
 @click.option(
     "--hints",
     type=Numbers(),
@@ -57,24 +63,20 @@ _HINTS = "20,40,60"
     metavar="DIR",
     help="Take over from another collection of the pair what no insight has a part in: none, answer, hints, budgets.",
 )
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Intern's answers a level.")
-@click.option("--temperature", type=FiniteNumber(0, 2), default=0.0, show_default=True)
-@click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--samples", type=click.IntRange(1), default=1, help="Intern's answers a level.")
+@click.option("--temperature", type=FiniteNumber(0, 2), default=0.0)
+@click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0)
 @click.option("--seed", type=int, help="Seed for sampling; problems are drawn by it too (0 if not given).")
-@click.option("--max-tokens", type=click.IntRange(1), default=768, show_default=True, help="Cap on every answer.")
-@click.option("--request-timeout", type=FiniteNumber(0, min_open=True), metavar="S", help="See tandem run.")
-@click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Problems at once, in all.")
+@click.option("--max-tokens", type=click.IntRange(1), default=768, help="Cap on every answer.")
+@click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
+@click.option("--concurrency", type=click.IntRange(1), default=32, help="Problems at once, in all.")
 @click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
-@click.option("--num-workers", type=click.IntRange(1), default=4, show_default=True, help="With --parallel.")
-@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
-@click.option("--max-usd", type=FiniteNumber(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
+@click.option("--num-workers", type=click.IntRange(1), default=4, help="With --parallel.")
+@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
+@click.option("--max-usd", type=POSITIVE, metavar="X", help="Never pay more, in the worst case.")
 @click.option("--dry-run", "--estimate", is_flag=True, help="Say what is missing and may cost, and ask no model.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New, or to be gone on with."
-)
-@click.option(
-    "--table", type=click.Path(path_type=Path), metavar="FILE", help="The table. Default: OUT/table.jsonl.gz."
-)
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="New, or to be gone on with.")
+@click.option("--table", type=PATH, metavar="FILE", help="The table. Default: OUT/table.jsonl.gz.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
 def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Collect the intern's signals and correctness at every level; the same command goes on where it stopped.
@@ -139,7 +141,6 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
 
     from tandem.cli.live import CollectionView
     from tandem.cli.session import Session, make_folder, ready, same_command
-    from tandem.errors import TandemError
 
     make_folder(job.out)
     began = monotonic()
@@ -211,8 +212,6 @@ def _engine(options: dict[str, Any]) -> Tandem:
 
 def _check(engine: Tandem, kind: str, workers: int | None) -> None:
     """Raise UsageError where the mentor is not of the kind that was said, or models cannot be shared."""
-    from tandem.errors import UsageError
-
     spec = engine.mentor.spec
     if kind == "api" and spec.backend != "openai":
         raise UsageError(f"--mentor-type api: {spec.name} is served by nobody; give --mentor-endpoint URL")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,10 @@ import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import FiniteNumber, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import PATH, POSITIVE, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.output import emit, note
 from tandem.cli.serving_options import serving_options
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +33,10 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
+@click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
 @click.option(
     "--strategies",
     default="all",
-    show_default=True,
     metavar="S,S",
     help="As --strategy of `tandem run` takes them; `tandem strategies` lists them. Both anchors come in any case.",
 )
@@ -46,12 +46,12 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @dataset_options()
 @code_options
 @click.option("--allow-seen", is_flag=True, help="Also take problems that a classifier or predictor was fitted on.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Problems at once.")
-@click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Strategies at once.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with one that was stopped.")
-@click.option("--max-usd", type=FiniteNumber(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
-@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
+@click.option("--parallel", type=click.IntRange(1), default=4, help="Strategies at once.")
+@click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
+@click.option("--resume", type=PATH, metavar="DIR", help="Go on with one that was stopped.")
+@click.option("--max-usd", type=POSITIVE, metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
 def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: Any) -> None:
@@ -68,8 +68,6 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
       tandem compare --resume runs/2026-11-25-gsm8k-compare ...      # the same command, with more strategies
       tandem compare runs/monday runs/tuesday runs/wednesday --out compared
     """
-    from tandem.errors import UsageError
-
     out, resume = options["out"], options["resume"]
     if out and resume:
         raise UsageError("--out starts a comparison and --resume goes on with one; give one of them")
@@ -85,7 +83,6 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
 
 
 def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    from tandem.errors import UsageError
     from tandem.reports.comparison import COMPARE, finished_parts, report
 
     if len(runs) < 2:
@@ -104,7 +101,6 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.live import ComparisonView
     from tandem.cli.run import check_prices
     from tandem.cli.session import Session, ready
-    from tandem.errors import UsageError
     from tandem.reports.comparison import COMPARE, check_readable, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, strategies_of
     from tandem.runs.work import Limits
@@ -151,19 +147,14 @@ def _engine(options: dict[str, Any]) -> Tandem:
 
 
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
-    from rich.console import Console
-
     from tandem.reports.page.exports import comparison_table
     from tandem.reports.page.gather import read_comparison
     from tandem.reports.page.writers import write_comparison
 
     comparison = read_comparison(folder)
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        Console().print(comparison_table(comparison.figures))
+    emit(found, as_json, lambda: [comparison_table(comparison.figures)])
     page, *_ = write_comparison(folder, comparison)
-    click.echo(f"the page is {page}", err=True)
+    note(f"the page is {page}")
 
 
 def _default_folder(dataset: str) -> Path:

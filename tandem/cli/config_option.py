@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from tandem.cli.options import PATH
 from tandem.cli.serving_options import Numbers
 from tandem.errors import UsageError, nearest
 
@@ -71,7 +72,7 @@ def _read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None
 
 config_option = click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     is_eager=True,  # before the options whose defaults it sets
     expose_value=False,

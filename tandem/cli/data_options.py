@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.options import Decorator, with_options
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.types import Problem
@@ -75,8 +76,6 @@ def describe_data(options: dict[str, Any]) -> dict[str, Any]:
 
 def parse_fields(pairs: tuple[str, ...]) -> dict[str, str]:
     """Return ("problem=text", …) as a mapping; raises UsageError for what is no pair or there twice."""
-    from tandem.errors import UsageError
-
     fields: dict[str, str] = {}
     for pair in pairs:
         key, equals, name = pair.partition("=")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.output import emit, plain_table
+from tandem.errors import TandemError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tandem.datasets import DatasetCard
     from tandem.types import Problem
@@ -43,23 +45,8 @@ def list_datasets(as_json: bool) -> None:
 
     rows = [_row(card) for card in cards().values()]
     rows += [_plugin_row(name) for name in plugins.names() if name not in cards()]
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("name", "task", "splits", "here", "title"):
-        table.add_column(heading, no_wrap=heading == "name")
-    for row in rows:
-        splits = ", ".join(row["splits"]) or "made on demand"
-        here = ", ".join(split for split, found in row["splits"].items() if found["file"]) or _here(row)
-        title = row["title"].partition(",")[0]  # `show` has all of it
-        table.add_row(*(Text(cell) for cell in (row["name"], row["task"], splits, here, title)))
-    Console().print(table)
+    headings = ("name", "task", "splits", "here", "title")
+    emit(rows, as_json, lambda: [plain_table(headings, map(_cells, rows), left=len(headings), whole=["name"])])
 
 
 @datasets.command("show")
@@ -78,12 +65,10 @@ def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) ->
     """
     from tandem.cli.data_options import parse_fields
     from tandem.datasets.cards import GENERATED, cards, load_card, plugins
-
-    family = name.partition(":")[0]
     from tandem.datasets.loaders import is_path, load_dataset
     from tandem.datasets.locations import locate
 
-    fields = parse_fields(field)
+    family, fields = name.partition(":")[0], parse_fields(field)
     if name == GENERATED:
         row = _row(cards()[GENERATED])
     elif family == GENERATED:
@@ -98,10 +83,13 @@ def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) ->
         owner, own = card.split(split)
         if locate(owner, own, fetch=False):
             row |= _contents(load_dataset(name, split=split, fields=fields))
-    if as_json:
-        click.echo(json.dumps(row))
-        return
-    _print(row)
+    emit(row, as_json, lambda: _lines(row))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    splits = ", ".join(row["splits"]) or "made on demand"
+    here = ", ".join(split for split, found in row["splits"].items() if found["file"]) or _here(row)
+    return row["name"], row["task"], splits, here, row["title"].partition(",")[0]  # `show` has the whole title
 
 
 def _is_card(name: str) -> bool:
@@ -132,7 +120,6 @@ def _row(card: DatasetCard) -> dict[str, Any]:
 def _plugin_row(name: str) -> dict[str, Any]:
     from tandem.datasets import DatasetCard
     from tandem.datasets.cards import plugins
-    from tandem.errors import TandemError
 
     row = {"name": name, "title": "", "task": "", "licence": "", "source": "a plugin", "splits": {}}
     try:
@@ -169,41 +156,39 @@ def _contents(problems: list[Problem]) -> dict[str, Any]:
     }
 
 
-def _print(row: dict[str, Any]) -> None:
+def _lines(row: dict[str, Any]) -> Iterator[str]:
     from tandem.reports.run import one_line
 
     for key in ("name", "title", "task", "grader", "licence", "source"):
         if row.get(key):
-            click.echo(f"{key:12} {row[key]}")
+            yield f"{key:12} {row[key]}"
     for name, split in row.get("splits", {}).items():
         default = " (default)" if name == row["default_split"] else ""
         where = split["file"] or (f"not here; the hub has it ({split['hub']})" if split["hub"] else "not here")
         tried = "" if split["verified"] else "; never tried on the real file"
-        click.echo(f"{'split':12} {name}{default}: {where}{tried}")
+        yield f"{'split':12} {name}{default}: {where}{tried}"
     if lacking := sorted({split["file_name"] for split in row.get("splits", {}).values() if not split["file"]}):
         files = ", ".join(lacking)
-        click.echo(
-            f"{'to get it':12} put {files} (from {row['source']}) into TANDEM_DATA_DIR, or install the extra hub"
-        )
+        yield f"{'to get it':12} put {files} (from {row['source']}) into TANDEM_DATA_DIR, or install the extra hub"
     for note in row.get("notes", []):
-        click.echo(f"{'note':12} {note}")
+        yield f"{'note':12} {note}"
     if "problems" not in row:
         return
-    click.echo(f"{'problems':12} {row['problems']:,}" + _rest(row))
+    yield f"{'problems':12} {row['problems']:,}" + _rest(row)
     for key in ("subjects", "levels"):
         if counts := row[key]:
             named = [f"{value} ({count:,})" for value, count in list(counts.items())[:_SHOWN]]
             more = f", and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
-            click.echo(f"{key:12} {', '.join(named)}{more}")
-    click.echo(f"\n{one_line(row['sample']['id'])}\n{_short(row['sample']['problem'])}")
-    click.echo(f"\n-> {_short(row['sample']['reference'] or '(no reference)')}")
+            yield f"{key:12} {', '.join(named)}{more}"
+    yield f"\n{one_line(row['sample']['id'])}\n{_short(row['sample']['problem'])}"
+    yield f"\n-> {_short(row['sample']['reference'] or '(no reference)')}"
 
 
 def _rest(row: dict[str, Any]) -> str:
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in row["tasks"].items()) if len(row["tasks"]) > 1 else ""
     bare = f"{row['without_reference']:,} without a reference" if row["without_reference"] else ""
-    told = "; ".join(part for part in (kinds, bare) if part)
-    return f" ({told})" if told else ""
+    parts = "; ".join(part for part in (kinds, bare) if part)
+    return f" ({parts})" if parts else ""
 
 
 def _short(text: str, most: int = 1500) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import FiniteNumber, engine_options, make_engine
+from tandem.cli.options import PATH, POSITIVE, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,20 +34,17 @@ _FRAMES = 12  # a second
 @click.option(
     "--dataset",
     default="starter",
-    show_default=True,
     metavar="D",
     help="Where the problem comes from, if none is given: a name or a file.",
 )
 @click.option("--problem-id", metavar="ID", help="Which of the data set's problems, or of a run's. Default: the first.")
 @click.option(
     "--speed",
-    type=FiniteNumber(0, min_open=True),
+    type=POSITIVE,
     metavar="N",
     help=f"At most N tokens a second from each model. Default: as they come; {_EASY:g} for `fake` and --replay.",
 )
-@click.option(
-    "--replay", type=click.Path(path_type=Path), metavar="DIR", help="Show a problem of a finished run; asks no model."
-)
+@click.option("--replay", type=PATH, metavar="DIR", help="Show a problem of a finished run; asks no model.")
 def demo(
     problem: str | None,
     task: Any,
@@ -72,7 +70,6 @@ def demo(
     from rich.console import Console
 
     from tandem.cli.demo_view import fits
-    from tandem.errors import UsageError
 
     if problem is not None and (problem_id or replay):
         raise UsageError("give a PROBLEM, or a --problem-id, or a run to --replay; one of them")
@@ -111,8 +108,6 @@ def _problem(text: str | None, task: Any, dataset: str, problem_id: str | None) 
 def unknown_problem(name: str, ids: list[str], where: str) -> Exception:
     """Return the error for a problem that is not in `where`, with the nearest ids; there may be thousands."""
     import difflib
-
-    from tandem.errors import UsageError
 
     near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
     hint = f"Did you mean {', '.join(near)}?" if near else f"Its {len(ids)} problems begin with {', '.join(ids[:3])}."

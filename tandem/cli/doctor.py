@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
+
+from tandem.cli.output import emit, table
+from tandem.errors import TandemError
 
 
 @click.command()
@@ -19,22 +22,15 @@ def doctor(as_json: bool) -> None:
       tandem doctor
     """
     findings = _findings()
-    if as_json:
-        click.echo(json.dumps(findings))
-        return
-    from rich.console import Console
-    from rich.table import Table
+    emit(findings, as_json, lambda: _view(findings))
 
-    table = Table(show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in findings.items():
-        if name != "advice":
-            table.add_row(name.replace("_", " "), _words(value))
-    console = Console()
-    console.print(table)
-    for line in findings["advice"]:
-        console.print(f"- {line}", highlight=False)
+
+def _view(findings: dict[str, Any]) -> Iterator[Any]:
+    rows = ((name.replace("_", " "), _words(value)) for name, value in findings.items() if name != "advice")
+    made = table(("", ""), rows, left=2, show_header=False)
+    made.columns[0].style = "bold"
+    yield made
+    yield from (f"- {line}" for line in findings["advice"])
 
 
 def _findings() -> dict[str, Any]:
@@ -82,7 +78,6 @@ def _sandbox() -> dict[str, bool] | str:
     """Return which limits of the code sandbox hold when they are tried, or why there is none."""
     import asyncio
 
-    from tandem.errors import TandemError
     from tandem.grading.sandbox import open_sandbox, probe
 
     try:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tandem.cli.data_options import DATA_KEYS, dataset_options
-from tandem.cli.options import code_options, open_code_sandbox
+from tandem.cli.options import PATH, code_options, open_code_sandbox
+from tandem.cli.output import emit, note, warn
+from tandem.errors import TandemError, UsageError
 
 if TYPE_CHECKING:
     from tandem.grading import Sandbox
     from tandem.runs.regrade import RecordsToGrade, Regraded
     from tandem.types import Problem
 
-_WORDS = {True: "right", False: "wrong", None: "not judged"}
+_WORDS = {True: "right", False: "wrong", None: "not graded"}
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @dataset_options(required=False)
 @code_options
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="S", help="Seconds for one formula.")
@@ -54,17 +56,12 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
         written = write and bool(regraded.changes)
         if written:
             source.write(regraded)
-    for warning in source.warnings:
-        click.echo(f"tandem: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(regraded.figures() | {"written": written}))
-    else:
-        _show(regraded, written, verbose)
+    warn(source.warnings)
+    emit(regraded.figures() | {"written": written}, as_json, lambda: _lines(regraded, written, verbose))
 
 
 def _problems(source: RecordsToGrade, options: dict[str, Any]) -> dict[str, Problem]:
     from tandem.cli.data_options import load_problems
-    from tandem.errors import TandemError, UsageError
 
     if options["dataset"] is not None:
         return {problem.id: problem for problem in load_problems(options)}
@@ -73,43 +70,35 @@ def _problems(source: RecordsToGrade, options: dict[str, Any]) -> dict[str, Prob
     try:
         return source.problems()
     except TandemError as error:
-        click.echo(f"tandem: the references in the records are used ({error})", err=True)
+        warn([f"the references in the records are used ({error})"])
         return {}
 
 
 def _sandbox(options: dict[str, Any], problems: dict[str, Problem]) -> Sandbox | None:
-    from tandem.errors import UsageError
-
     code = next((problem.id for problem in problems.values() if problem.tests is not None), None)
     if code and not options["allow_code_execution"]:
         raise UsageError(f"{code} is judged by running what the models wrote: allow that with --allow-code-execution")
     return open_code_sandbox(options, problems.values(), judged=True)
 
 
-def _show(regraded: Regraded, written: bool, verbose: bool) -> None:
+def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:
     figures = regraded.figures()
     changes = regraded.changes
     won, lost = (sum(change.after is verdict for change in changes) for verdict in (True, False))
-    click.echo(
-        f"{regraded.n} records, {len(changes)} changed" + (f" ({won} now right, {lost} now wrong)" if changes else "")
-    )
+    yield f"{regraded.n} records, {len(changes)} changed" + (f" ({won} now right, {lost} now wrong)" if changes else "")
     if regraded.not_judged:
-        click.echo(f"{regraded.not_judged} could not be judged (no reference, no tests, or not allowed to run)")
+        yield f"{regraded.not_judged} could not be graded (no reference, no tests, or not allowed to run)"
     if figures["accuracy"] is not None:
         low, high = figures["accuracy_ci95"]
         before = "not graded" if figures["accuracy_before"] is None else f"{figures['accuracy_before']:.3f}"
-        click.echo(f"accuracy {before} -> {figures['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})")
+        yield f"accuracy {before} -> {figures['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})"
     if verbose:
         for change in changes:
-            verdicts = f"{_WORDS[change.before]} -> {_WORDS[change.after]}"
-            click.echo(
-                f"  {change.problem}: {verdicts}, answer {_short(change.answer)}, reference {_short(change.reference)}"
-            )
-    for fault in regraded.faults:
-        click.echo(f"tandem: not graded again: {fault}", err=True)
+            verdicts, answer = f"{_WORDS[change.before]} -> {_WORDS[change.after]}", _short(change.answer)
+            yield f"  {change.problem}: {verdicts}, answer {answer}, reference {_short(change.reference)}"
+    warn(f"not graded again: {fault}" for fault in regraded.faults)
     if changes:
-        done = "the corrected records were appended" if written else "nothing was written; --write keeps it"
-        click.echo(done, err=True)
+        note("the corrected records were appended" if written else "nothing was written; --write keeps it")
 
 
 def _short(text: str | None) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tandem.cli.options import FiniteNumber
+from tandem.cli.output import emit, note
 
 
 @click.group()
@@ -30,7 +31,7 @@ def add(file: Path, name: str, requests_per_minute: int | None, usd: float | Non
     from tandem.server.keys import add_key
 
     click.echo(add_key(file, name, requests_per_minute, usd))
-    click.echo(f"the key of {name}; {file} has only its hash, so keep it now", err=True)
+    note(f"the key of {name}; {file} has only its hash, so save the key now")
 
 
 @keys.command(name="list")
@@ -44,14 +45,11 @@ def list_(file: Path, as_json: bool) -> None:
         {"spent_usd": account.spent, **account.entry.model_dump(exclude={"sha256"})}
         for account in KeyRing(file).accounts
     ]
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    for row in rows:
-        limits = [
-            f"{row['requests_per_minute']} requests a minute"
-            if row["requests_per_minute"]
-            else "any number of requests",
-            f"US$ {row['spent_usd']:.4f} of {row['usd']:g} spent" if row["usd"] is not None else "no budget",
-        ]
-        click.echo(f"{row['name']}: {', '.join(limits)}")
+    emit(rows, as_json, lambda: map(_line, rows))
+
+
+def _line(row: dict[str, Any]) -> str:
+    rate, budget = row["requests_per_minute"], row["usd"]
+    requests = f"{rate} requests a minute" if rate else "any number of requests"
+    spent = "no budget" if budget is None else f"US$ {row['spent_usd']:.4f} of {budget:g} spent"
+    return f"{row['name']}: {requests}, {spent}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tandem.cli.output import emit, plain_table
 
 if TYPE_CHECKING:
     from tandem.models.catalog import CatalogEntry
@@ -30,27 +31,8 @@ def list_models(as_json: bool) -> None:
     from tandem.models.catalog import load_catalog
 
     rows = [_row(entry) for entry in load_catalog()]
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("name", "size", "context", "insight", "$/M in/out", "weights"):
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        prices = row["prices"]
-        table.add_row(
-            row["name"],
-            _size(row["parameters"]),
-            f"{row['context'] // 1000}K",
-            row["insight_mode"],
-            f"{prices['input']:g}/{prices['output']:g}" if prices else "",
-            _where(row),
-        )
-    Console().print(table)
+    headings = ("name", "size", "context", "insight", "$/M in/out", "weights")
+    emit(rows, as_json, lambda: [plain_table(headings, map(_cells, rows), left=len(headings), whole=headings)])
 
 
 @models.command("show")
@@ -61,12 +43,8 @@ def show(name: str, as_json: bool) -> None:
     from tandem.models.catalog import find
 
     row = _row(find(name))
-    if as_json:
-        click.echo(json.dumps(row))
-        return
-    for key, value in row.items():
-        if value not in (None, [], ""):
-            click.echo(f"{key:18} {_plain(value)}")
+    known = [f"{key:18} {_plain(value)}" for key, value in row.items() if value not in (None, [], "")]
+    emit(row, as_json, lambda: known)
 
 
 @models.command("pull")
@@ -112,6 +90,13 @@ def _row(entry: CatalogEntry) -> dict[str, Any]:
         "pulled": here,
         "folder": str(folder_of(entry)) if here else None,
     }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    prices = row["prices"]
+    price = f"{prices['input']:g}/{prices['output']:g}" if prices else ""
+    size, context = _size(row["parameters"]), f"{row['context'] // 1000}K"
+    return row["name"], size, context, row["insight_mode"], price, _where(row)
 
 
 def _where(row: dict[str, Any]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
@@ -26,20 +29,23 @@ class FiniteNumber(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
 
-_SIZE = FiniteNumber(0, min_open=True)
+PATH = click.Path(path_type=Path)
+POSITIVE = FiniteNumber(0, min_open=True)
 _PAIR = [
     click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder or a hub id."),
     click.option("--intern", required=True, metavar="M", help="The small model; it must give log-probabilities."),
     click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
     click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
-    click.option("--mentor-parameters", type=_SIZE, metavar="N", help="The mentor's parameters, for the cost: 200e9."),
+    click.option(
+        "--mentor-parameters", type=POSITIVE, metavar="N", help="The mentor's parameters, for the cost: 200e9."
+    ),
     click.option(
         "--prices",
         type=click.Path(dir_okay=False),
         metavar="FILE",
         help="US$ per million tokens, YAML: `gpt-4o: {input: 2.5, output: 10}`.",
     ),
-    click.option("--intern-parameters", type=_SIZE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
+    click.option("--intern-parameters", type=POSITIVE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
 ]
 insight_mode_option = click.option(
     "--insight-mode",
@@ -51,7 +57,6 @@ _METHOD = [
     click.option(
         "--strategy",
         default="tandem",
-        show_default=True,
         metavar="S",
         help="One that `tandem strategies` lists: tandem, cascade, fixed:medium=200, budget-forcing:300, ….",
     ),
@@ -64,19 +69,18 @@ _METHOD = [
         "--pace",
         type=click.Choice(["auto", "eager", "thrifty"]),
         default="auto",
-        show_default=True,
         help="eager: the mentor keeps writing while the intern drafts; thrifty: it is called level by level.",
     ),
     click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before it is judged."),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
-    click.option("--temperature", type=FiniteNumber(0, 2), default=0.0, show_default=True),
-    click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0, show_default=True),
+    click.option("--temperature", type=FiniteNumber(0, 2), default=0.0),
+    click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0),
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
     click.option(
-        "--request-timeout", type=_SIZE, metavar="S", help="Seconds an endpoint may stay silent. Default: 600."
+        "--request-timeout", type=POSITIVE, metavar="S", help="Seconds an endpoint may stay silent. Default: 600."
     ),
-    click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
-    click.option("--intern-max-tokens", type=click.IntRange(1), default=4096, show_default=True),
+    click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096),
+    click.option("--intern-max-tokens", type=click.IntRange(1), default=4096),
 ]
 
 
@@ -103,7 +107,6 @@ code_options = with_options(  # what `open_code_sandbox` reads
         "--sandbox",
         type=click.Choice(["bwrap", "process"]),
         default="bwrap",
-        show_default=True,
         help="Where generated code runs; `process` needs no bubblewrap and isolates less.",
     ),
 )
@@ -125,7 +128,6 @@ def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, j
 
     Raises UsageError where there is code to judge and nobody allowed it to run.
     """
-    from tandem.errors import UsageError
     from tandem.grading import open_sandbox
 
     kind, allowed = options.pop("sandbox"), options.pop("allow_code_execution")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.output import warn
 from tandem.cli.serving_options import Numbers
-from tandem.errors import TandemError, UsageError
+from tandem.errors import TandemError, UsageError, nearest
 
 if TYPE_CHECKING:
     import subprocess
@@ -40,12 +41,12 @@ def pool() -> None:
 @click.argument("model")
 @click.option("--gpus", type=Numbers(), metavar="LIST", help="GPUs by number, as in 0,1,2,3. Default: all.")
 @click.option("--cores", type=Numbers(), metavar="LIST", help="Cores by number, without a GPU. Default: all.")
-@click.option("--tensor-parallel", type=click.IntRange(1), default=1, show_default=True, help="GPUs for each replica.")
+@click.option("--tensor-parallel", type=click.IntRange(1), default=1, help="GPUs for each replica.")
 @click.option("--replicas", type=click.IntRange(1), metavar="N", help="Default: as many as the GPUs give; else one.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The first one's port. Default: free ones.")
 @click.option("--name", metavar="NAME", help="What the pool is called here. Default: the model's name.")
 @click.option("--context", type=click.IntRange(1), metavar="N", help="Context length in tokens. Default: the model's.")
-@click.option("--dtype", default="auto", show_default=True, metavar="T", help="As vLLM takes it: bfloat16, float16, …")
+@click.option("--dtype", default="auto", metavar="T", help="As vLLM takes it: bfloat16, float16, …")
 @click.option("--quantization", metavar="Q", help="As vLLM takes it: fp8, awq, …")
 @click.option("--kv-cache-gib", type=float, metavar="G", help="Memory for the KV cache of each replica, without a GPU.")
 @click.option("--eager", is_flag=True, help="Do not compile: a quicker start, a slower server.")
@@ -81,7 +82,7 @@ def up(model: str, **options: Any) -> None:
 @pool.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, a line for each snapshot.")
 @click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
-@click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="S", help="With --watch.")
+@click.option("--every", type=click.FloatRange(0.1), default=2.0, metavar="S", help="With --watch.")
 def status(as_json: bool, watch: bool, every: float) -> None:
     """Show every pool of yours on this machine, those of runs too: load, prefix cache hits, tokens per second."""
     from rich.console import Console
@@ -115,12 +116,10 @@ def status(as_json: bool, watch: bool, every: float) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every standing pool.")
 def down(names: tuple[str, ...], everything: bool) -> None:
     """End standing pools; without a name, the only one there is."""
-    from tandem.errors import nearest
     from tandem.models.vllm import state
 
     found, errors = state.load_all()
-    for line in errors:
-        click.echo(f"tandem: {line}", err=True)
+    warn(errors)
     standing = {running.name: running for running in found if running.kind == "standing"}
     if not names and not everything and len(standing) > 1:
         raise UsageError(f"which one? {', '.join(standing)} (or --all)")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import click
+from tandem.cli.output import plain_table, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,8 +25,7 @@ def take_snapshot() -> Snapshot:
     from tandem.models.vllm import metrics, state
 
     found, errors = state.load_all()
-    for line in errors:
-        click.echo(f"tandem: {line}", err=True)
+    warn(errors)
 
     async def read_all() -> list[ReplicaMetrics | None]:
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5.0) as client:
@@ -65,33 +65,16 @@ def table(report: dict[str, Any]) -> Table:
 
     Requests that run and wait, the prefix cache's hit rate, tokens a second, the KV cache's use.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    numbers = ("runs", "waits", "hits", "tok/s", "KV")
-    for heading in ("pool", "port", "on", *numbers, "state"):
-        fold = heading in ("pool", "state")  # what may be long; in 80 columns the figures stay whole
-        justify: Literal["left", "right"] = "right" if heading in numbers else "left"
-        table.add_column(heading, no_wrap=not fold, overflow="fold", justify=justify)
-    for running in report["pools"]:
-        for replica in running["replicas"]:
-            restarts = f", {replica['restarts']} restarts" if replica["restarts"] else ""
-            cells = (
-                running["name"],
-                replica["url"].removesuffix("/v1").rpartition(":")[2],
-                replica["place"],
-                _figure(replica.get("running"), "{:.0f}"),
-                _figure(replica.get("waiting"), "{:.0f}"),
-                _figure(replica["hit_rate"], "{:.0%}"),
-                _figure(replica["tokens_per_second"], "{:.0f}"),
-                _figure(replica.get("kv_use"), "{:.0%}"),
-                replica["note"] + restarts,
-            )
-            table.add_row(*map(Text, cells))
-    return table
+    figures = ("runs", "waits", "hits", "tok/s", "KV")  # in 80 columns these stay whole
+    rows = (_cells(running["name"], replica) for running in report["pools"] for replica in running["replicas"])
+    made = plain_table(("pool", "port", "on", *figures, "state"), rows, left=3, whole=("port", "on", *figures))
+    made.columns[-1].justify = "left"
+    return made
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _cells(name: str, replica: dict[str, Any]) -> Iterator[str]:
+    yield from (name, replica["url"].removesuffix("/v1").rpartition(":")[2], replica["place"])
+    for key in ("running", "waiting", "hit_rate", "tokens_per_second", "kv_use"):
+        value = replica.get(key)
+        yield "" if value is None else f"{value:.0%}" if key in ("hit_rate", "kv_use") else f"{value:.0f}"
+    yield replica["note"] + (f", {replica['restarts']} restarts" if replica["restarts"] else "")

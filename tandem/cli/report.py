@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from tandem.cli.options import PATH
+from tandem.cli.output import emit, note, warn
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on standard output, nothing else.")
 def report(folder: Path, as_json: bool) -> None:
     """Print the figures of the run or the comparison in DIR, and write report.html, report.md and report.csv into it.
@@ -36,16 +38,10 @@ def _run(folder: Path, as_json: bool) -> None:
 
     store = RunStore.open_for_reading(folder)
     manifest, summary = store.manifest(), current_summary(store)
-    for warning in store.warnings:
-        click.echo(f"tandem: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(summary))
-    else:
-        from rich.console import Console
-
-        Console().print(summary_table(summary, manifest["run"]))
+    warn(store.warnings)
+    emit(summary, as_json, lambda: [summary_table(summary, manifest["run"])])
     if (now := state(store, summary)) != "finished":
-        click.echo(f"the run is {now}: these are the figures of {summary['n']} problems", err=True)
+        note(f"the run is {now}: these are the figures of {summary['n']} problems")
     page = RunPage(folder)
     written = write_report(folder, summary, manifest, page.passing(store.records()))
     _say([page.write(summary, manifest, store.warnings), *written])
@@ -57,17 +53,11 @@ def _comparison(folder: Path, as_json: bool) -> None:
     from tandem.reports.page.writers import write_comparison
 
     comparison = read_comparison(folder)
-    if as_json:
-        click.echo(json.dumps(finite(comparison.raw)))
-    else:
-        from rich.console import Console
-
-        Console().print(comparison_table(comparison.figures))
+    emit(finite(comparison.raw), as_json, lambda: [comparison_table(comparison.figures)])
     written = write_comparison(folder, comparison)
-    for warning in comparison.warnings:
-        click.echo(f"tandem: {warning}", err=True)
+    warn(comparison.warnings)
     _say(written)
 
 
 def _say(written: Iterable[Path]) -> None:
-    click.echo(f"written: {', '.join(map(str, written))}", err=True)
+    note(f"written: {', '.join(map(str, written))}")

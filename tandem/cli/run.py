@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,10 @@ import click
 
 from tandem.cli.config_option import config_option, from_file
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import FiniteNumber, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import PATH, POSITIVE, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.output import emit, note, warn
 from tandem.cli.serving_options import serving_options
+from tandem.errors import TandemError, UsageError
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
@@ -28,17 +29,15 @@ if TYPE_CHECKING:
 @code_options
 @click.option("--no-grade", is_flag=True, help="Judge nothing; `tandem grade DIR` does it later.")
 @click.option("--allow-seen", is_flag=True, help="Also solve problems that the classifier was fitted on.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Problems at once.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>."
-)
-@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with a run that was stopped.")
-@click.option("--max-usd", type=FiniteNumber(0, min_open=True), metavar="X", help="Never pay more, in the worst case.")
-@click.option("--max-minutes", type=FiniteNumber(0, min_open=True), metavar="M", help="Stop after so long.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
+@click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>.")
+@click.option("--resume", type=PATH, metavar="DIR", help="Go on with a run that was stopped.")
+@click.option("--max-usd", type=POSITIVE, metavar="X", help="Never pay more, in the worst case.")
+@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
 @click.option("--estimate", is_flag=True, help="Say what the run may cost, and ask no model.")
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=PATH,
     is_flag=False,
     flag_value=".",
     metavar="[DIR]",
@@ -105,32 +104,24 @@ def run(
     manifest = describe_run(plan, data, problems, endpoints)
     folder = resume or out or default_folder(str(data["name"]), plan.strategy_name)
     store = _open(folder, manifest, resume is not None)
-    for warning in store.warnings:
-        click.echo(f"tandem: {warning}", err=True)
+    warn(store.warnings)
     _carry_out(engine, problems, store, how, as_json)
     if plan.mismatch and not as_json:
         from tandem.runs.calibration_hint import calibration_hint
 
-        click.echo(calibration_hint(plan, str(data["name"])), err=True)
+        note(calibration_hint(plan, str(data["name"])))
 
 
 def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:
     """Run, print the summary, and say what is left to do. Raises TandemError if every problem failed."""
-    from rich.console import Console
-
     from tandem.cli.live import RunView
     from tandem.cli.session import Session, ready
-    from tandem.errors import TandemError
     from tandem.reports.run import summary_table
     from tandem.runs.runner import run as run_all
 
     def show(summary: dict[str, Any] | None) -> None:
-        if summary is None:
-            return
-        if as_json:
-            click.echo(json.dumps(summary))
-        else:
-            Console().print(summary_table(summary, engine.plan().describe()))
+        if summary is not None:
+            emit(summary, as_json, lambda: [summary_table(summary, engine.plan().describe())])
 
     async def work() -> dict[str, Any]:
         async with engine:
@@ -153,15 +144,13 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
         if summary["errors"] == summary["n"]:
             first = next((str(record["error"]) for record in store.records() if record["error"]), "")
             raise TandemError(f"every problem failed; the first error: {first} (records in {store.folder})")
-        click.echo(f"{summary['errors']} failed. To try those again: {session.again}", err=True)
+        note(f"{summary['errors']} failed. To try those again: {session.again}")
     if not as_json:
-        click.echo(f"records in {store.folder}", err=True)
+        note(f"records in {store.folder}")
 
 
 def _check_folders(out: Path | None, resume: Path | None) -> None:
     """Raise UsageError for both at once, and for an empty value, as of a variable that is not set."""
-    from tandem.errors import UsageError
-
     if out and resume:
         raise UsageError("--out starts a run and --resume goes on with one; give one of them")
     for name, given in (("--out", out), ("--resume", resume)):
@@ -177,21 +166,14 @@ def _check_unseen(plan: SolvePlan, problems: list[Problem]) -> None:
 
 
 def _estimate(plan: SolvePlan, problems: list[Problem], as_json: bool) -> None:
-    from rich.console import Console
-
     from tandem.runs.estimate import estimate, estimate_table
 
     found = estimate(plan, problems)
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        Console().print(estimate_table(found, plan))
+    emit(found, as_json, lambda: [estimate_table(found, plan)])
 
 
 def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
     """Raise UsageError where a limit in US$ could not be kept."""
-    from tandem.errors import UsageError
-
     if max_usd is None:
         return
     for role in plan.roles:

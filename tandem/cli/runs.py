@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from tandem.runs.store import RunStore
+from tandem.cli.options import PATH
+from tandem.cli.output import emit, note, warn
 
-_FOLDER = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    pass
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 _FLIPS_SHOWN = 20
 
@@ -30,7 +31,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("root", type=_FOLDER, default=Path("runs"))
+@click.argument("root", type=PATH, default=Path("runs"))
 @_JSON
 def list_command(root: Path, as_json: bool) -> None:
     """List the runs in ROOT (default: runs) with accuracy, cost and state, oldest first.
@@ -43,22 +44,13 @@ def list_command(root: Path, as_json: bool) -> None:
     from tandem.runs.listing import list_runs
 
     found = list_runs(root)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    if not found:
-        click.echo(f"no runs in {root}", err=True)
-        return
-    for run in found:
-        if "problem" in run:
-            click.echo(f"tandem: {run['problem']}", err=True)
-            continue
-        for line in _glance(root, run):
-            click.echo(line)
+    if not (found or as_json):
+        note(f"no runs in {root}")
+    emit(found, as_json, lambda: (line for run in found for line in _glance(root, run)))
 
 
 @runs.command("show")
-@click.argument("folder", type=_FOLDER, metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @_JSON
 def show(folder: Path, as_json: bool) -> None:
     """Show what the run in DIR was asked to do, and its figures so far.
@@ -69,26 +61,22 @@ def show(folder: Path, as_json: bool) -> None:
     """
     from tandem.reports.run import summary_table
     from tandem.runs.listing import current_summary, state
+    from tandem.runs.store import RunStore
 
-    store = _open(folder)
+    store = RunStore.open_for_reading(folder)
     manifest, summary = store.manifest(), current_summary(store)
     now = state(store, summary)
-    _warn(store)
-    if as_json:
-        click.echo(json.dumps({"folder": str(folder), "state": now, "manifest": manifest, "summary": summary}))
-        return
-    from rich.console import Console
-
+    warn(store.warnings)
     known = [("state", now), *_flat(manifest)]
     width = max(len(path) for path, _ in known)
-    for path, value in known:
-        click.echo(f"{path:{width}}  {_plain(value)}")
-    Console().print(summary_table(summary, manifest["run"]))
+    lines = [f"{path:{width}}  {_plain(value)}" for path, value in known]
+    found = {"folder": str(folder), "state": now, "manifest": manifest, "summary": summary}
+    emit(found, as_json, lambda: [*lines, summary_table(summary, manifest["run"])])
 
 
 @runs.command("diff")
-@click.argument("a", type=_FOLDER)
-@click.argument("b", type=_FOLDER)
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
 @_JSON
 def diff(a: Path, b: Path, as_json: bool) -> None:
     """Compare run B with run A over the problems that both have: settings, accuracy, cost, and what flipped.
@@ -98,47 +86,34 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
       tandem runs diff runs/2026-11-22-gsm8k-mentor-only runs/2026-11-22-gsm8k-tandem
     """
     from tandem.reports.diff import compare
-
-    stores = _open(a), _open(b)
-    found = compare(*stores)
-    for store in stores:
-        _warn(store)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for line in _comparison(found):
-        click.echo(line)
-
-
-def _open(folder: Path) -> RunStore:
     from tandem.runs.store import RunStore
 
-    return RunStore.open_for_reading(folder)
-
-
-def _warn(store: RunStore) -> None:
-    for warning in store.warnings:
-        click.echo(f"tandem: {warning}", err=True)
+    stores = RunStore.open_for_reading(a), RunStore.open_for_reading(b)
+    found = compare(*stores)
+    for store in stores:
+        warn(store.warnings)
+    emit(found, as_json, lambda: _comparison(found))
 
 
 def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
-    """Yield two lines of a run: where it is and how it stands; what it did and what came of it."""
+    """Yield two lines of a run: where it is and its state; what it did and the results. A bad folder is a warning."""
+    if "problem" in run:
+        warn([run["problem"]])
+        return
     folder = Path(run["folder"])
     name = folder if folder == root else folder.relative_to(root)
     states = [run["state"], *([f"{run['errors']} failed"] if run["errors"] else [])]
     states += ["synthetic"] if run["synthetic"] else []
     yield f"{str(run['started'] or '?')[:16].replace('T', ' ')}  {_plain(name)}  ({', '.join(states)})"
     done = f"{run['n']}/{'?' if run['total'] is None else run['total']}"
-    results = [f"accuracy {_share(run)}"] if run["accuracy"] is not None else []
+    results = []
+    if run["accuracy"] is not None:
+        low, high = run["accuracy_ci95"]
+        results.append(f"accuracy {run['accuracy']:.3f} [{low:.3f}, {high:.3f}]")
     results.append(f"mentor tokens {run['mentor_tokens']:,}")
     results += [f"US$ {run['usd']:.4f}"] if run["usd"] is not None else []
     method = f"{run['strategy']}, {run['mentor']} + {run['intern']}, {run['dataset'] or 'unknown data'}"
     yield f"    {_plain(method)} {done}: {', '.join(results)}"
-
-
-def _share(run: Mapping[str, Any]) -> str:
-    low, high = run["accuracy_ci95"]
-    return f"{run['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _comparison(found: dict[str, Any]) -> Iterator[str]:
@@ -165,12 +140,12 @@ def _comparison(found: dict[str, Any]) -> Iterator[str]:
 
 def _accuracies(found: dict[str, Any]) -> Iterator[str]:
     if not found["judged"]:
-        yield "accuracy       none: no common problem was judged in both"
+        yield "accuracy       none: no common problem was graded in both"
         return
     before, after = found["accuracy"]
     difference = found["difference"]
     low, high = difference["ci95"]
-    of = "" if found["judged"] == found["common"] else f" over the {found['judged']} that both judged"
+    of = "" if found["judged"] == found["common"] else f" over the {found['judged']} that both graded"
     yield f"{'accuracy':14} {before:.3f} -> {after:.3f}{of}"
     yield (
         f"{'difference':14} {difference['value']:+.3f}  (95 % interval {low:+.3f} to {high:+.3f}, paired bootstrap; "

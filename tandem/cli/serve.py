@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.config_option import config_option
-from tandem.cli.options import FiniteNumber, engine_options, make_engine
+from tandem.cli.options import POSITIVE, FiniteNumber, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
+from tandem.errors import MissingPackageError, UsageError
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @engine_options
 @serving_options("auto")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is every one.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.option("--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 is every one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: any that is free.")
 @click.option(
     "--keys",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -35,19 +36,11 @@ if TYPE_CHECKING:
     metavar="AIM=CLASSIFIER",
     help="A classifier that requests may ask for by its aim, as cost:0.6=classifiers/cheap; repeatable.",
 )
-@click.option("--concurrency", type=click.IntRange(1), default=64, show_default=True, help="Requests solved at once.")
-@click.option(
-    "--queue", type=click.IntRange(0), default=256, show_default=True, help="Requests that may wait; then 429."
-)
-@click.option(
-    "--deadline", type=FiniteNumber(0, min_open=True), default=600.0, show_default=True, metavar="S", help="Seconds."
-)
-@click.option(
-    "--drain", type=FiniteNumber(0), default=60.0, show_default=True, metavar="S", help="Seconds to end on SIGTERM."
-)
-@click.option(
-    "--max-body", type=click.IntRange(1024), default=4 << 20, show_default=True, metavar="BYTES", help="Then 413."
-)
+@click.option("--concurrency", type=click.IntRange(1), default=64, help="Requests solved at once.")
+@click.option("--queue", type=click.IntRange(0), default=256, help="Requests that may wait; then 429.")
+@click.option("--deadline", type=POSITIVE, default=600.0, metavar="S", help="Seconds.")
+@click.option("--drain", type=FiniteNumber(0), default=60.0, metavar="S", help="Seconds to end on SIGTERM.")
+@click.option("--max-body", type=click.IntRange(1024), default=4 << 20, metavar="BYTES", help="Then 413.")
 @config_option
 def serve(
     host: str,
@@ -79,11 +72,8 @@ def serve(
     try:
         from tandem.server.app import create_app
     except ImportError:
-        from tandem.errors import MissingPackageError
-
         raise MissingPackageError("the server", "serve") from None
     from tandem.config import SolveOptions
-    from tandem.errors import UsageError
     from tandem.server.gate import Gate
     from tandem.server.keys import KeyRing
     from tandem.server.requests import ModelMenu
@@ -116,8 +106,6 @@ def serve(
 
 def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
     """Raise UsageError where a key has a budget and a model has no price."""
-    from tandem.errors import UsageError
-
     limited = [account.entry.name for account in accounts.accounts if account.entry.usd is not None]
     specs = [model.spec for model in (engine.mentor, engine.intern)]
     unpriced = ", ".join(spec.name for spec in specs if not (spec.local or spec.prices))
@@ -126,7 +114,6 @@ def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
 
 
 def _aims(given: tuple[str, ...]) -> dict[str, str]:
-    from tandem.errors import UsageError
     from tandem.training.aims import parse_aim
 
     found = {}

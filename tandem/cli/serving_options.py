@@ -35,13 +35,7 @@ def serving_options(default: str) -> Decorator:
             click.option(
                 f"--{role}-gpus", type=Numbers(), metavar="LIST", help=f"The {role}'s GPUs under vLLM: 0,1,2."
             ),
-            click.option(
-                f"--{role}-tensor-parallel",
-                type=click.IntRange(1),
-                default=1,
-                show_default=True,
-                help="GPUs a replica.",
-            ),
+            click.option(f"--{role}-tensor-parallel", type=click.IntRange(1), default=1, help="GPUs a replica."),
             click.option(
                 f"--{role}-replicas", type=click.IntRange(1), metavar="N", help="Default: what the GPUs give; else 1."
             ),
@@ -52,7 +46,6 @@ def serving_options(default: str) -> Decorator:
             "--backend",
             type=click.Choice(["auto", "vllm", "transformers"]),
             default=default,
-            show_default=True,
             help="For local weights: vLLM replicas of its own, or this process; auto: vLLM where it is installed.",
         ),
         *of_roles,

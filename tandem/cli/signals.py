@@ -8,17 +8,21 @@ from typing import Any
 
 import click
 
+from tandem.cli.options import PATH
+from tandem.cli.output import emit, note
+from tandem.errors import UsageError
+
 _DRAFTS = "16,32,64,128,all"
 
 
 @click.command()
-@click.argument("collection", type=click.Path(path_type=Path))
-@click.option("--draft", "drafts", default=_DRAFTS, show_default=True, help="Draft lengths, comma-separated.")
+@click.argument("collection", type=PATH)
+@click.option("--draft", "drafts", default=_DRAFTS, help="Draft lengths, comma-separated.")
 @click.option("--kind", type=click.Choice(["without", "with", "alone"]), multiple=True, help="Print only these.")
 @click.option("--read", is_flag=True, help="Only problems with prompt signals, which are then evaluated too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds and of the bootstrap.")
-@click.option("--resamples", type=click.IntRange(50), default=500, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write every figure as JSON too.")
+@click.option("--seed", type=int, default=0, help="Seed of the folds and of the bootstrap.")
+@click.option("--resamples", type=click.IntRange(50), default=500)
+@click.option("--out", type=PATH, metavar="FILE", help="Write every figure as JSON too.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON on standard output, nothing else.")
 def signals(
     collection: Path,
@@ -43,8 +47,8 @@ def signals(
       tandem signals collected --draft 64,all --out ablation.json
     """
     from tandem.collection.added_signals import read_raw
-    from tandem.errors import UsageError
     from tandem.ladder import parse_ladder
+    from tandem.storage.files import write_whole
     from tandem.training.ablation import ablate
     from tandem.training.data import pair_of, read_collection
     from tandem.training.replay import Pair
@@ -61,20 +65,15 @@ def signals(
         seed=seed,
         resamples=resamples,
         read=read,
-        say=lambda line: click.echo(line, err=True),
+        say=note,
     )
     if out:
-        out.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
-    if as_json:
-        click.echo(json.dumps(lines))
-        return
-    click.echo(_HEAD)
-    for line in lines:
-        if not kind or line["kind"] in (*kind, "standing"):
-            click.echo(_row(line))
+        write_whole(out, json.dumps(lines, indent=1) + "\n", parents=True)
+    shown = (line for line in lines if not kind or line["kind"] in (*kind, "standing"))
+    emit(lines, as_json, lambda: [_HEAD, *map(_row, shown)])
 
 
-_BOUGHT = {"": "", "pass": " (one pass)", "draft": " (2 drafts)"}
+_EXTRA_CALL = {"": "", "pass": " (one pass)", "draft": " (2 drafts)"}
 _HEAD = (
     f"{'draft':>5} {'kind':<8} {'signal':<30} {'AUROC':>6} {'d':>7} {'':<16} {'ECE':>6} "
     f"{'gain':>7} {'d':>7} {'':<16} {'curve':>7} {'d':>7}"
@@ -83,7 +82,7 @@ _HEAD = (
 
 def _row(line: dict[str, Any]) -> str:
     pooled, gain, curve = line["auroc"]["pooled"], line["gain"], line["curve"]
-    name = line["signal"] + _BOUGHT[line["buys"]]
+    name = line["signal"] + _EXTRA_CALL[line["buys"]]
     return (
         f"{line['draft']:>5} {line['kind']:<8} {name:<30} {_number(pooled['value'], 6)} {_difference(pooled)} "
         f"{line['calibration_error']:>6.3f} {_number(gain['value'], 7)} {_difference(gain)} "

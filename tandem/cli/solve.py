@@ -9,6 +9,7 @@ import click
 
 from tandem.cli.options import engine_options, make_engine
 from tandem.cli.serving_options import serving_options
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.types import Solution
@@ -48,8 +49,6 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
 
 
 def _read(problem: str) -> str:
-    from tandem.errors import UsageError
-
     try:
         text = sys.stdin.read() if problem == "-" else problem
         text.encode()  # bytes that are no UTF-8 come as lone surrogates from the command line

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.output import emit, plain_table
+from tandem.errors import UsageError
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from tandem.strategies import Strategy
 
 BUILT_IN = "built in"
@@ -28,23 +32,17 @@ def strategies(as_json: bool) -> None:
       tandem strategies --json
     """
     rows = list(_rows())
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    headings = ("name", "takes", "calls", "learned", "from", "method")
+    emit(rows, as_json, lambda: [plain_table(headings, map(_cells, rows), left=len(headings), whole=["name"])])
+
+
+def _cells(row: dict[str, Any]) -> Iterator[Text]:
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("name", "takes", "calls", "learned", "from", "method"):
-        table.add_column(heading, no_wrap=heading == "name")
-    for row in rows:
-        takes = {"required": ":…", "optional": "[:…]"}.get(row["argument"] or "", "")
-        said = row["error"] or row["description"]
-        cells = (row["name"], takes, "+".join(row["roles"]), row["learned"] or "", row["from"], said)
-        table.add_row(*(Text(cell, style="red" if row["error"] else "") for cell in cells))
-    Console().print(table)
+    takes = {"required": ":…", "optional": "[:…]"}.get(row["argument"] or "", "")
+    method = row["error"] or row["description"]
+    for cell in (row["name"], takes, "+".join(row["roles"]), row["learned"] or "", row["from"], method):
+        yield Text(cell, style="red" if row["error"] else "")
 
 
 def _rows() -> Iterator[dict[str, Any]]:
@@ -62,7 +60,6 @@ def _rows() -> Iterator[dict[str, Any]]:
 
 def _found(name: str) -> dict[str, Any]:
     """Return what is known of a strategy. Raises what its module raises, or TandemError for one that is none."""
-    from tandem.errors import UsageError
     from tandem.strategies import STRATEGIES, Strategy, make_strategy
 
     made: Strategy | None = None

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.options import PATH
+from tandem.cli.output import emit, plain_table, warn
+from tandem.errors import UsageError
+from tandem.runs import UNITS
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
 _WORDS = {"tflops": "TFLOPs", "tflops_published": "published\nTFLOPs", "mentor_tokens": "mentor\ntokens", "usd": "US$"}
 _SHOWN = 20
-_FOLDER = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("folder", type=_FOLDER, metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--strategy", metavar="S", help="Which of the comparison's runs. Default: all that can be swept.")
-@click.option("--intern-run", type=_FOLDER, metavar="DIR", help="A run of intern-only, where DIR is a single run.")
-@click.option("--mentor-run", type=_FOLDER, metavar="DIR", help="A run of mentor-only, where DIR is a single run.")
+@click.option("--intern-run", type=PATH, metavar="DIR", help="A run of intern-only, where DIR is a single run.")
+@click.option("--mentor-run", type=PATH, metavar="DIR", help="A run of mentor-only, where DIR is a single run.")
 @click.option(
-    "--level-run", type=_FOLDER, multiple=True, metavar="DIR", help="A run of fixed:<level>, for tandem; repeatable."
+    "--level-run", type=PATH, multiple=True, metavar="DIR", help="A run of fixed:<level>, for tandem; repeatable."
 )
 @click.option(
-    "--unit",
-    type=click.Choice(UNITS),
-    default="tflops",
-    show_default=True,
-    help="The cost at which the gain over the chord is shown.",
+    "--unit", type=click.Choice(UNITS), default="tflops", help="The cost at which the gain over the chord is shown."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON on standard output, nothing else.")
 def sweep(
@@ -61,7 +59,6 @@ def sweep(
       tandem sweep runs/2026-11-25-gsm8k-compare --strategy cascade --unit usd --json
       tandem sweep runs/cascade --intern-run runs/intern-only --mentor-run runs/mentor-only
     """
-    from tandem.errors import UsageError
     from tandem.reports.page.gather import is_comparison
     from tandem.reports.sweep import runs_of_comparison, runs_of_folders
     from tandem.reports.sweep import sweep as replay
@@ -75,37 +72,36 @@ def sweep(
             raise UsageError(f"{folder} is no comparison: --strategy has nothing to choose from")
         runs = runs_of_folders(folder, intern_run, mentor_run, level_run)
     found = replay(runs)
-    for warning in runs.warnings:
-        click.echo(f"tandem: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    from rich.console import Console
+    warn(runs.warnings)
+    emit(found, as_json, lambda: _view(found, unit))
 
-    console = Console()
+
+def _view(found: Mapping[str, Any], unit: str) -> Iterator[Any]:
     for one in found["sweeps"]:
-        console.print(_table(found, one, unit))
-        for line in _notes(one):
-            click.echo(line)
-    click.echo(f"note: {found['warning']}")
+        yield _table(found, one, unit)
+        yield from _notes(one)
+    yield f"note: {found['warning']}"
 
 
 def _table(found: Mapping[str, Any], one: Mapping[str, Any], unit: str) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from tandem.reports.run import one_line
 
     pair, synthetic = found["pair"], "  (synthetic: a fake model took part)" if found["synthetic"] else ""
     title = f"{one['strategy']}: {pair['mentor']} + {pair['intern']}, {one['n']} problems{synthetic}"
-    table = Table(title=Text(one_line(title)), caption=Text(one["rule"]), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     units = [name for name in ("tflops", "mentor_tokens", "usd") if name != unit]
     costs = [unit, *(name for name in units if any(row["cost"][name] is not None for row in one["rows"]))]
     words = [_WORDS.get(name, name) for name in costs]
-    for heading in ("threshold", "mentor\nanswers", "accuracy", "95 %", *words):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("points over\nthe chord", justify="right")
+    headings = ("threshold", "mentor\nanswers", "accuracy", "95 %", *words)
+    table = plain_table(
+        (*headings, "points over\nthe chord"),
+        (),
+        left=0,
+        whole=headings,
+        title=Text(one_line(title)),
+        caption=Text(one["rule"]),
+    )
     rows = one["rows"]
     shown = _some(rows)
     for place, row in enumerate(rows):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tandem.cli.options import PATH
+from tandem.cli.output import emit, note, table
+from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.sufficiency.predictor import Predictor
@@ -17,31 +19,29 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("collections", metavar="COLLECTION...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", type=PATH, nargs=-1, required=True)
 @click.option(
     "--strategy",
     metavar="NAME",
     help="Train what this strategy has learned instead: route, cascade, shepherding, best-route, published.",
 )
 @click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: classifiers/<id>.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds by problem.")
+@click.option("--out", type=PATH, metavar="DIR", help="Default: classifiers/<id>.")
+@click.option("--seed", type=int, default=0, help="Seed of the folds by problem.")
 @click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's own answer may be the last level.")
-@click.option("--sets", metavar="SET,SET", default="", help="Train on these data sets of the table only.")
-@click.option(
-    "--for", "domain", metavar="SET,SET", default="", help="Fit on everything, choose the operating point for these."
-)
+@click.option("--sets", metavar="SET,SET", help="Train on these data sets of the table only.")
+@click.option("--for", "domain", metavar="SET,SET", help="Fit on everything, choose the operating point for these.")
 @click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as a server with a prefix cache does.")
 @click.option(
     "--evaluate",
     "tests",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     metavar="TEST",
     help="Write no classifier: choose everything on COLLECTION, evaluate it on TEST, a collection of other problems.",
 )
-@click.option("--test-sets", metavar="SET,SET", default="", help="Evaluate on these data sets of TEST only.")
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the evaluation as Markdown too.")
+@click.option("--test-sets", metavar="SET,SET", help="Evaluate on these data sets of TEST only.")
+@click.option("--report", type=PATH, metavar="FILE", help="Write the evaluation as Markdown too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
 def train(
     collections: tuple[Path, ...],
@@ -50,11 +50,11 @@ def train(
     out: Path | None,
     seed: int,
     hand_over: bool,
-    sets: str,
-    domain: str,
+    sets: str | None,
+    domain: str | None,
     prefix_cache: bool,
     tests: tuple[Path, ...],
-    test_sets: str,
+    test_sets: str | None,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -72,7 +72,8 @@ def train(
       tandem train collected --for gsm8k-train --out classifiers/for-word-problems
       tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
-    from tandem.errors import UsageError
+    from tandem.cli.classifiers import card_view
+    from tandem.cli.session import command_line
     from tandem.training.data import only, pair_of, read_collection
     from tandem.training.train import train as fit
 
@@ -111,35 +112,30 @@ def train(
         manifest,
         specs,
         name=identity,
-        command="tandem " + shlex.join(sys.argv[1:]),
+        command=command_line(),
         seed=seed,
         hand_over=hand_over,
         prefix_cache=prefix_cache,
         domain=tuple(_listed(domain)),
-        say=lambda line: click.echo(line, err=True),
+        say=note,
     )
     assert trained.classifier is not None  # only a regret can fail to be certified
     folder = out or Path("classifiers") / identity
     trained.classifier.save(folder)
-    card = trained.classifier.card.model_dump(mode="json")
-    if as_json:
-        click.echo(json.dumps(card))
-        return
-    from rich.console import Console
-
-    from tandem.cli.classifiers import print_card
-
-    print_card(Console(), trained.classifier.card)
-    click.echo(f"written to {folder}", err=True)
+    card = trained.classifier.card
+    emit(card.model_dump(mode="json"), as_json, lambda: card_view(card))
+    if not as_json:
+        note(f"written to {folder}")
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def _train_strategy(
     strategy: str, tables: list[Table], sets: list[str], out: Path | None, seed: int, as_json: bool
 ) -> None:
+    from tandem.cli.session import command_line
     from tandem.training.data import only, pair_of
     from tandem.training.predictors import train_predictor
     from tandem.training.predictors.outcomes import joined
@@ -150,15 +146,12 @@ def _train_strategy(
         (only(rows, sets), manifest),
         pair_of(manifest),
         seed=seed,
-        command="tandem " + shlex.join(sys.argv[1:]),
-        say=lambda line: click.echo(line, err=True),
+        command=command_line(),
+        say=note,
     )
     path = predictor.save(out or Path("classifiers") / f"{predictor.mentor}+{predictor.intern}")
-    if as_json:
-        click.echo(json.dumps(json.loads(path.read_text(encoding="utf-8"))))
-    else:
-        _print_predictor(predictor)
-    click.echo(f"written to {path}", err=True)
+    emit(json.loads(path.read_text(encoding="utf-8")), as_json, lambda: _view(predictor))
+    note(f"written to {path}")
 
 
 def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_json: bool) -> None:
@@ -177,40 +170,32 @@ def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_
     fitted.save(folder)
     shown = fitted.model_dump(mode="json", include={"id", "ladder", "thresholds", "data"})
     shown["data"].pop("seen")
-    click.echo(json.dumps(shown) if as_json else "\n".join(f"{name}: {value}" for name, value in shown.items()))
-    click.echo(f"written to {folder / FILE}", err=True)
+    emit(shown, as_json, lambda: [f"{name}: {value}" for name, value in shown.items()])
+    note(f"written to {folder / FILE}")
 
 
-def _print_predictor(predictor: Predictor) -> None:
-    """Print what it does on held-out problems beside the anchors, by data set, and its notes."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
+def _view(predictor: Predictor) -> Iterator[Any]:
+    """Yield a table of held-out problems beside the anchors, by data set, and the notes."""
     figures = predictor.figures
-    table = RichTable(title=f"{predictor.strategy}: {predictor.mentor} + {predictor.intern}")
-    for heading in ("", "accuracy", "TFLOPs", "mentor tokens", "gain over the chord [95 %]"):
-        table.add_column(heading, justify="right" if heading else "left")
     rows: dict[str, Mapping[str, Any]] = {**figures.get("anchors", {}), "held out": figures.get("held_out", {})}
     rows |= {f"  {name}": own for name, own in figures.get("held_out_by_set", {}).items()}
-    for name, own in rows.items():
-        table.add_row(name, *(_number(own.get(key)) for key in ("accuracy", "tflops", "mentor_tokens")), _gain(own))
-    console = Console()
-    console.print(table)
+    yield table(
+        ("", "accuracy", "TFLOPs", "mentor tokens", "gain over the chord [95 %]"),
+        ((name, *_cells(own)) for name, own in rows.items()),
+        title=f"{predictor.strategy}: {predictor.mentor} + {predictor.intern}",
+    )
     settings = ", ".join(f"{name} {value:g}" for name, value in predictor.settings.items())
-    console.print(f"decides by: {settings or 'nothing'}", highlight=False)
-    for note in predictor.notes:
-        console.print(f"- {note}", markup=False, highlight=False)
+    yield f"decides by: {settings or 'nothing'}"
+    yield from (f"- {line}" for line in predictor.notes)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
+def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
+    from tandem.cli.classifiers import interval
 
-
-def _gain(figures: Mapping[str, Any]) -> str:
+    for value in map(figures.get, ("accuracy", "tflops", "mentor_tokens")):
+        yield "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
     gain = figures.get("gain_over_chord") or {}
-    if gain.get("value") is None:
-        return ""
-    return f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+    yield "" if gain.get("value") is None else interval(gain)
 
 
 def _evaluate(
@@ -222,6 +207,7 @@ def _evaluate(
     as_json: bool,
 ) -> None:
     from tandem.reports.frontier import evaluate, markdown
+    from tandem.storage.files import write_whole
     from tandem.training.baselines import PublishedBaseline
     from tandem.training.data import check_same, only, pair_of, read_collection
 
@@ -234,13 +220,12 @@ def _evaluate(
         (rows, parts[0][1]),
         pair_of(training[1]),
         baselines=[PublishedBaseline()],
-        say=lambda line: click.echo(line, err=True),
+        say=note,
         **how,
     )
     text = markdown(found)
     if report:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(text, encoding="utf-8")
-        report.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        click.echo(f"written: {report}, {report.with_suffix('.json')}", err=True)
-    click.echo(json.dumps(found) if as_json else text)
+        write_whole(report, text, parents=True)
+        write_whole(report.with_suffix(".json"), json.dumps(found, indent=1) + "\n", parents=True)
+        note(f"written: {report}, {report.with_suffix('.json')}")
+    emit(found, as_json, lambda: [text])

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import TandemError, UsageError
+from tandem.runs import UNITS
 from tandem.runs.compare import Part
 from tandem.runs.manifest import ManifestDifference, differences, name_differences
-from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
+from tandem.runs.outcomes import RunOutcomes, outcomes_of
 from tandem.runs.store import RUN, RunStore
 from tandem.statistics.chord import ace, chord, quotient
 from tandem.statistics.intervals import Bootstrap, interval

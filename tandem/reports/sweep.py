@@ -21,8 +21,9 @@ from tandem.ladder import ANSWER, QUESTION, Effort, parse_ladder
 from tandem.ledger import Entry, Ledger
 from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, check_graded, check_same
 from tandem.reports.page.gather import read_comparison
+from tandem.runs import UNITS
 from tandem.runs.listing import current_summary, state
-from tandem.runs.outcomes import UNITS, RunOutcomes, outcomes_of
+from tandem.runs.outcomes import RunOutcomes, outcomes_of
 from tandem.runs.store import Record, RunStore
 from tandem.statistics.chord import chord
 from tandem.statistics.intervals import Bootstrap, interval

@@ -11,8 +11,7 @@ import numpy as np
 
 from tandem.ladder import QUESTION
 from tandem.ledger import Ledger
-
-UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
+from tandem.runs import UNITS
 
 
 @dataclass

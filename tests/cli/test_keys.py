@@ -15,7 +15,7 @@ def test_a_key_is_printed_once_and_its_hash_is_kept(cli: Cli) -> None:
     added = cli("keys", "add", "keys.yaml", "--name", "alice", "--requests-per-minute", "60", "--usd", "5")
     key = added.out.strip()
     assert added.code == 0 and added.out == f"{key}\n" and key.startswith("tdm-")
-    assert added.err == "the key of alice; keys.yaml has only its hash, so keep it now\n"
+    assert added.err == "the key of alice; keys.yaml has only its hash, so save the key now\n"
     text = Path("keys.yaml").read_text()
     assert key not in text
     (entry,) = yaml.safe_load(text)["keys"]

@@ -169,7 +169,7 @@ def test_diff_compares_the_problems_that_both_have(cli: Cli, tmp_path: Path) -> 
     for said in (
         "strategy mentor-only -> tandem",
         "5 problems in common, 0 only in A, 2 only in B",
-        "accuracy 0.500 -> 0.750 over the 4 that both judged",
+        "accuracy 0.500 -> 0.750 over the 4 that both graded",
         "difference +0.250 (95 % interval",
         "2 wrong in A, right in B: p2, p3",
         "1 right in A, wrong in B: p1",
