@@ -31,8 +31,10 @@ Estimate = dict[str, float | None]
 _BOUND = "looks at the reference: an upper bound, no method"
 _BINS = 5  # of a reliability table
 # What two runs may differ in and still be compared: the method, and what only a method reads.
-_OWN = ("strategy", "ladder", "draft_tokens", "classifier", "predictor", "settings.effort", "settings.pace")
-_OWN_TOO = ("settings.draft_tokens", "settings.classifier", "settings.intern_logprobs")
+_OWN = (
+    *("strategy", "ladder", "draft_tokens", "classifier", "predictor", "settings.effort", "settings.pace"),
+    *("settings.draft_tokens", "settings.classifier", "settings.intern_logprobs"),
+)
 
 
 def check_readable(folder: Path) -> None:
@@ -85,7 +87,10 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
         "graded": len(best.ids),
         "units": list(UNITS),
         "strategies": [_row(part, figures, wanted) for part in parts],
-        "oracle": {"accuracy": _mean(best), "cost": {unit: best.mean(unit) for unit in (*UNITS, "intern_tokens")}},
+        "oracle": {
+            "accuracy": float(best.correct.mean()) if best.ids else None,
+            "cost": {unit: best.mean(unit) for unit in (*UNITS, "intern_tokens")},
+        },
         "shared": shared_tokens(runs),
         "reliability": reliability(runs),
     }
@@ -99,13 +104,8 @@ def _row(part: Part, figures: Mapping[str, Mapping[str, Any]], wanted: int) -> d
         return {"name": part.name, "folder": part.folder, "status": "skipped", "reason": part.reason}
     own = figures[part.name]
     status = "finished" if own["n"] >= wanted else "partial"
-    return {"name": part.name, "folder": part.folder, "status": status, "reason": None, "offline": part.offline} | dict(
-        own
-    )
-
-
-def _mean(outcomes: RunOutcomes) -> float | None:
-    return float(outcomes.correct.mean()) if len(outcomes.ids) else None
+    row = {"name": part.name, "folder": part.folder, "status": status, "reason": None, "offline": part.offline}
+    return row | dict(own)
 
 
 def check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
@@ -118,7 +118,7 @@ def check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _own(difference: ManifestDifference) -> bool:
-    return any(difference.path == own or difference.path.startswith(own + ".") for own in (*_OWN, *_OWN_TOO))
+    return any(difference.path == own or difference.path.startswith(own + ".") for own in _OWN)
 
 
 def check_graded(runs: Mapping[str, RunOutcomes]) -> None:
@@ -127,12 +127,8 @@ def check_graded(runs: Mapping[str, RunOutcomes]) -> None:
     for name, other in others:
         for problem in one.references.keys() & other.references.keys():
             if one.references[problem] != other.references[problem]:
-                what = (
-                    "another reference"
-                    if one.references[problem][0] != other.references[problem][0]
-                    else "another grader"
-                )
-                raise UsageError(f"{first} and {name} cannot be compared: {problem} was graded by {what}")
+                what = "reference" if one.references[problem][0] != other.references[problem][0] else "grader"
+                raise UsageError(f"{first} and {name} cannot be compared: {problem} was graded by another {what}")
 
 
 def strategy_figures(runs: Mapping[str, RunOutcomes], best: RunOutcomes, *, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -155,12 +151,9 @@ def strategy_figures(runs: Mapping[str, RunOutcomes], best: RunOutcomes, *, seed
             "notes": [*run.notes, *([_BOUND] if name in UPPER_BOUND else [])],
         }
         if INTERN_ONLY in runs and MENTOR_ONLY in runs:
-            common = shared_ids([run, runs[INTERN_ONLY], runs[MENTOR_ONLY], best])
-            if common:
-                boot = Bootstrap(len(common), seed=seed)
-                found[name] |= _against(
-                    boot, *(one.of(common) for one in (run, runs[INTERN_ONLY], runs[MENTOR_ONLY], best))
-                )
+            four = (run, runs[INTERN_ONLY], runs[MENTOR_ONLY], best)
+            if common := shared_ids(four):
+                found[name] |= _against(Bootstrap(len(common), seed=seed), *(one.of(common) for one in four))
     return found
 
 
@@ -233,7 +226,7 @@ def shared_tokens(runs: Mapping[str, RunOutcomes]) -> dict[str, float | None]:
 
 
 def reliability(runs: Mapping[str, RunOutcomes]) -> dict[str, list[dict[str, float]]]:
-    """Return, for strategies that predict how likely the intern is right, what came true of it, in five bins.
+    """Return, for strategies that predict how likely the intern is right, the outcomes, in five bins.
 
     Only predictions whose outcome some run of the comparison shows: the intern alone, under a fixed level, or the
     answer that was given.

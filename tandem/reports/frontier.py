@@ -134,11 +134,8 @@ def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Suffi
         for draft in {point.draft for point in points.values()}
     }
     space = Space(room.both, predictions, room.plan.ladder, room.plan.pair)
-    return (
-        {name: space.ends(point) for name, point in points.items()},
-        points,
-        predictions[points[OURS].draft].p,
-    )
+    ends = {name: space.ends(point) for name, point in points.items()}
+    return ends, points, predictions[points[OURS].draft].p
 
 
 def _anchors(room: _Test) -> dict[str, ReplayResult]:
@@ -158,11 +155,11 @@ def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: Trainin
     rows: dict[str, Any] = {}
     for name, found in ends.items():
         n, right = len(found.correct), int(found.correct.sum())
-        low, high = wilson(right, n) or (None, None)
+        low, high = (round(end, 4) for end in wilson(right, n) or ())  # there is a problem
         rows[name] = {
             "accuracy": round(right / n, 4),
-            "low": None if low is None else round(low, 4),
-            "high": None if high is None else round(high, 4),
+            "low": low,
+            "high": high,
             "tflops": round(float(found.tflops.mean()), 4),
             "tflops_published": round(float(found.published.mean()), 4),
             "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
@@ -286,7 +283,6 @@ def _truncated(problems: Problems, plan: TrainingPlan) -> dict[str, float]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Return what `evaluate` found as Markdown."""
     cache = "with" if found["cost_model"]["prefix_cache"] else "without"
     lines = [
         "# Everything chosen on training data, evaluated on others",
@@ -319,7 +315,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         ),
         "`ours` is the point that lay farthest above the chord on the training problems.",
         "",
-        *_left_out(found["left_out"]),
+        *(f"Left out: {name}: {reason}." for name, reason in found["left_out"].items()),
+        *([""] if found["left_out"] else []),
         "## Ours against the others",
         "",
         *_table(
@@ -394,10 +391,6 @@ def _share(value: Mapping[str, float | None]) -> str:
     if value["value"] is None:
         return "none (the oracle has no headroom)"
     return f"{value['value']:.0%} [{value['low'] or 0:.0%}, {value['high'] or 0:.0%}]"
-
-
-def _left_out(reasons: Mapping[str, str]) -> list[str]:
-    return [*(f"Left out: {name}: {reason}." for name, reason in reasons.items()), ""] if reasons else []
 
 
 def _auroc_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

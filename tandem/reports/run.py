@@ -26,7 +26,6 @@ _FAILURES_SHOWN = 50
 
 
 def summary_table(summary: Mapping[str, Any], described: Mapping[str, Any]) -> Table:
-    """Return accuracy, levels, tokens and cost of one run as a rich table."""
     from rich.table import Table
     from rich.text import Text
 
@@ -41,13 +40,11 @@ def summary_table(summary: Mapping[str, Any], described: Mapping[str, Any]) -> T
 def title(summary: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     """Return strategy and pair of a run in one line."""
     synthetic = "  (synthetic: a fake model took part)" if summary["synthetic"] else ""
-    return one_line(
-        f"{described['strategy']}: {described['mentor']['name']} + {described['intern']['name']}{synthetic}"
-    )
+    pair = f"{described['mentor']['name']} + {described['intern']['name']}"
+    return one_line(f"{described['strategy']}: {pair}{synthetic}")
 
 
 def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the figures of a run as names and texts."""
     n = summary["n"]
     each = max(n, 1)
     rows = [("problems", f"{n}" + (f", {summary['errors']} failed" if summary["errors"] else ""))]
@@ -126,13 +123,8 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
     lines += ["", "| | |", "| --- | --- |"]
     lines += [f"| {escaped(name)} | {escaped(text)} |" for name, text in figures(summary)]
     if failures:
-        lines += [
-            "",
-            f"## Failed problems ({len(failures)}; they count as wrong)",
-            "",
-            "| id | error |",
-            "| --- | --- |",
-        ]
+        head = f"## Failed problems ({len(failures)}; they count as wrong)"
+        lines += ["", head, "", "| id | error |", "| --- | --- |"]
         lines += [f"| {escaped(id)} | {escaped(error)} |" for id, error in failures[:_FAILURES_SHOWN]]
         if len(failures) > _FAILURES_SHOWN:
             lines += ["", f"and {len(failures) - _FAILURES_SHOWN} more, in report.csv."]

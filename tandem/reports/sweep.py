@@ -144,11 +144,7 @@ def sweep(runs: Runs, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _figures(
-    name: str,
-    records: Mapping[str, Mapping[str, Record]],
-    strategies: Mapping[str, str],
-    sampling: int,
-    seed: int,
+    name: str, records: Mapping[str, Mapping[str, Record]], strategies: Mapping[str, str], sampling: int, seed: int
 ) -> dict[str, Any]:
     """Return one run's sweep; `sampling` is the seed that coins were tossed with."""
     own, anchors = records[name], [records[key] for key in (INTERN_ONLY, MENTOR_ONLY)]
@@ -237,7 +233,8 @@ def _row(
     undetermined = int((~taken.known[:, k]).sum())
     row: dict[str, Any] = {"threshold": threshold, "own": threshold == options.own, "undetermined": undetermined}
     if undetermined:  # figures of the others would be of other problems than those of the next row
-        return row | {"mentor_answers": None, "accuracy": None, "accuracy_ci95": None} | _nothing()
+        row |= {"mentor_answers": None, "accuracy": None, "accuracy_ci95": None, "cost": dict.fromkeys(UNITS)}
+        return row | {"gain_over_chord": dict.fromkeys(UNITS, _NONE)}
     n, right = len(options.ids), int(taken.correct[:, k].sum())
     return row | {
         "mentor_answers": float(taken.by_mentor[:, k].mean()),
@@ -246,10 +243,6 @@ def _row(
         "cost": {unit: None if cost is None else float(cost[:, k].mean()) for unit, cost in taken.cost.items()},
         "gain_over_chord": {unit: interval(gains[unit][:, k]) if unit in gains else _NONE for unit in UNITS},
     }
-
-
-def _nothing() -> dict[str, Any]:
-    return {"cost": dict.fromkeys(UNITS), "gain_over_chord": dict.fromkeys(UNITS, _NONE)}
 
 
 _NONE: dict[str, float | None] = {"value": None, "low": None, "high": None}
@@ -295,7 +288,7 @@ def options_of(
 
     `fixed` has the records of fixed levels, by the level's name. Raises UsageError for a run that cannot be swept.
     """
-    base = name.partition(":")[0]
+    base = _base(name)
     if base not in SWEPT:
         raise UsageError(f"strategy '{name}' has no threshold that can be replayed; {', '.join(SWEPT)} have")
     if base == "tandem":
@@ -305,10 +298,9 @@ def options_of(
 
 def _one_decision(name: str, run: Records, intern: Records, mentor: Records, seed: int) -> SweepOptions:
     """The first option is the model whose score must reach the threshold: the mentor for `route`, else the intern."""
-    base, ids = name.partition(":")[0], list(run)
+    (base, _, argument), ids = name.partition(":"), list(run)
     rule = "the intern's answer stands where the sufficiency is at least the threshold"
     if base == "random-mix":
-        argument = name.partition(":")[2]
         own, rule = RandomMix.of(argument or None, {}).share, "the mentor answers this share of the problems, by coin"
         score = [coin(one, seed) for one in ids]
     else:
@@ -443,9 +435,9 @@ def _thrifty(record: Record) -> bool:
         return False
     if not trace:
         return True
-    bought = [e.usage.completion if e.purpose == "insight" and e.error is None else 0 for e in entries]
-    sums = [sum(bought[:at]) for at in drafts[: len(trace)]]
+    written = [e.usage.completion if e.purpose == "insight" and e.error is None else 0 for e in entries]
+    sums = [sum(written[:at]) for at in drafts[: len(trace)]]
     wanted = [decision["insight_tokens"] for decision in trace]
-    if sum(tokens > 0 for tokens in bought) > 1:  # one that cannot continue its text writes some of it twice
+    if sum(tokens > 0 for tokens in written) > 1:  # one that cannot continue its text writes some of it twice
         return all(have >= tokens for have, tokens in zip(sums, wanted, strict=True))
-    return sums == wanted and sum(bought) == wanted[-1]
+    return sums == wanted and sum(written) == wanted[-1]

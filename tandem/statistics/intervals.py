@@ -16,9 +16,7 @@ class Results(Protocol):
     """How problems ended: `correct`, and each cost by its name, all arrays of shape (problems,)."""
 
     @property
-    def correct(self) -> np.ndarray:
-        """1.0 for each problem that is right."""
-        ...
+    def correct(self) -> np.ndarray: ...
 
 
 class Bootstrap:
@@ -34,7 +32,6 @@ class Bootstrap:
         return found
 
     def means(self, ends: Results, cost: str = "tflops") -> Means:
-        """Return cost and accuracy of a strategy in each draw."""
         return self.mean(getattr(ends, cost)), self.mean(ends.correct)
 
     def auroc(self, groups: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:

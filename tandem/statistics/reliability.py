@@ -15,7 +15,7 @@ _Levels = Mapping[str, Mapping[str, Any]]  # a problem's rows by level
 def figures(problems: Mapping[str, _Levels], p: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Return AUROC, Brier score and expected calibration error (10 equal bins), pooled and by level.
 
-    The question alone foretells the answer at `none` once more, and is not pooled.
+    The question alone predicts the same answer as `none`, and is not pooled.
     """
     level, y, values = _columns(problems, p)
     found = {"pooled": figure(y[level != QUESTION], values[level != QUESTION])}

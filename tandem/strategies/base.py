@@ -81,7 +81,7 @@ def whole_answer(role: Role, settings: Settings, purpose: Purpose = "answer") ->
 
 
 def climb_calls(ladder: Ladder, settings: Settings, draft_tokens: int | None = None) -> list[PlannedCall]:
-    """Return the planned calls of a climb to the top of a ladder, where the mentor is asked anew at each level."""
+    """Return the planned calls of a climb to the top of a ladder, where the mentor is asked again at each level."""
     planned: list[PlannedCall] = []
     before, cap = 0, settings.intern_max_tokens
     drafted = [level for level in ladder if level.is_drafted]

@@ -6,8 +6,8 @@ sample without an answer has no vote. Code: the program that passes most of the 
 tandem/grading/examples.py for what counts as one), of equals the likeliest text. Everything else, and code where there
 is no example or nowhere to run it: the likeliest text, by its mean log-probability a token; the reason says which.
 
-BEST-Route (arXiv 2506.22716) takes the best by a reward model; we depart from it for want of one that is small and
-sees more than the intern itself.
+BEST-Route (arXiv 2506.22716) takes the best by a reward model; we know none that is small and sees more than the
+intern itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tandem.boxed import last_boxed
 from tandem.grading import answer_of, grader_of
+from tandem.grading.answer_spans import after_thinking
 from tandem.grading.choices import normalise_words
 from tandem.grading.normalise import normalise, quick_equal
 from tandem.grading.trial import Trial
-from tandem.types import Problem
+from tandem.types import Problem, TaskKind
 
 _FORMULAS = {"math", "gsm8k"}
 _CLOSED = {"choice", "exact", "reasoning-gym"}
@@ -86,6 +88,18 @@ def same_answer(problem: Problem, one: str, other: str) -> bool | None:
         return None
     first, second = answer_of(problem, one), answer_of(problem, other)
     return None if first is None or second is None else _same(problem, first, second)
+
+
+def has_answer(task: TaskKind, text: str) -> bool:
+    """Whether a text that is written piece by piece states its answer: in a box, or in a code fence that is closed.
+
+    Stricter than a grader, which takes a last number too. Thinking does not count; `general` answers have no such mark.
+    """
+    after = after_thinking(text)
+    if task == "code":
+        fences = sum(line.lstrip().startswith("```") for line in after.splitlines())
+        return fences > 0 and fences % 2 == 0
+    return task != "general" and last_boxed(after) is not None
 
 
 def _same(problem: Problem, one: str, other: str) -> bool:

@@ -18,7 +18,6 @@ from typing import ClassVar
 from tandem.config import Settings
 from tandem.grading.trial import Trial, try_examples
 from tandem.ladder import ANSWER, Ladder
-from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.strategies.base import PlannedCall, whole_answer
@@ -63,8 +62,7 @@ class BestRoute(LearnedStrategy):
         n, decision = self._route(ctx)
         yield ctx.record(decision)
         if n < 2:
-            role: Role = "intern" if n else "mentor"
-            async with aclosing(stream_answer(role, ctx, _level(n))) as alone:
+            async with aclosing(stream_answer("intern" if n else "mentor", ctx, _level(n))) as alone:
                 async for event in alone:
                     yield event
             return
@@ -80,7 +78,8 @@ class BestRoute(LearnedStrategy):
             for call in calls:
                 await call.close("probe")
             raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
-        at, reason = best_of(ctx.problem, [Sample(c.text, _likelihood(c)) for c in calls], trial)
+        samples = [Sample(c.text, sum(s.logprob for s in c.stats) / len(c.stats) if c.stats else 0.0) for c in calls]
+        at, reason = best_of(ctx.problem, samples, trial)
         best = calls[at]
         for call in calls:
             await call.close("answer" if call is best else "probe")
@@ -130,10 +129,6 @@ async def _read(call: Call) -> None:
     except BaseException as error:
         await call.close("probe", error)
         raise
-
-
-def _likelihood(call: Call) -> float:
-    return sum(stat.logprob for stat in call.stats) / len(call.stats) if call.stats else 0.0
 
 
 def _level(n: int) -> str:

@@ -3,7 +3,7 @@
 Offline (`tandem blueprint build`, `tandem.training.blueprints`) the mentor writes blueprints in several styles and a
 search chooses a blueprint and its place in the prompt, "no blueprint" among the candidates. Here that choice is used,
 and the mentor is never called. We depart from the paper in what a template varies: the blueprint's place and a line
-that says to follow it. The instruction that asks for the answer's form always stays, so that every candidate is judged
+that says to follow it. The instruction that asks for the answer's form always stays, so that every candidate is graded
 alike, and no solved examples are put into the intern's prompt.
 """
 
@@ -16,11 +16,11 @@ from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.insight import answer_messages
 from tandem.ladder import Ladder
-from tandem.ledger import Role
+from tandem.ledger import Role, sum_known
 from tandem.strategies.base import PlannedCall, Strategy
-from tandem.strategies.context import Context
+from tandem.strategies.context import Context, stream_answer
 from tandem.sufficiency.blueprint_card import NONE, BlueprintCard, Candidate, find_cards, nearest_card
-from tandem.types import AnswerDelta, Decision, Event, Message, Problem
+from tandem.types import Decision, Event, Message, Problem
 
 LEVEL = "blueprint"
 
@@ -81,8 +81,8 @@ class Blueprint(Strategy):
         parts = [card.offline for card in self.cards]
         even = [p.break_even["usd" if p.spent.usd is not None else "tflops"] for p in parts]
         return {
-            "tflops": _total([p.spent.tflops for p in parts]),
-            "usd": _total([p.spent.usd for p in parts]),
+            "tflops": sum_known(p.spent.tflops for p in parts),
+            "usd": sum_known(p.spent.usd for p in parts),
             "break_even_problems": None if None in even else max(n for n in even if n is not None),
         }
 
@@ -97,11 +97,8 @@ class Blueprint(Strategy):
         decision = self._decision(card, ctx.problem)
         yield ctx.record(decision)
         messages = blueprint_messages(ctx.problem, text, card.choice) if card else None
-        async with ctx.call("intern", "answer", messages, read_tokens=tokens) as call:
-            async for delta in call:
-                if delta.text:
-                    yield AnswerDelta(delta.text)
-        yield ctx.conclude(call.require_end(), level=decision.level, insight=text)
+        async for event in stream_answer("intern", ctx, decision.level, text, tokens, messages):
+            yield event
 
     def _decision(self, card: BlueprintCard | None, problem: Problem) -> Decision:
         if card is None:
@@ -117,11 +114,6 @@ class Blueprint(Strategy):
         if not self.exact:
             reason += f"; searched for {card.mentor}+{card.intern}"
         return Decision(NONE if plain else LEVEL, "stop", calibrated=self.exact, reason=reason, signals=signals)
-
-
-def _total(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
 
 
 _HEAD = "How to solve problems of this kind:\n"

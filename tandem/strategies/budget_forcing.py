@@ -2,8 +2,8 @@
 
 The baseline of the code behind arXiv 2604.23623 (after s1, arXiv 2501.19393): a thinking model is cut at N tokens,
 ``</think>`` is forced, and it writes at most 2,048 further ones. We depart from it for models that do not think aloud:
-their cue asks for the boxed answer, or the function anew, and leaves room for no more. A mentor that cannot go on from
-its own text is asked in a further turn, and reads itself again at its cost.
+their cue asks for the boxed answer, or the function once more, and leaves room for no more. A mentor that cannot go on
+from its own text is asked in a further turn, and reads itself again at its cost.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call, Recorder
 from tandem.models.tools import Tool
-from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import Policy
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling, Solution
 
@@ -108,21 +107,13 @@ class Context:
         self.trace.append(decision)
         return decision
 
-    def conclude(
-        self,
-        call: Call,
-        *,
-        level: str,
-        insight: str = "",
-        prefix: str | None = None,
-    ) -> Solution:
+    def conclude(self, call: Call, *, level: str, insight: str = "", prefix: str | None = None) -> Solution:
         """Make the solution of the call that wrote the answer; the call must have ended.
 
         `prefix` stands before what it wrote: the request's own where none is given.
         """
         given = call.request.prefix
         text = (prefix if prefix is not None else given if isinstance(given, str) else "") + call.text
-        specs: tuple[ModelSpec, ...] = (self.mentor.spec, self.intern.spec)
         return Solution(
             problem_id=self.problem.id,
             strategy=self.strategy,
@@ -136,7 +127,7 @@ class Context:
             ledger=self.ledger,
             truncated=call.finish_reason == "length",
             seconds=time.monotonic() - self.started,
-            synthetic=any(spec.synthetic for spec in specs),
+            synthetic=self.mentor.spec.synthetic or self.intern.spec.synthetic,
             classifier=self.policy.classifier.id if self.policy else None,
         )
 
@@ -157,13 +148,18 @@ def _within_context(request: Request, model: Model) -> Request:
 
 
 async def stream_answer(
-    role: Role, ctx: Context, level: str, insight: str = "", tokens: int = 0
+    role: Role,
+    ctx: Context,
+    level: str,
+    insight: str = "",
+    tokens: int = 0,
+    messages: tuple[Message, ...] | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Stream the answer of one model with its own unchanged prompt, or under an insight of so many mentor tokens.
 
-    The last event is the solution.
+    `messages` are the whole prompt where the insight stands elsewhere in it. The last event is the solution.
     """
-    async with ctx.call(role, "answer", insight=insight, read_tokens=tokens) as call:
+    async with ctx.call(role, "answer", messages, insight=insight, read_tokens=tokens) as call:
         async for delta in call:
             if delta.text:
                 yield AnswerDelta(delta.text)

@@ -1,7 +1,7 @@
 """Delegate: the mentor reasons, and calls the intern as a tool for the small questions.
 
 After the Delegate project (github.com/huyxdang/Delegate, no paper): a large model with one function, `slm_help`, at
-most 15 turns, no training. Its published saving counts neither the context that each hop reads anew nor the small
+most 15 turns, no training. Its published saving counts neither the context that each hop reads again nor the small
 model's tokens. Here every turn of the mentor is a call over the whole conversation, and charged as one, and so is
 every reply. Where we depart from it:
 
@@ -33,9 +33,9 @@ from tandem.models.base import TEMPLATE
 from tandem.models.call import Call
 from tandem.spec import ModelSpec
 from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.best_of import has_answer
 from tandem.strategies.context import Context
 from tandem.strategies.delegate_protocol import NATIVE, TEXT, Question, ToolProtocol
-from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
 
 MAX_TURNS = 15
@@ -65,7 +65,6 @@ class Conversation:
         return self.ctx.call("mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tool=tool)
 
     def space(self) -> int:
-        """Return how many tokens of the mentor's context the conversation leaves free."""
         context = self.ctx.mentor.spec.context
         if context is None:
             return _BOUNDLESS

@@ -62,13 +62,10 @@ class LearnedStrategy(Strategy):
         if cls.has_threshold and _NUMBER.fullmatch(last):
             return cls(path, float(last))
         if not argument:
-            raise UsageError(f"strategy '{cls.name}' takes {cls._takes()} behind the colon")
+            number = f"a threshold, as in {cls.name}:0.5, or " if cls.has_threshold else ""
+            folder = f"a predictor's folder, as in {cls.name}:classifiers/mine,"
+            raise UsageError(f"strategy '{cls.name}' takes {number}{folder} behind the colon")
         return cls(argument)
-
-    @classmethod
-    def _takes(cls) -> str:
-        number = f"a threshold, as in {cls.name}:0.5, or " if cls.has_threshold else ""
-        return f"{number}a predictor's folder, as in {cls.name}:classifiers/mine,"
 
     def bind(self, mentor: str, intern: str) -> str:
         """Find the predictor for a pair, by the models' names, and return its id with its digest.
@@ -104,7 +101,7 @@ class LearnedStrategy(Strategy):
 
     @property
     def threshold(self) -> float:
-        """The threshold that was asked for, else the one that training chose."""
+        """The threshold of the argument, else the one that training chose."""
         return self.predictor.settings["threshold"] if self._own_threshold is None else self._own_threshold
 
     def predict(self, head: str, features: Mapping[str, float]) -> float:

@@ -10,7 +10,6 @@ from typing import Self
 from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, NONE, Ladder
-from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, Strategy, whole_answer
 from tandem.strategies.context import Context, stream_answer
 from tandem.types import Decision, Event
@@ -50,16 +49,14 @@ class RandomMix(Strategy):
             reason=f"the coin shows {tossed:.3f}, {'below' if mentor else 'not below'} the share of {self.share:g}",
         )
         yield ctx.record(decision)
-        role: Role = "mentor" if mentor else "intern"
-        async for event in stream_answer(role, ctx, ANSWER if mentor else NONE):
+        async for event in stream_answer("mentor" if mentor else "intern", ctx, ANSWER if mentor else NONE):
             yield event
 
 
 def coin(problem_id: str, seed: int) -> float:
-    """Return a number in 0..1 (1 excluded), the same for the same problem and seed whenever and wherever it is asked.
+    """Return a number in [0, 1) that depends on problem and seed alone: a resumed run sends each to the same model.
 
-    So a run that is taken up again, or run again, sends each problem to the same model; and a problem that goes to the
-    mentor at one share does so at every larger one.
+    A problem that goes to the mentor at one share does so at every larger one.
     """
     digest = hashlib.sha256(f"random-mix:{seed}:{problem_id}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

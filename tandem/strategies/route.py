@@ -4,8 +4,8 @@ After RouteLLM (arXiv 2406.18665) and HybridLLM (arXiv 2404.14618), which send a
 learned probability crosses a threshold. We depart from them in two ways: they learn from preferences or from reward
 scores over an encoder of the text, we from right and wrong over a few counts of the question (its length, numbers,
 sentences, symbols); and the rule is the predicted gain, P(mentor right) - P(intern right) >= threshold, not the doubt
-in the weak model alone, for a question that neither model answers is worth no mentor. The rule on the gain did better
-out of fold (training/predictors/route.py has the figures).
+in the weak model alone, as a question that neither model answers is not worth the mentor. The rule on the gain did
+better out of fold (training/predictors/route.py has the figures).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator
 
 from tandem.config import Settings
 from tandem.ladder import ANSWER, NONE, Ladder
-from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, whole_answer
 from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.learned import LearnedStrategy, question_features
@@ -45,6 +44,5 @@ class Route(LearnedStrategy):
             signals=features | {"p_mentor": mentor, "gain": gain},
         )
         yield ctx.record(decision)
-        role: Role = "mentor" if enough else "intern"
-        async for event in stream_answer(role, ctx, ANSWER if enough else NONE):
+        async for event in stream_answer("mentor" if enough else "intern", ctx, ANSWER if enough else NONE):
             yield event

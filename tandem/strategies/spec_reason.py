@@ -24,13 +24,13 @@ from typing import Self
 from tandem.config import Settings
 from tandem.errors import CapabilityError, TandemError, UsageError
 from tandem.ladder import Ladder
-from tandem.ledger import Ledger, Role
+from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
 from tandem.spec import Continuation
 from tandem.strategies.base import PlannedCall, Strategy
+from tandem.strategies.best_of import has_answer
 from tandem.strategies.context import Context
-from tandem.strategies.ended import has_answer
 from tandem.types import AnswerDelta, Decision, Event, Message, Sampling
 
 DEFAULT_THRESHOLD = 7
@@ -56,7 +56,7 @@ class Answer:
         return self.text + self.joint
 
     def sampling(self) -> Sampling:
-        """Return how a step is drawn: with a stop at the blank line, where the answer's end can be told without it."""
+        """Return how a step is drawn: with a stop at the blank line, where the answer's end is known without it."""
         own = self.ctx.sampling()
         return own if own.stop or self.ctx.problem.task == "general" else own.model_copy(update={"stop": (_BLANK,)})
 
@@ -143,7 +143,9 @@ class SpecReason(Strategy):
             end = len(ctx.ledger.entries)
             decision = await self._judge(answer, call.text.strip(), number)
             if weak := decision.action == "go_on":
-                _discard(ctx.ledger, booked, end)
+                # A call left open would keep its share of the run's budget, and count the mentor's time as its own.
+                for index in range(booked, end):
+                    ctx.ledger.entries[index] = ctx.ledger.entries[index].model_copy(update={"purpose": "probe"})
             yield ctx.record(decision)
             if weak:
                 if (rewrite := answer.open("mentor")) is None:
@@ -197,16 +199,6 @@ async def _score(answer: Answer, step: str) -> str | None:
     except UsageError:
         return None
     return (await call.complete()).text.strip()
-
-
-def _discard(ledger: Ledger, first: int, end: int) -> None:
-    """Book a call anew as a discarded draft.
-
-    It had ended before the step was judged: left open, it would keep its share of the run's budget from the mentor,
-    and count the mentor's time as its own.
-    """
-    for index in range(first, end):
-        ledger.entries[index] = ledger.entries[index].model_copy(update={"purpose": "probe"})
 
 
 _DIGITS = tuple("0123456789")

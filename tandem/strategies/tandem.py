@@ -13,7 +13,6 @@ from tandem.config import Settings
 from tandem.errors import TandemError
 from tandem.insight import trim
 from tandem.ladder import Effort, Ladder
-from tandem.ledger import Role
 from tandem.models.call import Call
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
 from tandem.strategies.context import Context, need_logprobs, stream_answer
@@ -42,9 +41,9 @@ class TandemStrategy(Strategy):
             decision = ctx.policy.decide(ladder[0], signals, 0, ladder[1:])
             yield ctx.record(decision)
             if decision.action != "go_on":
-                role: Role = "intern" if decision.action == "stop" else "mentor"
-                level = ladder[0] if decision.action == "stop" else ladder[-1]
-                async for event in stream_answer(role, ctx, level.name):
+                stops = decision.action == "stop"
+                level = ladder[0] if stops else ladder[-1]
+                async for event in stream_answer("intern" if stops else "mentor", ctx, level.name):
                     yield event
                 return
             ladder = ladder[1:]

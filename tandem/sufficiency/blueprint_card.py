@@ -104,7 +104,7 @@ class HeldOutDifference(_BlueprintPart):
 
 
 class BlueprintCard(_BlueprintPart):
-    """The outcome of one search; `chosen` names the candidate that the search part chose, be it ``none``.
+    """The outcome of one search; `chosen` names the candidate that the search part chose, which may be ``none``.
 
     `data` has counts and, under `seen`, the digests of the problems that the search used. No problem is in it.
     """
@@ -162,7 +162,7 @@ class BlueprintCard(_BlueprintPart):
         return short_hash(problem_id) in self.data.get("seen", ())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content as JSON values, with when the search is repaid, which is computed anew when it is read."""
+        """Return the content as JSON values, with when the search is repaid, which is recomputed on reading."""
         content = self.model_dump(mode="json")
         content["offline"]["break_even"] = self.offline.break_even
         return content

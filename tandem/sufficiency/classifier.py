@@ -180,8 +180,7 @@ def _row(features: Sequence[str], signals: Mapping[str, float], tokens: int) -> 
 
 def available() -> dict[str, Path]:
     """Return the shipped classifiers by id."""
-    root = shipped("classifiers")
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{_CARD}"))}
+    return {path.parent.name: path.parent for path in sorted(shipped("classifiers").glob(f"*/{_CARD}"))}
 
 
 def find_classifier(name: str) -> Path:
@@ -194,13 +193,8 @@ def find_classifier(name: str) -> Path:
 
 def nearest_classifier(mentor: str, intern: str) -> Path | None:
     """Return the folder of the pair's shipped classifier, else of the nearest: same intern, same mentor, any."""
-    folders = available().values()
-
-    def nearness(folder: Path) -> tuple[bool, bool]:
-        card = read_card(folder)
-        return (card.intern == intern, card.mentor == mentor)
-
-    return max(folders, key=nearness, default=None)
+    cards = {folder: read_card(folder) for folder in available().values()}
+    return max(cards, key=lambda folder: (cards[folder].intern == intern, cards[folder].mentor == mentor), default=None)
 
 
 def read_card(folder: Path) -> ClassifierCard:
@@ -258,16 +252,11 @@ def sound(estimator: Any, width: int) -> bool:
     for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
         for stage in getattr(calibrated.estimator, "_predictors", ()):
             for tree in stage:
-                nodes, own = tree.nodes, range(len(tree.nodes))
-                inner = nodes[nodes["is_leaf"] == 0]
-                children = [*inner["left"], *inner["right"]]
-                forward = all(left > k and right > k for k, left, right in _inner(nodes))
-                if not forward or any(child not in own for child in children) or any(inner["feature_idx"] >= width):
-                    return False
-                if any(inner["is_categorical"]) or any(inner["feature_idx"] < 0) or not len(nodes):
+                at = np.flatnonzero(tree.nodes["is_leaf"] == 0)
+                inner = tree.nodes[at]
+                children = np.stack([inner["left"], inner["right"]]).astype(np.int64)
+                led = (children > at) & (children < len(tree.nodes))
+                known = (inner["feature_idx"] >= 0) & (inner["feature_idx"] < width) & (inner["is_categorical"] == 0)
+                if not (len(tree.nodes) and led.all() and known.all()):
                     return False
     return True
-
-
-def _inner(nodes: Any) -> list[tuple[int, int, int]]:
-    return [(k, int(n["left"]), int(n["right"])) for k, n in enumerate(nodes) if not n["is_leaf"]]

@@ -36,7 +36,8 @@ class Upgrade(BaseModel):
 
     def p_correct(self, sufficiency: float, signals: Mapping[str, float] = _NOTHING) -> float:
         read = math.fsum(weight * signals[name] for name, weight in self.weights.items())
-        return _sigmoid(self.offset + self.slope * logit(sufficiency) + read)
+        odds = self.offset + self.slope * logit(sufficiency) + read
+        return (1 + math.tanh(odds / 2)) / 2  # never overflows
 
 
 Upgrades = Mapping[str, Mapping[str, Upgrade]]  # by level and later level
@@ -156,7 +157,3 @@ def logit(p: float) -> float:
     """Return the log-odds of a probability, clamped to 1e-4 from either end: the scale on which upgrades are fitted."""
     p = min(max(p, 1e-4), 1 - 1e-4)
     return math.log(p / (1 - p))
-
-
-def _sigmoid(x: float) -> float:
-    return (1 + math.tanh(x / 2)) / 2  # never overflows

@@ -17,18 +17,7 @@ from tandem.models.logprobs import TokenStat
 from tandem.spec import ModelSpec
 
 MAX_TOKENS = 1024
-_SHAPES = (
-    "mean",
-    "std",
-    "max",
-    "min",
-    "slope",
-    "rising",
-    "falling",
-    "first_quarter",
-    "last_quarter",
-    "trend_change",
-)
+_SHAPES = ("mean", "std", "max", "min", "slope", "rising", "falling", "first_quarter", "last_quarter", "trend_change")
 PUBLISHED = (
     "perplexity",
     "log_perplexity",

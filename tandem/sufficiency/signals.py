@@ -16,19 +16,8 @@ from tandem.models.logprobs import TokenStat
 
 SIGNAL_VERSION = "3"
 NAMES = (
-    "log_perplexity",
-    "entropy_mean",
-    "entropy_std",
-    "entropy_max",
-    "entropy_trend",
-    "entropy_gap",
-    "least_likely",
-    "least_likely_5",
-    "margin_mean",
-    "margin_low",
-    "settling",
-    "length",
-    "ended",
+    *("log_perplexity", "entropy_mean", "entropy_std", "entropy_max", "entropy_trend", "entropy_gap"),
+    *("least_likely", "least_likely_5", "margin_mean", "margin_low", "settling", "length", "ended"),
 )
 QUESTION = ("log_question_tokens",)
 QUESTION_CANDIDATES = (*QUESTION, "question_numbers", "question_sentences", "question_symbols")
@@ -116,12 +105,12 @@ _SYMBOL = re.compile(r"[\\^_{}=<>$\[\]()*/+]")
 
 
 def question_signals(tokens: int) -> dict[str, float]:
-    """Return what the question alone tells: ``log_question_tokens``, log(1 + its length in the intern's tokens)."""
+    """Return the signals of the question alone: ``log_question_tokens``, log(1 + its length in the intern's tokens)."""
     return {"log_question_tokens": math.log1p(tokens)}
 
 
 def question_candidates(question: str) -> dict[str, float]:
-    """Return what else a question's text tells: log(1 + n) of its numbers, its sentences and its symbols."""
+    """Return the other signals of a question's text: log(1 + n) of its numbers, its sentences and its symbols."""
     counts = (len(pattern.findall(question)) for pattern in (NUMBER, _SENTENCE, _SYMBOL))
     return dict(zip(QUESTION_CANDIDATES[1:], map(math.log1p, counts), strict=True))
 
@@ -131,13 +120,13 @@ def classifier_inputs(
 ) -> dict[str, float]:
     """Return what the classifier reads at a level: the draft's signals and the question's, or the question's alone."""
     if alone:
-        return empty() | dict(question) | {"alone": 1.0} | {f"alone_{name}": value for name, value in question.items()}
+        return (
+            dict.fromkeys(NAMES, 0.0)
+            | dict(question)
+            | {"alone": 1.0}
+            | {f"alone_{name}": value for name, value in question.items()}
+        )
     return dict.fromkeys(ALONE, 0.0) | dict(question) | dict(draft)
-
-
-def empty() -> dict[str, float]:
-    """Return the signals of no draft at all."""
-    return dict.fromkeys(NAMES, 0.0)
 
 
 def draft_signals(

@@ -33,7 +33,6 @@ class PublishedBaseline:
     name = "published"
 
     def replay(self, known: Problems, fresh: Problems, plan: TrainingPlan) -> tuple[ReplayResult, Sufficiencies] | str:
-        """See `Baseline`."""
         levels = tuple(level for level in plan.ladder if level.is_drafted)
         rows = intern_rows(known, list(known), levels)
         if any("published" not in row["signals"] for row in [*rows, *intern_rows(fresh, list(fresh), levels)]):

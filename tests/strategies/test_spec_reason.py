@@ -15,7 +15,7 @@ from tandem.models.fake import FakeModel, Script
 from tandem.runs.estimate import estimate
 from tandem.spec import Continuation
 from tandem.strategies import make_strategy
-from tandem.strategies.ended import has_answer
+from tandem.strategies.best_of import has_answer
 from tandem.strategies.spec_reason import DEFAULT_THRESHOLD, MAX_STEPS, STEP_TOKENS
 from tandem.types import AnswerDelta, Event, Problem, Sampling, Solution, TaskKind
 
