@@ -1,4 +1,4 @@
-r"""The last \boxed{...} of a text: where mathematicians put the answer, in data sets as in what models write."""
+r"""The last \boxed{...} of a text: the usual place of a math answer, in data sets and in model output."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _TOKEN = re.compile(
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what the last \boxed or \fbox holds, stripped, or None.
+    r"""Return the stripped content of the last \boxed or \fbox, or None.
 
-    Of nested boxes the inner one counts. Boxes that are empty, or that never close, are passed over. One pass over
-    the text, whatever it holds; escaped braces are not counted.
+    Of nested boxes the inner one counts. Empty and unclosed boxes are skipped. Linear in the length of the text;
+    escaped braces are not counted.
     """
     stack: list[int | None] = []  # where each open brace's content starts; None for braces that open no box
     best = (-1, "")

@@ -1,7 +1,8 @@
-"""Starting a process so that its start can be cancelled.
+"""Starting a subprocess with a start that can be cancelled safely.
 
-`asyncio.create_subprocess_exec` that is cancelled kills the process and waits for its pipes to be closed, without end
-where a grandchild holds one of them. Here a start always completes; a caller that was cancelled ends the process then.
+A cancelled `asyncio.create_subprocess_exec` kills the process and then waits for its pipes to close, forever if a
+grandchild holds one of them. Here the start always completes, and if the caller was cancelled the process is ended
+afterwards.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 async def start_process(*command: str, end: Callable[[Process], Awaitable[None]], **options: Any) -> Process:
     """Start a process; `options` are those of `asyncio.create_subprocess_exec`.
 
-    Where this is cancelled meanwhile, `end` sees to the end of what was started. Raises OSError if there can be none.
+    If the call is cancelled, `end` is called on the started process. Raises OSError if the process cannot be started.
     """
     starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, **options))
     try:

@@ -1,4 +1,4 @@
-"""Settings of one solve or run, with their defaults, and what a single call may change of them."""
+"""Settings of one solve or run, with their defaults, and the options that a single call may override."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Backend = Literal["auto", "vllm", "transformers"]
 
 
 class Serving(BaseModel):
-    """How vLLM serves a local model. None means: chosen for this machine."""
+    """How vLLM serves a local model. None: chosen for this machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class Serving(BaseModel):
 
 
 class Settings(BaseModel):
-    """The settings that a strategy may read. None means: the pair's or the classifier's own default."""
+    """The settings that a strategy may read. None: the default of the pair or of the classifier."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,11 +41,11 @@ class Settings(BaseModel):
     intern_max_tokens: int = Field(default=4096, ge=1)
     classifier: str | None = None
     top_logprobs: int = Field(default=20, ge=1, le=20)
-    intern_logprobs: bool = False  # with every answer of the intern, also where the strategy reads none
+    intern_logprobs: bool = False  # for every answer of the intern, even if the strategy does not use them
 
     @classmethod
     def of(cls, **fields: Any) -> Settings:
-        """Return settings with these fields. Raises UsageError naming one that is wrong."""
+        """Return settings with these fields. Raises UsageError naming an invalid one."""
         try:
             return cls(**fields)
         except ValidationError as error:
@@ -53,7 +53,7 @@ class Settings(BaseModel):
             raise UsageError(f"{first['loc'][-1]}: {first['msg']}, not {first['input']!r}") from None
 
     def changed(self, options: SolveOptions) -> Settings:
-        """Return these settings with a call's options. Raises UsageError naming one that is wrong."""
+        """Return these settings with a call's options applied. Raises UsageError naming an invalid one."""
         given = {name: value for name, value in vars(options).items() if value is not None and name != "strategy"}
         sampling = {name: given.pop(name) for name in _SAMPLING if name in given}
         return self.of(**dict(self) | {"sampling": dict(self.sampling) | sampling} | given)
@@ -61,10 +61,10 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """What a single call may change of its engine's settings. None means: as the engine has it.
+    """The settings that a single call may override. None: the engine's setting.
 
-    The fields are those of `Tandem`. `intern_logprobs` has the intern's log-probabilities read with every answer, also
-    where the strategy needs none, so that equal calls of several strategies can be shared.
+    The fields are those of `Tandem`. `intern_logprobs` requests the intern's log-probabilities with every answer, even
+    if the strategy does not need them, so that several strategies can share the same calls.
     """
 
     strategy: str | None = None

@@ -1,4 +1,4 @@
-"""Tandem: names become models, a classifier and a strategy. The core is async; the sync face runs it in a thread."""
+"""Tandem: resolves names to models, classifier and strategy. The core is async; the sync API runs it in a thread."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Tandem:
         mentor_serving: Serving | None = None,
         intern_serving: Serving | None = None,
     ) -> None:
-        """Take names (of the catalog, of a folder, of the hub; or `fake`) or models; raises UsageError for bad ones.
+        """Take models or their names (catalog, folder, hub, or `fake`); raises UsageError for bad ones.
 
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `insight_mode` is what the mentor
@@ -116,8 +116,8 @@ class Tandem:
                 names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
         self._placement = placement
-        # What is slow to read is kept by its name. A policy that is not calibrated learns from what it sees, so there
-        # is one for each use; uses come from outside and have no end, so the number of policies is bounded.
+        # Slow-to-load files are cached by name. An uncalibrated policy learns from the problems it sees, so there is
+        # one for each use; uses come from outside and are unlimited, so the number of cached policies is bounded.
         self._fitted = cache(self._find_classifier)
         self._learned: dict[str, tuple[Strategy, str | None]] = {}
         self._classifiers: dict[Path, Classifier] = {}
@@ -128,7 +128,7 @@ class Tandem:
         self.want()
 
     def want(self, *roles: Role) -> None:
-        """Make room, where vLLM replicas are started, for models that only other strategies call; before `prepare`."""
+        """Reserve room on vLLM replicas for models that only other strategies call; to be called before `prepare`."""
         if self._placement:
             self._placement.wanted = {*self._plan.roles, *roles}
 
@@ -168,7 +168,7 @@ class Tandem:
     def _find_classifier(
         self, name: str | None
     ) -> tuple[Path | None, ClassifierCard | None, Ladder, Mapping[str, int]]:
-        """Return a classifier's folder and card, and the ladder and budgets that hold where it is this pair's own."""
+        """Return a classifier's folder and card, and the ladder and budgets to use if it was trained for this pair."""
         pair = self.mentor.spec.name, self.intern.spec.name
         folder = find_classifier(name) if name else nearest_classifier(*pair)
         card = read_card(folder) if folder else None
@@ -178,11 +178,11 @@ class Tandem:
         return folder, card, parse_ladder(card.ladder), {e.name: e.tokens for e in collected if e.tokens}
 
     async def prepare(self, options: SolveOptions | None = None) -> None:
-        """Load or reach what a call with these options needs. Raises TandemError if it cannot serve."""
+        """Load or connect the models that a call with these options needs. Raises TandemError if one cannot serve."""
         await self._ready(self.plan(options))
 
     async def _ready(self, plan: SolvePlan) -> Policy | None:
-        """Load or reach what a plan needs, check that it can be used, and return the policy of its classifier."""
+        """Load or connect the models of a plan, check that it can be used, and return its classifier's policy."""
 
         def missing() -> set[Role]:
             return set(plan.roles) - self._probed
@@ -203,7 +203,7 @@ class Tandem:
         return self._policy(self._classifiers[plan.classifier], not mismatch, use)
 
     async def recall(self, decisions: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:
-        """Take up the decisions of an earlier part of the same run; prepares as a call with these options does."""
+        """Restore the policy from the decisions of an earlier part of the same run; prepares as `prepare` does."""
         policy = await self._ready(self.plan(options))
         if policy is None or policy.calibrated:
             return  # only thresholds that come from the run itself depend on what was seen
@@ -227,8 +227,8 @@ class Tandem:
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of one problem as they happen; the last one is the Solution.
 
-        `options` hold for this call only. `ledger`, where given, gets an entry for every call, also where the iteration
-        is broken off; `recorder` writes every call down; `sandbox` is where a strategy may run the code of its samples.
+        `options` apply to this call only. `ledger`, if given, gets an entry for every call, even if the iteration is
+        stopped early; `recorder` records every call; `sandbox` is where a strategy may run the code of its samples.
         """
         problem = question if isinstance(question, Problem) else Problem.from_text(question, task=task)
         plan = self.plan(options)
@@ -290,7 +290,7 @@ class Tandem:
     ) -> AsyncGenerator[tuple[int, Solution | TandemError], None]:
         """Yield (position, solution or error) as each problem ends; at most `concurrency` run at once.
 
-        `questions` may be without end: each is drawn when there is room for it.
+        `questions` may be infinite: each is drawn when a slot is free.
         """
         await self.prepare(options)
 
@@ -299,10 +299,10 @@ class Tandem:
                 return index, await self.asolve(question, task=task, options=options)
             except TandemError as error:
                 return index, error
-            except Exception as error:  # a fault of ours in one problem must not end a night's run
+            except Exception as error:  # a bug in one problem must not end a long run
                 return index, TandemError(f"unexpected {type(error).__name__}: {error}")
 
-        queue = enumerate(questions)  # drawn as there is room: the source may stop
+        queue = enumerate(questions)  # drawn when a slot is free: the source may raise
         running: set[asyncio.Task[tuple[int, Solution | TandemError]]] = set()
         try:
             while True:
@@ -329,19 +329,19 @@ class Tandem:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # For code that is not async: the same, run on the process's own loop in a thread.
+    # The same for sync code, run on the process's event loop in a thread.
 
     def solve(
         self, question: Question, *, task: TaskKind | None = None, options: SolveOptions | None = None
     ) -> Solution:
-        """Solve one problem; the sync face of `asolve`."""
+        """Solve one problem; the sync version of `asolve`."""
         self._used_from_sync = True
         return wait(self.asolve(question, task=task, options=options))
 
     def stream(
         self, question: Question, *, task: TaskKind | None = None, options: SolveOptions | None = None
     ) -> Iterator[Event]:
-        """Yield the events of one problem; the sync face of `astream`."""
+        """Yield the events of one problem; the sync version of `astream`."""
         self._used_from_sync = True
         return drain(self.astream(question, task=task, options=options))
 
@@ -353,7 +353,7 @@ class Tandem:
         task: TaskKind | None = None,
         options: SolveOptions | None = None,
     ) -> list[Solution | TandemError]:
-        """Solve many problems at once; return solutions, or the error of each that failed, in the given order."""
+        """Solve many problems concurrently; return solutions, or the error of each that failed, in the given order."""
         self._used_from_sync = True
         pairs = list(drain(self.asolve_many(questions, concurrency=concurrency, task=task, options=options)))
         return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]

@@ -1,4 +1,4 @@
-"""Every error a user may meet, each with the sentence that says what to do."""
+"""Every error a user may see, each with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TandemError(Exception):
     """A failure: one clear line for the user, exit code 1.
 
-    `ledger` holds what was paid for a problem before it failed, where there was one.
+    `ledger` holds what a problem cost before it failed, if any.
     """
 
     exit_code = 1
@@ -29,8 +29,8 @@ class UsageError(TandemError):
 class EndpointError(TandemError):
     """An endpoint is down, refuses the key, or serves no such model.
 
-    ``retryable`` says whether the same request may succeed later. ``usage`` is what the failed request cost, where
-    that is known better than by counting what was received (a refused request costs nothing).
+    ``retryable`` says whether the same request may succeed later. ``usage`` is what the failed request cost, if that
+    is known better than by counting the received tokens (a refused request costs nothing).
     """
 
     def __init__(self, message: str, *, retryable: bool = False, usage: Usage | None = None) -> None:
@@ -40,7 +40,7 @@ class EndpointError(TandemError):
 
 
 class LimitReached(TandemError):
-    """The run's own limit (US$ or minutes) allows no further call; nothing is lost, and it can be taken up again."""
+    """The run's own limit (US$ or minutes) allows no further call; nothing is lost, and the run can be resumed."""
 
 
 class MissingKeyError(TandemError):
@@ -56,11 +56,11 @@ class CapabilityError(UsageError):
 
 
 class ClassifierMismatchError(TandemError):
-    """A classifier fitted on other signals, another estimator or another log-probability mode."""
+    """A classifier was fitted on other signals, another estimator or another log-probability mode."""
 
 
 class MissingPackageError(TandemError):
-    """A feature needs an extra that is not installed; the message is the install line."""
+    """A feature needs an extra that is not installed; the message is the install command."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an extra: pip install 'tandem-reasoning[{extra}]'")

@@ -1,4 +1,4 @@
-"""What the mentor writes and what the intern sees of it: GPRA prompts, the section parser, cutting at a level.
+"""The mentor's insight and what the intern sees of it: GPRA prompts, the section parser, cutting at a level.
 
 GPRA = Goal, Planning, Retrieval, Action, after the ACT-R architecture (arXiv 2604.23623). In `prefix` mode the
 insight is the beginning of the mentor's own answer or thinking instead, and the intern continues it.
@@ -18,12 +18,12 @@ SECTIONS = ("goal", "planning", "retrieval", "action")
 
 @dataclass(slots=True)
 class Insight:
-    """The mentor's text so far, remembering where each token ended so that it can be cut at any level."""
+    """The mentor's text so far, with the end of each token so that it can be cut at any level."""
 
-    finished: bool = False  # the mentor ended by itself
+    finished: bool = False  # the mentor finished its text
     tokens: int = 0  # mentor tokens received
     _pieces: list[tuple[str, int]] = field(default_factory=list)
-    _read: tuple[int, int] = (0, 0)  # pieces and tokens that `read` has given out
+    _read: tuple[int, int] = (0, 0)  # pieces and tokens that `read` has returned
 
     def feed(self, text: str, tokens: int) -> None:
         """Take up a piece of the stream."""
@@ -32,9 +32,9 @@ class Insight:
             self.tokens += tokens
 
     def feed_exact(self, text: str, tokens: int, cut: Callable[[str, int], str]) -> None:
-        """Take up a piece of several tokens one by one; `cut` is the mentor's, and the split its estimate.
+        """Add a piece of several tokens one by one; `cut` is the mentor's, and the split is its estimate.
 
-        Servers under load send several tokens at once, and a level's boundary may lie within.
+        Servers under load send several tokens per chunk, and a level's boundary may lie inside one.
         """
         for piece, count in token_by_token(text, tokens, cut):
             self.feed(piece, count)
@@ -45,9 +45,9 @@ class Insight:
         return "".join(text for text, _ in self._pieces)
 
     def cut(self, budget: int) -> tuple[str, int]:
-        """Return the text within `budget` mentor tokens and how many it has; a piece is never split.
+        """Return the text within `budget` mentor tokens and its number of tokens; a piece is never split.
 
-        Without any token there is no text: an opening that the mentor was given is no insight.
+        Without any token there is no text: the opening given to the mentor is not an insight.
         """
         text, used = [], 0
         for piece, tokens in self._pieces:
@@ -58,7 +58,7 @@ class Insight:
         return ("".join(text), used) if used else ("", 0)
 
     def read(self, budget: int) -> str:
-        """Return what has come within `budget` since the last call."""
+        """Return the text within `budget` that arrived since the last call."""
         position, used = self._read
         start = position
         while position < len(self._pieces) and used + self._pieces[position][1] <= budget:
@@ -73,7 +73,7 @@ class Insight:
 
 
 def token_by_token(text: str, tokens: int, cut: Callable[[str, int], str]) -> Iterator[tuple[str, int]]:
-    """Yield a piece of several tokens one by one, as well as the model's `cut` knows them; nothing for nothing."""
+    """Yield a piece of several tokens one by one, as estimated by the model's `cut`; an empty piece yields nothing."""
     for _ in range(tokens - 1):
         first = cut(text, 1)
         yield first, 1
@@ -96,7 +96,7 @@ _WORDS = ("goals", "planning", "retrieval", "retrieve", "actions")
 
 
 def _settled(line: str) -> bool:
-    """Whether more text cannot change if this line begins with a header (so that what is shown needs no wait)."""
+    """Whether more text cannot change if this line begins with a header (so that it can be shown without waiting)."""
     if len(line) > _LONGEST_HEADER:
         return True
     if match := _HEADER.match(line):
@@ -111,7 +111,7 @@ def _section_of(word: str) -> str:
 
 
 class SectionParser:
-    """Splits a stream into GPRA sections as it arrives, whatever the chunks.
+    """Splits a stream into GPRA sections as it arrives, for any chunking.
 
     Missing, repeated or reordered sections and a cut end are all fine; text before the first header belongs to no
     section (None).
@@ -163,7 +163,7 @@ def split_sections(text: str) -> dict[str, str]:
 
 
 def trim(text: str) -> str:
-    """Drop what a cut left dangling: trailing space, and a last line that is a header without content."""
+    """Drop what a cut left incomplete: trailing space, and a last line that is a header without content."""
     text = text.rstrip()
     head, newline, last = text.rpartition("\n")
     bare = last.strip(" \t#*_-:.").lower()
@@ -172,9 +172,9 @@ def trim(text: str) -> str:
 
 
 def opening(mode: str, continuation: Continuation | None) -> str:
-    """Return the opening that the mentor is given, where it can continue it.
+    """Return the beginning of the insight given to the mentor, if it can continue text.
 
-    Small mentors forget the form of an insight and write an answer instead; begun with its first header they keep it.
+    Small mentors forget the insight format and write an answer instead; started with the first header they keep to it.
     """
     return _OPENING if mode == "gpra" and continuation is Continuation.NATIVE else ""
 
@@ -197,7 +197,7 @@ def continue_messages(problem: Problem, written: str) -> tuple[Message, ...]:
 
 
 def answer_messages(problem: Problem) -> tuple[Message, ...]:
-    """Return the prompt of a model that answers alone; the intern's prompt at every level begins the same way."""
+    """Return the prompt of a model that answers alone; the intern's prompt at every level starts the same."""
     instruction = _SOLVE[problem.task]
     text = f"{instruction}\n\n{_PROBLEM}{problem.question}" if instruction else problem.question
     return (*problem.messages[:-1], Message(role="user", content=text))
@@ -206,8 +206,8 @@ def answer_messages(problem: Problem) -> tuple[Message, ...]:
 def intern_view(problem: Problem, insight: str, mode: str = "gpra") -> tuple[tuple[Message, ...], str | None]:
     """Return the intern's messages and the answer's prefix under `insight`.
 
-    GPRA: instruction, problem, then the insight, which only grows, so that all levels share their beginning in the
-    cache. `prefix`: the intern goes on writing where the mentor's text was cut.
+    GPRA: instruction, problem, then the insight, which only grows, so that all levels share a prefix in the cache.
+    `prefix`: the intern continues the mentor's text from where it was cut.
     """
     messages = answer_messages(problem)
     if not insight:

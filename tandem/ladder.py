@@ -10,14 +10,14 @@ from tandem.errors import UsageError, nearest
 
 NONE = "none"
 ANSWER = "answer"
-QUESTION = "question"  # decided by the question alone, before any call
+QUESTION = "question"  # decided from the question alone, before any call
 DEFAULT_BUDGETS = {NONE: 0, "low": 100, "medium": 500, "high": 1000}
 
 
 class Effort(BaseModel):
-    """One effort level: `tokens` of mentor text in all, or the mentor's own `answer` (tokens None).
+    """One effort level: `tokens` of mentor text in total, or the mentor's own `answer` (tokens None).
 
-    At the level `question` there is no mentor text and no draft; to stop there is to let the intern answer.
+    At the level `question` there is no mentor text and no draft; stopping there means the intern answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,12 +32,12 @@ class Effort(BaseModel):
 
     @property
     def is_question(self) -> bool:
-        """Whether the question alone is judged at this level."""
+        """Whether the classifier sees only the question at this level."""
         return self.name == QUESTION
 
     @property
     def is_drafted(self) -> bool:
-        """Whether the intern begins an answer at this level, which is then judged."""
+        """Whether the intern starts an answer at this level, which the classifier then scores."""
         return not (self.is_answer or self.is_question)
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ def parse_ladder(text: str, budgets: Mapping[str, int] | None = None) -> Ladder:
 
 
 def format_ladder(ladder: Ladder) -> str:
-    """Return the ladder with every budget spelled out, as `parse_ladder` reads it back."""
+    """Return the ladder with explicit budgets, as `parse_ladder` reads it."""
     return ",".join(
         level.name if level.is_answer or not level.tokens else f"{level.name}={level.tokens}" for level in ladder
     )

@@ -17,8 +17,8 @@ UsageSource = Literal["reported", "counted", "bound"]
 class Usage(BaseModel):
     """Tokens of one call. `completion` includes `reasoning`; `cached` is part of `prompt`.
 
-    A stream that was cut has no report: what was received is counted, and `completion_bound` keeps the worst case;
-    where not even the prompt is known to have been read, `prompt` is 0 and `prompt_bound` its size.
+    A stream that was cut has no usage report: received tokens are counted, and `completion_bound` keeps the worst case.
+    If it is not known whether the prompt was read, `prompt` is 0 and `prompt_bound` its size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,7 @@ class Entry(BaseModel):
     """One call in the ledger.
 
     `error` says why it failed, if it did. `call` is its number in the run's journal. `paid` is False for an answer
-    out of the response cache: it is charged to the strategy all the same, but was not billed again.
+    from the response cache: it is still charged to the strategy, but was not billed again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -136,17 +136,17 @@ class Ledger(BaseModel):
 
     @property
     def usd(self) -> float | None:
-        """US$ of all calls that are billed by token; None if one of them has no price, or none is billed."""
+        """US$ of all calls billed by token; None if one of them has no price, or if no call is billed."""
         return sum_known(e.usd for e in self.entries if not e.local or e.usd is not None)
 
     @property
     def usd_bound(self) -> float | None:
-        """US$ in the worst case: calls that were cut at their caps, possibly lost ones billed in full."""
+        """US$ in the worst case: cut calls at their caps, possibly lost calls billed in full."""
         return sum_known(e.usd_bound for e in self.entries if not e.local or e.usd_bound is not None)
 
     @property
     def tflops(self) -> float | None:
-        """Honest TFLOPs of every call; None if a part is unknown."""
+        """TFLOPs of every call, with prefill and drafts; None if a part is unknown."""
         return sum_known(e.tflops for e in self.entries)
 
     @property

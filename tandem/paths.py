@@ -1,4 +1,4 @@
-"""Where things lie: the user's cache, and what ships with the package (in the wheel or in a checkout)."""
+"""Paths of the user's cache and of the files that ship with the package (in the wheel or in a checkout)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def cache_dir() -> Path:
 
 
 def shipped(folder: str) -> Path:
-    """Return a folder that ships with Tandem (`classifiers`, `data`): inside the wheel, else the checkout's top."""
+    """Return a folder that ships with Tandem (`classifiers`, `data`): inside the wheel, else at the checkout's root."""
     inside = _PACKAGE / "_shipped" / folder
     return inside if inside.is_dir() else _PACKAGE.parent / folder

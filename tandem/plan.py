@@ -20,24 +20,24 @@ from tandem.sufficiency.classifier import ClassifierCard
 class SolvePlan:
     """Everything that decides how a problem is solved, known without loading a model."""
 
-    strategy_name: str  # as it was named, argument included
+    strategy_name: str  # as given by the user, argument included
     strategy: Strategy
     settings: Settings
     mentor: Model
     intern: Model
     ladder: Ladder  # the levels that a problem may visit
-    budgets: Mapping[str, int]  # mentor tokens of this pair's levels, where they are not the usual ones
-    draft_tokens: int | None  # None: the whole answer, or no classifier that sets it
-    classifier: Path | None = None  # its folder, where the strategy needs one
+    budgets: Mapping[str, int]  # mentor tokens of this pair's levels, if they differ from the defaults
+    draft_tokens: int | None  # None: the whole answer, or no classifier sets it
+    classifier: Path | None = None  # its folder, if the strategy needs one
     card: ClassifierCard | None = None
-    predictor: str | None = None  # its id, where the strategy has one
+    predictor: str | None = None  # its id, if the strategy has one
 
     def model(self, role: Role) -> Model:
         return self.mentor if role == "mentor" else self.intern
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The models that the strategy calls; the others are not even loaded."""
+        """The models that the strategy calls; other models are not loaded."""
         return self.strategy.roles
 
     @property
@@ -50,7 +50,7 @@ class SolvePlan:
 
     @property
     def mismatch(self) -> list[str]:
-        """What differs between the classifier's card and this use of it; empty: it is calibrated."""
+        """The differences between the classifier's card and this use of it; empty: it is calibrated."""
         if self.card is None:
             return []
         settings, specs = self.settings, (self.mentor.spec, self.intern.spec)
@@ -68,7 +68,7 @@ class SolvePlan:
 
     @property
     def offline(self) -> dict[str, Any] | None:
-        """What the strategy cost before any problem, where it reports that."""
+        """The one-time cost of the strategy before any problem, if it reports one."""
         return self.strategy.offline()
 
     def saw(self, problem_id: str) -> bool:

@@ -28,14 +28,14 @@ class Registry:
             found = entry_points(group=self.group)
             self._plugins = {e.name: e.value for e in found}
             self._packages = {e.name: e.dist.name if e.dist else e.value for e in found}
-        return self._plugins | self._table  # a plugin cannot replace what is built in
+        return self._plugins | self._table  # a plugin cannot replace a built-in
 
     def names(self) -> list[str]:
         """Return every known name, sorted."""
         return sorted(self._all())
 
     def package(self, name: str) -> str | None:
-        """Return the package whose entry point a known `name` is; None for one that is built in."""
+        """Return the package that provides the known `name` by an entry point; None for a built-in."""
         return self._packages[name] if name in self._all() and name not in self._table else None
 
     def __contains__(self, name: str) -> bool:

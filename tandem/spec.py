@@ -1,4 +1,4 @@
-"""What is known about a model: sizes, prices, capabilities. A plain value, shared by every floor."""
+"""What is known about a model: sizes, prices, capabilities. A plain value, shared by all layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ InsightMode = Literal["gpra", "prefix"]  # four sections; or the beginning of th
 
 
 class Continuation(StrEnum):
-    """How a partial answer can be taken up again (DESIGN.md, "Paces")."""
+    """How a partial answer can be continued (DESIGN.md, "Paces")."""
 
     NATIVE = "native"
     SECTIONS = "sections"
@@ -44,7 +44,7 @@ class Architecture(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """Name, sizes, prices, context and capabilities of a model as it is being used."""
+    """Name, sizes, prices, context and capabilities of a model in use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,8 +52,8 @@ class ModelSpec(BaseModel):
     backend: str = ""
     local: bool = True  # on hardware the user owns: no price per token
     parameters: float | None = None  # nominal, e.g. 7e9; the published cost formula uses it
-    active_parameters: float | None = None  # what one token passes through; None = `parameters`
-    assumed_parameters: bool = False  # the user gave the size, nobody published it
+    active_parameters: float | None = None  # active per token; None = `parameters`
+    assumed_parameters: bool = False  # the user gave the size, it was not published
     architecture: Architecture | None = None
     prices: Prices | None = None
     context: int | None = None
@@ -62,9 +62,9 @@ class ModelSpec(BaseModel):
     logprobs: bool = True
     logprobs_mode: str = "raw"  # raw: before temperature; processed: after it
     continuation: Continuation | None = None  # None = not probed yet
-    # The endpoint takes and gives token ids, so that text is continued by them; the answers of a run do not turn on it.
+    # The endpoint accepts and returns token ids, which continue text exactly; the answers of a run do not depend on it.
     token_ids: bool = Field(default=False, exclude=True)
-    # It may be given a tool. That follows from its name; where it changes answers, `Strategy.adaptation` says so.
+    # It accepts tools. This follows from its name; `Strategy.adaptation` says where it changes answers.
     tools: bool = Field(default=False, exclude=True)
     reasoning: bool = False  # hidden reasoning, max_completion_tokens, no temperature
     synthetic: bool = False  # the fake model
@@ -72,7 +72,7 @@ class ModelSpec(BaseModel):
     licence: str | None = None
 
     def tflops(self, prompt: int, cached: int, completion: int) -> float | None:
-        """Return honest TFLOPs of one call: uncached prefill + decode + attention.
+        """Return the TFLOPs of one call: uncached prefill + decode + attention.
 
         2 x active parameters for each token computed, plus 4 x layers x width for each earlier position that a
         token attends to (scores and values). None where size or architecture is unknown; a size that the user

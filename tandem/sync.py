@@ -1,6 +1,6 @@
-"""Async code from sync code: one event loop for the process, in a daemon thread, so that engines may share models.
+"""Calling async code from sync code: one event loop per process, in a daemon thread, so that engines can share models.
 
-Not a blocking portal of anyio: one that is still open when the interpreter ends waits for a thread that is gone.
+Not anyio's blocking portal: one still open at interpreter exit waits for a thread that is gone.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ def drain(source: AsyncGenerator[T, None]) -> Iterator[T]:
         while (item := wait(step())) is not _END:
             yield item
     finally:
-        if not sys.is_finalizing():  # then the loop's thread is gone
+        if not sys.is_finalizing():  # the loop's thread is gone by then
             wait(source.aclose())

@@ -1,4 +1,4 @@
-"""The values that pass between the floors: a problem goes in, events come out, the last one is the solution."""
+"""The values passed between layers: a problem goes in, events come out, the last one is the solution."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CodeTests(BaseModel):
 class Problem(BaseModel):
     """A question with its conversation, its kind and, where known, its reference answer or its tests.
 
-    `grader` names the one that judges it (None: the usual one of its kind).
+    `grader` names its grader (None: the default of its kind).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +82,7 @@ class Problem(BaseModel):
 
     @property
     def question(self) -> str:
-        """The last message: what is being asked now."""
+        """The last message."""
         return self.messages[-1].content
 
 
@@ -104,7 +104,7 @@ class InsightDelta:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy made of one level. `sufficiency` and `threshold` are None where no draft was judged."""
+    """The policy's decision at one level. `sufficiency` and `threshold` are None if no draft was scored."""
 
     level: str
     action: Action
@@ -118,15 +118,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDelta:
-    """Text of the answer as it arrives; a draft that is discarded never becomes an answer delta."""
+    """Text of the answer as it arrives; a discarded draft never becomes an answer delta."""
 
     text: str
 
 
 class Solution(BaseModel):
-    """The last event of every strategy: the answer, how it came about and what it cost.
+    """The last event of every strategy: the answer, how it was produced and what it cost.
 
-    `answer` is what a grader reads out of `text` (after any thinking block); None if nothing was found.
+    `answer` is what a grader extracts from `text` (after any thinking block); None if nothing was found.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -148,13 +148,13 @@ class Solution(BaseModel):
 
     @classmethod
     def failed(cls, problem_id: str, strategy: str, ledger: Ledger) -> Solution:
-        """Return the solution of a problem that failed: no answer, and what it cost all the same."""
+        """Return the solution of a failed problem: no answer, and what it cost."""
         return cls(
             problem_id=problem_id, strategy=strategy, answer=None, text="", level=None, answered_by=None, ledger=ledger
         )
 
     def __str__(self) -> str:
-        """Return the answer with how it came about, for people."""
+        """Return the answer and how it was produced, as readable text."""
         ledger = self.ledger
         lines = [f"answer: {self.answer if self.answer is not None else '(none found)'}"]
         climb = " -> ".join(

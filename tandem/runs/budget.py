@@ -1,4 +1,4 @@
-"""A limit in US$ that holds even in the worst case: a call begins only if its most expensive end still fits."""
+"""A limit in US$ that holds even in the worst case: a call starts only if its maximal cost still fits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tandem.ledger import Entry
 
 
 class Budget:
-    """US$ spent and reserved. Without a limit everything fits, and what was spent is counted all the same."""
+    """US$ spent and reserved. Without a limit everything fits, and spending is still counted."""
 
     def __init__(self, limit: float | None = None) -> None:
         self.limit = limit
-        self.spent = 0.0  # in the worst case: of cut calls nobody knows the bill
+        self.spent = 0.0  # worst case: the bill of a cut call is unknown
         self.tokens: Counter[str] = Counter()  # written, by role
-        self.usd: float | None = None  # of calls with a price
+        self.usd: float | None = None  # of priced calls
         self._reserved = 0.0
         self._freed = asyncio.Event()
 
     def charge(self, entry: Entry) -> None:
-        """Count a call, unless it was not paid for."""
+        """Count a call, unless it was free."""
         if entry.paid:
             self.spent += entry.usd_bound or 0.0
             self.tokens[entry.role] += entry.usage.completion
@@ -41,6 +41,6 @@ class Budget:
         self._reserved += usd
 
     def release(self, usd: float) -> None:
-        """Give back what was reserved for a call."""
+        """Release what was reserved for a call."""
         self._reserved = max(self._reserved - usd, 0.0)
         self._freed.set()

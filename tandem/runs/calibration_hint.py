@@ -1,4 +1,4 @@
-"""What calibrating a pair costs and says: the price of a collection, and the command that makes one."""
+"""The hint on calibrating a pair: the price of a collection, and the command that makes one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from tandem.plan import SolvePlan
 from tandem.spec import ModelSpec
 
 PROBLEMS = 150
-_PROMPT = 300  # tokens of a usual question with its instructions
+_PROMPT = 300  # tokens of a typical question with its instructions
 
 
 def collection_price(mentor: ModelSpec, insight_tokens: int, answer_tokens: int, problems: int = PROBLEMS) -> str:
-    """Return, for people, what the mentor's two generations a problem cost at most."""
+    """Return, as text, the maximal cost of the mentor's two generations per problem."""
     tokens = problems * (insight_tokens + answer_tokens)
     if mentor.prices is not None:
         usd = mentor.prices.usd(2 * problems * _PROMPT, 0, tokens)
@@ -24,7 +24,7 @@ def collection_price(mentor: ModelSpec, insight_tokens: int, answer_tokens: int,
 
 
 def calibration_hint(plan: SolvePlan, dataset: str) -> str:
-    """Return what to do where the classifier was not fitted on this set-up, with its estimated price."""
+    """Return the advice for a set-up that the classifier was not fitted on, with the estimated price."""
     mentor, intern = plan.mentor.spec, plan.intern.spec
     budget = max((level.tokens or 0 for level in plan.ladder), default=0)
     price = collection_price(mentor, budget, plan.settings.mentor_max_tokens)

@@ -1,4 +1,4 @@
-"""The runs of a comparison: several strategies at once over the same models, whose calls they share."""
+"""The runs of a comparison: several strategies over the same models, sharing their calls."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from tandem.strategies import STRATEGIES, make_strategy
 from tandem.types import Problem
 
 SHARED, PROBLEMS = "shared", "problems.jsonl"
-# Shows one strategy's run: its name, its store and how many problems there are; gives what to call at each record.
+# Shows one strategy's run, given name, store and number of problems; returns the callback for each record.
 Show = Callable[[str, RunStore, int], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What all runs of a comparison have in common."""
+    """The settings that all runs of a comparison share."""
 
     folder: Path
     data: Mapping[str, Any]
     problems: Sequence[Problem]
     endpoints: Mapping[str, str | None]
-    concurrency: int = 16  # problems at once, in each run
+    concurrency: int = 16  # concurrent problems, in each run
     at_once: int = 4  # runs
     limits: Limits = field(default_factory=Limits)
     sandbox: Sandbox | None = None
@@ -49,7 +49,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One strategy of a comparison: where its run lies; `reason` says why there is none."""
+    """One strategy of a comparison and its run's folder; `reason` says why there is no run."""
 
     name: str
     folder: str
@@ -58,15 +58,15 @@ class Part:
 
 
 async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show: Show) -> list[Part]:
-    """Run every strategy that this pair can run, and return them all with why some were left out.
+    """Run every strategy that this pair can run; return all of them, each skipped one with its reason.
 
-    `engine` is over both models. What was done before is not done again. A limit ends
-    the comparison: no further run begins. Raises TandemError where a model cannot serve at all.
+    `engine` has both models. Finished problems are not repeated. A limit ends the comparison: no further run starts.
+    Raises TandemError if a model cannot serve at all.
     """
     await engine.prepare()
     work = _Work(engine, job, show, folders_of(names))
     write_problems(job.folder, job.problems)
-    # One at a time can keep within a sum.
+    # The budget can only be kept by one run at a time.
     await work_through(names, work.run, concurrency=job.at_once if job.limits.usd is None else 1)
     return [work.parts[name] for name in names if name in work.parts]
 
@@ -82,7 +82,7 @@ class _Work:
         self.parts: dict[str, Part] = {}
 
     async def run(self, name: str) -> None:
-        """Run one strategy. Raises LimitReached where a limit ended its run: no further one begins."""
+        """Run one strategy. Raises LimitReached if a limit ended its run."""
         job, folder = self._job, self._folders[name]
         try:
             options = _options(self._engine, name)
@@ -118,7 +118,7 @@ class _Work:
 
 
 def _options(engine: Tandem, name: str) -> SolveOptions:
-    """Return the options of one strategy. What is shared comes at once: an eager mentor would overshoot every time."""
+    """Return one strategy's options. Shared calls are replayed instantly: an eager mentor would always overshoot."""
     pace = engine.settings.pace
     if pace == "auto":
         pace = "eager" if engine.mentor.spec.continuation in (None, Continuation.NONE) else "thrifty"
@@ -126,7 +126,7 @@ def _options(engine: Tandem, name: str) -> SolveOptions:
 
 
 def write_problems(folder: Path, problems: Sequence[Problem]) -> None:
-    """Write the questions beside the runs, for the report; the folder is the user's own, and private."""
+    """Write the questions beside the runs, for the report; the folder is private to the user."""
     lines = (json.dumps({"problem": p.id, "question": p.question}, ensure_ascii=False) + "\n" for p in problems)
     write_whole(folder / PROBLEMS, "".join(lines))
 
@@ -137,20 +137,20 @@ def check_unseen(engine: Tandem, names: Sequence[str], problems: Sequence[Proble
         try:
             plan = engine.plan(SolveOptions(strategy=name))
         except UsageError:
-            continue  # it is skipped when its turn comes, with the reason
+            continue  # it is skipped later, with the reason
         refuse_seen(f"'{name}'", plan.saw, problems)
 
 
 ALL = "all"
-# These ask for the most, so that whoever asks for less is served from what they leave.
+# These request the most, so that strategies that request less are served from their recorded calls.
 _FIRST = ("mentor-only", "intern-only", "fixed")
 
 
 def strategies_of(text: str, ladder: Ladder, budgets: Mapping[str, int] | None = None) -> list[str]:
-    """Read ``a,b,c`` or ``all``; both anchors are always among them, and those that ask for most come first.
+    """Read ``a,b,c`` or ``all``; both anchors are always included, and those that request the most come first.
 
-    `ladder` has the levels that ``fixed`` stands for in ``all``, `budgets` their usual tokens. Raises UsageError for a
-    name that is unknown or doubled, or has a wrong argument; what ``all`` stands for is tried when its turn comes.
+    `ladder` has the levels that ``fixed`` expands to in ``all``, `budgets` their default tokens. Raises UsageError for
+    a name that is unknown or repeated, or has a wrong argument; the members of ``all`` are checked when they run.
     """
     asked: list[str] = []
     for name in filter(None, (part.strip() for part in text.split(","))):
@@ -168,7 +168,7 @@ def strategies_of(text: str, ladder: Ladder, budgets: Mapping[str, int] | None =
 
 
 def every(ladder: Ladder) -> list[str]:
-    """Return every strategy that is installed, each as it is used where nobody says how."""
+    """Return every installed strategy, with its default argument."""
     names: list[str] = []
     for name in STRATEGIES.names():
         if name == "fixed":
@@ -183,7 +183,7 @@ def every(ladder: Ladder) -> list[str]:
 
 
 def in_order(names: Sequence[str], ladder: Ladder) -> list[str]:
-    """Return the names in the order in which calls can be shared best: long answers and high levels first."""
+    """Return the names in the best order for sharing calls: long answers and high levels first."""
     tokens = {f"fixed:{level.name}": level.tokens or 0 for level in ladder}
 
     def place(name: str) -> tuple[int, int]:
@@ -197,12 +197,12 @@ def in_order(names: Sequence[str], ladder: Ladder) -> list[str]:
 
 
 def folder_of(name: str) -> str:
-    """Return what a strategy's folder is called: its name, as far as a file system takes it."""
+    """Return a strategy's folder name: its name without characters that file systems refuse."""
     return re.sub(r"[^A-Za-z0-9.=_-]+", "-", name).strip("-.") or "strategy"
 
 
 def folders_of(names: Sequence[str]) -> Mapping[str, str]:
-    """Return each name's folder, no two the same whatever the names are."""
+    """Return a distinct folder for each name."""
     found: dict[str, str] = {}
     for name in names:
         folder, number = folder_of(name), 2

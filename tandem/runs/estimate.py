@@ -1,7 +1,7 @@
-"""What a run may cost, before its first call: prompts are counted, answers are taken at their caps.
+"""A run's cost estimate before its first call: prompts are counted, answers are taken at their caps.
 
-"At most" is the most expensive path through the strategy for every problem. "Likely" weighs the mentor's calls with
-the shares of problems that went on at each level when the pair's classifier was trained; a pair without one has none.
+"At most" is the most expensive path through the strategy for every problem. "Likely" weights the mentor's calls by
+the share of problems that climbed past each level when the pair's classifier was trained; without one there is none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return tokens, US$ and TFLOPs at most, and likely ones of the mentor (None where nothing is known)."""
+    """Return maximal tokens, US$ and TFLOPs, and the mentor's likely ones (None if unknown)."""
     ledger = Ledger()
     shares = _reach(plan)
     tokens, usd, calls = 0.0, 0.0, plan.calls
@@ -86,7 +86,7 @@ def _entry(plan: SolvePlan, call: PlannedCall, prompt: int, written: int) -> Ent
 
 
 def _reach(plan: SolvePlan) -> dict[str, float] | None:
-    """Return the share of problems that come to each level; None without a classifier of the pair's own."""
+    """Return the share of problems that reach each level; None without a classifier trained for the pair."""
     card = plan.card
     if card is None or (card.mentor, card.intern) != (plan.mentor.spec.name, plan.intern.spec.name):
         return None
@@ -98,7 +98,7 @@ def _reach(plan: SolvePlan) -> dict[str, float] | None:
 
 
 def _usual(plan: SolvePlan, call: PlannedCall) -> int:
-    """Return how much the mentor usually writes: its mean answer when the classifier was trained, at most its cap."""
+    """Return the mentor's usual answer length: its mean when the classifier was trained, at most the cap."""
     if call.purpose == "answer" and plan.card:
         mean = plan.card.figures.get("anchors", {}).get("mentor-only", {}).get("mentor_tokens")
         return min(round(mean), call.max_tokens) if mean else call.max_tokens

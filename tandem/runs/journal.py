@@ -1,7 +1,7 @@
 """The journal of calls: ``calls.jsonl``, one flushed line when a call begins and one when it ends.
 
-A run that is resumed replays the calls of unfinished problems from here, so that no call is paid for twice. Calls
-that had begun and not ended when the process was killed are entered as possibly lost, with their worst price.
+A resumed run replays the calls of unfinished problems from the journal, so that no call is paid for twice. Calls in
+flight when the process was killed are recorded as possibly lost, at their maximal cost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LOST = "in flight when the run was killed: possibly paid for"
 
 
 class Journal:
-    """Writes down every call of a run or a collection; a `Recorder`. Calls come from `cache` where it has them."""
+    """Records every call of a run or a collection; a `Recorder`. Calls are served from `cache` if it has them."""
 
     def __init__(
         self,
@@ -57,20 +57,20 @@ class Journal:
         max_usd: float | None = None,
         cache: Recorder | None = None,
     ) -> None:
-        """Open the folder's journal; `done` are the problems that need their calls no more.
+        """Open the folder's journal; `done` are the problems whose calls are no longer needed.
 
-        Without `answers` what the calls gave is neither kept nor replayed: a collection has it in its rows and texts.
+        Without `answers` the calls' outputs are neither kept nor replayed: a collection has them in its rows and texts.
 
         Damaged lines are copied to ``calls.damaged.jsonl`` and logged. Raises TandemError if the file cannot be
-        written; what a later write raised is kept in `fault`.
+        written; the error of a later write is kept in `fault`.
         """
         self.path = folder / name
         self.budget = Budget(max_usd)
         self.lost: list[Entry] = []  # found at the start
         self.again = 0  # calls that were replayed
-        self.fault: TandemError | None = None  # the disk takes no more
+        self.fault: TandemError | None = None  # the disk is full or failed
         self._answers, self._cache = answers, cache
-        self._index: dict[str, list[int]] = {}  # of unfinished problems: where their calls' ends stand
+        self._index: dict[str, list[int]] = {}  # of unfinished problems: the positions of their calls' ends
         self._known: dict[str, dict[tuple[str, int], Recorded]] = {}
         self._reserved: dict[str, float] = {}
         self._writer = JsonlWriter(self.path)
@@ -78,7 +78,7 @@ class Journal:
         self._read(done)
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return what this call gave before the run was taken up again, else what the cache has."""
+        """Return this call's output from before the run was resumed, else from the cache."""
         if request.affinity in self._index:
             found = self._calls_of(request.affinity).get((digest(model.spec.name, request), occurrence))
             if found is not None:
@@ -87,12 +87,12 @@ class Journal:
         return self._cache.find(model, request, occurrence) if self._cache else None
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Wait as the cache wants it."""
+        """Wait for the cache."""
         if self._cache:
             await self._cache.turn(model, request, occurrence)
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str:
-        """Note that a call begins, and return its number. Raises LimitReached if the money may not reach."""
+        """Record a call's start, and return its number. Raises LimitReached if it may exceed the budget."""
         worst = Entry.of(model.spec, role, request.purpose, request.worst, seconds=0.0)
         await self.budget.reserve(worst.usd_bound or 0.0)
         if self._cache:
@@ -104,30 +104,30 @@ class Journal:
         return number
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:
-        """Note a try that failed, of a call that goes on."""
+        """Record a failed attempt of a call that continues."""
         self.budget.charge(entry)
         self._write(number, "failed", request.affinity, {"entry": _dump(entry), "spent": self.budget.spent})
 
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
-        """Note how a call ended, with what it gave if it did not fail."""
+        """Record a call's end, with its output if it did not fail."""
         self.budget.charge(entry)
         self.budget.release(self._reserved.pop(number or "", 0.0))
         row: dict[str, Any] = {"entry": _dump(entry), "spent": self.budget.spent}
         if given is not None and self._answers:
             row |= {"digest": digest(model.spec.name, request), "occurrence": occurrence} | given.row()
-        if self._cache:  # first: whoever waits for this call is let go even where the disk takes no more
+        if self._cache:  # first: release the waiters for this call even if the disk is full
             self._cache.close(number, model, request, occurrence, entry, given)
         self._write(number, "end", request.affinity, row)
 
     def forget(self, problem: str) -> None:
-        """A problem has its record: its calls are needed no more."""
+        """Drop the calls of a problem that has its record."""
         self._index.pop(problem, None)
         self._known.pop(problem, None)
 
     def outside(self, recorded: Collection[tuple[str, str | None]]) -> Ledger:
-        """Return the entries, by (call, error), that no final record has: paid for, and lost."""
+        """Return the entries, by (call, error), that no final record contains: paid for, but lost."""
         ledger = Ledger()
         for line in scan(self.path):
             head = _HEAD.match(line.raw)
@@ -141,7 +141,7 @@ class Journal:
         return ledger
 
     def close_file(self) -> None:
-        """Bring every line to the disk and close the file."""
+        """Flush every line to disk and close the file."""
         self._writer.sync()
         self._writer.close()
 
@@ -154,7 +154,7 @@ class Journal:
             raise
 
     def _read(self, done: Collection[str]) -> None:
-        """Take up what is in the file already."""
+        """Load the lines already in the file."""
         begun: dict[str, tuple[str, bytes]] = {}
         spent = b"0"
         damages = [self._writer.torn] if self._writer.torn else []

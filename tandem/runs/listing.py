@@ -1,4 +1,4 @@
-"""Runs at a glance: where each stands and what it came to, without starting anything."""
+"""Listing runs: the state and results of each, read from its files only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tandem.runs.summary import summarise
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """Return the runs in a folder, or in folders of that folder, oldest first.
+    """Return the runs in a folder or in its subfolders, oldest first.
 
     A run whose files are damaged is listed with ``state`` "damaged" and its ``problem``. Raises UsageError if there is
     no such folder.
@@ -25,9 +25,9 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def current_summary(store: RunStore) -> dict[str, Any]:
-    """Return the summary of a run as its records stand now, with what only the run itself knew when it last ended.
+    """Return the summary of a run's current records, plus the figures that only the run knew when it last ended.
 
-    A summary that is as new as the records is taken as it is; else the records are read.
+    A summary as new as the records is used as it is; otherwise the records are read.
     """
     saved = store.summary()
     if saved is not None and not store.is_being_written() and _is_current(store.folder):
@@ -39,7 +39,7 @@ def current_summary(store: RunStore) -> dict[str, Any]:
 
 
 def state(store: RunStore, summary: dict[str, Any]) -> str:
-    """Return ``running`` (some process is at it), ``finished`` or ``stopped`` (it can be resumed)."""
+    """Return ``running`` (a process is working on it), ``finished`` or ``stopped`` (it can be resumed)."""
     if store.is_being_written():
         return "running"
     total = _total(store.manifest())
@@ -70,8 +70,8 @@ def _at_a_glance(folder: Path) -> dict[str, Any]:
             "synthetic": summary["synthetic"] or bool(manifest.get("synthetic")),
         }
     except (TandemError, KeyError, TypeError) as error:
-        said = str(error) if isinstance(error, TandemError) else f"{folder / RUN} is not a run of Tandem's"
-        return {"folder": str(folder), "started": None, "state": "damaged", "problem": said}
+        message = str(error) if isinstance(error, TandemError) else f"{folder / RUN} is not a Tandem run"
+        return {"folder": str(folder), "started": None, "state": "damaged", "problem": message}
 
 
 def _total(manifest: dict[str, Any]) -> int | None:

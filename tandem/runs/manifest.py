@@ -23,7 +23,7 @@ _SHOWN = 3
 
 
 class ManifestDifference(NamedTuple):
-    """One value that differs: its dotted path, what it was (None: absent) and what it is now."""
+    """One value that differs: its dotted path, the old value (None: absent) and the new one."""
 
     path: str
     before: Any
@@ -37,9 +37,9 @@ class ManifestDifference(NamedTuple):
 def describe_run(
     plan: SolvePlan, data: Mapping[str, Any], problems: Sequence[Problem], endpoints: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """Return run.json: under `run` what a resumed run must share, beside it what merely happened. No secrets."""
+    """Return run.json: `run` has what a resumed run must share, the rest is informational. No secrets."""
     described = plan.describe()
-    described["classifier"] = plan.card.id if plan.card else None  # how it matches shows when the models are there
+    described["classifier"] = plan.card.id if plan.card else None  # known once the models are loaded
     prices = {role: described[role].pop("prices") for role in ("mentor", "intern")}
     dataset = {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
     found = {
@@ -53,7 +53,7 @@ def describe_run(
 
 
 def _address(endpoint: str | None) -> str | None:
-    """Return an endpoint's address (or several) as it may be written down: without user, password and query."""
+    """Return an endpoint's address (or several) without user, password and query, safe to store."""
     if endpoint is None:
         return None
     split = [urlsplit(part.strip()) for part in endpoint.split(",")]
@@ -62,7 +62,7 @@ def _address(endpoint: str | None) -> str | None:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ManifestDifference]:
-    """Return what differs between two manifests, or parts of them; the most important first, digests behind words."""
+    """Return the differences between two manifests, or parts of them; the most important first, digests last."""
     found = _differences(before, after, "")
     return sorted(found, key=lambda one: (_rank(one.path), one.path.endswith("_sha256"), one.path))
 
@@ -74,9 +74,9 @@ def name_differences(found: list[ManifestDifference]) -> str:
 
 
 def problems_digest(problems: Iterable[Problem]) -> str:
-    """Return the SHA-256 of ids and questions, in their order: ids of line numbers stay when a file is edited.
+    """Return the SHA-256 of ids and questions, in order: ids made of line numbers do not change when a file is edited.
 
-    References and tests are left out, for they may be corrected: `tandem grade` judges what is done by them.
+    References and tests are left out because they may be corrected: `tandem grade` grades finished runs again.
     """
     whole = hashlib.sha256()
     for problem in problems:
@@ -85,9 +85,9 @@ def problems_digest(problems: Iterable[Problem]) -> str:
 
 
 def prompts_digest() -> str:
-    """Return the SHA-256 of everything the prompts are made of: fixed sample problems of every kind, in every mode.
+    """Return the SHA-256 of the prompts of fixed sample problems of every kind, in every mode.
 
-    Another digest means that a model would be asked in other words, and that answers should not be mixed.
+    Another digest means that prompts have changed, and that answers should not be mixed.
     """
     asked: list[Any] = [opening("gpra", Continuation.NATIVE)]
     for task in get_args(TaskKind):

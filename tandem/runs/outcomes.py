@@ -1,4 +1,4 @@
-"""One run's records as arrays: how every problem ended, and what it cost in each unit."""
+"""One run's records as arrays: the outcome of every problem and its cost in each unit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tandem.runs import UNITS
 
 @dataclass
 class RunOutcomes:
-    """Problems (n,) in the order of `ids`: 1.0 for right, and the cost in each unit (None: unknown for a problem)."""
+    """Problems (n,) in the order of `ids`: 1.0 for correct, and the cost in each unit (None: unknown for a problem)."""
 
     ids: list[str]
     correct: np.ndarray
@@ -29,7 +29,7 @@ class RunOutcomes:
     written_tokens: int = 0
     synthetic: bool = False
     priced: bool = False  # some call has a price in US$
-    bill: np.ndarray | None = None  # US$, where one's own hardware costs nothing; for use beside a run that is priced
+    bill: np.ndarray | None = None  # US$, own hardware counted as free; for comparison with a priced run
     references: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)  # reference and grader
     predicted: dict[str, list[tuple[str, float, bool]]] = field(
         default_factory=dict
@@ -47,14 +47,14 @@ class RunOutcomes:
         return None if found is None or not len(found) else float(found.mean())
 
     def of(self, ids: Sequence[str]) -> RunOutcomes:
-        """Return what happened to these problems, in this order."""
+        """Return the outcomes of these problems, in this order."""
         place = {one: k for k, one in enumerate(self.ids)}
         order = np.asarray([place[one] for one in ids], dtype=int)
         cost = {unit: None if values is None else values[order] for unit, values in self.cost.items()}
         return RunOutcomes(list(ids), self.correct[order], cost)
 
     def predictions(self, runs: Mapping[str, RunOutcomes]) -> Iterator[tuple[float, float]]:
-        """Yield what was predicted of the intern, and what came true, where some run shows it."""
+        """Yield predictions about the intern with the true outcome, for problems where some run shows it."""
         by_level = dict.fromkeys((QUESTION, "none"), runs.get("intern-only"))
         for name, run in runs.items():
             base, _, level = name.partition(":")
@@ -93,7 +93,7 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
             values.append(record["seconds"] if unit == "seconds" else getattr(ledger, unit))
         bills.append(ledger.usd if ledger.usd is not None or not all(entry.local for entry in ledger) else 0.0)
         found.priced |= ledger.usd is not None
-        if any(not entry.paid for entry in ledger):  # out of the shared calls: as long as they took
+        if any(not entry.paid for entry in ledger):  # from shared calls: as long as they took
             costs["seconds"][-1] = sum(entry.seconds for entry in ledger)
         found.charged_tokens += sum(entry.usage.completion for entry in ledger)
         found.written_tokens += sum(entry.usage.completion for entry in ledger if entry.paid)

@@ -1,4 +1,4 @@
-"""Grading the records of a finished run again, without a model: from their texts and the data set they are of."""
+"""Regrading the records of a finished run, without a model: from their texts and their data set."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tandem.statistics.significance import wilson
 from tandem.storage.jsonl import read_lines
 from tandem.types import Message, Problem, TaskKind
 
-_AT_ONCE = 64  # records in flight: the graders' processes are never idle, and few records are in memory
+_AT_ONCE = 64  # records in flight: keeps the graders' processes busy with few records in memory
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A problem whose verdict is another one now."""
+    """A problem whose verdict changed."""
 
     problem: str
     before: bool | None
@@ -36,17 +36,17 @@ class Change:
 
 @dataclass(slots=True)
 class Regraded:
-    """What became of the verdicts."""
+    """The outcome of regrading."""
 
     n: int = 0
-    not_judged: int = 0  # no reference, or code that must not run; the old verdict stays
+    not_judged: int = 0  # no reference, or code that must not run; the old verdict is kept
     graded: list[int] = field(default_factory=lambda: [0, 0])  # before, now
     right: list[int] = field(default_factory=lambda: [0, 0])
     changes: list[Change] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)  # where a grader could not work
+    faults: list[str] = field(default_factory=list)  # where a grader failed
 
     def add(self, record: Record, verdict: bool | None, reference: str | None) -> None:
-        """Count one record and its new verdict; None leaves the old one."""
+        """Count one record and its new verdict; None keeps the old one."""
         before = record["correct"]
         self.n += 1
         self.not_judged += verdict is None
@@ -58,7 +58,7 @@ class Regraded:
             self.changes.append(Change(record["problem"], before, now, record.get("answer"), reference))
 
     def figures(self) -> dict[str, Any]:
-        """Return accuracy before and now (None where nothing is graded), and what changed."""
+        """Return accuracy before and after (None if nothing is graded), and the changes."""
         before, after = (r / g if g else None for r, g in zip(self.right, self.graded, strict=True))
         interval = wilson(self.right[1], self.graded[1])
         return {
@@ -73,10 +73,10 @@ class Regraded:
 
 
 class RecordsToGrade:
-    """The records to grade: a run's folder, its records file, or a records file that lies alone."""
+    """The records to grade: a run's folder, its records file, or a standalone records file."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
-        """`write` takes the folder's lock. Raises UsageError if there are no records, or none that can be written."""
+        """`write` takes the folder's lock. Raises UsageError if there are no records, or if they cannot be written."""
         folder = path.parent if path.name == RECORDS and (path.parent / RUN).is_file() else path
         self.path = path
         self.store: RunStore | None = None
@@ -87,7 +87,7 @@ class RecordsToGrade:
         elif not path.is_file():
             raise UsageError(f"{path}: no such folder or file")
         elif write:
-            raise UsageError(f"{path} lies alone, without a run's {RUN}; --write needs the run's folder")
+            raise UsageError(f"{path} has no {RUN} of a run beside it; --write needs the run's folder")
         self.manifest: Mapping[str, Any] = self.store.manifest() if self.store else {}
         self.warnings: list[str] = self.store.warnings if self.store else []
 
@@ -105,19 +105,19 @@ class RecordsToGrade:
     def problems(self) -> dict[str, Problem]:
         """Return the problems of the data set that the run's manifest names, by id.
 
-        Raises UsageError or TandemError if it is not here.
+        Raises UsageError or TandemError if it cannot be loaded.
         """
         data = self.manifest.get("run", {}).get("dataset", {})
         name = data.get("name")
         if not name:
             raise UsageError(f"{self.path} names no data set; give it with --dataset")
-        made = ":" in name  # made problems depend on how many were wanted; a file's do not
+        made = ":" in name  # generated problems depend on how many were requested; a file's do not
         drawn = {"limit": data.get("limit"), "seed": data.get("seed", _seed(self.manifest))} if made else {}
         found = load_dataset(name, split=data.get("split"), fields=data.get("fields"), **drawn)
         return {problem.id: problem for problem in found}
 
     def usual(self) -> Problem | None:
-        """Return a problem of the data set's kind, where its card is known though its file is not here."""
+        """Return a problem of the data set's kind, if its card is known but its file is missing."""
         name = self.manifest.get("run", {}).get("dataset", {}).get("name", "")
         try:
             card = load_card(name)
@@ -126,7 +126,7 @@ class RecordsToGrade:
         return Problem(id=name, messages=_NO_QUESTION, task=card.task, grader=card.grader)
 
     def close(self) -> None:
-        """Let go of the run's folder."""
+        """Release the run's folder."""
         if self.store:
             self.store.close()
 
@@ -138,7 +138,7 @@ class RecordsToGrade:
             change = changed[record["problem"]]
             self.store.append({**record, "correct": change.after, "reference": change.reference})
         before = self.store.summary()
-        if before is None:  # it never ended: going on with it will write one
+        if before is None:  # it has not ended: resuming it will write one
             return
         summary = Summary()
         for record in self.store.records():
@@ -154,10 +154,10 @@ async def regrade(
     deadline: float = DEADLINE,
     progress: Callable[[], None] | None = None,
 ) -> Regraded:
-    """Grade every record again; a problem that `problems` lacks is judged by the reference in its record.
+    """Grade every record again; a problem missing in `problems` is graded by the reference in its record.
 
-    A record with an error is wrong, whatever it holds. Raises UsageError if there are no records, or if `problems`
-    holds none of their problems.
+    A record with an error is always wrong. Raises UsageError if there are no records, or if `problems` contains none
+    of their problems.
     """
     result = Regraded()
     usual = source.usual()
@@ -187,10 +187,10 @@ async def _verdicts(
 
     async def one(record: Record) -> tuple[Record, Problem, bool | TandemError | None]:
         problem = problems.get(record["problem"]) or _of_record(record, usual)
-        text = "" if record.get("error") is not None else record.get("text") or ""  # what failed is wrong
+        text = "" if record.get("error") is not None else record.get("text") or ""  # a failed problem is wrong
         try:
             return record, problem, await grade(problem, text, deadline=deadline, sandbox=sandbox)
-        except UsageError:  # an unknown grader: no record will fare better
+        except UsageError:  # an unknown grader: every record would fail
             raise
         except TandemError as error:
             return record, problem, error
@@ -213,7 +213,7 @@ _NO_QUESTION = (Message(role="user", content="(the question is not in the record
 
 
 def _of_record(record: Record, usual: Problem | None) -> Problem:
-    """Return the problem of a record whose data set is not here; without its question and its tests."""
+    """Return the problem of a record whose data set is missing; without question and tests."""
     reference = record.get("reference")
     task: TaskKind = record.get("task") or (usual.task if usual else _guess(reference))
     grader = record.get("grader") or (usual.grader if usual else None)

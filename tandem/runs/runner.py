@@ -1,4 +1,4 @@
-"""One run: a strategy over many problems, each graded and written down as it ends."""
+"""One run: a strategy over many problems, each graded and recorded as it ends."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ async def run(
     cache: Recorder | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Solve what the store has no good record of, and return the summary over all its records.
+    """Solve the problems without a good record in the store, and return the summary over all its records.
 
-    One failed problem is a record with its error; only a failure to start (a model that cannot serve) or to write
-    raises. `options` are those of every problem. A run that is cancelled or stopped by a limit keeps every call that
-    had ended, and its summary says ``stopped``. Without a `sandbox` answers that are code are not judged, and no
-    strategy runs code to choose among its answers; without `grading` none is judged. `progress` is called with each
-    new record.
+    A failed problem becomes a record with its error; only a failure to start (a model that cannot serve) or to write
+    raises. `options` apply to every problem. A run that is cancelled or stopped by a limit keeps every finished call,
+    and its summary says ``stopped``. Without a `sandbox` code answers are not graded, and no strategy runs code to
+    choose among its answers; without `grading` nothing is graded. `progress` is called with each new record.
     """
     one = _Run(tandem, options, problems, store, limits or Limits(), sandbox, grading, progress)
     return await one.all(concurrency, cache)
@@ -68,7 +67,7 @@ class _Run:
         done = self._store.done()
         todo = [p for p in self._problems if p.id not in done]
         journal = Journal(self._store.folder, done=done, max_usd=self._limits.usd, cache=cache)
-        self._stopped = "interrupted"  # until it is known better
+        self._stopped = "interrupted"  # until it is known
         try:
             if todo:
                 await self._tandem.prepare(self._options)
@@ -90,7 +89,7 @@ class _Run:
         return summary
 
     async def _settle(self, problem: Problem, result: Solution | TandemError, journal: Journal) -> None:
-        if journal.fault:  # no failure of this problem: no call can be written down any more
+        if journal.fault:  # not this problem's failure: calls can no longer be recorded
             raise journal.fault
         error = None
         if isinstance(result, TandemError):
@@ -101,7 +100,7 @@ class _Run:
         if self._grading:
             try:
                 correct = await grade(problem, "" if error else result.text, sandbox=self._sandbox)
-            except TandemError as fault:  # a grader that fails on one problem must not end a night's run
+            except TandemError as fault:  # a grader that fails on one problem must not end a long run
                 correct, error = False, f"not judged: {fault}"
         record = {
             "problem": problem.id,
@@ -119,17 +118,17 @@ class _Run:
             self._progress(record)
 
     def _classifier(self) -> dict[str, Any] | None:
-        """Return how the classifier matches, which shows when the models are there; else what an earlier part said."""
+        """Return how the classifier matches, known once the models are loaded; else the value of an earlier part."""
         if self._ready:
             return self._plan.classifier_match
         try:
             before = self._store.summary() or {}
-        except TandemError:  # a damaged summary, about to be written anew
+        except TandemError:  # a damaged summary, about to be rewritten
             before = {}
         return before.get("classifier")
 
     def _summarise(self, journal: Journal) -> dict[str, Any]:
-        """Return and write the summary: of the problems' last records, and of what was paid beside them."""
+        """Return and write the summary: of the problems' last records, and of costs outside them."""
         wanted = {p.id for p in self._problems}
         figures = Summary()
         recorded: set[tuple[str, str | None]] = set()

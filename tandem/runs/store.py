@@ -1,4 +1,4 @@
-"""A run's folder: ``run.json`` to repeat it, ``records.jsonl`` as problems end, ``summary.json`` at the end."""
+"""A run's folder: ``run.json`` to reproduce it, ``records.jsonl`` as problems end, ``summary.json`` at the end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _NEEDED = {"problem", "correct", "error", "ledger"}
 class RunStore:
     """One run on disk. Records are keyed by problem id; a resumed run skips those that ended without an error.
 
-    Nothing that was computed is ever overwritten: records are only appended, and the last one of a problem counts.
-    Damaged lines are copied to ``records.damaged.jsonl`` and their problems count as not done; `warnings` names them.
-    One store at a time may write to a folder; `finish` or `close` (or the end of the process) lets the next one in.
+    Results are never overwritten: records are only appended, and the last one of a problem counts. Damaged lines are
+    copied to ``records.damaged.jsonl`` and their problems count as not done; `warnings` names them. One store at a time
+    may write to a folder; `finish` or `close` (or the end of the process) releases it.
     """
 
     def __init__(self, folder: Path, lock: FolderLock | None = None) -> None:
@@ -50,15 +50,15 @@ class RunStore:
         except OSError as error:
             raise file_error(folder, error, "create") from None
         store._lock = FolderLock(folder)
-        store._refuse_a_run()  # once more, now that nobody else can start one
+        store._refuse_a_run()  # checked again under the lock
         write_whole(folder / RUN, _pretty(manifest))
-        (folder / SUMMARY).unlink(missing_ok=True)  # of a start that failed
+        (folder / SUMMARY).unlink(missing_ok=True)  # left by a failed start
         store._offsets = {}
         return store
 
     @classmethod
     def reopen(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
-        """Take up a run again. Raises UsageError if there is none, or if it was another run (naming the difference)."""
+        """Resume a run. Raises UsageError if there is none, or if it was another run (naming the difference)."""
         store = cls(folder)
         if found := differences(store.manifest()["run"], manifest["run"]):
             raise UsageError(f"{folder} is another run: it differs in {name_differences(found)}")
@@ -68,7 +68,7 @@ class RunStore:
 
     @classmethod
     def open_for_reading(cls, folder: Path) -> RunStore:
-        """Open a run to look at it; it may be written meanwhile. Raises UsageError if there is none."""
+        """Open a run for reading; it may be written meanwhile. Raises UsageError if there is none."""
         store = cls(folder)
         store.manifest()
         return store
@@ -89,7 +89,7 @@ class RunStore:
         return self._lock is not None or locked(self.folder)
 
     def append(self, record: Record) -> None:
-        """Append one record and wait until the disk has it. Raises TandemError if the disk takes no more."""
+        """Append one record and wait until it is on disk. Raises TandemError if it cannot be written."""
         if self._lock is None:
             raise TandemError(f"{self.folder} is not open for writing")
         offsets = self._index()
@@ -101,7 +101,7 @@ class RunStore:
     def records(self, problems: Iterable[str] | None = None) -> Iterator[Record]:
         """Yield the last record of each problem, in the order of the first; one is in memory at a time.
 
-        `problems` are the ids of those that are wanted, in that order; each must have a record.
+        `problems` selects ids, in that order; each must have a record.
         """
         index = self._index()
         offsets = list(index.values()) if problems is None else [index[problem] for problem in problems]
@@ -120,12 +120,12 @@ class RunStore:
         return self._index().keys() - self._failed
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the summary and let go of the folder."""
+        """Write the summary and release the folder."""
         write_whole(self.folder / SUMMARY, _pretty(summary))
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder. Reading goes on to work."""
+        """Release the folder. Reading still works."""
         if self._writer:
             self._writer.close()
         if self._lock:
@@ -141,11 +141,11 @@ class RunStore:
         self.close()
 
     def _index(self) -> dict[str, int]:
-        """Read all lines once: where the last record of each problem lies, and which are damaged."""
+        """Read all lines once: find the last record of each problem and the damaged lines."""
         if self._offsets is not None:
             return self._offsets
         if self._lock:
-            self._writer = JsonlWriter(self.folder / RECORDS)  # takes off a torn last line
+            self._writer = JsonlWriter(self.folder / RECORDS)  # removes a torn last line
             if self._writer.torn:
                 self.warnings.append(str(self._writer.torn))
         offsets: dict[str, int] = {}
@@ -159,7 +159,7 @@ class RunStore:
                 self._note(offsets, record, line.offset)
             except ValueError as error:
                 if busy and not line.ended:
-                    continue  # the writer is in the midst of it
+                    continue  # still being written
                 damages.append(Damage.of(self.folder / RECORDS, line, str(error)))
         if self._lock:
             set_aside(damages)
@@ -173,7 +173,7 @@ class RunStore:
         (self._failed.add if failed else self._failed.discard)(problem)
 
     def _refuse_a_run(self) -> None:
-        self._read(RUN, _NEEDS)  # what this version cannot read is not overwritten either
+        self._read(RUN, _NEEDS)  # a run that this version cannot read is not overwritten either
         if any(path.is_file() and path.stat().st_size for path in (self.folder / RECORDS, self.folder / CALLS)):
             again = f"go on with it (--resume {self.folder}) or take another --out"
             raise UsageError(f"{self.folder} holds a run already; {again}")
@@ -190,7 +190,7 @@ class RunStore:
 
 
 def _is_sound(record: Record) -> bool:
-    """Whether a record without a checksum, which anything may have written, can be counted."""
+    """Whether a record without a checksum, which any tool may have written, can be counted."""
     try:
         Summary().add(record)
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Figures of a run: computed from its records alone, one at a time, never from what a process remembers."""
+"""Figures of a run, computed from its records alone, one at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tandem.statistics.significance import wilson
 
 
 class Summary:
-    """The summary of a run, of records that are fed one by one; none of them is kept."""
+    """The summary of a run, fed record by record; none is kept."""
 
     def __init__(self) -> None:
         self._n = self._graded = self._right = self._errors = self._failed_calls = 0
@@ -24,7 +24,7 @@ class Summary:
         self._assumed = self._synthetic = False
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take in one record; it must be the last one of its problem."""
+        """Add one record; it must be the last one of its problem."""
         self._n += 1
         if record["correct"] is not None:
             self._graded += 1
@@ -45,10 +45,10 @@ class Summary:
         self._tokens["probe"] += ledger.probe_tokens
         self._failed_calls += sum(entry.error is not None for entry in entries)
         self._assumed |= ledger.assumed
-        billed = any(not entry.local for entry in entries)  # so that no price means an unknown one
+        billed = any(not entry.local for entry in entries)  # so that a missing price means unknown
         self._usd.add(ledger.usd, billed)
         self._usd_bound.add(ledger.usd_bound, billed)
-        self._usd_paid.add(0.0 if ledger.usd is not None else None, False)  # all of it may be out of the cache
+        self._usd_paid.add(0.0 if ledger.usd is not None else None, False)  # all of it may be from the cache
         paid = _only(entry for entry in entries if entry.paid)
         self._usd_paid.add(paid.usd, any(not entry.local for entry in paid.entries))
         self._tflops.add(ledger.tflops, bool(entries))

@@ -1,4 +1,4 @@
-"""The loop of everything long: many items side by side, within limits, with the failures of single items caught."""
+"""The loop of all long work: many items concurrently, within limits, catching the failures of single items."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where work stops by itself, to be taken up again later. None: nowhere."""
+    """When work stops, to be resumed later. None: no limit."""
 
-    usd: float | None = None  # in the worst case, over all parts of the work
+    usd: float | None = None  # worst case, over all parts of the work
     seconds: float | None = None  # of this part of the work
 
 
 async def all_must_succeed(_: object, result: object) -> None:
-    """Settle what has no place for failures: the first one ends the work."""
+    """Settle items without handling failures: the first one ends the work."""
     if isinstance(result, TandemError):
         raise result
 
@@ -37,12 +37,12 @@ async def work_through(
     give_up: int | None = None,
     cut: bool = True,
 ) -> str | None:
-    """Do `one` for each item, at most `concurrency` at once; return what stopped it before the end, or None.
+    """Do `one` for each item, at most `concurrency` at a time; return the error that stopped it early, or None.
 
-    `settle` takes what `one` gave, or why it failed, and holds up no further item: what it raises ends the work. A
-    LimitReached of `one` begins no further item and lets those in flight end; `give_up` failures in a row do the same.
-    When `seconds` are over, those in flight are cancelled, or with `cut` false read to their end. Cancelling cancels
-    all; whatever is raised, nothing is left running.
+    `settle` gets the result of `one` or its error, and does not block further items; an exception in it ends the work.
+    After a LimitReached in `one`, or `give_up` failures in a row, no further item starts and those in flight finish.
+    After `seconds`, items in flight are cancelled, or finished if `cut` is false. Cancelling cancels all items; nothing
+    is left running after any exception.
     """
     stopped: str | None = None
     failed, broken = 0, False  # in a row; settling failed
@@ -62,11 +62,11 @@ async def work_through(
             try:
                 result = await one(item)
             except LimitReached as limit:
-                stopped = str(limit)  # what is in flight may still fit
+                stopped = str(limit)  # calls in flight may still fit
                 return
             except TandemError as error:
                 result = error
-            except Exception as fault:  # a fault of ours in one item must not end a night's work
+            except Exception as fault:  # a bug in one item must not end a long run
                 result = TandemError(f"unexpected {type(fault).__name__}: {fault}")
                 result.__cause__ = fault
             failed = failed + 1 if isinstance(result, TandemError) else 0
@@ -91,13 +91,13 @@ async def work_through(
                         working.create_task(work())
             except TimeoutError:
                 stopped = over
-    except BaseExceptionGroup as several:  # of things side by side: the first says enough
+    except BaseExceptionGroup as several:  # of concurrent errors the first is enough
         raise _first(several) from None
     return stopped
 
 
 def time_is_over(seconds: float) -> str:
-    """Return why work that may take so long was stopped."""
+    """Return the error for work stopped by its time limit."""
     return f"--max-minutes {seconds / 60:g} are over"
 
 

@@ -1,1 +1,1 @@
-"""Files that survive a kill, a full disk and an editor: whole files, folders with a lock, JSON lines with checksums."""
+"""Files that survive a kill, a full disk and an editor: atomic files, locked folders, JSON lines with checksums."""

@@ -1,4 +1,4 @@
-"""Files read and written whole, and the one sentence for what the system refuses: where, why, what to do."""
+"""Files read and written whole, and one-line errors for what the system refuses: where, why, what to do."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _ADVICE = {
 
 
 def file_error(path: Path, error: OSError, doing: str = "write") -> TandemError:
-    """Return the error for a file or folder that the system refused: where, why, what to do."""
+    """Return the error for a refused file or folder: where, why, what to do."""
     advice = "" if doing == "read" else _ADVICE.get(error.errno or 0, "")
     return TandemError(f"cannot {doing} {path}: {error.strerror}" + (f" ({advice})" if advice else ""))
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False, durable: bool = True, parents: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a file to write; it takes the place of `path` in one step when the block ends, and vanishes if that raises.
+    """Yield a file to write; it replaces `path` atomically when the block ends, and is removed if the block raises.
 
-    It has a name of its own beside `path`, so that two writers never share one. `private`: only the owner may read it.
-    `durable`: the disk has it before it is seen, which a cache need not wait for. `parents`: make the folder too.
-    Raises OSError as the system does.
+    It has a unique name beside `path`, so that two writers never share one. `private`: only the owner may read it.
+    `durable`: it is on disk before it is visible, which a cache does not need. `parents`: create the folder too. Raises
+    OSError.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True, parent
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left; a living one is done within the hour."""
+    """Remove the leftovers of killed writers of `path`; a living writer finishes within an hour."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED:

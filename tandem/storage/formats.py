@@ -1,6 +1,6 @@
-"""JSON files that say in which format they are and which version of Tandem wrote them.
+"""JSON files stamped with their format and the version of Tandem that wrote them.
 
-What this version cannot read is refused in one sentence: the file, who wrote it, what to do. Nothing is changed by it.
+A file that this version cannot read is refused in one line: the file, its writer, what to do. It is not changed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def read_stamped(
 ) -> dict[str, Any]:
     """Return the JSON object in a file.
 
-    `latest` is the latest format that is read (a file without a number has format 1), `needs` are members that it must
-    have ("run.strategy"), and `instead` says what can be done where the file stays unreadable. Raises TandemError for
-    another format, a file that is damaged or lacks a member, and one that the system refuses.
+    `latest` is the latest readable format (a file without a number has format 1), `needs` are required members
+    ("run.strategy"), and `instead` says what to do if the file stays unreadable. Raises TandemError for another format,
+    a damaged file, a missing member and a file that cannot be read.
     """
     try:
         raw = path.read_bytes()
@@ -63,7 +63,7 @@ def read_stamped(
 
 
 def read_model(path: Path, model: type[_Model], latest: int = 1, *, instead: str, drop: Sequence[str] = ()) -> _Model:
-    """Return what a stamped file holds as a pydantic model, without its version and the members in `drop`.
+    """Return a stamped file's content as a pydantic model, without its version and the members in `drop`.
 
     Raises TandemError as `read_stamped` does, and for content that is not the model's.
     """
@@ -93,7 +93,7 @@ def _named(version: str | None, unknown: str) -> str:
 
 
 def _version_in(raw: bytes) -> str | None:
-    """Return the version that a file cut short names; manifests have it at their beginning."""
+    """Return the version in a truncated file; manifests have it at the beginning."""
     return found[1].decode() if (found := _VERSION.search(raw)) else None
 
 
@@ -104,7 +104,7 @@ def _member(content: Any, names: Sequence[str]) -> Any:
 
 
 def _first_fault(error: ValueError) -> str:
-    """Return the first fault that pydantic found, in one line and without the value."""
+    """Return pydantic's first error, in one line and without the value."""
     first = error.errors(include_input=False)[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -1,7 +1,7 @@
-"""JSON lines that survive a kill, a full disk and an editor: one write a line, and a checksum at the end of each.
+"""JSON lines that survive a kill, a full disk and an editor: one write per line, and a checksum at its end.
 
-A line is one JSON object whose last member is ``"crc32":"0a1b2c3d"``: the CRC-32 of the bytes before that member (its
-comma not counted). jq and pandas read the file as it is. Lines without a checksum are accepted as they are.
+A line is one JSON object with the last member ``"crc32":"0a1b2c3d"``: the CRC-32 of the bytes before that member
+(without its comma). jq and pandas can read the file. Lines without a checksum are accepted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A line that cannot be trusted. `number` is None for a torn last line that a writer found and took off."""
+    """A damaged line. `number` is None for a torn last line that a writer found and removed."""
 
     path: Path
     number: int | None
@@ -61,14 +61,14 @@ def encode(row: dict[str, Any]) -> bytes:
     """Return the line of a row, checksum and newline included."""
     try:
         text = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, as a server may send; an escape keeps it
+    except UnicodeEncodeError:  # a lone surrogate, as a server may send; an escape keeps it
         text = json.dumps(row, separators=(",", ":")).encode()
     body = text[:-1]
     return b'%s%s%s%08x"}\n' % (body, b"," if row else b"", _MARK, zlib.crc32(body))
 
 
 def is_intact(raw: bytes) -> bool:
-    """Whether a line ends with its own checksum; far quicker than `decode`."""
+    """Whether a line ends with its own checksum; much faster than `decode`."""
     body = raw[:-_TAIL].removesuffix(b",")
     return raw[-_TAIL : len(_MARK) - _TAIL] == _MARK and raw[-10:] == b'%08x"}' % zlib.crc32(body)
 
@@ -108,7 +108,7 @@ def scan(path: Path) -> Iterator[Line]:
 
 
 def read_lines(path: Path, damaged: Callable[[Damage], None] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file; lines that are damaged are reported to `damaged` and passed over."""
+    """Yield the rows of a file; damaged lines are reported to `damaged` and skipped."""
     for line in scan(path):
         try:
             row = decode(line.raw)
@@ -153,16 +153,16 @@ def _strict_row(text: str, path: Path, number: int) -> dict[str, Any]:
 class JsonlWriter:
     """Appends rows to one file, each in one write; the folder must exist, the file need not.
 
-    A torn last line is copied to ``<stem>.damaged.jsonl`` and taken off when the file is opened; `torn` tells of it.
-    A row that the disk does not take leaves no trace: the file ends with its last whole line. Another process must
-    not write to the same file.
+    A torn last line is copied to ``<stem>.damaged.jsonl`` and removed when the file is opened; `torn` reports it. A row
+    that cannot be written leaves no trace: the file ends with its last whole line. Another process must not write to
+    the same file.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises TandemError if the file cannot be opened for writing."""
         self.path = path
         self.torn: Damage | None = None
-        self._suspect = False  # a write did not come to its end
+        self._suspect = False  # a write failed midway
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -174,9 +174,9 @@ class JsonlWriter:
             raise
 
     def write(self, row: dict[str, Any], *, sync: bool = False) -> int:
-        """Append one row (`sync`: wait until the disk has it) and return its offset in bytes.
+        """Append one row (`sync`: wait until it is on disk) and return its offset in bytes.
 
-        Raises TandemError if the disk takes no more; the file is then as it was before.
+        Raises TandemError if it cannot be written; the file is then unchanged.
         """
         data = encode(row)
         if self._suspect:
@@ -188,7 +188,7 @@ class JsonlWriter:
             if sync:
                 os.fsync(self._fd)
         except OSError as error:
-            with suppress(OSError):  # where the disk does not even allow that, the next write mends it first
+            with suppress(OSError):  # if even that fails, the next write repairs it first
                 os.ftruncate(self._fd, start)
                 self._suspect = False
             raise file_error(self.path, error) from None
@@ -196,14 +196,14 @@ class JsonlWriter:
         return start
 
     def sync(self) -> None:
-        """Wait until the disk has every row."""
+        """Wait until every row is on disk."""
         try:
             os.fsync(self._fd)
         except OSError as error:
             raise file_error(self.path, error) from None
 
     def close(self) -> None:
-        """Close the file; what was written is the kernel's already."""
+        """Close the file; written rows are already with the kernel."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -221,11 +221,11 @@ class JsonlWriter:
             self.close()
 
     def _put(self, data: bytes) -> None:
-        while data:  # a disk about to be full takes a part first
+        while data:  # a nearly full disk accepts a part first
             data = data[os.write(self._fd, data) :]
 
     def _mend(self) -> None:
-        """Take off a torn last line, or end one that is whole but for its newline."""
+        """Remove a torn last line, or complete one that lacks only its newline."""
         try:
             start, tail = _last_piece(self._fd, os.lseek(self._fd, 0, os.SEEK_END))
             if tail and _is_whole(tail):
@@ -260,11 +260,11 @@ def _last_piece(fd: int, size: int) -> tuple[int, bytes]:
 
 
 def name_damages(damages: Sequence[Damage]) -> list[str]:
-    """Return the sentences for the user: the first few damaged lines of one file, and how many more there are."""
-    said = [str(damage) for damage in damages[:_NAMED]]
-    if more := len(damages) - len(said):
-        said.append(f"{damages[0].path}: {more} more lines are damaged like that")
-    return said
+    """Return the messages for the user: the first few damaged lines of one file, and the number of others."""
+    messages = [str(damage) for damage in damages[:_NAMED]]
+    if more := len(damages) - len(messages):
+        messages.append(f"{damages[0].path}: {more} more lines are damaged like that")
+    return messages
 
 
 def set_aside(damages: Sequence[Damage]) -> None:

@@ -1,4 +1,4 @@
-"""Locks against a second process. The kernel holds them, so they end with their process, however that dies."""
+"""Locks against a second process. The kernel holds them, so they are released when the process dies."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from tandem.errors import UsageError
 from tandem.storage.files import file_error
 
-if sys.platform != "win32":  # there is no lock there that ends with its process, so none is taken
+if sys.platform != "win32":  # no lock there is released with its process, so none is taken
     import fcntl
 
 LOCK = "run.lock"
 
 
 class FileLock:
-    """An exclusive lock on a file, which is made where there is none; `take` or `wait`, then `release`."""
+    """An exclusive lock on a file, created if missing; `take` or `wait`, then `release`."""
 
     def __init__(self, path: Path) -> None:
         """Raises TandemError if the file cannot be opened for writing."""
@@ -30,16 +30,16 @@ class FileLock:
             raise file_error(path, error) from None
 
     def take(self) -> bool:
-        """Take the lock unless somebody has it; return whether it was taken."""
+        """Take the lock if it is free; return whether it was taken."""
         return _take(self._fd)
 
     def wait(self) -> None:
-        """Take the lock, however long somebody has it."""
+        """Wait for the lock and take it."""
         if not self.take():
             fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def fileno(self) -> int:
-        """Return the file descriptor; a process that inherits it holds the lock too, to its end."""
+        """Return the file descriptor; a process that inherits it holds the lock too, until it ends."""
         return self._fd
 
     def release(self) -> None:
@@ -64,7 +64,7 @@ class FolderLock(FileLock):
             self.release()
             raise UsageError(f"{folder} is being written by {holder}; wait for it to end, or take another --out")
         me = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
-        with suppress(OSError):  # a full disk: the lock holds without a name
+        with suppress(OSError):  # a full disk: the lock works without a name
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, me.encode(), 0)
 
@@ -93,7 +93,7 @@ def _take(fd: int, *, shared: bool = False) -> bool:
 
 def _holder(path: Path) -> str:
     try:
-        said = json.loads(path.read_text())
-        return f"another process ({said['pid']} on {said['host']})"
+        holder = json.loads(path.read_text())
+        return f"another process ({holder['pid']} on {holder['host']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
