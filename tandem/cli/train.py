@@ -208,7 +208,7 @@ def _evaluate(
 ) -> None:
     from tandem.reports.frontier import evaluate, markdown
     from tandem.storage.files import write_whole
-    from tandem.training.baselines import PublishedBaseline
+    from tandem.training.baselines import published
     from tandem.training.data import check_same, only, pair_of, read_collection
 
     parts = [read_collection(path) for path in tests]
@@ -219,7 +219,7 @@ def _evaluate(
         training,
         (rows, parts[0][1]),
         pair_of(training[1]),
-        baselines=[PublishedBaseline()],
+        baselines={"published": published},
         say=note,
         **how,
     )

@@ -71,7 +71,7 @@ def evaluate(
     test: Table,
     specs: tuple[ModelSpec, ModelSpec],
     *,
-    baselines: Sequence[Baseline] = (),
+    baselines: Mapping[str, Baseline] | None = None,
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
     domain: Sequence[str] = (),
@@ -102,12 +102,12 @@ def evaluate(
         {} if any(name.startswith(BUDGET) for name in ends) else {"budget-forcing": "the table has no rows of it"}
     )
     predictions: dict[str, Sufficiencies] = {OURS: p}
-    for baseline in baselines:
-        found = baseline.replay(known, fresh, plan)
+    for name, baseline in (baselines or {}).items():
+        found = baseline(known, fresh, plan)
         if isinstance(found, str):
-            left_out[baseline.name] = found
+            left_out[name] = found
         else:
-            ends[baseline.name], predictions[baseline.name] = found
+            ends[name], predictions[name] = found
     boot = Bootstrap(len(room.ids), seed=seed)
     return {
         "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},

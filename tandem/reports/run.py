@@ -62,8 +62,8 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(("mentor tokens", f"{summary['mentor_tokens'] / each:.0f} a problem"))
     rows.append(("intern tokens", f"{summary['intern_tokens'] / each:.0f} a problem{probe}"))
     assumed = " (assumed sizes)" if summary["tflops_assumed"] else ""
-    rows.append(("TFLOPs", _each(summary["tflops"], each, "unknown sizes") + assumed))
-    rows.append(("TFLOPs, published formula", _each(summary["tflops_published"], each, "unknown sizes")))
+    rows.append(("TFLOPs", _each(summary["tflops"], each) + assumed))
+    rows.append(("TFLOPs, published formula", _each(summary["tflops_published"], each)))
     if summary["usd"] is not None:
         rows.append(("US$", _usd_text(summary)))
     if failed := summary.get("failed_calls"):
@@ -168,5 +168,5 @@ def _usd_text(summary: Mapping[str, Any]) -> str:
     return text
 
 
-def _each(total: float | None, n: int, unknown: str) -> str:
-    return f"unknown: {unknown}" if total is None else f"{total / n:.3f} a problem"
+def _each(total: float | None, n: int) -> str:
+    return "unknown: unknown sizes" if total is None else f"{total / n:.3f} a problem"

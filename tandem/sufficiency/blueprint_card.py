@@ -79,7 +79,6 @@ class Offline(_BlueprintPart):
 
     @property
     def break_even(self) -> dict[str, int | None]:
-        """Problems after which the search is repaid, by TFLOPs and by US$ (see `break_even`)."""
         spent, mentor, intern = self.spent, self.mentor_problem, self.intern_problem
         return {
             "tflops": break_even(spent.tflops, mentor.tflops, intern.tflops),
@@ -99,7 +98,6 @@ class HeldOutDifference(_BlueprintPart):
 
     @property
     def value(self) -> float:
-        """The difference of accuracies."""
         return (self.won - self.lost) / self.n
 
 
@@ -144,7 +142,6 @@ class BlueprintCard(_BlueprintPart):
 
     @property
     def choice(self) -> Candidate:
-        """The candidate that was chosen."""
         return next(candidate for candidate in self.candidates if candidate.name == self.chosen)
 
     @property
@@ -158,7 +155,6 @@ class BlueprintCard(_BlueprintPart):
         return next((s for s in self.scores if (s.candidate, s.part) == (candidate, part)), None)
 
     def saw(self, problem_id: str) -> bool:
-        """Whether the search used this problem."""
         return short_hash(problem_id) in self.data.get("seen", ())
 
     def as_dict(self) -> dict[str, Any]:

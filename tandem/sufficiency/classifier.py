@@ -74,7 +74,6 @@ class ClassifierCard(BaseModel):
     notes: list[str] = []
 
     def saw(self, problem: str) -> bool:
-        """Return whether the classifier was fitted on the problem of this id."""
         return short_hash(problem) in self.data.get("seen", ())
 
     def check(self, intern: ModelSpec, ladder: Ladder) -> None:
@@ -101,12 +100,7 @@ class ClassifierCard(BaseModel):
             )
 
     def differences(
-        self,
-        mentor: ModelSpec,
-        intern: ModelSpec,
-        sampling: Sampling,
-        ladder: Ladder,
-        top_logprobs: int | None = None,
+        self, mentor: ModelSpec, intern: ModelSpec, sampling: Sampling, ladder: Ladder, top_logprobs: int | None = None
     ) -> list[str]:
         """Return what differs between this run and the card; empty: it is calibrated.
 
@@ -146,7 +140,6 @@ class Classifier:
         return float(self.estimator.predict_proba(feature_matrix([(signals, insight_tokens)], features))[0, 1])
 
     def save(self, folder: Path) -> None:
-        """Write the model (skops) and its card."""
         import skops.io
 
         write_whole(folder / _MODEL, skops.io.dumps(self.estimator), parents=True)
@@ -179,7 +172,6 @@ def _row(features: Sequence[str], signals: Mapping[str, float], tokens: int) -> 
 
 
 def available() -> dict[str, Path]:
-    """Return the shipped classifiers by id."""
     return {path.parent.name: path.parent for path in sorted(shipped("classifiers").glob(f"*/{_CARD}"))}
 
 

@@ -47,7 +47,6 @@ class Linear(BaseModel):
             return None
 
     def probability(self, features: Sequence[float]) -> float:
-        """Return the calibrated probability for one row of features."""
         terms = zip(features, self.mean, self.scale, self.weights, strict=True)
         score = self.intercept + math.fsum((x - mean) / scale * weight for x, mean, scale, weight in terms)
         exponent = self.slope * score + self.offset

@@ -66,9 +66,7 @@ class SufficiencyModel(Protocol):
 
     id: str
 
-    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
-        """Return the probability that the intern answers correctly."""
-        ...
+    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float: ...
 
 
 class Policy:

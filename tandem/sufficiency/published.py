@@ -43,7 +43,6 @@ class Tree(BaseModel):
     value: tuple[float, ...]
 
     def score(self, x: Sequence[float]) -> float:
-        """Return the leaf's contribution for one row of features."""
         node = 0
         while self.left[node] > node:  # children lie behind their parent, so that this ends
             node = self.left[node] if x[self.feature[node]] <= self.threshold[node] else self.right[node]
@@ -104,7 +103,6 @@ class PublishedClassifier(BaseModel):
         return found
 
     def fault(self) -> str | None:
-        """Return what is wrong with the numbers, if anything is."""
         if len(self.mean) != len(FEATURES) or len(self.scale) != len(FEATURES) or not all(self.scale):
             return f"its scale is not that of {len(FEATURES)} features"
         if len(self.thresholds) != len(self.ladder.split(",")):

@@ -29,8 +29,6 @@ _FORK = 0.5  # nats of margin below which two continuations are open
 
 
 class _Draft:
-    """The statistics of a draft's tokens as arrays."""
-
     __slots__ = ("count", "ended", "entropy", "gap", "logprob", "margin", "ranked")
 
     def __init__(self, stats: Sequence[TokenStat] | np.ndarray, ended: bool) -> None:

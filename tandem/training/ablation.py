@@ -133,18 +133,16 @@ def _draft_features(row: Row, draft: str) -> dict[str, float]:
 
 def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: int) -> Data:
     ids = list(problems)
-    features, labels, owner, level, dataset = [], [], [], [], []
+    features, keys = [], []
     for place, i in enumerate(ids):
         before = None
         for index, effort in enumerate(e for e in ladder if not e.is_answer):
             row = problems[i][effort.name]
             tokens = {"level_index": float(index), "level_tokens": float(row["insight_tokens"])}
             features.append(row_features(row, before, draft) | tokens)
-            labels.append(int(row["correct"]))
-            owner.append(place)
-            level.append(effort.name)
-            dataset.append(dataset_of(i))
+            keys.append((int(row["correct"]), place, effort.name, dataset_of(i)))
             before = row
+    labels, owner, level, dataset = (np.asarray(column) for column in zip(*keys, strict=True))
     shared = set.intersection(*(set(f) for f in features))
     names = tuple(name for name in features[-1] if name in shared)
     out = [set(held) for _, held in folds(ids, seed)]
@@ -153,10 +151,10 @@ def _data(problems: Problems, ladder: Ladder, draft: str, seed: int, resamples: 
         problems,
         names,
         np.asarray([[f[name] for name in names] for f in features]),
-        np.asarray(labels),
-        np.asarray(owner),
-        np.asarray(level),
-        np.asarray(dataset),
+        labels,
+        owner,
+        level,
+        dataset,
         [np.asarray([ids[o] in part for o in owner]) for part in out],
         rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=resamples).astype(float),
     )

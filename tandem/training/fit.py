@@ -166,7 +166,6 @@ def predict(estimator: Any, rows: Sequence[Row], draft: str, features: Sequence[
 def sufficiencies(
     estimator: Any, problems: Problems, ids: Sequence[str], ladder: Ladder, draft: str, features: Sequence[str]
 ) -> Sufficiencies:
-    """Return sufficiency by problem and level."""
     rows, found = intern_rows(problems, ids, ladder), defaultdict[str, dict[str, float]](dict)
     for row, p in zip(rows, predict(estimator, rows, draft, features).tolist(), strict=True):
         found[row["problem"]][row["level"]] = p

@@ -51,13 +51,12 @@ def out_of_fold(
 ) -> np.ndarray:
     """Return predictions (rows,) by fits that have not seen the row's problem; `ids` are the rows' problems."""
     found = np.empty(len(rows))
-    for kept, held in folds(sorted(set(ids)), seed):
-        known, fresh = set(kept), set(held)
+    for kept, _ in folds(sorted(set(ids)), seed):
+        known = set(kept)
         train = [k for k, one in enumerate(ids) if one in known]
         head = fit([rows[k] for k in train], target[train])
-        for k, one in enumerate(ids):
-            if one in fresh:
-                found[k] = head.predict(rows[k])
+        for k in set(range(len(ids))).difference(train):
+            found[k] = head.predict(rows[k])
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from tandem.reports.page.gather import ReportedProblem
 from tandem.reports.page.records import Shown, clipped, detail, mark
+from tandem.reports.run import one_line
 from tandem.storage.files import write_whole
 
 # In the order in which they need each other; together they become one module.
@@ -131,8 +133,7 @@ def _block(name: str, content: str) -> str:
 
 
 def _text(text: str) -> str:
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(one_line(text), quote=False)
 
 
 def _digest(content: str) -> str:

@@ -70,7 +70,6 @@ class Bench:
         self._report = report or (lambda progress: None)
 
     def doing(self, what: str) -> None:
-        """Say what goes on now."""
         self.progress.doing = what
         self._report(self.progress)
 

@@ -28,8 +28,6 @@ from tandem.training.blueprints.candidates import (
     REFINED,
     STYLES,
     TEMPLATES,
-    Mistake,
-    SolvedExample,
     ask,
     ask_again,
     candidate,
@@ -131,12 +129,10 @@ async def build(
     notes: list[str] = []
     bench.doing("the mentor solves the examples")
     solved = await bench.mentor_answers(parts.examples)
-    examples = [
-        SolvedExample(p, o.text if o.right else known_answer(p)) for p, o in zip(parts.examples, solved, strict=True)
-    ]
+    examples = [(p, o.text if o.right else known_answer(p)) for p, o in zip(parts.examples, solved, strict=True)]
     bench.doing("the mentor writes blueprints")
     styles = {style: ask(style, task, examples) for style in STYLES}
-    await _write(bench, plan, task, styles, [example.problem for example in examples], notes)
+    await _write(bench, plan, task, styles, parts.examples, notes)
     first = candidates(list(bench.texts), plan.candidates)
     if len(first) < MIN_CANDIDATES:
         raise TandemError(
@@ -146,10 +142,10 @@ async def build(
 
     async def refine(best: Candidate, wrong: Sequence[tuple[Problem, TrialAnswer]]) -> Candidate | None:
         bench.doing("the mentor refines the best blueprint")
-        mistakes = [Mistake(problem, outcome.text) for problem, outcome in wrong]
+        mistakes = [(problem, outcome.text) for problem, outcome in wrong]
         messages = ask_again(bench.texts[str(best.blueprint)].text, task, mistakes)
-        shown = [m.problem for m in mistakes]
-        await _write(bench, plan, task, {REFINED: messages}, [*parts.examples, *shown], notes)
+        shown = [*parts.examples, *(problem for problem, _ in wrong)]
+        await _write(bench, plan, task, {REFINED: messages}, shown, notes)
         if REFINED not in bench.texts:
             return None
         bench.doing("searching")

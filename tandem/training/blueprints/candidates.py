@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from tandem.insight import trim
 from tandem.sufficiency.blueprint_card import NONE, Candidate, Place
@@ -21,40 +20,24 @@ _QUOTE = 8  # words in a row that make a quotation
 _SHORTEST = 8  # words that a blueprint must have
 
 
-@dataclass(frozen=True, slots=True)
-class SolvedExample:
-    """A problem with a right solution, or with what is known of one, for the mentor to look at."""
-
-    problem: Problem
-    solution: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """A problem with the intern's wrong answer to it."""
-
-    problem: Problem
-    answer: str
-
-
 def known_answer(problem: Problem) -> str:
     """Return the reference, or the tests that stand for it; empty where there is neither."""
     return problem.reference or (problem.tests.code if problem.tests else "")
 
 
-def ask(style: str, task: TaskKind, examples: Sequence[SolvedExample]) -> tuple[Message, ...]:
-    """Return the mentor's prompt for a blueprint of one style; all styles share their beginning."""
-    shown = "\n\n".join(f"Problem: {e.problem.question}\nSolution: {e.solution}" for e in examples)
+def ask(style: str, task: TaskKind, examples: Sequence[tuple[Problem, str]]) -> tuple[Message, ...]:
+    """Return the mentor's prompt for a blueprint of one style, with solved examples; all styles begin alike."""
+    shown = "\n\n".join(f"Problem: {problem.question}\nSolution: {solution}" for problem, solution in examples)
     text = f"{_EXAMPLES}\n\n{shown}\n\n{_WRITE.format(words=WORDS[task])} {STYLES[style]} {_ONLY}"
     return (Message(role="user", content=text),)
 
 
-def ask_again(blueprint: str, task: TaskKind, mistakes: Sequence[Mistake]) -> tuple[Message, ...]:
-    """Return the mentor's prompt for a better blueprint, in view of what went wrong under this one."""
+def ask_again(blueprint: str, task: TaskKind, mistakes: Sequence[tuple[Problem, str]]) -> tuple[Message, ...]:
+    """Return the mentor's prompt for a better blueprint, with wrong answers that the intern gave under this one."""
     shown = "\n\n".join(
-        f"Problem: {m.problem.question}\nThe student's wrong answer: {m.answer[:_ANSWER]}\n"
-        f"The right answer: {known_answer(m.problem)}"
-        for m in mistakes
+        f"Problem: {problem.question}\nThe student's wrong answer: {answer[:_ANSWER]}\n"
+        f"The right answer: {known_answer(problem)}"
+        for problem, answer in mistakes
     )
     text = f"{_GUIDE}\n\n{blueprint}\n\n{_MISTAKES}\n\n{shown}\n\n{_REFINE.format(words=WORDS[task])} {_ONLY}"
     return (Message(role="user", content=text),)

@@ -15,7 +15,7 @@ from tandem.types import Problem
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """What the intern's answer to one problem under one candidate came to."""
+    """The intern's answer to one problem under one candidate, graded, and its cost."""
 
     right: bool
     text: str

@@ -64,7 +64,8 @@ def train(
     Needs the levels `none`, `answer` and at least one hint. Raises UsageError for a table without hints, one that is
     too small, or one with a single outcome.
     """
-    hints = sorted({row["level"] for row in table[0] if row["level"].startswith(HINT)}, key=_share)
+    hints = sorted({row["level"] for row in table[0] if row["level"].startswith(HINT)})
+    hints.sort(key=lambda level: int(level.removeprefix(HINT)))
     if not hints:
         raise UsageError("the table has no hints, which shepherding learns from: collect them with --hints 20,40,60")
     outcomes = OutcomeTable.of(table, specs, (NONE, ANSWER, *hints))
@@ -142,7 +143,7 @@ class _Method:
         }
 
     def stages(self, seed: int) -> dict[str, Any]:
-        """Return how good each stage is on problems that its fit has not seen."""
+        """Return the figures of each stage on problems that its fit has not seen."""
         ids, needs, right = self.choice.ids, (self.needed > 0).astype(float), self.sizes.right[0]
         of_needs = out_of_fold(
             ids, self.features, needs, lambda x, y: fit_probability(x, y, self.names, balanced=True), seed=seed
@@ -209,7 +210,3 @@ def _labels(sizes: _Sizes) -> dict[str, float]:
     first = np.where(solved, np.argmax(sizes.right > 0, axis=0), -1)
     shares = {name: round(float((first == k).mean()), 4) for k, name in enumerate(sizes.names)}
     return shares | {"nothing": round(float((~solved).mean()), 4)}
-
-
-def _share(level: str) -> int:
-    return int(level.removeprefix(HINT))
