@@ -208,8 +208,8 @@ def _evaluate(
 ) -> None:
     from tandem.reports.frontier import evaluate, markdown
     from tandem.storage.files import write_whole
-    from tandem.training.baselines import published
     from tandem.training.data import check_same, only, pair_of, read_collection
+    from tandem.training.published import published_baseline
 
     parts = [read_collection(path) for path in tests]
     for path, (_, manifest) in zip(tests, parts, strict=True):
@@ -219,7 +219,7 @@ def _evaluate(
         training,
         (rows, parts[0][1]),
         pair_of(training[1]),
-        baselines={"published": published},
+        baselines={"published": published_baseline},
         say=note,
         **how,
     )

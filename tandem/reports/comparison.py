@@ -17,7 +17,7 @@ from tandem.runs.manifest import ManifestDifference, differences, name_differenc
 from tandem.runs.outcomes import RunOutcomes, outcomes_of
 from tandem.runs.store import RUN, RunStore
 from tandem.statistics.chord import ace, chord, quotient
-from tandem.statistics.intervals import Bootstrap, interval
+from tandem.statistics.intervals import UNKNOWN, Bootstrap, interval
 from tandem.statistics.reliability import reliability_bins
 from tandem.statistics.significance import mcnemar, wilson
 from tandem.storage.files import write_whole
@@ -27,7 +27,6 @@ COMPARE = "compare.json"
 FORMAT = 1
 INTERN_ONLY, MENTOR_ONLY = "intern-only", "mentor-only"
 UPPER_BOUND = ("shepherding:oracle",)  # looks at the reference: no method, and no part of the oracle's choice
-Estimate = dict[str, float | None]
 _BOUND = "looks at the reference: an upper bound, no method"
 _BINS = 5  # of a reliability table
 # What two runs may differ in and still be compared: the method, and what only a method reads.
@@ -169,12 +168,9 @@ def _against(
 ) -> dict[str, Any]:
     right, theirs = ours.correct, expensive.correct
     won, lost = int((right > theirs).sum()), int((right < theirs).sum())
-    gains: dict[str, Estimate] = {}
-    aces: dict[str, Estimate] = {}
-    shares: dict[str, Estimate] = {}
+    gains, aces, shares = (dict.fromkeys(UNITS, UNKNOWN) for _ in range(3))
     for unit in UNITS:
         if any(run.cost[unit] is None for run in (ours, cheap, expensive)):
-            gains[unit] = aces[unit] = shares[unit] = {"value": None, "low": None, "high": None}
             continue
         ends = [(boot.mean(run.costs(unit)), boot.mean(run.correct)) for run in (cheap, expensive)]
         cost, accuracy = boot.mean(ours.costs(unit)), boot.mean(right)

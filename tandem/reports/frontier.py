@@ -18,10 +18,10 @@ from tandem.statistics.reliability import figures
 from tandem.statistics.significance import wilson
 from tandem.sufficiency.rows import BUDGET, Sufficiencies
 from tandem.training.aims import parse_aim
-from tandem.training.baselines import Baseline
 from tandem.training.data import Table, check_same
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, complete, counts
+from tandem.training.published import Baseline
 from tandem.training.replay import Pair, ReplayResult, replay_fixed
 from tandem.training.search import Point, Space
 from tandem.training.selection import (

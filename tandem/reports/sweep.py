@@ -26,7 +26,7 @@ from tandem.runs.listing import current_summary, state
 from tandem.runs.outcomes import RunOutcomes, outcomes_of
 from tandem.runs.store import Record, RunStore
 from tandem.statistics.chord import chord
-from tandem.statistics.intervals import Bootstrap, interval
+from tandem.statistics.intervals import UNKNOWN, Bootstrap, interval
 from tandem.statistics.significance import wilson
 from tandem.strategies.random_mix import RandomMix, coin
 from tandem.training.replay import BatchVerdicts
@@ -234,18 +234,15 @@ def _row(
     row: dict[str, Any] = {"threshold": threshold, "own": threshold == options.own, "undetermined": undetermined}
     if undetermined:  # figures of the others would be of other problems than those of the next row
         row |= {"mentor_answers": None, "accuracy": None, "accuracy_ci95": None, "cost": dict.fromkeys(UNITS)}
-        return row | {"gain_over_chord": dict.fromkeys(UNITS, _NONE)}
+        return row | {"gain_over_chord": dict.fromkeys(UNITS, UNKNOWN)}
     n, right = len(options.ids), int(taken.correct[:, k].sum())
     return row | {
         "mentor_answers": float(taken.by_mentor[:, k].mean()),
         "accuracy": right / n,
         "accuracy_ci95": list(wilson(right, n) or ()),
         "cost": {unit: None if cost is None else float(cost[:, k].mean()) for unit, cost in taken.cost.items()},
-        "gain_over_chord": {unit: interval(gains[unit][:, k]) if unit in gains else _NONE for unit in UNITS},
+        "gain_over_chord": {unit: interval(gains[unit][:, k]) if unit in gains else UNKNOWN for unit in UNITS},
     }
-
-
-_NONE: dict[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tandem.statistics.chord import Means, chord
 from tandem.statistics.reliability import aurocs
 
 DRAWS = 2000
+UNKNOWN: dict[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 class Results(Protocol):
@@ -43,7 +44,7 @@ def interval(draws: np.ndarray) -> dict[str, float | None]:
     """Return the estimate and its 95 % percentile interval; None where the estimate does not exist."""
     rest = draws[1:][np.isfinite(draws[1:])]
     if not np.isfinite(draws[0]) or len(rest) < len(draws) / 2:
-        return {"value": None, "low": None, "high": None}
+        return UNKNOWN
     low, high = np.percentile(rest, [2.5, 97.5])
     return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 

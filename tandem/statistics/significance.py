@@ -20,7 +20,7 @@ def wilson(right: int, n: int) -> tuple[float, float] | None:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test: of the pairs that differ, `won` went one way."""
+    """Return the exact two-sided p-value of McNemar's test: of the pairs that differ, `won` favour one side."""
     n = won + lost
     tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1))
     return min(1.0, tail / 2 ** (n - 1)) if n else 1.0

@@ -53,7 +53,7 @@ class BestRoute(LearnedStrategy):
             need_logprobs(intern, self.name)
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
-        """Return both, the mentor's answer and the most samples: only prices tell which is more expensive."""
+        """Return both, the mentor's answer and the most samples: which is more expensive depends on the prices."""
         n, cap = self.most, settings.intern_max_tokens
         samples = [PlannedCall("intern", "answer" if k == 0 else "probe", _level(n), cap) for k in range(n)]
         return [whole_answer("mentor", settings), *samples]

@@ -115,14 +115,19 @@ def question_features(ctx: Context) -> dict[str, float]:
     return question_signals(ctx.intern.count(question)) | question_candidates(question)
 
 
+def check_stats(call: Call) -> None:
+    """Raise TandemError where the server sent text without the log-probabilities that it was asked for."""
+    if call.tokens and not call.stats:
+        raise TandemError(
+            f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
+        )
+
+
 def answer_features(call: Call) -> dict[str, float]:
     """Return the features of a whole answer with log-probabilities: its signals, and whether it was cut at its cap.
 
     Raises TandemError where the server sent none.
     """
-    if call.tokens and not call.stats:
-        raise TandemError(
-            f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
-        )
+    check_stats(call)
     signals = draft_signals(call.stats, ended=True, names=CANDIDATES)
     return signals | {TRUNCATED: float(call.finish_reason == "length")}

@@ -10,7 +10,7 @@ from the text so far as from its own. What is charged: every score with all that
 - Steps are drawn as the run says (the paper: temperature 0.6, top-p 0.95), and each model writes at most its own cap
   of the answer (the paper: 8,192 tokens in all), in at most 40 steps.
 - The paper's models think aloud, and what follows the thinking is the answer. Ours need not think: the text has ended
-  with a step that holds the final answer. A stop sequence does not tell a blank line from the end of a text, so a
+  with a step that holds the final answer. A stop sequence is the same at a blank line and at the end of a text, so a
   `general` question, which has no such mark, and one with stop sequences of its own are written in steps of 512 tokens.
 - A step that is empty, or one that stands there already, is rewritten without a score.
 """
@@ -151,7 +151,7 @@ class SpecReason(Strategy):
                 if (rewrite := answer.open("mentor")) is None:
                     break
                 call = await rewrite.complete()
-                if call.text.strip() in ("", *answer.steps[-1:]):  # it has nothing more to say
+                if call.text.strip() in ("", *answer.steps[-1:]):  # the mentor adds nothing
                     answer.last, cut = answer.last or call, False
                     break
             yield AnswerDelta(answer.keep(call))

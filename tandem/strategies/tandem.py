@@ -17,7 +17,7 @@ from tandem.models.call import Call
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
 from tandem.strategies.context import Context, need_logprobs, stream_answer
 from tandem.strategies.insight_source import InsightSource
-from tandem.strategies.learned import question_features
+from tandem.strategies.learned import check_stats, question_features
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import classifier_inputs, draft_signals
 from tandem.types import AnswerDelta, Decision, Event
@@ -96,10 +96,7 @@ class TandemStrategy(Strategy):
             if wanted is not None and call.tokens >= wanted:
                 break
         stats = call.stats if wanted is None else call.stats[:wanted]
-        if call.tokens and not stats:
-            raise TandemError(
-                f"{call.model.spec.name} sent no log-probabilities; serve it with them, or use --strategy fixed:<level>"
-            )
+        check_stats(call)
         ended = call.finish_reason is not None and len(stats) == call.tokens
         signals = classifier_inputs(draft_signals(stats, ended=ended), question_features(ctx))
         return policy.decide(level, signals, tokens, later)

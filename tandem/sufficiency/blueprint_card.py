@@ -215,7 +215,7 @@ def find_cards(mentor: str, intern: str, where: str = "") -> tuple[Sequence[Blue
 
 
 def how(mentor: str, intern: str, folder: str) -> str:
-    """Return the words that say how a blueprint is made."""
+    """Return the command that makes a blueprint."""
     return (
         f"make one with: tandem blueprint build --mentor {mentor} --intern {intern} --dataset gsm8k --split train "
         f"--limit 128 --out {folder}"

@@ -73,7 +73,7 @@ class Policy:
     """Decides level by level. One object serves a whole run.
 
     For a pair that the classifier was not fitted on (`calibrated` false) the thresholds are quantiles of this
-    run's own first sufficiencies, so that as many problems stop at each level as the card says; until `warm_up`
+    run's own first sufficiencies, so that as many problems stop at each level as the card has it; until `warm_up`
     are seen at a level, the card's thresholds hold.
     """
 

@@ -1,7 +1,7 @@
 """Signals: a few floats from the intern's draft that show whether it is heading for a right answer.
 
-Every candidate that was ever evaluated has its definition here; NAMES are those that pay, by the table of
-`tandem signals` (sufficiency/ablation.py).
+Every candidate that was ever evaluated has its definition here; NAMES are those that help, by the table of
+`tandem signals` (training/ablation.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each signal is worth: every candidate evaluated on a collected table, its cost paid.
+"""What each signal is worth: every candidate evaluated on a collected table, its cost included.
 
 For each draft length a logistic regression is fitted without the problem that it predicts (folds by problem), on the
 standing signals, on these without one of them, with one candidate more, and on each candidate alone. A variant is
@@ -6,7 +6,7 @@ evaluated by the area under its ROC curve, its calibration error and its gain ov
 mentor at the same cost); intervals are bootstraps over problems, differences paired. The operating point (ladder and
 threshold) behind a gain is chosen on the other folds. `curve` is the mean gain over all two-step ladders (the first
 level, then one other) and all shares of problems that go on: nothing is chosen for it, and two variants are compared
-at the same shares, so it tells them apart on fewer problems.
+at the same shares, so it separates them on fewer problems.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def choose(points: Sequence[Point], aim: Aim, accuracy: float, tflops: float) ->
     """Return the point for an aim among those that adapt, and the degenerate one it was preferred to, if any.
 
     `accuracy` and `tflops` are those of the mentor alone on the same problems, not rounded. Points within the budget
-    count, which is the mentor's own cost, or the share of it that `cost` says; without any, the cheapest is taken. For
+    count, which is the mentor's own cost, or the share of it that `cost` gives; without any, the cheapest is taken. For
     `accuracy`: the cheapest that is at least as accurate as the mentor, else the most accurate. For `cost`: the most
     accurate. `regret` is not chosen but certified (certify.py).
     """

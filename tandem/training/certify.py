@@ -3,7 +3,7 @@
 The loss of a problem is mentor right minus ours right, in {-1, 0, 1}. For the hypothesis "the mean loss is above X" a
 gambler stakes a share s of the capital on X - loss; under it the capital is a supermartingale, so the inverse of its
 peak is a p-value at any sample size (Ville; Waudby-Smith and Ramdas, arXiv 2010.09686). Where few problems are decided
-differently the loss hardly varies, large stakes pay, and few problems are enough. Points are tested from the
+differently the loss hardly varies, large stakes win, and few problems are enough. Points are tested from the
 most expensive down until the first that fails (Angelopoulos et al., arXiv 2110.01052), so no correction is needed.
 """
 

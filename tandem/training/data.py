@@ -100,7 +100,7 @@ def pair_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec]:
     mentor, intern = (_spec_of(manifest, role) for role in ("mentor", "intern"))
     mentor = mentor.model_copy(update={"insight_mode": manifest["insight_mode"]})  # as it was collected
     if missing := [spec.name for spec in (mentor, intern) if spec.parameters is None]:
-        raise UsageError(f"the catalog knows no size of {', '.join(missing)}, which the cost needs")
+        raise UsageError(f"the catalog has no size of {', '.join(missing)}, which the cost needs")
     return mentor, intern
 
 

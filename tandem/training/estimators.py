@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Kind = Literal["logistic", "boosted"]
 KINDS: tuple[Kind, ...] = ("logistic", "boosted")
-# The direction in which a feature can only speak for, or only against, a right answer; the others are left free.
+# The direction in which a feature moves the probability of a right answer; the others are unconstrained.
 _DIRECTION = {
     "log_perplexity": -1,
     "entropy_mean": -1,

@@ -18,7 +18,7 @@ _PENALTY = 0.1  # C of the logistic regression: tables of a few hundred problems
 def fit_probability(
     rows: Sequence[Features], target: np.ndarray, names: Sequence[str], *, balanced: bool = False
 ) -> Head:
-    """Return a logistic regression. `target` (rows,) are shares in 0..1: what k samples say, or plain right and wrong.
+    """Return a logistic regression. `target` (rows,) are shares in 0..1: means of k samples, or right and wrong.
 
     `balanced` weighs both outcomes alike (weighted sampling). Raises UsageError for a single outcome.
     """

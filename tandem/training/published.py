@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,11 +13,14 @@ from tandem.ladder import Ladder, format_ladder
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.prompt_pass import PUBLISHED, pass_tflops
 from tandem.sufficiency.published import PublishedClassifier, Tree
-from tandem.sufficiency.rows import Levels, Row
-from tandem.training.fit import Problems, complete
+from tandem.sufficiency.rows import Levels, Row, Sufficiencies
+from tandem.training.fit import Problems, complete, intern_rows
 from tandem.training.folds import ranked
-from tandem.training.replay import Outcome, Pair
+from tandem.training.replay import Outcome, Pair, ReplayResult
+from tandem.training.selection import TrainingPlan
 
+# How the fresh problems end and their sufficiencies, in their order, by a fit on the known ones; or why there are none.
+Baseline = Callable[[Problems, Problems, TrainingPlan], tuple[ReplayResult, Sufficiencies] | str]
 FIT_SHARE = 0.7
 _MOST_LEVELS = 5  # the grid has 21 points a level
 _GRID = np.round(np.linspace(0.0, 1.0, 21), 2)
@@ -27,7 +31,7 @@ def replay_published(
 ) -> Outcome:
     """Return what the published method makes of a collected problem; `ladder` is its own, `p` its probabilities there.
 
-    It pays a prompt pass at every level that it comes to, the mentor up to the highest of them, and one answer.
+    It spends a prompt pass at every level that it reaches, the mentor up to the highest of them, and one answer.
     """
     p = found.probabilities(problem, ladder) if p is None else p
     chosen = found.choose(p)
@@ -37,6 +41,26 @@ def replay_published(
     tokens = highest["insight_tokens"]
     cost = pair.insight(highest) + passes + pair.answer(row)
     return Outcome(ladder[chosen].name, bool(row["correct"]), cost, tokens, pair.published(tokens, row))
+
+
+def published_baseline(
+    known: Problems, fresh: Problems, plan: TrainingPlan
+) -> tuple[ReplayResult, Sufficiencies] | str:
+    """Replay the published classifier and rule. Every level visited adds an uncached pass over question and hint."""
+    levels = tuple(level for level in plan.ladder if level.is_drafted)
+    rows = intern_rows(known, list(known), levels)
+    if any("published" not in row["signals"] for row in [*rows, *intern_rows(fresh, list(fresh), levels)]):
+        return "rows without the published signals (scripts/add_signals.py adds them)"
+    pair = plan.pair
+    try:
+        model = fit_published(rows, levels, name="", mentor=pair.mentor.name, intern=pair.intern.name)
+    except UsageError as error:
+        return str(error)
+    p = {i: model.probabilities(problem, levels) for i, problem in fresh.items()}
+    outcomes = [replay_published(model, problem, levels, pair, p[i]) for i, problem in fresh.items()]
+    place = {level.name: position for position, level in enumerate(plan.ladder)}
+    ends = replace(ReplayResult.of(outcomes), level=np.asarray([place[outcome.level] for outcome in outcomes]))
+    return ends, {i: dict(zip((level.name for level in levels), v, strict=True)) for i, v in p.items()}
 
 
 def fit_published(

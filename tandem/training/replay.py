@@ -1,9 +1,9 @@
 """Replaying a collected table: what a policy would have answered, and at what cost, without calling a model.
 
 A problem is a dict of level name to row (collection/ writes them). Costs are honest TFLOPs by
-`ModelSpec.tflops`: without a prefix cache every draft pays its whole prompt; with one (`Pair.prefix_cache`) a draft
-pays what is new since the draft before it. The insight is charged as one generation that ends at the level reached: a
-thrifty mentor without a cache re-reads more, an eager one overshoots.
+`ModelSpec.tflops`: without a prefix cache every draft prefills its whole prompt; with one (`Pair.prefix_cache`) a
+draft prefills what is new since the draft before it. The insight is charged as one generation that ends at the level
+reached: a thrifty mentor without a cache re-reads more, an eager one overshoots.
 
 `walk` follows strategies/tandem.py through one problem; `BatchReplay` decides for all problems at once, as
 `Policy.verdict` does for one: a search tries thousands of operating points on hundreds of problems.

@@ -22,7 +22,7 @@ _COST_WEIGHTS = (None, 0.0, 0.05, 0.1, 0.2, 0.4)  # None: thresholds alone, what
 
 @dataclass(frozen=True, slots=True)
 class DraftPredictions:
-    """What a draft length offers: sufficiency by problem and level, the upgrades fitted on it, and what they say."""
+    """Of a draft length: sufficiency by problem and level, the upgrades fitted on it, and their predictions."""
 
     p: Sufficiencies
     upgrades: Upgrades
@@ -42,7 +42,7 @@ class Point:
     mentor_tokens: float
     shares: Mapping[str, float]
     lost: float = 0.0  # share of problems that the ladder's last level has right and this point wrong
-    won: float = 0.0  # and the other way round
+    won: float = 0.0  # and the reverse
 
     @property
     def degenerate(self) -> bool:

@@ -208,12 +208,6 @@ class Held:
     points: list[Point]
 
 
-def held_by(problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]) -> Held:
-    """Evaluate one point on problems that neither fitted nor chose it."""
-    ends, p = applied(problems, fits, point, plan, held)
-    return Held(list(held), ends, p, [point])
-
-
 def nested(
     problems: Problems, plan: TrainingPlan, choices: Mapping[str, Choice], say: Say = lambda line: None
 ) -> dict[str, Held]:

@@ -34,7 +34,6 @@ from tandem.training.selection import (
     cascade,
     estimator_of,
     fit_all,
-    held_by,
     in_domain,
     losses,
     nested,
@@ -119,7 +118,9 @@ def train(
     choices = {"aim": choice} | ({"cascade": cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
     if certified:
         points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
-        evaluated = {name: held_by(problems, fits, p, plan, certified) for name, p in points.items()}
+        evaluated = {
+            name: Held(certified, *applied(problems, fits, p, plan, certified), [p]) for name, p in points.items()
+        }
     else:
         evaluated = nested(problems, plan, choices, say)
     held = evaluated["aim"]

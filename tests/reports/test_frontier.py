@@ -10,7 +10,7 @@ from synthetic import INTERN, MENTOR, manifest, table
 
 from tandem.reports.frontier import evaluate, markdown
 from tandem.sufficiency.prompt_pass import PUBLISHED
-from tandem.training.baselines import published
+from tandem.training.published import published_baseline
 
 pytestmark = pytest.mark.slow  # whole trainings
 
@@ -60,7 +60,11 @@ def with_published(rows: Rows, seed: int) -> Rows:
 def test_the_published_classifier_is_judged_on_the_same_answers() -> None:
     train, test = with_published(table(60), 1), with_published(renamed(table(60, seed=7)), 2)
     found = evaluate(
-        (train, MANIFEST), (test, MANIFEST), (MENTOR, INTERN), baselines={"published": published}, kinds=("logistic",)
+        (train, MANIFEST),
+        (test, MANIFEST),
+        (MENTOR, INTERN),
+        baselines={"published": published_baseline},
+        kinds=("logistic",),
     )
     assert found["left_out"].keys() == {"budget-forcing"}
     assert set(found["differences"]) == {"cascade", "published"}

@@ -135,7 +135,7 @@ def _grid(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 _share(one["accuracy"]) + _ends(one["interval"], "{:.1f}", 100),
                 *(_amount(one["cost"][u], u) for u in units),
                 _points(one["gain_over_chord"][unit]),
-                _ratio(one["ace"][unit]),
+                _points(one["ace"][unit], "{:.2f}", 1),
                 _points(against),
                 _p(against),
                 ", ".join(f"{level} {count}" for level, count in one["levels"].items()),
@@ -173,22 +173,13 @@ def _amount(value: float | None, unit: str) -> str:
     return f"{value:.0f}" if unit == "mentor_tokens" else f"{value:.3g}" if unit == "usd" else f"{value:.2f}"
 
 
-def _points(spread: Mapping[str, Any]) -> str:
-    value = spread.get("value")
-    return _NONE if value is None else f"{100 * value:+.1f}" + _ends(_pair(spread), "{:+.1f}", 100)
-
-
-def _ratio(spread: Mapping[str, Any]) -> str:
-    value = spread.get("value")
-    return _NONE if value is None else f"{value:.2f}" + _ends(_pair(spread), "{:.2f}", 1)
+def _points(spread: Mapping[str, Any], form: str = "{:+.1f}", times: int = 100) -> str:
+    value, ends = spread.get("value"), [spread.get("low"), spread.get("high")]
+    return _NONE if value is None else form.format(times * value) + _ends(ends, form, times)
 
 
 def _p(against: Mapping[str, Any]) -> str:
     return _NONE if (p := against.get("mcnemar_p")) is None else f"{p:.3f}"
-
-
-def _pair(spread: Mapping[str, Any]) -> list[Any]:
-    return [spread.get("low"), spread.get("high")]
 
 
 def _ends(interval: Sequence[float | None] | None, form: str, times: float) -> str:

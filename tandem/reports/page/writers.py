@@ -34,7 +34,7 @@ def write_comparison(folder: Path, comparison: SavedComparison) -> tuple[Path, P
 
 
 class RunPage:
-    """The page of a single run, of records that pass by on their way to another report."""
+    """The page of a single run, of records that another report reads as well."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -30,7 +30,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(slots=True)
 class SearchProgress:
-    """How far a build is: intern's answers done of those that it takes at most, what goes on, tokens written now."""
+    """Progress of a build: the intern's answers so far and at most, the current phase, and the tokens written."""
 
     done: int = 0
     total: int = 0

@@ -86,7 +86,7 @@ class BlueprintPlan:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The problems of a build, apart from one another."""
+    """The disjoint problems of a build."""
 
     examples: list[Problem]
     pool: list[Problem]

@@ -4,9 +4,9 @@ A match is a right answer, or one to a problem that the mentor has wrong too (ar
 a reward model's score). What the best of n is comes from the table's samples at level `none`: the mean over every
 choice of n among the k that are there (the paper draws ten times with replacement).
 
-Where a majority decides (closed answers), the table tells right from wrong and not which wrong answers agree. Wrong
+Where a majority decides (closed answers), the table has right and wrong, not which wrong answers agree. Wrong
 answers are taken to agree all, which is the worst case: the best of n is right where more are right than wrong, and
-where equally many are, if the likeliest sample is right. What more samples bring is thus never oversold. A sample
+where equally many are, if the likeliest sample is right. The gain of more samples is thus never overestimated. A sample
 without an answer has no vote. Other answers (code, free text) are chosen by likelihood, which the table has exactly;
 where the strategy can run the examples of a code problem's prompt, it chooses by these, which no table knows.
 

@@ -107,7 +107,7 @@ class OutcomeTable:
     def cost(self, problem: str, row: Row) -> float:
         """Return the TFLOPs of one row: the mentor's text that it reads, requested for it alone, and its answer.
 
-        A hint is the beginning of the mentor's own answer, asked with fewer tokens: it pays that answer's prompt.
+        A hint is the beginning of the mentor's own answer, requested with fewer tokens: its prompt is that answer's.
         """
         if row["level"].startswith(HINT):
             prompt = self._rows[problem][ANSWER][0]["prompt_tokens"]
