@@ -1,4 +1,4 @@
-# Everything happens in .venv; nothing else on the machine is touched but the cache of weights (~/.cache/tandem).
+# Everything is installed into .venv; the only other place written to is the cache of weights (~/.cache/tandem).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,21 +11,22 @@ export TOKENIZERS_PARALLELISM = false
 
 .PHONY: run test recipes test-fast lint docs system clean
 
-run: $(VENV)/run.stamp  ## the main job on real models: the demo pair on our own problems
+run: $(VENV)/run.stamp  ## the demo pair on the starter problems, with real models
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
 	$(BIN)/python scripts/first_look.py $(DEMO)
 
-# What fails among others is run once more by itself, and must pass then: on two shared cores a wait can end too early.
+# A test that fails in the parallel run is run once more alone, and must then pass: on two shared cores a wait can time
+# out.
 AGAIN = { echo "Failed among others, once more alone:"; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
-test: system $(VENV)/test.stamp lint  ## everything, real weights and a real vLLM included
+test: system $(VENV)/test.stamp lint  ## all tests, including those with real weights and a real vLLM
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAKES)" --durations 25 || $(AGAIN)
 	$(BIN)/python -m pytest -m "not ($(FAKES)) and not recipes" --durations 25 || $(AGAIN)
 
-recipes: $(VENV)/test.stamp $(VENV)-recipes/stamp  ## other people's clients against our server; they want packages of their own
+recipes: $(VENV)/test.stamp $(VENV)-recipes/stamp  ## third-party clients against our server; they need packages of their own
 	$(BIN)/python -m pytest -m recipes
 
-test-fast: system $(VENV)/test.stamp  ## what needs no weights and little time
+test-fast: system $(VENV)/test.stamp  ## the fast tests, which need no weights
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
 
 lint: $(VENV)/test.stamp
@@ -34,13 +35,13 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/test.stamp  ## the site, into build/docs
+docs: $(VENV)/test.stamp  ## the documentation site, into build/docs
 	$(BIN)/mkdocs build --strict
 
-# The code sandbox needs bubblewrap, the page's tests a browser. Package lists are fetched only where the first try shows
-# that they are missing.
+# The code sandbox needs bubblewrap, the page's tests need a browser. Package lists are fetched only if installing fails
+# without them.
 DEBIAN := bubblewrap chromium
-system:  ## what comes from the system's packages; without it the tests of the sandbox and of the page fail
+system:  ## system packages; without them the tests of the sandbox and of the page fail
 	@if command -v bwrap >/dev/null && command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  export DEBIAN_FRONTEND=noninteractive; \

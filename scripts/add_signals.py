@@ -1,14 +1,14 @@
-"""Add signals to collected rows that the collection itself did not pay for, resumable.
+"""Add signals to collected rows that the collection did not compute; resumable.
 
     python scripts/add_signals.py prompt collected --intern qwen2.5-coder-0.5b --intern-endpoint http://host:8000/v1 \
         --dataset gsm8k --dataset math
     python scripts/add_signals.py agreement collected --intern … --intern-endpoint … --dataset gsm8k --dataset math
 
-`prompt`: the intern reads each row's question and insight once (the published features, the insight's surprise); the
-endpoint must tell the log-probabilities of a prompt, as vLLM does. `agreement`: the intern answers each row once more,
-sampled, and it is seen how far both agree. COLLECTED is the folder with rows.jsonl; the signals go to a file beside
-it, where `tandem signals`, and `tandem collect` when it writes the table, find them. Running the same command again
-asks only for what is missing.
+`prompt`: the intern reads each row's question and insight once (the published features, the insight's surprisal); the
+endpoint must return the log-probabilities of a prompt, as vLLM does. `agreement`: the intern samples a second answer
+for each row, and its agreement with the first is computed. COLLECTED is the folder with rows.jsonl; the signals go to a
+file next to it, where `tandem signals`, and `tandem collect` when it writes the table, find them. Running the same
+command again computes only what is missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # GPT-4o as mentor (its 200B parameters are an assumption, as in the paper) and R1-Distill-Qwen 7B as intern,
-# on HumanEval. HumanEval has no training split: the classifier of MATH is
-# transferred, and rows that exp_hetero_math.sh collected are used again.
+# on HumanEval. HumanEval has no training split: the MATH classifier is transferred, and the rows that
+# exp_hetero_math.sh collected are reused.
 # Needs OPENAI_API_KEY; set COLLECT="--max-usd X". Variables: see experiment.sh.
 MENTOR=${MENTOR:-gpt-4o}
 MENTOR_TYPE=${MENTOR_TYPE:-api}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # GPT-4o as mentor (its 200B parameters are an assumption, as in the paper) and R1-Distill-Qwen 7B as intern,
-# on MATH: trained on the training split, judged on MATH-500. Needs OPENAI_API_KEY; set COLLECT="--max-usd X".
+# on MATH: trained on the training split, evaluated on MATH-500. Needs OPENAI_API_KEY; set COLLECT="--max-usd X".
 # Variables: see experiment.sh.
 MENTOR=${MENTOR:-gpt-4o}
 MENTOR_TYPE=${MENTOR_TYPE:-api}

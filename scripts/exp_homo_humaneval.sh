@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # R1-Distill-Qwen 32B as mentor and 7B as intern, on HumanEval.
-# HumanEval has no training split: the classifier of MATH is
-# transferred, and rows that exp_homo_math.sh collected are used again.
+# HumanEval has no training split: the MATH classifier is transferred, and the rows that exp_homo_math.sh collected
+# are reused.
 # Variables: see experiment.sh.
 MENTOR=${MENTOR:-deepseek-32b}
 MENTOR_TYPE=${MENTOR_TYPE:-local}

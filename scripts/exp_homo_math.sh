@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# R1-Distill-Qwen 32B as mentor and 7B as intern, on MATH: trained on the training split, judged on MATH-500.
+# R1-Distill-Qwen 32B as mentor and 7B as intern, on MATH: trained on the training split, evaluated on MATH-500.
 # Variables: see experiment.sh.
 MENTOR=${MENTOR:-deepseek-32b}
 MENTOR_TYPE=${MENTOR_TYPE:-local}

@@ -1,21 +1,21 @@
-# What the exp_*.sh have in common: collect on the training problems, train, judge everything on the test problems.
-# Each of them sets what is its own and sources this file; every variable can be set in the environment.
+# What the exp_*.sh have in common: collect on the training problems, train, evaluate everything on the test problems.
+# Each of them sets its own variables and sources this file; every variable can be set in the environment.
 #
 #   MENTOR, INTERN          the pair
 #   MENTOR_GPUS, INTERN_GPUS, MENTOR_TENSOR_PARALLEL, INTERN_TENSOR_PARALLEL
-#                           where local models run, on vLLM replicas of their own
+#                           where local models run, on their own vLLM replicas
 #   MENTOR_ENDPOINT, INTERN_ENDPOINT
-#                           servers that run already (one URL or several with commas); no GPU is then taken
+#                           running servers (one URL, or several with commas); no GPU is then used
 #   RAY                     "local", or a cluster's address: replicas as Ray actors
 #   TRAIN, TEST             data sets; TRAIN_SPLIT, TEST_SPLIT their splits
 #   LIMIT, TEST_LIMIT       problems of each (default: 1000, and all)
 #   EFFORT, MAX_TOKENS, TEMPERATURE, WORKERS, CONCURRENCY, MENTOR_PARAMETERS
-#   OUT                     folder; the same command goes on where it stopped
+#   OUT                     folder; the same command continues where it stopped
 #   COLLECT                 further options of tandem collect, as in COLLECT="--max-usd 20 --hints"
 #   TANDEM                  the command (default: tandem)
 #
-# Test rows are collected like training rows and replayed, so that no operating point costs a generation. The published
-# figures cut the mentor at 4,096 tokens and drew at temperature 0; so do the defaults.
+# Test rows are collected like training rows and replayed, so that evaluating an operating point generates nothing. The
+# published figures cap the mentor at 4,096 tokens and use temperature 0; so do the defaults.
 
 set -eu
 

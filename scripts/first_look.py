@@ -1,4 +1,4 @@
-"""The main job on real models, to watch: one problem live, one under a whole insight, then a data set and the table.
+"""A first look at real models: one problem live, one with a complete insight, then a data set and the table.
 
 python scripts/first_look.py --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --limit 40
 """
@@ -29,7 +29,7 @@ from tandem.runs.store import RunStore
 @click.option("--limit", type=click.IntRange(1), help="Default: the whole data set.")
 @click.option("--concurrency", type=click.IntRange(1), default=16)
 def main(mentor: str, intern: str, dataset: str, limit: int | None, concurrency: int) -> None:
-    """Watch two problems, one of them under a whole insight, then solve the data set and print the table."""
+    """Watch two problems, one of them with a complete insight, then solve the data set and print the table."""
     try:
         asyncio.run(_look(mentor, intern, dataset, limit, concurrency))
     except TandemError as error:

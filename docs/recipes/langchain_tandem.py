@@ -1,4 +1,4 @@
-"""ChatOpenAI, with what Tandem adds: it drops every field that OpenAI does not have, and this puts them back."""
+"""ChatOpenAI with the fields that Tandem adds: ChatOpenAI drops all fields that OpenAI does not have."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class ChatTandem(ChatOpenAI):
     """A pair behind `tandem serve`.
 
     The insight is a message's `additional_kwargs["reasoning_content"]`, and a block of the type `reasoning` among its
-    `content_blocks`. What a stream tells under `extra_body={"tandem": {"events": True}}` is the list
-    `additional_kwargs["tandem"]`; the bill by model is `response_metadata["token_usage"]["tandem"]`.
+    `content_blocks`. The events of a stream with `extra_body={"tandem": {"events": True}}` are the
+    list `additional_kwargs["tandem"]`; the cost by role is `response_metadata["token_usage"]["tandem"]`.
     """
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
         result = super()._create_chat_result(response, generation_info)
-        told = response if isinstance(response, dict) else response.model_dump()
-        for generation, choice in zip(result.generations, told["choices"], strict=True):
+        payload = response if isinstance(response, dict) else response.model_dump()
+        for generation, choice in zip(result.generations, payload["choices"], strict=True):
             _keep_insight(generation.message, choice["message"])
         return result
 
@@ -33,15 +33,15 @@ class ChatTandem(ChatOpenAI):
         for choice in chunk["choices"]:
             _keep_insight(message, choice["delta"])
         if event := chunk.get("tandem"):
-            message.additional_kwargs["tandem"] = [event]  # lists are joined where chunks are added up
+            message.additional_kwargs["tandem"] = [event]  # lists are concatenated when chunks are added
         if usage := chunk.get("usage"):
             message.response_metadata["token_usage"] = usage
         return generation
 
 
-def _keep_insight(message: Any, told: dict[str, Any]) -> None:
-    if insight := told.get("reasoning_content"):
+def _keep_insight(message: Any, fields: dict[str, Any]) -> None:
+    if insight := fields.get("reasoning_content"):
         message.additional_kwargs["reasoning_content"] = insight
     message.response_metadata["model_provider"] = (
-        "tandem"  # else content_blocks are read as OpenAI's, without reasoning
+        "tandem"  # else content_blocks are parsed as OpenAI's, without reasoning
     )

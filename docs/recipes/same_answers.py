@@ -1,11 +1,11 @@
-"""Compare what lm_eval read out of a server's answers with what `tandem run` read out of its own, problem by problem.
+"""Compare the answers that lm_eval extracted from a server's texts with those of `tandem run`, problem by problem.
 
     python docs/recipes/same_answers.py scores/tandem/samples_gsm8k_local_*.jsonl runs/here
 
-SAMPLES is what `lm_eval --log_samples` wrote, RUN the folder of a run over the same problems. A problem is the same
-where the same messages were sent. Ends with 1 where an answer or a verdict differs though the texts are the same: then
-one of the two readers is wrong. Texts may differ, for batches of another size round differently; they are listed.
-Ends with 2 where nothing can be compared.
+SAMPLES is what `lm_eval --log_samples` wrote, RUN the folder of a run over the same problems. Problems are
+matched by the messages sent. Exits with 1 if an answer or a verdict differs although the texts are the same: then one
+of the two extractions is wrong. Texts may differ, because batches of another size round differently; they are listed.
+Exits with 2 if nothing can be compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Sent = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was answered, what was read out of it, and whether that was right (None: nobody judged)."""
+    """A text, the answer extracted from it, and whether that is correct (None: not graded)."""
 
     text: str
     answer: str | None
@@ -39,7 +39,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One problem, as both had it."""
+    """One problem, as answered on both sides."""
 
     problem: str
     theirs: Read
@@ -47,28 +47,28 @@ class Pair:
 
     @property
     def same_text(self) -> bool:
-        """Whether both had the same text; a text's outer blanks are nobody's answer."""
+        """Whether both have the same text, up to leading and trailing whitespace."""
         return self.theirs.text.strip() == self.ours.text.strip()
 
     @property
     def same_answer(self) -> bool:
-        """Whether both read the same number, or both none."""
+        """Whether both extracted the same number, or both none."""
         return value(self.theirs.answer) == value(self.ours.answer)
 
     @property
     def same_verdict(self) -> bool:
-        """Whether both judged alike, where both judged."""
+        """Whether both gave the same verdict, if both graded."""
         return None in (self.theirs.right, self.ours.right) or self.theirs.right == self.ours.right
 
 
 def value(answer: str | None) -> Fraction | None:
-    """Return the last number of an answer ("18", "$1,080.00", "18 eggs"); None without one."""
+    """Return the last number of an answer ("18", "$1,080.00", "18 eggs"), or None."""
     found = _NUMBER.findall(answer or "")
     return Fraction(found[-1].replace(",", "")) if found else None
 
 
 def samples(path: Path) -> Iterator[tuple[Sent, Read]]:
-    """Yield what lm_eval sent and read. Raises UsageError for rows that it did not write."""
+    """Yield the messages and answers in lm_eval's log. Raises UsageError for rows that lm_eval did not write."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
@@ -88,7 +88,7 @@ def _sent(prompt: Any) -> Sent:
 
 
 def records(folder: Path) -> Iterator[tuple[Sent, str, Read]]:
-    """Yield what a run sent, the problem's id and what it read. Raises TandemError where the data is not here."""
+    """Yield messages, problem id and answer of a run's records. Raises TandemError if the data set is missing."""
     source = RecordsToGrade(folder)
     problems = source.problems()
     for record in source.records():
@@ -102,7 +102,7 @@ def _messages(messages: tuple[Message, ...]) -> Sent:
 
 
 def pairs(samples_file: Path, run: Path) -> tuple[list[Pair], int]:
-    """Return the problems that both have, by id, and how many only one of them has or could answer."""
+    """Return the problems that both have, sorted by id, and how many only one side has or could answer."""
     theirs, ours = dict(samples(samples_file)), {sent: (problem, read) for sent, problem, read in records(run)}
     both = [Pair(problem, theirs[sent], read) for sent, (problem, read) in ours.items() if sent in theirs]
     return sorted(both, key=lambda pair: pair.problem), len(theirs.keys() ^ ours.keys())

@@ -173,7 +173,7 @@ def test_the_recipe_for_the_openai_client(server: str, tmp_path: Path) -> None:
     assert "\\boxed{23}" in first and int(insight) >= 0
     streamed = "\n".join(rest)
     assert "find the quantity" in streamed and "\\boxed{23}" in streamed
-    assert "answered by intern at level low" in streamed and "tokens in all:" in streamed
+    assert "answered by intern at level low" in streamed and "total tokens:" in streamed
 
 
 def run(program: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The data of gsm8k_local.yaml: a JSONL file with `question` and `answer`, gzipped or not. No hub is asked."""
+"""The data of gsm8k_local.yaml: a JSONL file with `question` and `answer`, gzipped or not, without the hub."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import datasets
 
 
 def load(data_file: str | None = None, **_: Any) -> dict[str, datasets.Dataset]:
-    """Return the split `test`. Raises ValueError where no file was named.
+    """Return the split `test`. Raises ValueError if no file was given.
 
-    `data_file` comes from `--metadata '{"data_file": "..."}'`, else from the environment's GSM8K_FILE; lm_eval gives
-    everything else that it knows of the task and the model too.
+    `data_file` comes from `--metadata '{"data_file": "..."}'`, else from the environment variable GSM8K_FILE;
+    lm_eval also passes everything else that it knows about the task and the model.
     """
     name = data_file or os.environ.get("GSM8K_FILE")
     if not name:
