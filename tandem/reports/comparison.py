@@ -69,13 +69,13 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
     check_same(manifests)
     runs = {name: outcomes_of(store.records()) for name, store in stores.items()}
     check_graded(runs)
-    wanted = int(next(iter(manifests.values()))["run"]["dataset"].get("problems", 0))
+    first = next(iter(manifests.values()))
+    wanted = int(first["run"]["dataset"].get("problems", 0))
     if any(run.priced for run in runs.values()):
         for run in runs.values():
             run.cost["usd"] = run.bill
     best = oracle(runs)
     figures = strategy_figures(runs, best, seed=seed)
-    first = next(iter(manifests.values()))
     figures_of_all = {
         "started": first.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
         "pair": {role: first["run"][role]["name"] for role in ("mentor", "intern")},

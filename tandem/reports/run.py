@@ -67,12 +67,12 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary["usd"] is not None:
         rows.append(("US$", _usd_text(summary)))
     if failed := summary.get("failed_calls"):
-        rows.append(("calls that failed", f"{failed}, charged as far as they were paid for"))
+        rows.append(("calls that failed", f"{failed}, charged as far as they were billed"))
     if (lost := summary.get("lost")) and lost["calls"]:
         worst = f", US$ {lost['usd_bound']:.4f} at worst" if lost.get("usd_bound") is not None else ""
         calls = f"{lost['calls']} call{'s' if lost['calls'] > 1 else ''} beside those of the records{worst}"
         # Of a run that was stopped, the calls that had ended are given again when it goes on.
-        rows.append(("paid, not in a record yet" if summary.get("stopped") else "paid for and lost", calls))
+        rows.append(("billed, not in a record yet" if summary.get("stopped") else "billed and lost", calls))
     if cut := {role: count for role, count in summary["truncated"].items() if count}:
         rows.append(("cut at the token cap", ", ".join(f"{role} {count}" for role, count in cut.items())))
     if classifier := summary["classifier"]:

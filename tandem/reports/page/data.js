@@ -20,7 +20,7 @@ export const hasPoints = (unit) => report.ran.some((one) => known(one.cost[unit]
 
 const listeners = [];
 
-/** The cost unit that the page is read in; whoever draws by it is told when it changes. */
+/** The cost unit that the page is read in; those that draw by it are called when it changes. */
 export const unit = {
   current: Object.keys(UNITS).find((name) => report.units.includes(name) && hasPoints(name)) || "tflops",
   choose(name) {

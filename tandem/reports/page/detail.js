@@ -1,7 +1,7 @@
 // One opened problem: its question and, strategy by strategy, insight, decisions, answer and cost.
 
 import { details, report, unit } from "./data.js";
-import { longText, make, pairs, said, shortText } from "./dom.js";
+import { longText, make, pairs, withText, shortText } from "./dom.js";
 import { UNITS, amount, count, counted, known, priced } from "./numbers.js";
 
 export const MARKS = {
@@ -44,7 +44,7 @@ export function openedProblem(place) {
         "dl",
         { className: "lines" },
         ...pairs([
-          ["Reference", found.reference === null ? null : said("span", shortText(found.reference))],
+          ["Reference", found.reference === null ? null : withText("span", shortText(found.reference))],
           ["Task", found.task],
         ]),
       ),
@@ -59,7 +59,7 @@ export function openedProblem(place) {
 }
 
 function missing(strategy) {
-  return make("p", { className: "solved none" }, markOf("-"), said("span", strategy.name), make("small", {}, "no record"));
+  return make("p", { className: "solved none" }, markOf("-"), withText("span", strategy.name), make("small", {}, "no record"));
 }
 
 function solved(strategy, record, letter, textOf, open) {
@@ -68,9 +68,9 @@ function solved(strategy, record, letter, textOf, open) {
     "summary",
     {},
     markOf(letter),
-    said("span", strategy.name, { className: "name" }),
+    withText("span", strategy.name, { className: "name" }),
     make("span", { className: "unseen", textContent: `: ${meaning(letter)}` }),
-    said("span", answer.replace(/\s+/g, " "), { className: "short" }),
+    withText("span", answer.replace(/\s+/g, " "), { className: "short" }),
     make("small", { className: "level", dir: "auto" }, record.level ? `level ${record.level}` : ""),
     make("small", { className: "price" }, priced(record.cost[unit.current], unit.current)),
   );
@@ -87,11 +87,11 @@ function solved(strategy, record, letter, textOf, open) {
 function solution(record, letter, textOf) {
   const wrote = make("div", { className: "column" });
   const beside = make("div", { className: "column" });
-  if (record.error) wrote.append(said("p", shortText(record.error), { className: "failure" }));
+  if (record.error) wrote.append(withText("p", shortText(record.error), { className: "failure" }));
   const sections = record.sections || (known(record.insight) ? [["insight", record.insight]] : []);
   if (sections.length) {
     const parts = sections.map(([name, text]) =>
-      make("section", { className: "part" }, said("h4", name), make("div", { className: "text" }, ...longText(textOf(text)))),
+      make("section", { className: "part" }, withText("h4", name), make("div", { className: "text" }, ...longText(textOf(text)))),
     );
     wrote.append(block("Insight", "the mentor’s words", make("div", { className: "sections" }, ...parts)));
   }
@@ -120,17 +120,17 @@ function block(name, small, content) {
 }
 
 function rung([level, action, sufficiency, threshold, calibrated, reason, tokens]) {
-  const bought = tokens ? counted(tokens, "token") : "no insight";
+  const insight = tokens ? counted(tokens, "token") : "no insight";
   return make(
     "li",
     { className: `rung ${Object.hasOwn(ACTIONS, action) ? action : ""}` },
-    make("div", { className: "at" }, said("strong", level ?? "?"), make("small", { textContent: bought })),
+    make("div", { className: "at" }, withText("strong", level ?? "?"), make("small", { textContent: insight })),
     known(sufficiency) ? gauge(sufficiency, threshold) : make("small", { textContent: "not judged by a draft" }),
     make(
       "div",
       { className: "fate" },
-      said("b", ACTIONS[action] || action || "?", { className: "badge" }),
-      said("span", [reason, calibrated ? "" : "uncalibrated"].filter(Boolean).join("; ")),
+      withText("b", ACTIONS[action] || action || "?", { className: "badge" }),
+      withText("span", [reason, calibrated ? "" : "uncalibrated"].filter(Boolean).join("; ")),
     ),
   );
 }

@@ -24,7 +24,7 @@ export function draw(tag, attributes = {}, ...children) {
 }
 
 /** Return a text of the data in an element that finds its own direction. */
-export function said(tag, text, props = {}) {
+export function withText(tag, text, props = {}) {
   return make(tag, { dir: "auto", ...props, textContent: text });
 }
 
@@ -50,7 +50,7 @@ export function shortText(text) {
 function rich(text) {
   const parts = text.split(/^[ \t]*```[^\n]*\n?/m);
   return parts.map((part, place) => {
-    if (place % 2 === 0) return part.trim() ? said("p", part.trim()) : "";
+    if (place % 2 === 0) return part.trim() ? withText("p", part.trim()) : "";
     return make("pre", { textContent: part.trimEnd(), tabIndex: 0, role: "region", "aria-label": "code" });
   });
 }

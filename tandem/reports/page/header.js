@@ -1,7 +1,7 @@
 // The head of the page: who worked on what, when; a run's own figures; what was shared.
 
 import { report } from "./data.js";
-import { byId, make, pairs, said } from "./dom.js";
+import { byId, make, pairs, withText } from "./dom.js";
 import { count, share } from "./numbers.js";
 
 function when(text) {
@@ -17,16 +17,16 @@ export function showHeader() {
   byId("kind").textContent = kind === "run" ? "run" : "comparison";
   byId("pair").replaceChildren(
     ...["mentor", "intern"].map((role) =>
-      make("span", { className: role }, make("small", { textContent: `${role} ` }), said("span", pair[role])),
+      make("span", { className: role }, make("small", { textContent: `${role} ` }), withText("span", pair[role])),
     ),
   );
   const judged = report.graded === report.n ? "" : `, ${count(report.graded)} judged`;
   const data = [dataset.name, dataset.split].filter(Boolean).join(", ");
   byId("about").append(
     ...pairs([
-      ["Data set", data ? said("span", data) : null],
+      ["Data set", data ? withText("span", data) : null],
       ["Problems", `${count(report.n)}${judged}`],
-      [kind === "run" ? "Strategy" : "Strategies", kind === "run" ? said("span", report.ran[0].name) : tally()],
+      [kind === "run" ? "Strategy" : "Strategies", kind === "run" ? withText("span", report.ran[0].name) : tally()],
       ["Started", when(report.started)],
       ["Tokens generated", report.shared ? sharing() : null],
     ]),
@@ -34,9 +34,9 @@ export function showHeader() {
   byId("synthetic").hidden = !report.synthetic;
   const warnings = report.warnings || [];
   byId("warnings").hidden = !warnings.length;
-  byId("warnings").append(...warnings.map((text) => said("li", text)));
+  byId("warnings").append(...warnings.map((text) => withText("li", text)));
   byId("facts").hidden = kind !== "run";
-  byId("facts-list").append(...pairs((report.facts || []).map(([name, text]) => [name, said("span", text)])));
+  byId("facts-list").append(...pairs((report.facts || []).map(([name, text]) => [name, withText("span", text)])));
   byId("foot").textContent = `Written by Tandem${report.version ? ` ${report.version}` : ""}. All data is in this file.`;
 }
 

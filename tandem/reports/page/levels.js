@@ -1,7 +1,7 @@
-// Which levels each strategy used: one stacked bar each, from nothing bought to the mentor's own answer.
+// Which levels each strategy used: one stacked bar each, from no insight to the mentor's own answer.
 
 import { report } from "./data.js";
-import { byId, make, said } from "./dom.js";
+import { byId, make, withText } from "./dom.js";
 import { count, share } from "./numbers.js";
 
 const FIRST = ["question", "none", "low", "medium", "high"];
@@ -33,7 +33,7 @@ export function showLevels() {
   if (!rows.length) return;
   byId("levels").hidden = false;
   byId("levels-legend").append(
-    ...names.map((name) => make("li", {}, make("span", { className: `chip ${hues.get(name)}` }), said("span", name))),
+    ...names.map((name) => make("li", {}, make("span", { className: `chip ${hues.get(name)}` }), withText("span", name))),
   );
   byId("levels-bars").append(...rows.map((one) => row(one, hues)));
 }
@@ -50,5 +50,5 @@ function row(one, hues) {
     if (n / total >= LEGIBLE) part.textContent = count(n);
     bar.append(part);
   }
-  return make("div", { className: "level-row" }, said("span", one.name, { className: `name ${toneOf(one.name)}`, title: one.name }), bar);
+  return make("div", { className: "level-row" }, withText("span", one.name, { className: `name ${toneOf(one.name)}`, title: one.name }), bar);
 }

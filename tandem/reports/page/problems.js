@@ -1,7 +1,7 @@
 // The list of problems: searched, filtered, a page at a time; what a problem holds is made when it is opened.
 
 import { report } from "./data.js";
-import { byId, make, said } from "./dom.js";
+import { byId, make, withText } from "./dom.js";
 import { MARKS, markOf, meaning, openedProblem } from "./detail.js";
 import { count, counted } from "./numbers.js";
 
@@ -101,11 +101,11 @@ function select(id, choices, choose) {
 }
 
 function field(name, control) {
-  return make("div", { className: "field" }, said("label", name, { htmlFor: control.id }), control);
+  return make("div", { className: "field" }, withText("label", name, { htmlFor: control.id }), control);
 }
 
 function columnNames() {
-  const names = report.ran.map((one) => make("span", {}, said("b", one.name)));
+  const names = report.ran.map((one) => make("span", {}, withText("b", one.name)));
   return [make("span", { className: "marks" }, ...names)];
 }
 
@@ -159,8 +159,8 @@ function item(place) {
   const button = make(
     "button",
     { type: "button", className: "open", "aria-expanded": "false", value: place },
-    said("span", ids[place], { className: "id" }),
-    said("span", excerpts[place], { className: "excerpt" }),
+    withText("span", ids[place], { className: "id" }),
+    withText("span", excerpts[place], { className: "excerpt" }),
   );
   const spokenAs = told.map(([text]) => text).join(", ");
   const row = make("span", { className: "marks", role: "img", "aria-label": spokenAs });

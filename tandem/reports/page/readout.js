@@ -1,7 +1,7 @@
-// What is said beside the chart of the strategy that is pointed at.
+// What stands beside the chart about the strategy that is pointed at.
 
 import { report, unit } from "./data.js";
-import { byId, make, pairs, said } from "./dom.js";
+import { byId, make, pairs, withText } from "./dom.js";
 import { UNITS, amount, chance, count, ends, known, points, priced, ratio, share } from "./numbers.js";
 
 /** Return an accuracy with its interval, in one line. */
@@ -23,7 +23,7 @@ export function showReadout(strategy, others = []) {
   const against = strategy.against_mentor;
   const units = Object.keys(UNITS).filter((name) => known(strategy.cost[name]));
   box.replaceChildren(
-    said("h3", strategy.name, { className: strategy.tone || "" }),
+    withText("h3", strategy.name, { className: strategy.tone || "" }),
     make("p", { className: "large" }, share(strategy.accuracy), make("small", {}, " right")),
     make("p", { className: "hint", textContent: intervalOf(strategy) }),
     make(
@@ -38,11 +38,11 @@ export function showReadout(strategy, others = []) {
         ["Partial", strategy.status === "partial" ? `${count(strategy.n)} of ${count(report.n)} problems` : null],
       ]),
     ),
-    others.length ? said("p", `At the same spot: ${others.map((one) => one.name).join(", ")}`, { className: "hint" }) : "",
+    others.length ? withText("p", `At the same spot: ${others.map((one) => one.name).join(", ")}`, { className: "hint" }) : "",
   );
 }
 
-/** Return what a screen reader is told of a point. */
+/** Return the text of a point for a screen reader. */
 export function spoken(strategy) {
   return `${strategy.name}: ${accuracyOf(strategy)} right, ${priced(strategy.cost[unit.current], unit.current)} a problem`;
 }

@@ -1,7 +1,7 @@
 // Predicted sufficiency against what came of it, one small plot for each strategy that predicts.
 
 import { report } from "./data.js";
-import { byId, draw, make, said } from "./dom.js";
+import { byId, draw, make, withText } from "./dom.js";
 import { count, counted, known, share, wilson } from "./numbers.js";
 import { frame } from "./plot.js";
 
@@ -25,7 +25,7 @@ function multiple(name, bins) {
   return make(
     "figure",
     { className: "multiple" },
-    make("figcaption", {}, said("h3", name), make("p", { className: "hint", textContent: about })),
+    make("figcaption", {}, withText("h3", name), make("p", { className: "hint", textContent: about })),
     drawn(name, bins),
     make("details", {}, make("summary", { textContent: "Figures" }), figuresOf(bins)),
   );
@@ -56,7 +56,7 @@ function drawn(name, bins) {
     const x = atX(predicted);
     svg.append(draw("path", { class: "interval", d: `M${x} ${atY(low)}V${atY(high)}` }));
     const dot = draw("circle", { class: "dot front", cx: x, cy: atY(observed), r: 3 + 3.5 * Math.sqrt(n / most) });
-    dot.append(draw("title", {}, `said ${predicted.toFixed(2)}, right ${share(observed)}, of ${count(n)}`));
+    dot.append(draw("title", {}, `predicted ${predicted.toFixed(2)}, right ${share(observed)}, of ${count(n)}`));
     svg.append(dot);
   }
   return svg;

@@ -1,7 +1,7 @@
 // The strategies as a table that sorts; it holds every figure of the chart.
 
 import { hasValues, report, unit } from "./data.js";
-import { byId, make, pairs, said } from "./dom.js";
+import { byId, make, pairs, withText } from "./dom.js";
 import { ladder } from "./levels.js";
 import { UNITS, amount, chance, count, ends, known, points, ratio, share } from "./numbers.js";
 
@@ -68,7 +68,7 @@ function layout() {
   ];
 }
 
-/** Show the table, and below it what is said of strategies, and of those that were skipped. */
+/** Show the table, and below it the notes on strategies, and of those that were skipped. */
 export function startTable() {
   if (report.kind === "run") return;
   byId("strategies").hidden = false;
@@ -80,7 +80,7 @@ export function startTable() {
 }
 
 function listBelow(id, title, rows) {
-  const told = rows.filter(([, text]) => text).map(([name, text]) => [name, said("span", text)]);
+  const told = rows.filter(([, text]) => text).map(([name, text]) => [name, withText("span", text)]);
   byId(id).hidden = !told.length;
   byId(id).replaceChildren(make("h3", { textContent: title }), make("dl", {}, ...pairs(told)));
 }
@@ -139,7 +139,7 @@ function nameCell(one) {
   const tone = { "mentor-only": "mentor", "intern-only": "intern" }[one.name] || "";
   const partial = one.status === "partial" ? `${count(one.n)} of ${count(report.n)} problems` : "";
   const badge = partial ? make("small", { textContent: `partial: ${partial}`, className: "warn" }) : "";
-  return make("th", { scope: "row" }, said("span", one.name, { className: tone }), badge);
+  return make("th", { scope: "row" }, withText("span", one.name, { className: tone }), badge);
 }
 
 function cell(text, under = "") {
@@ -147,7 +147,7 @@ function cell(text, under = "") {
 }
 
 function textCell(text) {
-  return said("td", text, { className: "wide" });
+  return withText("td", text, { className: "wide" });
 }
 
 function spreadCell({ value, low, high }, form) {

@@ -79,7 +79,8 @@ class Bench:
         """Return outcomes by candidate and problem; only those that are not known are asked for."""
         # Problem by problem, so that the candidates share what they know of it in the intern's cache.
         missing = [(c, p) for p in problems for c in candidates if (c.name, p.id) not in self._outcomes]
-        asked = [(p, blueprint_messages(p, self._text(c), c)) for c, p in missing]
+        texts = {name: text.text for name, text in self.texts.items()}
+        asked = [(p, blueprint_messages(p, texts[c.blueprint] if c.blueprint else "", c)) for c, p in missing]
         for (c, p), answer in zip(missing, await self._answers("intern", asked), strict=True):
             self._outcomes[c.name, p.id] = answer
         return self._outcomes
@@ -95,9 +96,6 @@ class Bench:
             return await self._call("mentor", "insight", request, request.messages, max_tokens, Ledger())
 
         return await self._all(requests, one, _same)
-
-    def _text(self, candidate: Candidate) -> str:
-        return self.texts[candidate.blueprint].text if candidate.blueprint else ""
 
     async def _answers(self, role: Role, asked: Sequence[tuple[Problem, tuple[Message, ...]]]) -> list[TrialAnswer]:
         async def one(item: tuple[Problem, tuple[Message, ...]]) -> tuple[Call, Ledger]:
@@ -169,21 +167,18 @@ class Bench:
         max_tokens: int | None,
         ledger: Ledger,
     ) -> Call:
-        ctx = Context(problem, "blueprint", self.mentor, self.intern, self.settings, (), recorder=self._recorder)
-        ctx.ledger = ledger
+        models = (self.mentor, self.intern)
+        ctx = Context(problem, "blueprint", *models, self.settings, (), recorder=self._recorder, ledger=ledger)
         try:
             return await ctx.call(role, purpose, messages, max_tokens=max_tokens).complete()
         finally:
-            self._book(ledger)
-
-    def _book(self, ledger: Ledger) -> None:
-        self.ledger.entries.extend(ledger.entries)
-        for entry in ledger.entries:
-            self._budget.charge(entry)
-        progress, budget = self.progress, self._budget
-        progress.mentor_tokens, progress.intern_tokens = budget.tokens["mentor"], budget.tokens["intern"]
-        progress.usd = budget.usd
-        self._report(self.progress)
+            self.ledger.entries.extend(ledger.entries)
+            for entry in ledger.entries:
+                self._budget.charge(entry)
+            progress, budget = self.progress, self._budget
+            progress.mentor_tokens, progress.intern_tokens = budget.tokens["mentor"], budget.tokens["intern"]
+            progress.usd = budget.usd
+            self._report(self.progress)
 
 
 async def _same(_: object, given: _Given) -> _Given:

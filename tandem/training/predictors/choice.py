@@ -163,11 +163,8 @@ def anchors_of(outcomes: OutcomeTable) -> dict[str, Ended]:
         tokens = outcomes.mentor_tokens(level)
         shares = np.repeat([[float(level == NONE)], [float(level == ANSWER)]], len(tokens), axis=1)
         found[name] = Ended(outcomes.right(level), outcomes.tflops(level), tokens, shares)
-    firsts = [
-        {NONE: none[0], ANSWER: answer[0]}
-        for none, answer in zip(outcomes.rows(NONE), outcomes.rows(ANSWER), strict=True)
-    ]
-    best = [oracle(own, (NONE, ANSWER), outcomes.pair) for own in firsts]
+    pairs = zip(outcomes.rows(NONE), outcomes.rows(ANSWER), strict=True)
+    best = [oracle({NONE: none[0], ANSWER: own[0]}, (NONE, ANSWER), outcomes.pair) for none, own in pairs]
     found["oracle"] = Ended(
         np.array([float(one.correct) for one in best]),
         np.array([one.tflops for one in best]),
