@@ -111,18 +111,15 @@ def main(argv: list[str] | None = None) -> Any:
         where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
         click.echo(f"tandem: {error.format_message()}{where}", err=True)
         sys.exit(2)
-    except click.ClickException as error:
-        click.echo(f"tandem: {error.format_message()}", err=True)
-        sys.exit(error.exit_code)
-    except TandemError as error:
-        click.echo(f"tandem: {error}", err=True)
+    except (click.ClickException, TandemError) as error:
+        click.echo(f"tandem: {error.format_message() if isinstance(error, click.ClickException) else error}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("tandem: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
-    except OSError as error:  # a file that the system refuses, be it standard output on a full disk
+    except OSError as error:  # a file that the system refuses, which may be standard output on a full disk
         where = error.filename or "standard output or another stream"
         click.echo(f"tandem: {where}: {error.strerror or error}", err=True)
         sys.exit(1)

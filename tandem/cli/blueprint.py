@@ -15,11 +15,7 @@ from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
-    from tandem.engine import Tandem
-    from tandem.grading import Sandbox
     from tandem.sufficiency.blueprint_card import BlueprintCard
-    from tandem.training.blueprints.build import BlueprintPlan
-    from tandem.types import Problem
 
 
 @click.group()
@@ -36,16 +32,16 @@ def blueprint() -> None:
 @click.option("--first", type=click.IntRange(1), default=8, help="Problems of the first round.")
 @click.option("--rounds", type=click.IntRange(1, 8), default=3, help="Each has twice the problems.")
 @click.option("--examples", type=click.IntRange(1), default=6, help="Problems the mentor is shown.")
-@click.option("--held-out", type=int, default=64, help="Problems that only judge; 64 or more.")
+@click.option("--held-out", type=int, default=64, help="Problems for evaluation only; 64 or more.")
 @click.option("--mentor-max-tokens", type=click.IntRange(1), default=768)
 @click.option("--intern-max-tokens", type=click.IntRange(1), default=768)
 @click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, help="Calls at once.")
 @click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
-@click.option("--out", type=PATH, required=True, metavar="DIR", help="New, or to be gone on with.")
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="A new folder, or one to continue.")
 @click.option("--json", "as_json", is_flag=True, help="Print the file's content on standard output, nothing else.")
 def build(as_json: bool, **options: Any) -> None:
-    """Let the mentor write blueprints and search the best prompt; the same command goes on where it stopped.
+    """Let the mentor write blueprints and search the best prompt; the same command continues where it stopped.
 
     \b
     Examples:
@@ -58,55 +54,31 @@ def build(as_json: bool, **options: Any) -> None:
     of the problems; the held-out ones only report.
     """
     from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.live import BlueprintView
     from tandem.cli.serving_options import take_serving
+    from tandem.cli.session import Session, command_line, make_folder, ready, same_command
     from tandem.datasets.cards import training_split
+    from tandem.datasets.loaders import is_path
     from tandem.engine import Tandem
+    from tandem.models.cache import ResponseCache
+    from tandem.storage.lock import FolderLock
     from tandem.sufficiency.blueprint_card import NONE
+    from tandem.training.blueprints.bench import CALLS, Bench
     from tandem.training.blueprints.build import BlueprintPlan, split
+    from tandem.training.blueprints.build import build as search
 
     options["split"] = options["split"] or training_split(options["dataset"])
     data = describe_data(options)
     problems = load_problems(options)
     plan = BlueprintPlan(**{key: options.pop(key) for key in ("candidates", "first", "rounds", "examples", "held_out")})
     split(problems, plan)  # before a model is loaded
-    sandbox = open_code_sandbox(options, problems, judged=True)
-    wishes = {key: options.pop(key) for key in ("concurrency", "max_minutes")}
+    sandbox = open_code_sandbox(options, problems, graded=True)
     out: Path = options.pop("out")
+    concurrency, minutes = options.pop("concurrency"), options.pop("max_minutes")
     take_serving(options)
     engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
-    card = _build(engine, problems, data, plan, sandbox, out, **wishes)
-    path = card.save(out)
-    emit(card.as_dict(), as_json, lambda: _view(card))
-    if as_json:
-        return
-    note(f"written: {path}")
-    if card.chosen != NONE:
-        note(f"use it with: --strategy blueprint:{out}")
-
-
-def _build(
-    engine: Tandem,
-    problems: list[Problem],
-    data: dict[str, Any],
-    plan: BlueprintPlan,
-    sandbox: Sandbox | None,
-    out: Path,
-    *,
-    concurrency: int,
-    max_minutes: float | None,
-) -> BlueprintCard:
-    """Build in a folder, alone there."""
-    from tandem.cli.live import BlueprintView
-    from tandem.cli.session import Session, command_line, make_folder, ready, same_command
-    from tandem.datasets.loaders import is_path
-    from tandem.models.cache import ResponseCache
-    from tandem.storage.lock import FolderLock
-    from tandem.training.blueprints.bench import CALLS, Bench
-    from tandem.training.blueprints.build import build
-
     make_folder(out)
     view, session = BlueprintView(), Session(out, same_command(), begun=lambda: True)
-    dataset = Path(data["name"]).stem if is_path(data["name"]) else data["name"]
 
     async def work() -> BlueprintCard:
         async with engine:
@@ -118,16 +90,24 @@ def _build(
                 recorder=ResponseCache(out / CALLS),
                 sandbox=sandbox,
                 concurrency=concurrency,
-                max_seconds=max_minutes and max_minutes * 60,
+                max_seconds=minutes and minutes * 60,
                 report=view,
             )
-            return await build(bench, problems, plan, dataset=dataset, command=command_line(), source=data)
+            name = Path(data["name"]).stem if is_path(data["name"]) else data["name"]
+            return await search(bench, problems, plan, dataset=name, command=command_line(), source=data)
 
     lock = FolderLock(out)
     try:
-        return session.run(view, work)
+        card = session.run(view, work)
     finally:
         lock.release()
+    path = card.save(out)
+    emit(card.as_dict(), as_json, lambda: _view(card))
+    if as_json:
+        return
+    note(f"written: {path}")
+    if card.chosen != NONE:
+        note(f"use it with: --strategy blueprint:{out}")
 
 
 @blueprint.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH
+from tandem.cli.options import PATH, fit_options
 from tandem.cli.output import emit, note
 from tandem.errors import UsageError
 
@@ -26,24 +26,17 @@ if TYPE_CHECKING:
     "accurate than the mentor, with 90 % confidence).",
 )
 @click.option("--classifier", metavar="ID|DIR", help="Without COLLECTION: take the table of this classifier.")
-@click.option("--name", metavar="ID", help="The new classifier's id. Default: <mentor>+<intern>.")
-@click.option("--out", type=PATH, metavar="DIR", help="Default: classifiers/<id>.")
-@click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's own answer may be the last level.")
-@click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as a server with a prefix cache does.")
-@click.option("--seed", type=int, default=0, help="Seed of the folds by problem.")
+@fit_options
 @click.option("--dry-run", is_flag=True, help="Propose only, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the proposal as JSON on standard output, nothing else.")
 def calibrate(
     collection: Path | None,
     aim: str,
     classifier: str | None,
-    name: str | None,
     out: Path | None,
-    hand_over: bool,
-    prefix_cache: bool,
-    seed: int,
     dry_run: bool,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Propose ladder, draft length and thresholds for a pair and an aim, from COLLECTION, and write the classifier.
 
@@ -52,35 +45,18 @@ def calibrate(
       tandem calibrate collected --aim regret:0.02
       tandem calibrate --classifier qwen2.5-coder-1.5b+qwen2.5-coder-0.5b --aim cost:0.8 --out classifiers/thrifty
     """
-    from tandem.cli.session import command_line
+    from tandem.cli.train import fit_classifier
     from tandem.sufficiency.classifier import find_classifier
     from tandem.training.aims import parse_aim
-    from tandem.training.data import pair_of, read_collection
-    from tandem.training.train import train
+    from tandem.training.data import read_collection
 
     wanted = parse_aim(aim)
     if (collection is None) == (classifier is None):
         raise UsageError("name either a COLLECTION, or with --classifier the classifier whose table is to be used")
     source = collection if collection is not None else find_classifier(str(classifier))
-    rows, manifest = read_collection(source)
-    specs = pair_of(manifest)
-    identity = name or f"{specs[0].name}+{specs[1].name}"
-    trained = train(
-        rows,
-        manifest,
-        specs,
-        name=identity,
-        command=command_line(),
-        aim=wanted,
-        seed=seed,
-        hand_over=hand_over,
-        prefix_cache=prefix_cache,
-        say=note,
-    )
-    folder = out or Path("classifiers") / identity
+    table = read_collection(source)
+    trained, folder = fit_classifier(table, out, write=not dry_run, aim=wanted, **how)
     written = trained.classifier is not None and not dry_run
-    if trained.classifier is not None and written:
-        trained.classifier.save(folder)
     report = trained.report | {"written": str(folder) if written else None}
     emit(report, as_json, lambda: _view(trained.classifier, trained.report))
     if written and not as_json:

@@ -37,7 +37,7 @@ _HINTS = "20,40,60"
     "--mentor-type",
     type=click.Choice(["auto", "local", "api"]),
     default="auto",
-    help="local: weights on own hardware; api: somebody's endpoint. Checked against what --mentor is.",
+    help="local: weights on your own hardware; api: an endpoint. Checked against what --mentor is.",
 )
 @serving_options("auto")
 @dataset_options(several=True)
@@ -55,7 +55,7 @@ _HINTS = "20,40,60"
     "--budgets",
     type=Numbers(),
     metavar="LIST",
-    help="Also make the mentor end its answer after so many tokens, as 150,400 (the rival budget-forcing).",
+    help="Also end the mentor's answer after so many tokens, such as 150,400 (the baseline budget-forcing).",
 )
 @click.option(
     "--reuse",
@@ -73,13 +73,13 @@ _HINTS = "20,40,60"
 @click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
 @click.option("--num-workers", type=click.IntRange(1), default=4, help="With --parallel.")
 @click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
-@click.option("--max-usd", type=POSITIVE, metavar="X", help="Never pay more, in the worst case.")
-@click.option("--dry-run", "--estimate", is_flag=True, help="Say what is missing and may cost, and ask no model.")
-@click.option("--out", type=PATH, required=True, metavar="DIR", help="New, or to be gone on with.")
+@click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this.")
+@click.option("--dry-run", "--estimate", is_flag=True, help="Estimate what is missing and its cost; call no model.")
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="A new folder, or one to continue.")
 @click.option("--table", type=PATH, metavar="FILE", help="The table. Default: OUT/table.jsonl.gz.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
 def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Collect the intern's signals and correctness at every level; the same command goes on where it stopped.
+    """Collect the intern's signals and correctness at every level; the same command continues where it stopped.
 
     \b
     Examples:
@@ -111,7 +111,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
         sampling=Sampling(temperature=options.pop("temperature"), top_p=options.pop("top_p"), seed=options.get("seed")),
     )
     problems, datasets = _load(options)
-    sandbox = open_code_sandbox(options, problems, judged=not dry_run)
+    sandbox = open_code_sandbox(options, problems, graded=not dry_run)
     how = {
         "out": options.pop("out"),
         "concurrency": options.pop("concurrency"),
@@ -189,14 +189,14 @@ def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]
 
     own = {key: options.pop(key) for key in DATA_KEYS}
     seed = options["seed"] or 0
-    loaded, told = [], []
+    loaded, described = [], []
     for name in dict.fromkeys(own["dataset"]):
         one = {**own, "dataset": name, "seed": seed, "split": own["split"] or training_split(name)}
         data = describe_data(one)
         loaded.append(load_problems(one))
-        told.append(describe_dataset(data, loaded[-1]))
+        described.append(describe_dataset(data, loaded[-1]))
     turns = chain.from_iterable(zip_longest(*loaded))  # so that a collection that is stopped has of each
-    return list({p.id: p for p in turns if p is not None}.values()), told
+    return list({p.id: p for p in turns if p is not None}.values()), described
 
 
 def _workers(options: dict[str, Any]) -> int | None:
@@ -211,12 +211,12 @@ def _engine(options: dict[str, Any]) -> Tandem:
 
 
 def _check(engine: Tandem, kind: str, workers: int | None) -> None:
-    """Raise UsageError where the mentor is not of the kind that was said, or models cannot be shared."""
+    """Raise UsageError where the mentor is not of the given kind, or models cannot be shared."""
     spec = engine.mentor.spec
     if kind == "api" and spec.backend != "openai":
-        raise UsageError(f"--mentor-type api: {spec.name} is served by nobody; give --mentor-endpoint URL")
+        raise UsageError(f"--mentor-type api: {spec.name} has no endpoint; give --mentor-endpoint URL")
     if kind == "local" and not spec.local:
-        raise UsageError(f"--mentor-type local: {spec.name} is at somebody else's endpoint; that is api")
+        raise UsageError(f"--mentor-type local: {spec.name} is behind an API; take --mentor-type api")
     if workers:
         for role in engine.plan().roles:
             if engine.model(role).spec.backend == "transformers":

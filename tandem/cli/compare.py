@@ -38,7 +38,7 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
     "--strategies",
     default="all",
     metavar="S,S",
-    help="As --strategy of `tandem run` takes them; `tandem strategies` lists them. Both anchors come in any case.",
+    help="As --strategy of `tandem run` takes them; `tandem strategies` lists them. Both anchors are always included.",
 )
 @_optional
 @engine_options
@@ -49,8 +49,8 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
 @click.option("--parallel", type=click.IntRange(1), default=4, help="Strategies at once.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
-@click.option("--resume", type=PATH, metavar="DIR", help="Go on with one that was stopped.")
-@click.option("--max-usd", type=POSITIVE, metavar="X", help="Never pay more, in the worst case.")
+@click.option("--resume", type=PATH, metavar="DIR", help="Continue one that was stopped.")
+@click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this.")
 @click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
@@ -58,8 +58,8 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
     """Compare strategies on the same problems: one table, and one page (report.html) in the folder.
 
     Each is run as `tandem run` runs it, in a folder of its own. Calls that are equal are made once, and charged to each
-    strategy in full. A strategy that the pair cannot run is listed with the reason. Going on with a comparison, more
-    strategies may be named. Finished RUNs are compared without a model.
+    strategy in full. A strategy that the pair cannot run is listed with the reason. A comparison that is continued may
+    name more strategies. Finished RUNs are compared without a model.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
     """
     out, resume = options["out"], options["resume"]
     if out and resume:
-        raise UsageError("--out starts a comparison and --resume goes on with one; give one of them")
+        raise UsageError("--out starts a comparison and --resume continues one; give one of them")
     if runs:
         if any(options[name] for name in ("mentor", "intern", "dataset")) or resume:
             raise UsageError("finished runs are compared as they are: leave out the models, the data set and --resume")
@@ -91,7 +91,7 @@ def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
         raise UsageError("say where the comparison goes: --out DIR")
     parts = finished_parts(runs)
     if (out / COMPARE).exists():
-        raise UsageError(f"{out} holds a comparison already; take another --out")
+        raise UsageError(f"{out} already holds a comparison; take another --out")
     out.mkdir(parents=True, exist_ok=True)
     _show(report(out, parts), out, as_json)
 
@@ -110,7 +110,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     problems = load_problems(options)
     if not any(problem.reference is not None or problem.tests is not None for problem in problems):
         raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
-    sandbox = open_code_sandbox(options, problems, judged=True)
+    sandbox = open_code_sandbox(options, problems, graded=True)
     engine = _engine(options)
     plan = engine.plan()
     names = strategies_of(strategies, plan.ladder, plan.budgets)
@@ -120,12 +120,10 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     check_prices(plan, max_usd)
     folder: Path = resume or options["out"] or _default_folder(str(data["name"]))
     if resume and not folder.is_dir():
-        raise UsageError(f"{folder} holds no comparison to go on with")
+        raise UsageError(f"{folder} holds no comparison to continue")
     check_readable(folder)
     if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
-        raise UsageError(
-            f"{folder} holds a comparison already; go on with it (--resume {folder}) or take another --out"
-        )
+        raise UsageError(f"{folder} already holds a comparison; continue it (--resume {folder}) or take another --out")
     limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
     job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
     session, view = Session(folder, f"the same command and --resume {folder}"), ComparisonView()

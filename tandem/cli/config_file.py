@@ -38,7 +38,7 @@ class ConfigEntry(NamedTuple):
     def _text(self, node: yaml.Node) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
             kind = "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
-            raise UsageError(f"{self}: {kind} is no value here")
+            raise UsageError(f"{self}: {kind} is not a value here")
         if node.tag not in _TAGS:
             raise UsageError(f"{self}: the tag {node.tag.replace(_OURS, '!!')} means nothing here")
         text: str = node.value

@@ -75,7 +75,7 @@ def describe_data(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_fields(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return ("problem=text", …) as a mapping; raises UsageError for what is no pair or there twice."""
+    """Return ("problem=text", …) as a mapping; raises UsageError for what is not a pair or is given twice."""
     fields: dict[str, str] = {}
     for pair in pairs:
         key, equals, name = pair.partition("=")
@@ -85,3 +85,12 @@ def parse_fields(pairs: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"--field {key} is given twice")
         fields[key] = name
     return fields
+
+
+def unknown_problem(name: str, ids: list[str], where: str) -> Exception:
+    """Return the error for a problem that is not in `where`, with the nearest ids; there may be thousands."""
+    import difflib
+
+    near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(near)}?" if near else f"Its {len(ids)} problems begin with {', '.join(ids[:3])}."
+    return UsageError(f"there is no problem '{name}' in {where}. {hint}")

@@ -165,7 +165,7 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     for name, split in row.get("splits", {}).items():
         default = " (default)" if name == row["default_split"] else ""
         where = split["file"] or (f"not here; the hub has it ({split['hub']})" if split["hub"] else "not here")
-        tried = "" if split["verified"] else "; never tried on the real file"
+        tried = "" if split["verified"] else "; never tested on the real file"
         yield f"{'split':12} {name}{default}: {where}{tried}"
     if lacking := sorted({split["file_name"] for split in row.get("splits", {}).values() if not split["file"]}):
         files = ", ".join(lacking)

@@ -44,7 +44,7 @@ _FRAMES = 12  # a second
     metavar="N",
     help=f"At most N tokens a second from each model. Default: as they come; {_EASY:g} for `fake` and --replay.",
 )
-@click.option("--replay", type=PATH, metavar="DIR", help="Show a problem of a finished run; asks no model.")
+@click.option("--replay", type=PATH, metavar="DIR", help="Show a problem of a finished run; calls no model.")
 def demo(
     problem: str | None,
     task: Any,
@@ -70,6 +70,7 @@ def demo(
     from rich.console import Console
 
     from tandem.cli.demo_view import fits
+    from tandem.cli.watch import watch
 
     if problem is not None and (problem_id or replay):
         raise UsageError("give a PROBLEM, or a --problem-id, or a run to --replay; one of them")
@@ -79,7 +80,7 @@ def demo(
         from tandem.cli.demo_replay import open_replay
 
         stage, events = open_replay(replay, problem_id, (speed or _EASY) if picture else speed)
-        asyncio.run(_show(stage, events, console) if picture else _watch(events, console))
+        asyncio.run(_show(stage, events, console) if picture else watch(events, console))
         return
     question = _problem(problem, task, dataset, problem_id)
     engine = make_engine(options)
@@ -94,6 +95,7 @@ for _option in demo.params:
 
 
 def _problem(text: str | None, task: Any, dataset: str, problem_id: str | None) -> Problem:
+    from tandem.cli.data_options import unknown_problem
     from tandem.datasets import load_dataset
     from tandem.types import Problem
 
@@ -105,24 +107,16 @@ def _problem(text: str | None, task: Any, dataset: str, problem_id: str | None) 
     return problems[problem_id or next(iter(problems))]
 
 
-def unknown_problem(name: str, ids: list[str], where: str) -> Exception:
-    """Return the error for a problem that is not in `where`, with the nearest ids; there may be thousands."""
-    import difflib
-
-    near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
-    hint = f"Did you mean {', '.join(near)}?" if near else f"Its {len(ids)} problems begin with {', '.join(ids[:3])}."
-    return UsageError(f"there is no problem '{name}' in {where}. {hint}")
-
-
 async def _solve(engine: Tandem, problem: Problem, speed: float | None, console: Console, picture: bool) -> None:
     from tandem.cli.demo_stage import Stage
+    from tandem.cli.watch import watch
 
     async with engine:
         names = {"mentor": engine.mentor.spec.name, "intern": engine.intern.spec.name}
         stage = Stage(engine.plan().strategy_name, names, problem.question, speed)  # type: ignore[arg-type]
         stage.attach(engine)
         if not picture:
-            await _watch(engine.astream(problem, recorder=stage), console)
+            await watch(engine.astream(problem, recorder=stage), console)
             return
         with console.status("getting both models ready"):
             await engine.prepare()
@@ -157,13 +151,6 @@ def _mentor_alone(engine: Tandem, problem: Problem, solution: Solution) -> str |
     usage = Usage(prompt=prompt, completion=mentor.count(solution.text), source="counted")
     costs = money(Ledger(entries=[Entry.of(mentor.spec, "mentor", "answer", usage, seconds=0.0)]))
     return f"estimate: the mentor alone, were its answer as long as this one: {', '.join(costs)}" if costs else None
-
-
-async def _watch(events: AsyncGenerator[Event, None], console: Console) -> None:
-    from tandem.cli.watch import watch
-
-    async with aclosing(events):
-        await watch(events, console)
 
 
 async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Console) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tandem.cli.demo import unknown_problem
+from tandem.cli.data_options import unknown_problem
 from tandem.cli.demo_stage import Block, Stage
 from tandem.errors import TandemError, UsageError
 from tandem.ledger import Purpose, Role

@@ -166,7 +166,7 @@ def _block(block: Block) -> Text:
 
 
 def _meter(p: float | None, threshold: float | None, size: int, *, ascii_only: bool) -> Text:
-    """Return a bar from 0 to 1 with a mark at the threshold; blanks where nothing was judged."""
+    """Return a bar from 0 to 1 with a mark at the threshold; blanks where there is no estimate."""
     if p is None:
         return Text(" " * (size + 2))
     full, empty, mark = ("#", "-", "|") if ascii_only else ("█", "░", "┃")

@@ -37,7 +37,8 @@ def _findings() -> dict[str, Any]:
     import os
     import platform
     import shutil
-    from importlib.metadata import version
+    from contextlib import suppress
+    from importlib.metadata import PackageNotFoundError, version
     from importlib.util import find_spec
 
     from tandem.models.catalog import load_catalog
@@ -45,9 +46,10 @@ def _findings() -> dict[str, Any]:
     from tandem.paths import cache_dir
     from tandem.sufficiency.classifier import available
 
-    installed = {
-        name: version(name) for name in ("torch", "transformers", "vllm", "openai") if find_spec(name) and _dist(name)
-    }
+    installed = {}
+    for name in filter(find_spec, ("torch", "transformers", "vllm", "openai")):
+        with suppress(PackageNotFoundError):
+            installed[name] = version(name)
     if find_spec("vllm") and "vllm" not in installed:
         installed["vllm"] = "the CPU build"
     gpus = _gpus()
@@ -84,16 +86,6 @@ def _sandbox() -> dict[str, bool] | str:
         return asyncio.run(probe(open_sandbox()))
     except TandemError as error:
         return f"none: {error}"
-
-
-def _dist(name: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _gpus() -> list[str]:

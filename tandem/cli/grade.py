@@ -33,7 +33,7 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
     """Grade the records of RUN (a run's folder or a records file) again and say what changed.
 
     References and tests come from the data set that the run names, or from --dataset; where that is not here, the
-    references in the records are used. What cannot be judged keeps its verdict. Nothing is written without --write.
+    references in the records are used. What cannot be graded keeps its verdict. Nothing is written without --write.
 
     \b
     Examples:
@@ -44,14 +44,20 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
     import asyncio
     from contextlib import closing
 
+    from rich.console import Console
+    from rich.progress import Progress
+
     from tandem.grading import DEADLINE
     from tandem.runs.regrade import RecordsToGrade, regrade
 
     with closing(RecordsToGrade(run, write=write)) as source:
         problems = _problems(source, options)
         sandbox = _sandbox(options, problems)
-        with _Progress(source) as progress:
-            work = regrade(source, problems, sandbox=sandbox, deadline=deadline or DEADLINE, progress=progress)
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("grading", total=len(source.store.ids()) if source.store else None)
+            limit = deadline or DEADLINE
+            work = regrade(source, problems, sandbox=sandbox, deadline=limit, progress=lambda: bar.advance(task))
             regraded = asyncio.run(work)
         written = write and bool(regraded.changes)
         if written:
@@ -66,7 +72,7 @@ def _problems(source: RecordsToGrade, options: dict[str, Any]) -> dict[str, Prob
     if options["dataset"] is not None:
         return {problem.id: problem for problem in load_problems(options)}
     if any(options[key] not in (None, ()) for key in DATA_KEYS):
-        raise UsageError("--split, --limit, --field and their like say what of --dataset is meant; give that too")
+        raise UsageError("--split, --limit, --field and similar options apply to --dataset; give that too")
     try:
         return source.problems()
     except TandemError as error:
@@ -77,8 +83,8 @@ def _problems(source: RecordsToGrade, options: dict[str, Any]) -> dict[str, Prob
 def _sandbox(options: dict[str, Any], problems: dict[str, Problem]) -> Sandbox | None:
     code = next((problem.id for problem in problems.values() if problem.tests is not None), None)
     if code and not options["allow_code_execution"]:
-        raise UsageError(f"{code} is judged by running what the models wrote: allow that with --allow-code-execution")
-    return open_code_sandbox(options, problems.values(), judged=True)
+        raise UsageError(f"{code} is graded by running what the models wrote: allow that with --allow-code-execution")
+    return open_code_sandbox(options, problems.values(), graded=True)
 
 
 def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:
@@ -104,25 +110,3 @@ def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:
 def _short(text: str | None) -> str:
     line = " ".join(text.split()) if text else "(none)"
     return line if len(line) <= 60 else f"{line[:59]}…"
-
-
-class _Progress:
-    """A bar on standard error, where that is a terminal."""
-
-    def __init__(self, source: RecordsToGrade) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task("grading", total=len(source.store.ids()) if source.store else None)
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self) -> None:
-        self._bar.advance(self._task)

@@ -67,14 +67,14 @@ def pull_models(names: tuple[str, ...]) -> None:
     for entry in entries:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(entry.name, total=None)
-            said = ""
+            last = ""
 
             def say(what: str, done: int, total: int, name: str = entry.name) -> None:
-                nonlocal said
+                nonlocal last
                 bar.update(task, description=f"{name}: {what}", completed=done, total=total or None)  # noqa: B023
-                if not console.is_terminal and what != said:
+                if not console.is_terminal and what != last:
                     click.echo(f"{name}: {what}", err=True)
-                said = what
+                last = what
 
             folder = pull(entry, progress=say)
         click.echo(folder)

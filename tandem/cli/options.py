@@ -71,7 +71,9 @@ _METHOD = [
         default="auto",
         help="eager: the mentor keeps writing while the intern drafts; thrifty: it is called level by level.",
     ),
-    click.option("--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens of a draft before it is judged."),
+    click.option(
+        "--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens drafted before sufficiency is estimated."
+    ),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
     click.option("--temperature", type=FiniteNumber(0, 2), default=0.0),
     click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0),
@@ -97,6 +99,13 @@ def with_options(*options: Decorator) -> Decorator:
 
 engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
 pair_options = with_options(*_PAIR)
+fit_options = with_options(  # what `fit_classifier` reads
+    click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>."),
+    click.option("--out", type=PATH, metavar="DIR", help="Default: classifiers/<id>."),
+    click.option("--seed", type=int, default=0, help="Seed of the folds by problem."),
+    click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's answer may be the last level."),
+    click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as with a prefix cache."),
+)
 code_options = with_options(  # what `open_code_sandbox` reads
     click.option(
         "--allow-code-execution",
@@ -123,20 +132,20 @@ def make_engine(options: dict[str, Any]) -> Tandem:
     return Tandem(**{name: options.pop(name) for name in signature(Tandem).parameters})
 
 
-def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, judged: bool) -> Sandbox | None:
+def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, graded: bool) -> Sandbox | None:
     """Take the sandbox's options out of a command's; return one where code is to be run, else None.
 
-    Raises UsageError where there is code to judge and nobody allowed it to run.
+    Raises UsageError where there is code to grade and no permission to run it.
     """
     from tandem.grading import open_sandbox
 
     kind, allowed = options.pop("sandbox"), options.pop("allow_code_execution")
     code = next((problem for problem in problems if problem.tests is not None), None)
-    if code is None or not judged:
+    if code is None or not graded:
         return None
     if not allowed:
         raise UsageError(
-            f"{code.id} is judged by running what the models write: allow that with --allow-code-execution"
-            " (or let `tandem run --no-grade` solve now and `tandem grade` judge later)"
+            f"{code.id} is graded by running what the models write: allow that with --allow-code-execution"
+            " (or let `tandem run --no-grade` solve now and `tandem grade` grade later)"
         )
     return open_sandbox(kind)

@@ -49,7 +49,7 @@ def pool() -> None:
 @click.option("--dtype", default="auto", metavar="T", help="As vLLM takes it: bfloat16, float16, …")
 @click.option("--quantization", metavar="Q", help="As vLLM takes it: fp8, awq, …")
 @click.option("--kv-cache-gib", type=float, metavar="G", help="Memory for the KV cache of each replica, without a GPU.")
-@click.option("--eager", is_flag=True, help="Do not compile: a quicker start, a slower server.")
+@click.option("--eager", is_flag=True, help="Do not compile: starts faster, serves slower.")
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM OPTIONS]")
 def up(model: str, **options: Any) -> None:
     """Start replicas of MODEL (a catalog name, a folder, a GGUF file, a hub id), which stay until `tandem pool down`.
@@ -68,7 +68,7 @@ def up(model: str, **options: Any) -> None:
     daemon = _start(job)
     try:
         ready = _wait(daemon, job)
-    except BaseException:  # Ctrl-C too: a pool that was never handed over is nobody's
+    except BaseException:  # Ctrl-C too: a pool that never came up belongs to no one
         daemon.terminate()
         daemon.wait()
         raise
@@ -81,7 +81,7 @@ def up(model: str, **options: Any) -> None:
 
 @pool.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, a line for each snapshot.")
-@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
 @click.option("--every", type=click.FloatRange(0.1), default=2.0, metavar="S", help="With --watch.")
 def status(as_json: bool, watch: bool, every: float) -> None:
     """Show every pool of yours on this machine, those of runs too: load, prefix cache hits, tokens per second."""

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 @serving_options("auto")
 @dataset_options()
 @code_options
-@click.option("--no-grade", is_flag=True, help="Judge nothing; `tandem grade DIR` does it later.")
+@click.option("--no-grade", is_flag=True, help="Do not grade; `tandem grade DIR` does it later.")
 @click.option("--allow-seen", is_flag=True, help="Also solve problems that the classifier was fitted on.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>.")
-@click.option("--resume", type=PATH, metavar="DIR", help="Go on with a run that was stopped.")
-@click.option("--max-usd", type=POSITIVE, metavar="X", help="Never pay more, in the worst case.")
+@click.option("--resume", type=PATH, metavar="DIR", help="Continue a run that was stopped.")
+@click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this.")
 @click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
-@click.option("--estimate", is_flag=True, help="Say what the run may cost, and ask no model.")
+@click.option("--estimate", is_flag=True, help="Estimate what the run may cost, and call no model.")
 @click.option(
     "--cache",
     type=PATH,
     is_flag=False,
     flag_value=".",
     metavar="[DIR]",
-    help="Keep whole answers and give them again for the same request (default DIR: ~/.cache/tandem/responses).",
+    help="Cache whole answers and return them for the same request (default DIR: ~/.cache/tandem/responses).",
 )
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
@@ -85,7 +85,7 @@ def run(
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
     data = describe_data(options)
     problems = load_problems(options)
-    sandbox = open_code_sandbox(options, problems, judged=not (no_grade or estimate))
+    sandbox = open_code_sandbox(options, problems, graded=not (no_grade or estimate))
     engine = make_engine(options)
     plan = engine.plan()
     if not allow_seen:
@@ -152,7 +152,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
 def _check_folders(out: Path | None, resume: Path | None) -> None:
     """Raise UsageError for both at once, and for an empty value, as of a variable that is not set."""
     if out and resume:
-        raise UsageError("--out starts a run and --resume goes on with one; give one of them")
+        raise UsageError("--out starts a run and --resume continues one; give one of them")
     for name, given in (("--out", out), ("--resume", resume)):
         if given == Path():
             raise UsageError(f"{name} needs a folder of its own")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @engine_options
 @serving_options("auto")
-@click.option("--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 is every one.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: any that is free.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of them.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: any free port.")
 @click.option(
     "--keys",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--concurrency", type=click.IntRange(1), default=64, help="Requests solved at once.")
 @click.option("--queue", type=click.IntRange(0), default=256, help="Requests that may wait; then 429.")
 @click.option("--deadline", type=POSITIVE, default=600.0, metavar="S", help="Seconds.")
-@click.option("--drain", type=FiniteNumber(0), default=60.0, metavar="S", help="Seconds to end on SIGTERM.")
+@click.option("--drain", type=FiniteNumber(0), default=60.0, metavar="S", help="Seconds to finish after SIGTERM.")
 @click.option("--max-body", type=click.IntRange(1024), default=4 << 20, metavar="BYTES", help="Then 413.")
 @config_option
 def serve(
@@ -82,7 +82,7 @@ def serve(
     from tandem.server.tracing import set_up
 
     if keys is None and not own_machine(host) and not allow_anyone:
-        raise UsageError(f"at {host} anybody on the network may spend your money: give --keys FILE, or --allow-anyone")
+        raise UsageError(f"at {host} anyone on the network can spend your money: give --keys FILE, or --allow-anyone")
     accounts = KeyRing(keys)
     engine = make_engine(options)
     engine.want("mentor", "intern")  # whatever the server's own strategy calls, a request may name another

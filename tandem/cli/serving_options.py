@@ -23,7 +23,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         try:
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"'{value}' is no list of numbers, as in 0,1,2", param, ctx)
+            self.fail(f"'{value}' is not a list of numbers such as 0,1,2", param, ctx)
 
 
 def serving_options(default: str) -> Decorator:
@@ -35,7 +35,7 @@ def serving_options(default: str) -> Decorator:
             click.option(
                 f"--{role}-gpus", type=Numbers(), metavar="LIST", help=f"The {role}'s GPUs under vLLM: 0,1,2."
             ),
-            click.option(f"--{role}-tensor-parallel", type=click.IntRange(1), default=1, help="GPUs a replica."),
+            click.option(f"--{role}-tensor-parallel", type=click.IntRange(1), default=1, help="GPUs per replica."),
             click.option(
                 f"--{role}-replicas", type=click.IntRange(1), metavar="N", help="Default: what the GPUs give; else 1."
             ),
@@ -57,7 +57,7 @@ def serving_options(default: str) -> Decorator:
             help="Replicas as Ray actors, on the cluster at ADDRESS (auto: the one here) or one of this run's own.",
         ),
         click.option(
-            "--ray-cores", type=click.IntRange(1), metavar="N", help="Cores a replica on nodes without a GPU."
+            "--ray-cores", type=click.IntRange(1), metavar="N", help="Cores per replica on nodes without a GPU."
         ),
         click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; repeatable."),
     )

@@ -1,4 +1,4 @@
-"""A long job as a terminal sees it: models made ready, progress, signals, and how to go on where it stopped."""
+"""A long job as a terminal sees it: models made ready, progress, signals, and how to continue where it stopped."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One job in a folder, gone on with by `again`.
+    """One job in a folder, continued by `again`.
 
-    `on_stop` is called when it is interrupted, before the user is told how to go on; `begun` says after a failure
-    whether there is anything to go on with.
+    `on_stop` is called when it is interrupted, before the user sees how to continue; `begun` says after a failure
+    whether there is anything to continue.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Session:
     def run(self, view: LiveView, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Carry out the job under its view, and return what it gives.
 
-        Raises KeyboardInterrupt after Ctrl-C or SIGTERM, LimitReached with how to go on, TandemError as the job does.
+        Raises KeyboardInterrupt after Ctrl-C or SIGTERM, LimitReached that says how to continue, TandemError.
         """
         try:
             with view:
@@ -49,7 +49,9 @@ class Session:
             self.say("stopped; ")
             raise KeyboardInterrupt from None
         except LimitReached as limit:
-            raise LimitReached(f"stopped: {limit}; what is done is in {self.folder}. Go on with {self.again}") from None
+            raise LimitReached(
+                f"stopped: {limit}; what is done is in {self.folder}. Continue with {self.again}"
+            ) from None
         except UsageError:
             raise
         except TandemError:
@@ -58,12 +60,12 @@ class Session:
             raise
 
     def say(self, what: str = "") -> None:
-        click.echo(f"{what}what is done is in {self.folder}. Go on with {self.again}", err=True)
+        click.echo(f"{what}what is done is in {self.folder}. Continue with {self.again}", err=True)
 
     def say_limit(self, limit: str | None) -> None:
-        """Print which limit stopped the job, if one did, and how to go on."""
+        """Print which limit stopped the job, if one did, and how to continue."""
         if limit:
-            click.echo(f"stopped: {limit}. Go on with {self.again}", err=True)
+            click.echo(f"stopped: {limit}. Continue with {self.again}", err=True)
 
 
 async def ready(engine: Tandem, view: LiveView) -> None:

@@ -65,7 +65,7 @@ def _found(name: str) -> dict[str, Any]:
     made: Strategy | None = None
     try:
         made = make_strategy(name)
-    except UsageError:  # it must be told something first
+    except UsageError:  # it needs an argument
         argument: str | None = "required"
     else:
         argument = "optional" if hasattr(STRATEGIES.get(name), "of") else None

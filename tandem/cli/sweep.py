@@ -50,8 +50,8 @@ def sweep(
                                   stopped were never asked. Needs runs of fixed:<level> for its levels, and a mentor
                                   that was asked level by level (--pace thrifty)
 
-    A row is left empty where a problem's end at that threshold is not known. The table shows some 20 rows, --json has
-    them all.
+    A row is left empty where a problem's end at that threshold is not known. The table shows about 20 rows, --json has
+    all of them.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def sweep(
         runs = runs_of_comparison(folder, strategy)
     else:
         if strategy:
-            raise UsageError(f"{folder} is no comparison: --strategy has nothing to choose from")
+            raise UsageError(f"{folder} is not a comparison: --strategy has nothing to choose from")
         runs = runs_of_folders(folder, intern_run, mentor_run, level_run)
     found = replay(runs)
     warn(runs.warnings)
@@ -159,8 +159,8 @@ def _notes(one: Mapping[str, Any]) -> Iterator[str]:
             yield f"note: {count} problems {why} and are in no figure"
     if one["strategy"].partition(":")[0] == "tandem" and one["uncalibrated"]:
         yield (
-            "note: thresholds of an uncalibrated classifier follow the run's first problems; a run at other ones "
-            "would see others"
+            "note: thresholds of an uncalibrated classifier follow the run's first problems; a run at other thresholds "
+            "would see other problems"
         )
     if unknown := max(row["undetermined"] for row in one["rows"]):
         yield f"note: up to {unknown} problems end in a way that no run here shows; those rows have no figures"

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH
+from tandem.cli.options import PATH, fit_options
 from tandem.cli.output import emit, note, table
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.sufficiency.predictor import Predictor
     from tandem.training.data import Table
+    from tandem.training.train import Trained
+
+
+def _listed(_context: click.Context, _option: click.Parameter, text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+_sets_option = partial(click.option, metavar="SET,SET", callback=_listed)
 
 
 @click.command()
@@ -25,13 +34,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Train what this strategy has learned instead: route, cascade, shepherding, best-route, published.",
 )
-@click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>.")
-@click.option("--out", type=PATH, metavar="DIR", help="Default: classifiers/<id>.")
-@click.option("--seed", type=int, default=0, help="Seed of the folds by problem.")
-@click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's own answer may be the last level.")
-@click.option("--sets", metavar="SET,SET", help="Train on these data sets of the table only.")
-@click.option("--for", "domain", metavar="SET,SET", help="Fit on everything, choose the operating point for these.")
-@click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as a server with a prefix cache does.")
+@fit_options
+@_sets_option("--sets", help="Train on these data sets of the table only.")
+@_sets_option("--for", "domain", help="Fit on everything, choose the operating point for these.")
 @click.option(
     "--evaluate",
     "tests",
@@ -40,23 +45,20 @@ if TYPE_CHECKING:
     metavar="TEST",
     help="Write no classifier: choose everything on COLLECTION, evaluate it on TEST, a collection of other problems.",
 )
-@click.option("--test-sets", metavar="SET,SET", help="Evaluate on these data sets of TEST only.")
+@_sets_option("--test-sets", help="Evaluate on these data sets of TEST only.")
 @click.option("--report", type=PATH, metavar="FILE", help="Write the evaluation as Markdown too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
 def train(
     collections: tuple[Path, ...],
     strategy: str | None,
-    name: str | None,
     out: Path | None,
-    seed: int,
-    hand_over: bool,
-    sets: str | None,
-    domain: str | None,
-    prefix_cache: bool,
+    sets: list[str],
+    domain: list[str],
     tests: tuple[Path, ...],
-    test_sets: str | None,
+    test_sets: list[str],
     report: Path | None,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Train a classifier from COLLECTION (a folder with collection.json and table.jsonl.gz).
 
@@ -73,16 +75,14 @@ def train(
       tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
     from tandem.cli.classifiers import card_view
-    from tandem.cli.session import command_line
-    from tandem.training.data import only, pair_of, read_collection
-    from tandem.training.train import train as fit
+    from tandem.training.data import only, read_collection
 
     if strategy is not None:
         needless = {
-            "--name": name,
-            "--no-hand-over": not hand_over,
+            "--name": how["name"],
+            "--no-hand-over": not how["hand_over"],
             "--for": domain,
-            "--prefix-cache": prefix_cache,
+            "--prefix-cache": how["prefix_cache"],
             "--evaluate": tests,
             "--test-sets": test_sets,
             "--report": report,
@@ -91,45 +91,43 @@ def train(
             raise UsageError(f"--strategy trains a predictor, not a classifier: leave out {', '.join(given)}")
         tables = [read_collection(path) for path in collections]
         if strategy == "published":
-            _train_published(tables, _listed(sets), out, as_json)
+            _train_published(tables, sets, out, as_json)
         else:
-            _train_strategy(strategy, tables, _listed(sets), out, seed, as_json)
+            _train_strategy(strategy, tables, sets, out, how["seed"], as_json)
         return
     if len(collections) > 1:
         raise UsageError("a classifier is trained from one collection; only --strategy takes several")
     rows, manifest = read_collection(collections[0])
-    rows = only(rows, _listed(sets))
-    specs = pair_of(manifest)
+    table = only(rows, sets), manifest
     if tests:
-        if out or name or not hand_over:
+        if out or how.pop("name") or not how.pop("hand_over"):
             raise UsageError("--evaluate writes no classifier: leave out --out, --name and --no-hand-over")
-        how = {"prefix_cache": prefix_cache, "domain": _listed(domain), "seed": seed}
-        _evaluate((rows, manifest), tests, _listed(test_sets), how, report, as_json)
+        _evaluate(table, tests, test_sets, how | {"domain": domain}, report, as_json)
         return
-    identity = name or f"{specs[0].name}+{specs[1].name}"
-    trained = fit(
-        rows,
-        manifest,
-        specs,
-        name=identity,
-        command=command_line(),
-        seed=seed,
-        hand_over=hand_over,
-        prefix_cache=prefix_cache,
-        domain=tuple(_listed(domain)),
-        say=note,
-    )
+    trained, folder = fit_classifier(table, out, domain=tuple(domain), **how)
     assert trained.classifier is not None  # only a regret can fail to be certified
-    folder = out or Path("classifiers") / identity
-    trained.classifier.save(folder)
     card = trained.classifier.card
     emit(card.model_dump(mode="json"), as_json, lambda: card_view(card))
     if not as_json:
         note(f"written to {folder}")
 
 
-def _listed(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+def fit_classifier(
+    table: Table, out: Path | None, *, name: str | None, write: bool = True, **how: Any
+) -> tuple[Trained, Path]:
+    """Fit a classifier and write it, if there is one; return what was found, and the classifier's folder."""
+    from tandem.cli.session import command_line
+    from tandem.training.data import pair_of
+    from tandem.training.train import train
+
+    rows, manifest = table
+    specs = pair_of(manifest)
+    name = name or f"{specs[0].name}+{specs[1].name}"
+    trained = train(rows, manifest, specs, name=name, command=command_line(), say=note, **how)
+    folder = out or Path("classifiers") / name
+    if write and trained.classifier is not None:
+        trained.classifier.save(folder)
+    return trained, folder
 
 
 def _train_strategy(
@@ -199,7 +197,7 @@ def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _evaluate(
-    training: tuple[list[dict[str, object]], dict[str, object]],
+    training: Table,
     tests: tuple[Path, ...],
     test_sets: list[str],
     how: dict[str, Any],

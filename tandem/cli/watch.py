@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from rich.console import Console
 from rich.text import Text
@@ -66,12 +67,13 @@ class Watcher:
         self._fresh_line = text.endswith("\n")
 
 
-async def watch(events: AsyncIterator[Event], console: Console) -> Solution:
+async def watch(events: AsyncGenerator[Event, None], console: Console) -> Solution:
     """Print events as they come and return the solution."""
     watcher = Watcher(console)
     try:
-        async for event in events:
-            watcher.show(event)
+        async with aclosing(events):
+            async for event in events:
+                watcher.show(event)
     except BaseException:
         watcher.break_off()
         raise

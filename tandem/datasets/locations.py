@@ -30,7 +30,7 @@ def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
     candidates += [*_packaged(card), hub_file(card, split)]
     found = next((path for path in candidates if path.is_file()), None)
     if found is not None and not part.verified:
-        _log.warning("%s, split %s: this card was never tried on the real file", card.name, split)
+        _log.warning("%s, split %s: this card was never tested on the real file", card.name, split)
     return hub.fetch(card, split) if found is None and fetch and hub.can_fetch(card, split) else found
 
 

@@ -58,7 +58,8 @@ def test_what_was_built_is_run_by_the_strategy(cli: Cli, tmp_path: Path) -> None
 def test_the_same_command_goes_on_where_the_time_was_up(cli: Cli, tmp_path: Path) -> None:
     stopped = cli(*build(tmp_path, "--max-minutes", "0.0000001", "--json"))
     assert stopped.code == 1 and not stopped.out
-    assert "stopped: --max-minutes 1e-07 are over; what is done is in out. Go on with the same command" in stopped.err
+    end = "stopped: --max-minutes 1e-07 are over; what is done is in out. Continue with the same command"
+    assert end in stopped.err
     assert not (tmp_path / "out/blueprints").exists()
     whole = cli(*build(tmp_path, "--json"))
     assert whole.code == 0 and json.loads(whole.out)["chosen"] == "none"
@@ -71,7 +72,7 @@ def test_the_same_command_goes_on_where_the_time_was_up(cli: Cli, tmp_path: Path
 def test_a_password_in_an_address_is_not_kept(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["tandem", "blueprint", "build", "--mentor-endpoint", "http://me:secret@host/v1"])
     stopped = cli(*build(tmp_path, "--max-minutes", "0.0000001"))
-    assert stopped.err.endswith("Go on with the same command\n")
+    assert stopped.err.endswith("Continue with the same command\n")
     assert cli(*build(tmp_path)).code == 0
     text = (tmp_path / "out/blueprints/toy.json").read_text()
     assert "http://***@host/v1" in text and "secret" not in text

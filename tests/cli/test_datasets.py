@@ -39,7 +39,7 @@ def test_show_what_is_here(cli: Cli) -> None:
 def test_show_what_is_not_here(cli: Cli) -> None:
     shown = cli("datasets", "show", "cnk12")
     assert shown.code == 0
-    assert "not here; the hub has it (open-r1/OpenR1-Math-220k); never tried on the real file" in shown.out
+    assert "not here; the hub has it (open-r1/OpenR1-Math-220k); never tested on the real file" in shown.out
     assert "to get it    put cnk12.jsonl (from https://huggingface.co/datasets/open-r1/" in shown.out
     assert "problems  " not in shown.out
 

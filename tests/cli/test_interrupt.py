@@ -79,6 +79,6 @@ def test_an_interrupt_while_code_is_judged_leaves_no_noise_and_no_process(cli: C
     assert process.returncode == 130
     assert [text for text in complained.splitlines() if text] == [
         "getting both models ready",
-        "stopped; what is done is in out. Go on with the same command and --resume out",
+        "stopped; what is done is in out. Continue with the same command and --resume out",
         "tandem: interrupted",
     ]

@@ -161,8 +161,8 @@ def taken() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--host", "0.0.0.0"], "anybody on the network may spend your money: give --keys FILE, or --allow-anyone"),
-        (["--host", "::"], "at :: anybody on the network"),
+        (["--host", "0.0.0.0"], "anyone on the network can spend your money: give --keys FILE, or --allow-anyone"),
+        (["--host", "::"], "at :: anyone on the network"),
         (["--host", "no.such.host.invalid", "--allow-anyone"], "cannot listen at no.such.host.invalid:8080"),
         (["--host", "192.0.2.1", "--allow-anyone"], "cannot listen at 192.0.2.1:8080: Cannot assign requested address"),
         (["--port", "{taken}"], "cannot listen at 127.0.0.1:{taken}: Address already in use; take another --host or"),

@@ -87,7 +87,7 @@ def test_a_comparison(cli: Cli, runs: dict[str, Path], tmp_path: Path) -> None:
         (["{compared}", "--strategy", "delegate"], "no tools"),
         (["{compared}", "--intern-run", "x"], "is a comparison and has its own runs"),
         (["{run}"], "give --intern-run DIR and --mentor-run DIR"),
-        (["{run}", "--strategy", "tandem"], "is no comparison: --strategy has nothing to choose from"),
+        (["{run}", "--strategy", "tandem"], "is not a comparison: --strategy has nothing to choose from"),
         (["{run}", "--intern-run", "{intern}", "--mentor-run", "{intern}"], "one of 'mentor-only' is needed"),
         (["{intern}", "--intern-run", "{intern}", "--mentor-run", "{mentor}"], "has no threshold that can be replayed"),
         (["{run}", "--unit", "hours"], "hours"),

@@ -242,7 +242,7 @@ def test_what_is_not_found_says_where_it_looked(places: Path, monkeypatch: pytes
 def test_an_untried_split_says_so(places: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(places / "math_test.jsonl", {"problem": "P", "solution": r"\boxed{1}", "type": "algebra"})
     assert load_dataset("math", split="test")[0].id == "math-test-00001"
-    assert "never tried on the real file" in caplog.text
+    assert "never tested on the real file" in caplog.text
 
 
 def test_a_limit_beyond_all_counting_takes_everything(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_limits_failures_and_dry_runs(tmp_path: Path) -> None:
     assert dry["calls"] == {"mentor": 12, "intern": 42} and not out.exists()
     slow = script(tmp_path / "model.json", token_seconds=0.05)
     stopped = run(command(slow, own, out, "--max-minutes", "0.02"))
-    assert "--max-minutes 0.02 are over. Go on with the same command: python " in stopped.stderr
+    assert "--max-minutes 0.02 are over. Continue with the same command: python " in stopped.stderr
     script(tmp_path / "model.json", rules=[{"when": "What is 3+0", "text": "no", "fault": "no luck"}])
     failed = run(command(slow, own, out), code=1)
     assert "1 problems failed, see errors*.jsonl" in failed.stderr
