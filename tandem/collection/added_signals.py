@@ -1,7 +1,7 @@
 """Signals that are added to collected rows afterwards, each kind in a file beside the rows.
 
-A line for each (problem, level, sample); they are joined to the rows when these are read, and running it again asks
-only for what is missing.
+A line for each (problem, level, sample); they are joined to the rows on reading, and a repeated run computes only the
+missing ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SECOND_DRAFTS = "second_drafts.jsonl"
 
 
 def join_added(rows: Iterable[Row], folder: Path) -> list[dict[str, Any]]:
-    """Return the rows with all signals that files in `folder` add to them."""
+    """Return the rows with all signals added by files in `folder`."""
     joined = [dict(row) for row in rows]
     for name in (PROMPT_SIGNALS, SECOND_DRAFTS):
         found = _lines(folder / name)
@@ -70,10 +70,10 @@ async def add_signals(
     concurrency: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write the line that `make` makes of each row which `path` does not have; return how many rows failed.
+    """Write the line that `make` returns for each row missing in `path`; return the number of failed rows.
 
-    Rows of the mentor's own answer have no draft and are passed over, as are rows of hints. A CapabilityError ends it;
-    another TandemError costs its row only.
+    Rows of the mentor's own answer have no draft and are skipped, as are rows of hints. A CapabilityError ends the run;
+    another TandemError fails only its row.
     """
     done = _lines(path).keys()
     missing = [row for row in rows if "insight" in row and key_of(row) not in done]
@@ -99,13 +99,13 @@ async def add_signals(
 def prompt_pass(
     problems: Mapping[str, Problem], intern: Model, *, top_logprobs: int = 20
 ) -> Callable[[Row], Awaitable[dict[str, Any]]]:
-    """Return what makes the ``published`` and ``insight`` signals of a row.
+    """Return the function that computes the ``published`` and ``insight`` signals of a row.
 
-    Few passes may run at once: they can exhaust a server's memory. Raises CapabilityError for an intern that cannot
-    read a text.
+    Only a few passes run concurrently: they can exhaust a server's memory. Raises CapabilityError for an intern that
+    cannot return prompt log-probabilities.
     """
     if not isinstance(intern, Reads):
-        raise CapabilityError(f"{intern.spec.name} cannot tell the log-probabilities of a prompt; serve it with vLLM")
+        raise CapabilityError(f"{intern.spec.name} cannot return the log-probabilities of a prompt; serve it with vLLM")
 
     async def make(row: Row) -> dict[str, Any]:
         question, insight = problems[row["problem"]].question, trim(row["insight"])
@@ -121,13 +121,13 @@ def prompt_pass(
 
 
 TEMPERATURE = 0.7  # as self-consistency samples (arXiv 2203.11171)
-_TOP = 2  # of the second only the chosen tokens count; more would cost the server more than they tell
+_TOP = 2  # of the second only the chosen tokens are used; more would not be worth the server's time
 
 
 def second_draft(
     problems: Mapping[str, Problem], intern: Model, mode: InsightMode, *, max_tokens: int
 ) -> Callable[[Row], Awaitable[dict[str, Any]]]:
-    """Return what samples a second answer to a row's prompt and makes its ``agreement`` signals at every length.
+    """Return the function that samples a second answer to a row's prompt and computes its ``agreement`` signals.
 
     `mode` and `max_tokens` are those of the collection. The line keeps the answer, which is private.
     """
@@ -176,7 +176,7 @@ _OF_SECOND = ("log_perplexity", "least_likely", "length")
 def agreement_signals(
     first: str, second: str, stats: Sequence[TokenStat], *, ended: bool, same_answer: bool | None = None
 ) -> dict[str, float]:
-    """Return how far two drafts agree, and how sure the intern was of the second, whose statistics `stats` are.
+    """Return how far two drafts agree, and the intern's confidence in the second, with token statistics `stats`.
 
     ``agreement_prefix``: share of the longer draft's words up to the first that differs. ``agreement_words`` and
     ``agreement_numbers``: twice the shared ones over all (Dice, with repetitions; 1 where neither has one).
@@ -196,7 +196,7 @@ def agreement_signals(
 
 
 def second_tflops(intern: ModelSpec, row: Mapping[str, Any], draft: str) -> float:
-    """Return what the second draft of a collected row costs: its tokens alone, as both read the prompt once."""
+    """Return the cost of a collected row's second draft: its tokens only, as both share one prompt pass."""
     written = round(math.expm1(row["signals"]["agreement"][draft]["second_length"]))
     return intern.tflops(row["prompt_tokens"], row["prompt_tokens"], written) or 0.0
 

@@ -1,4 +1,4 @@
-"""Collecting in one process: many problems at once, each row written down as it ends."""
+"""Collecting in one process: many problems concurrently, each row saved as it ends."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tandem.runs.work import work_through
 from tandem.spec import Continuation
 from tandem.types import Problem
 
-_HOPELESS = 20  # problems in a row that failed, so that more will: a server is down, a key is wrong
+_HOPELESS = 20  # consecutive failures that suggest a general cause: a server is down, a key is wrong
 
 
 @dataclass(slots=True)
 class CollectionProgress:
-    """How far this part of a collection is: problems ended and failed, rows added, tokens written, US$."""
+    """Progress of this part of a collection: problems ended and failed, rows added, tokens written, US$."""
 
     ended: int = 0
     failed: int = 0
@@ -36,7 +36,6 @@ class CollectionProgress:
 
     @classmethod
     def total(cls, parts: Iterable[CollectionProgress]) -> CollectionProgress:
-        """Return the sum over several workers."""
         whole = cls()
         for part in parts:
             for name in ("ended", "failed", "rows", "mentor_tokens", "intern_tokens"):
@@ -51,7 +50,7 @@ class CollectionProgress:
 
 
 class Collector:
-    """Collects the rows of many problems with one pair of models into a folder, or one worker's share of them."""
+    """Collects the rows of many problems, or one worker's share of them, with one pair of models into a folder."""
 
     def __init__(
         self,
@@ -64,11 +63,10 @@ class Collector:
         max_usd: float | None = None,
         sandbox: Sandbox | None = None,
     ) -> None:
-        """The models must be probed. Code is judged in the `sandbox`; without one a problem with tests is an error.
+        """The models must be probed. Code is graded in the `sandbox`; without one a problem with tests is an error.
 
-        `shard` is this worker's number, None where there is one only; `max_usd` is what it may still spend in the worst
-        case. Raises CapabilityError for models that cannot do what the plan asks. The caller sees to the folder's
-        manifest and lock.
+        `shard` is this worker's number, None for a single one; `max_usd` is what it may still spend in the worst case.
+        Raises CapabilityError for models that cannot do what the plan requires. The caller handles manifest and lock.
         """
         _need(mentor, intern, plan)
         self.folder = Folder(out, shard)
@@ -88,10 +86,10 @@ class Collector:
         max_seconds: float | None = None,
         report: Callable[[CollectionProgress], None] | None = None,
     ) -> CollectionProgress:
-        """Collect what is missing; `report` is called as problems end. Failed problems are in errors.jsonl.
+        """Collect the missing rows; `report` is called as problems end. Failed problems are in errors.jsonl.
 
-        Ends when `max_seconds` are over or the money is, or when problem after problem fails: `stopped` then says so.
-        Raises TandemError where nothing can be written any more.
+        Stops at `max_seconds`, at the budget's end, or after too many consecutive failures; `stopped` says why. Raises
+        TandemError if nothing can be written any more.
         """
         state = self.progress
 
@@ -128,7 +126,7 @@ class Collector:
 
 
 def _need(mentor: Model, intern: Model, plan: CollectionPlan) -> None:
-    """Raise CapabilityError if the intern shows no log-probabilities, or cannot go on from the mentor's text."""
+    """Raise CapabilityError if the intern exposes no log-probabilities, or cannot continue the mentor's text."""
     spec = intern.spec
     asked = len(plan.ladder) > sum(level.is_answer for level in plan.ladder) or plan.hints
     if asked and not spec.logprobs:
@@ -136,5 +134,5 @@ def _need(mentor: Model, intern: Model, plan: CollectionPlan) -> None:
     continued = plan.hints or (mentor.spec.insight_mode == "prefix" and plan.insight_levels)
     if continued and spec.continuation is not Continuation.NATIVE:
         raise CapabilityError(
-            f"{spec.name} cannot go on from the mentor's text, which {'hints' if plan.hints else 'prefixes'} need"
+            f"{spec.name} cannot continue the mentor's text, which {'hints' if plan.hints else 'prefixes'} need"
         )

@@ -28,12 +28,12 @@ from tandem.storage.jsonl import JsonlWriter
 from tandem.storage.lock import FolderLock
 from tandem.types import Problem
 
-_ORPHANS = 10.0  # seconds that the workers of a killed collection may take to end
+_ORPHANS = 10.0  # seconds for the workers of a killed collection to end
 
 
 @dataclass(slots=True)
 class CollectionJob:
-    """What is to be collected, with what, and how far it is."""
+    """What to collect, with which models, and the progress."""
 
     engine: Tandem
     plan: CollectionPlan
@@ -44,13 +44,13 @@ class CollectionJob:
     concurrency: int = 32
     workers: int | None = None  # None: this process alone
     limits: Limits = field(default_factory=Limits)
-    timeout: float | None = None  # seconds that an endpoint may send nothing
+    timeout: float | None = None  # seconds of silence allowed from an endpoint
     endpoints: dict[Role, str | None] = field(default_factory=dict)
-    reuse: Path | None = None  # another collection, to take over from
+    reuse: Path | None = None  # another collection, to reuse rows from
     progress: CollectionProgress = field(default_factory=CollectionProgress)
 
     def estimate(self) -> dict[str, Any]:
-        """Return what is missing and what it may cost, without asking a model."""
+        """Return the missing rows and their maximal cost, without calling a model."""
         folder, known = Folder(self.out, write=False), Texts.known(self.out)
         others: set[Key] = set()
         if self.reuse is not None:
@@ -70,10 +70,10 @@ class CollectionJob:
         """Hold the folder, which must be there, alone. Raises UsageError if another process does,
         TandemError for a folder that this version cannot read.
         """
-        read_manifest(self.out)  # a folder that this version cannot read stays as it is
+        read_manifest(self.out)  # a folder that this version cannot read is not changed
         lock = _lock(self.out)
         try:
-            for kind in ("rows", "texts", "calls"):  # torn last lines are taken off before anybody else reads them
+            for kind in ("rows", "texts", "calls"):  # torn last lines are removed before workers read them
                 for path in files(self.out, kind):
                     JsonlWriter(path).close()
             yield lock
@@ -85,7 +85,7 @@ class CollectionJob:
         return [p for p in self.problems if any(key not in folder for key in self.plan.keys(p.id))]
 
     def is_new(self) -> bool:
-        """Whether nothing was ever collected here."""
+        """Whether nothing has been collected here."""
         return read_manifest(self.out) is None
 
     async def run(
@@ -93,8 +93,8 @@ class CollectionJob:
     ) -> CollectionProgress:
         """Collect; the models must be ready, and `lock` is the folder's.
 
-        Raises UsageError if the folder (or the one to take over from) is of another collection, TandemError where
-        nothing can be written any more; a problem that failed is in errors.jsonl.
+        Raises UsageError if the folder (or the one to reuse) is of another collection, TandemError if nothing can be
+        written any more; failed problems are in errors.jsonl.
         """
 
         def update(progress: CollectionProgress) -> None:
@@ -118,7 +118,7 @@ class CollectionJob:
         return self.progress
 
     def begin(self, todo: list[Problem]) -> int:
-        """Write or take up the manifest, and take over what another collection has; return how many rows.
+        """Write or resume the manifest, and reuse rows of another collection; return the number of reused rows.
 
         The models must be ready. Raises UsageError as `open_manifest` and `reuse` do.
         """
@@ -130,7 +130,7 @@ class CollectionJob:
         return reuse(self.reuse, self.out, manifest, wanted)
 
     def write_tables(self, table: Path) -> dict[str, Any]:
-        """Write the table, also as Parquet where pyarrow is installed, and return the summary."""
+        """Write the table, also as Parquet if pyarrow is installed, and return the summary."""
         joined = join_added(map(public, Folder(self.out, write=False).rows()), self.out)
         rows, tables = export(joined, table), [str(table)]
         with suppress(MissingPackageError):
@@ -166,7 +166,7 @@ class CollectionJob:
         ]
 
     def _at(self, role: Role) -> ModelAt:
-        """Return where the workers find a model: at replicas that run here, or where it was given."""
+        """Return a model's address for the workers: replicas running here, or the given endpoint."""
         model: Model = self.engine.model(role)
         urls: list[str] = getattr(model, "urls", [])
         endpoint = ",".join(urls) or self.endpoints.get(role)
@@ -175,7 +175,7 @@ class CollectionJob:
 
 
 def _lock(out: Path) -> FolderLock:
-    """Take the folder's lock; workers of a collection that was killed have a moment to end."""
+    """Take the folder's lock; workers of a killed collection get a moment to end."""
     deadline = time.monotonic() + _ORPHANS
     while True:
         try:

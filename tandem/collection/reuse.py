@@ -1,7 +1,7 @@
-"""Taking over from another collection of the pair what no insight has a part in, so that it is not bought again.
+"""Reusing another collection's rows that do not depend on the insight, so that they are not paid for twice.
 
-That are the rows at `none`, at `answer`, of hints and of budgets, and the mentor's whole answers: all that a collection
-with other levels, or in the other insight mode, has in common with the one before.
+These are the rows at `none`, at `answer`, of hints and of budgets, and the mentor's complete answers: all that
+collections with other levels, or in the other insight mode, have in common.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _OF_INSIGHTS = {"ladder", "insight_mode"}
 
 
 def reuse(source: Path, out: Path, manifest: Mapping[str, Any], wanted: Collection[Key]) -> int:
-    """Copy the rows of `wanted` and the answers that `source` has and `out` has not; return how many rows.
+    """Copy the rows of `wanted` and the answers that are in `source` but not in `out`; return the number of rows.
 
-    `manifest` is that of `out`, whose lock the caller holds. Raises UsageError for a folder without a collection, or
-    with one of another pair or of other settings, saying which.
+    `manifest` is that of `out`, locked by the caller. Raises UsageError for a folder without a collection, or with one
+    of another pair or other settings, naming the difference.
     """
     theirs = read_manifest(source)
     if theirs is None:
-        raise UsageError(f"{source} has no collection to take over from")
+        raise UsageError(f"{source} has no collection to reuse")
     here = {name: _bare(theirs[name]) for name in SAME if name in theirs and name not in _OF_INSIGHTS}
     if found := differences(here, {name: _bare(manifest[name]) for name in here}):
-        raise UsageError(f"{source} was collected with another {name_differences(found)}; nothing can be taken over")
+        raise UsageError(f"{source} was collected with another {name_differences(found)}; nothing can be reused")
     folder, whole = Folder(out), Texts.known(source)
-    # Of an answer that was begun here the rest is written here: two generations may differ.
+    # An answer that was started here is finished here: two generations may differ.
     begun = {line["problem"] for path in files(out, "texts") for line in read_lines(path) if line["source"] == "answer"}
     problems = {key.problem for key in wanted} - begun
     copied = 0
@@ -59,12 +59,12 @@ def reuse(source: Path, out: Path, manifest: Mapping[str, Any], wanted: Collecti
 
 
 def without_insight(key: Key) -> bool:
-    """Whether a row is the same whatever the levels and the insight mode."""
+    """Whether a row does not depend on the levels and the insight mode."""
     return key.level in ("none", ANSWER) or key.level.startswith((HINT, BUDGET))
 
 
 def _bare(value: Any) -> Any:
-    """Return the specs of both models without the mode, anything else as it is."""
+    """Return the specs of both models without the mode, anything else unchanged."""
     if not isinstance(value, Mapping):
         return value
     return {k: _bare(v) for k, v in value.items() if k != "insight_mode"}

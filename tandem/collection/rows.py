@@ -1,8 +1,8 @@
-"""The rows of a collection: in its folder, one file a worker, found again by their keys; and in the table.
+"""The rows of a collection: in its folder, one file per worker, looked up by key; and in the exported table.
 
-``rows.jsonl`` (``rows-0.jsonl``, … of several workers) and ``texts.jsonl`` hold texts and are private; so does what
-failed, ``errors.jsonl``. A writer holds the folder's lock. The table may be committed: ids, signals, labels and counts,
-the same bytes in whatever order rows came.
+``rows.jsonl`` (``rows-0.jsonl``, … of several workers), ``texts.jsonl`` and ``errors.jsonl`` hold texts: private. A
+writer holds the folder's lock. The table may be committed: ids, signals, labels and counts, the same bytes for any
+order of the rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DRAFT_LENGTHS = (16, 32, 64, 128)
 WHOLE = "all"
 STAT_PLACES = 4
 _SIGNAL_PLACES = 5
-_PRIVATE = ("text", "insight", "stats")  # hold problem text, or answers to it, or are large
+_PRIVATE = ("text", "insight", "stats")  # contain problem text or answers, or are large
 Row = dict[str, Any]
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"(rows|texts|calls)(-\d+)?\.jsonl")
@@ -44,19 +44,19 @@ def shard_file(folder: Path, kind: str, shard: int | None) -> Path:
 
 
 def files(folder: Path, kind: str) -> list[Path]:
-    """Return the files of one kind, of all workers that ever wrote here."""
+    """Return the files of one kind, of all workers."""
     return sorted(path for path in folder.glob(f"{kind}*.jsonl") if _NAME.fullmatch(path.name))
 
 
 class Folder:
-    """The rows of a collection, by key; those of all workers are read, and new ones go to the own file.
+    """The rows of a collection, by key; those of all workers are read, and new ones go to this worker's own file.
 
-    Of two rows with one key (there are none unless somebody joined files) the first counts. A damaged row is reported
+    Of two rows with the same key (only if files were merged by hand) the first counts. A damaged row is reported
     once, copied to ``rows.damaged.jsonl``, and collected again.
     """
 
     def __init__(self, path: Path, shard: int | None = None, *, write: bool = True) -> None:
-        """Open the folder; raises TandemError if it cannot be written (or read, if it is only to be read)."""
+        """Open the folder; raises TandemError if it cannot be written (or read, if opened for reading)."""
         self.path, self.shard = path, shard
         self._writer: JsonlWriter | None = None
         if write:
@@ -93,14 +93,14 @@ class Folder:
         yield from self._places
 
     def row(self, key: Key) -> Row | None:
-        """Return a row, or None if there is none (any more)."""
+        """Return a row, or None if it is missing or damaged."""
         if key not in self._places:
             return None
         path, offset = self._places[key]
         return read_row(path, offset)
 
     def rows(self) -> Iterator[Row]:
-        """Yield every row once, read anew: they are large."""
+        """Yield every row once, read from disk: rows are large."""
         for path in files(self.path, "rows"):
             offsets = {offset for _, (file, offset) in self._places.items() if file == path}
             for line in scan(path):
@@ -108,7 +108,7 @@ class Folder:
                     yield decode(line.raw)
 
     def add(self, row: Row) -> None:
-        """Write a row down; raises TandemError if the disk takes no more."""
+        """Append a row; raises TandemError if it cannot be written."""
         assert self._writer is not None
         offset = self._writer.write(row, sync=True)
         self._places[key_of(row)] = self._writer.path, offset
@@ -130,14 +130,14 @@ def read_row(path: Path, offset: int) -> Row | None:
 
 
 def calls(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what all workers wrote down of calls: a flat row for each event, with numbers where the call has ended."""
+    """Yield the call events of all workers: a flat row each, with the numbers of ended calls."""
     for path in files(folder, "calls"):
         for row in read_lines(path):
-            yield _flat_call(row) if "entry" in row else row  # older collections wrote them flat
+            yield _flat_call(row) if "entry" in row else row  # older collections wrote flat rows
 
 
 def spent(folder: Path) -> float:
-    """Return what all parts of a collection have cost in US$ in the worst case, killed calls included."""
+    """Return the worst-case cost in US$ of all parts of a collection, killed calls included."""
     total = 0.0
     begun: dict[tuple[Path, str], float] = {}
     for path in files(folder, "calls"):
@@ -172,12 +172,12 @@ def signals_of(stats: Sequence[Sequence[float]], lengths: Iterable[int] = DRAFT_
 
 
 def rounded(signals: Mapping[str, float]) -> dict[str, float]:
-    """Return signals as the table has them."""
+    """Return signals in the table's format."""
     return {name: round(value, _SIGNAL_PLACES) for name, value in signals.items()}
 
 
 def public(row: Row) -> Row:
-    """Return a row without texts; the signals of its drafts are made anew from the tokens' statistics."""
+    """Return a row without texts; its drafts' signals are recomputed from the token statistics."""
     kept = {name: value for name, value in row.items() if name not in _PRIVATE}
     if "stats" in row:
         question = {"question": rounded(question_signals(row["question_tokens"]))}
@@ -214,7 +214,7 @@ def export_parquet(rows: Iterable[Row], path: Path) -> int:
 
 
 def _sorted(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows in order; of two with one key the first."""
+    """Return the rows in order; of two with the same key the first."""
     table: dict[tuple[str, str, int], Row] = {}
     for row in rows:
         table.setdefault((row["problem"], row["level"], row.get("sample", 0)), public(row))

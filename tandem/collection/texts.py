@@ -1,8 +1,7 @@
-"""What the mentor wrote, kept while it writes: a kill loses the last few tokens of it, and nothing is bought twice.
+"""The mentor's texts, saved while they stream: a kill loses only the last few tokens, and none is generated twice.
 
-A text is kept in pieces, one line each: ``from`` is how many tokens came before it, so that a line that is missing or
-there twice is noticed; the last one has the counts. Of a mentor that cannot go on from its own text only whole ones are
-kept.
+A text is saved in pieces, one line each: ``from`` is the number of tokens before it, so that a missing or repeated line
+is noticed; the last one has the counts. If the mentor cannot continue its own text, only complete texts are kept.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from tandem.collection.rows import files, read_row, shard_file
 from tandem.insight import Insight
 from tandem.storage.jsonl import JsonlWriter, decode, read_lines, scan
 
-CHECKPOINT = 4  # pieces of a stream between two lines: all that a kill can lose of a text
+CHECKPOINT = 4  # stream pieces per line: the most that a kill can lose of a text
 
 
 @dataclass(slots=True)
 class MentorText:
-    """A text of the mentor's, as far as it came; whole once it has `counts`."""
+    """A text of the mentor, possibly partial; complete once it has `counts`."""
 
     insight: Insight = field(default_factory=Insight)
     counts: dict[str, Any] | None = None
@@ -32,10 +31,10 @@ class MentorText:
 
 
 class Texts:
-    """The mentor's texts of a collection, by problem and source; `begun` are the words put into its mouth, if any."""
+    """The mentor's texts of a collection, by problem and source; `begun` is the prefix that it was given, if any."""
 
     def __init__(self, folder: Path, shard: int | None = None) -> None:
-        """Read what all workers wrote, and open the own file."""
+        """Read the files of all workers, and open this worker's own."""
         self._writer = JsonlWriter(shard_file(folder, "texts", shard))
         self._places: dict[tuple[str, str], list[tuple[Path, int]]] = {}
         for path in files(folder, "texts"):
@@ -44,11 +43,11 @@ class Texts:
                     row = decode(line.raw)
                     self._places.setdefault((row["problem"], row["source"]), []).append((path, line.offset))
                 except (ValueError, KeyError):
-                    continue  # what follows it in that text does not fit any more, and is bought again
+                    continue  # what follows in that text no longer fits, and is generated again
 
     @staticmethod
     def known(folder: Path) -> set[tuple[str, str]]:
-        """Return the texts, by problem and source, that are whole."""
+        """Return the complete texts, by problem and source."""
         rows = (row for path in files(folder, "texts") for row in read_lines(path))
         return {(row["problem"], row["source"]) for row in rows if "counts" in row}
 
@@ -56,7 +55,7 @@ class Texts:
         found = MentorText()
         found.insight.feed(begun, 0)
         rows = [row for at in self._places.get((problem, source), ()) if (row := read_row(*at)) is not None]
-        for row in sorted(rows, key=lambda row: row["from"]):  # several workers may have had a part in it
+        for row in sorted(rows, key=lambda row: row["from"]):  # several workers may have written parts of it
             if row["from"] == found.insight.tokens and found.counts is None:
                 for text, tokens in row["pieces"]:
                     found.insight.feed(text, tokens)
@@ -65,7 +64,7 @@ class Texts:
         return found
 
     def writer(self, problem: str, source: Source, begins_at: int, checkpoint: int | None = CHECKPOINT) -> TextWriter:
-        """Return what takes up the pieces of a stream as they come; `checkpoint` None: only whole texts are kept."""
+        """Return a writer for the pieces of a stream; `checkpoint` None: only complete texts are kept."""
         return TextWriter(self, problem, source, begins_at, checkpoint)
 
     def write(self, row: dict[str, Any], *, sync: bool) -> None:
@@ -77,7 +76,7 @@ class Texts:
 
 
 class TextWriter:
-    """Keeps one text as it grows."""
+    """Saves one text as it grows."""
 
     def __init__(self, texts: Texts, problem: str, source: Source, begins_at: int, checkpoint: int | None) -> None:
         self._checkpoint = checkpoint
@@ -91,7 +90,7 @@ class TextWriter:
             self.flush()
 
     def flush(self, counts: dict[str, Any] | None = None) -> None:
-        """Write down what came since the last time; `counts`: the text is whole."""
+        """Write the pieces received since the last call; `counts`: the text is complete."""
         if self._pieces or counts is not None:
             row = self._head | {"from": self._from, "pieces": self._pieces}
             self._texts.write(row | ({} if counts is None else {"counts": counts}), sync=counts is not None)

@@ -1,7 +1,7 @@
-"""The workers of a parallel collection: each has the problems whose ids fall to it, all share the same replicas.
+"""The workers of a parallel collection: problems are assigned by id, and all workers share the same replicas.
 
-A worker process takes its job on standard input and reports its progress on standard output. Its input's end means that
-it is to stop, or that its parent is dead: it writes down what it has and ends.
+A worker process reads its job from standard input and reports its progress on standard output. End of input means that
+it should stop or that its parent is dead: it saves its work and exits.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tandem.spec import ModelSpec
 from tandem.storage.lock import FolderLock
 from tandem.types import Problem
 
-_PATIENCE = 60.0  # seconds for a worker to end its calls and write down what it has
+_PATIENCE = 60.0  # seconds for a worker to end its calls and save its work
 _LINE = 1 << 20
 _REPORT_EVERY = 0.5  # seconds
 
 
 class ModelAt(BaseModel):
-    """A model as a worker loads it: what its parent found out of it, and the endpoint (or several) that serves it."""
+    """A model as a worker loads it: the spec probed by its parent, and the endpoint (or several) that serves it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,11 +68,11 @@ class WorkerJob(BaseModel):
     concurrency: int
     max_seconds: float | None = None
     max_usd: float | None = None
-    sandbox: Kind | None = None  # where code is judged
+    sandbox: Kind | None = None  # where code is graded
 
 
 def shares(problems: Sequence[Problem], workers: int) -> list[list[Problem]]:
-    """Return each worker's problems; a problem goes to the same one whatever else there is."""
+    """Return each worker's problems; a problem's worker does not depend on the other problems."""
     parts: list[list[Problem]] = [[] for _ in range(workers)]
     for problem in problems:
         parts[shard_of(problem.id, workers)].append(problem)
@@ -82,11 +82,11 @@ def shares(problems: Sequence[Problem], workers: int) -> list[list[Problem]]:
 async def collect_parallel(
     jobs: Sequence[WorkerJob], lock: FolderLock, report: Callable[[CollectionProgress], None] | None = None
 ) -> CollectionProgress:
-    """Run the jobs, each in a process of its own, and return their sum.
+    """Run the jobs, each in its own process, and return the summed progress.
 
-    The processes hold the folder's lock with this one, so that nobody else writes there while one of them is left.
+    The processes share this one's folder lock, so that no other process writes there while one of them is alive.
     Raises TandemError with the first worker's error; the others are then stopped. Cancelling stops all of them, and
-    what they had is written down.
+    their work is saved.
     """
     states = [CollectionProgress() for _ in jobs]
 
@@ -113,7 +113,7 @@ class _Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(lock.fileno(),),
-            start_new_session=True,  # Ctrl-C is for the parent, which then asks its workers to stop
+            start_new_session=True,  # Ctrl-C goes to the parent, which then stops its workers
             limit=_LINE,
         )
         assert process.stdin is not None and process.stdout is not None
@@ -129,13 +129,13 @@ class _Worker:
             await _end(process)
 
     async def _listen(self, lines: asyncio.StreamReader) -> None:
-        """Take in what the process reports; raises TandemError if it fails."""
+        """Read the process's reports; raises TandemError if it fails."""
         async for line in lines:
             try:
                 message: dict[str, Any] = json.loads(line)
                 kind = message.pop("kind")
             except (ValueError, KeyError, TypeError):
-                continue  # somebody's print
+                continue  # a print of some library
             if kind == "error":
                 error = TandemError(message["error"])
                 error.exit_code = message["exit_code"]
@@ -143,11 +143,11 @@ class _Worker:
             self._update(self._number, CollectionProgress(**message))
             if kind == "done":
                 return
-        raise TandemError(f"worker {self._number} ended without a word; run the same command again")
+        raise TandemError(f"worker {self._number} ended without a report; run the same command again")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Let a worker end, which it does when its input is closed; kill it if it does not."""
+    """Close a worker's input so that it ends; kill it if it does not."""
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -159,7 +159,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _send(kind: str, fields: Mapping[str, Any]) -> None:
-    """Send the parent a line; one that is gone hears nothing."""
+    """Send the parent a line, if it is alive."""
     with suppress(OSError, ValueError):
         print(json.dumps({"kind": kind, **fields}), flush=True)
 
@@ -196,14 +196,14 @@ async def _collect(job: WorkerJob, stop: asyncio.Event) -> CollectionProgress:
 
 
 async def _main() -> int:
-    """Read the job, do it, and say how it ended."""
+    """Read the job, run it, and report the result."""
     job = WorkerJob.model_validate_json(sys.stdin.buffer.readline())
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def wait_for_end() -> None:
-        while os.read(0, 1 << 16):  # not through sys.stdin, whose lock would be held at the interpreter's end
+        while os.read(0, 1 << 16):  # not sys.stdin: its lock would be held at interpreter exit
             pass
-        with suppress(RuntimeError):  # the loop is closed: all is done
+        with suppress(RuntimeError):  # the loop is closed: all work is done
             loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_for_end, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Cards of the public data sets: one YAML file each under data/, saying where it is from and how its rows read."""
+"""Cards of the public data sets: one YAML file each under data/, with its source and the meaning of its fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tandem.paths import shipped
 from tandem.registry import Registry
 from tandem.types import TaskKind
 
-GENERATED = "reasoning-gym"  # the card whose problems are made, not read: reasoning-gym:<task>
+GENERATED = "reasoning-gym"  # the card whose problems are generated: reasoning-gym:<task>
 
 plugins = Registry("data set", "datasets", {})  # group tandem.datasets: a Card, or load(split) -> Iterable[Problem]
 
@@ -24,14 +24,14 @@ class _CardPart(BaseModel):
 
 
 class Fields(_CardPart):
-    """Which fields of a row hold what: names in the order they are tried. The defaults read a user's own file."""
+    """Field names of a row, in the order they are tried. The defaults are for a user's own file."""
 
     problem: tuple[str, ...] = ("problem", "question", "prompt", "text")
     answer: tuple[str, ...] = ("answer", "reference", "target")
     id: tuple[str, ...] = ()
     id_prefix: str = ""
     task: tuple[str, ...] = ()
-    take: Literal["whole", "boxed", "after_hashes"] = "whole"  # what of the answer field is the reference
+    take: Literal["whole", "boxed", "after_hashes"] = "whole"  # which part of the answer field is the reference
     letters: bool = False  # a reference like "(B)" makes the row a choice, graded by its letter
     tests: tuple[str, ...] = ()  # Python, or a list of lines of it
     setup: tuple[str, ...] = ()  # Python between the candidate and the tests
@@ -42,9 +42,9 @@ class Fields(_CardPart):
 
 
 class Hub(_CardPart):
-    """Where the data-set hub has it: a repository and its configurations, read one after another.
+    """Its source on the data-set hub: a repository and its configurations, read one after another.
 
-    `label` is the field that takes the configuration's name.
+    `label` is the field that gets the configuration's name.
     """
 
     repository: str
@@ -55,13 +55,13 @@ class Hub(_CardPart):
 class Split(_CardPart):
     """One file of a data set (plain or with `.gz`), or a part of it, or another card's split (`same_as: card/split`).
 
-    The file is looked for in every place; an absolute path is taken as it is. `ids` keeps the rows whose id lies
-    within, `where` those whose fields have these values. `hub` names the splits on the hub that make up the file.
+    The file is searched in every location; an absolute path is used as it is. `ids` keeps the rows with an id in this
+    range, `where` those with these field values. `hub` names the splits on the hub that make up the file.
     """
 
     file: str = ""
     same_as: str = ""
-    verified: bool = False  # whether this card was run on the real file
+    verified: bool = False  # whether this card was tested on the real file
     ids: tuple[int, int] | None = None
     where: dict[str, str] = {}
     hub: tuple[str, ...] = ()
@@ -70,8 +70,8 @@ class Split(_CardPart):
 class DatasetCard(_CardPart):
     """A public data set.
 
-    `template` is the text around a problem that is no choice; it may hold {problem} and {tests}. `package` names an
-    installed package that brings the file along, as "package/path". `notes` are oddities that `datasets show` prints.
+    `template` is the text around a problem that is not multiple choice; it may contain {problem} and {tests}. `package`
+    names an installed package that contains the file, as "package/path". `notes` are caveats shown by `datasets show`.
     """
 
     name: str
@@ -89,7 +89,7 @@ class DatasetCard(_CardPart):
     notes: tuple[str, ...] = ()
 
     def split(self, name: str | None) -> tuple[DatasetCard, str]:
-        """Return the card and the split that hold `name` (None: the default split); raises UsageError if unknown."""
+        """Return the card and split that contain `name` (None: the default split); raises UsageError if unknown."""
         name = name or self.default_split
         if name not in self.splits:
             raise nearest(f"split of {self.name}", name, self.splits)
@@ -106,7 +106,7 @@ def cards() -> dict[str, DatasetCard]:
 
 
 def training_split(name: str) -> str | None:
-    """Return ``train`` for a shipped data set that has it, else None."""
+    """Return ``train`` for a shipped data set that has that split, else None."""
     card = cards().get(name)
     return "train" if card and "train" in card.splits else None
 
@@ -122,7 +122,7 @@ def load_card(name: str) -> DatasetCard:
 
 
 def card_of_file(path: Path) -> tuple[DatasetCard, tuple[str, ...]] | None:
-    """Return the card and the splits that own a file of this name, wherever it lies, or None."""
+    """Return the card and splits that have a file of this name, in any folder, or None."""
     name = path.name.removesuffix(".gz")
     for card in cards().values():
         if splits := tuple(split for split, part in card.splits.items() if part.file == name):

@@ -1,6 +1,6 @@
-"""The file formats that are read, as streams: JSON Lines and CSV, plain or gzipped, and Parquet.
+"""Streaming readers of the supported file formats: JSON Lines and CSV, plain or gzipped, and Parquet.
 
-Every fault is named by file and line (Parquet: row).
+Every error names file and line (Parquet: row).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 from tandem.errors import MissingPackageError, UsageError
 from tandem.storage.jsonl import read_strict
 
-_CELL = 16 << 20  # characters; the csv module stops at 128 kB, before a problem's own limit can be named
+_CELL = 16 << 20  # characters; the csv module's default of 128 kB is below our limit on a problem
 _BATCH = 1024  # rows
 _Rows = Iterator[tuple[int, dict[str, Any]]]
 
@@ -32,21 +32,19 @@ def stem(path: Path) -> str:
 def read_rows(path: Path) -> _Rows:
     """Yield (line or row number from 1, fields) for each row of a file, read as a stream.
 
-    Raises UsageError for an ending that is not known, for a file that cannot be read or is cut short, and for every
-    fault of a row; MissingPackageError for Parquet without pyarrow.
+    Raises UsageError for an unknown extension, an unreadable or truncated file, and any error in a row;
+    MissingPackageError for Parquet without pyarrow.
     """
     reader = _READERS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
     if reader is None:
-        raise UsageError(
-            f"{path}: not a format that is read here; give a .jsonl, .csv (both also .gz) or .parquet file"
-        )
+        raise UsageError(f"{path}: not a supported format; give a .jsonl, .csv (both also .gz) or .parquet file")
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             for number, row in reader(cast("IO[bytes]", stream), path):
                 yield number, row
     except (EOFError, zlib.error):
-        raise UsageError(f"{path}:{number + 1}: the compressed file is cut short or damaged; get it again") from None
+        raise UsageError(f"{path}:{number + 1}: the compressed file is truncated or damaged; get it again") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -59,7 +57,7 @@ def _read_csv(stream: IO[bytes], path: Path) -> _Rows:
         columns = next(lines, [])
         if len(set(columns)) < len(columns):
             twice = next(name for name in columns if columns.count(name) > 1)
-            raise UsageError(f"{path}:1: the column '{twice}' is there twice")
+            raise UsageError(f"{path}:1: the column '{twice}' occurs twice")
         for cells in lines:
             if not cells:
                 continue

@@ -1,7 +1,7 @@
-"""The data-set hub: a card's file made from the Parquet form in which the hub keeps every data set.
+"""The data-set hub: a card's file converted from the Parquet version that the hub keeps of every data set.
 
-That form has one layout for all: the branch `refs/convert/parquet` holds <configuration>/<split>/0000.parquet and so
-on. Only the fields that the card reads are kept, as JSON Lines under the cache, written whole or not at all.
+All have the same layout: the branch `refs/convert/parquet` holds <configuration>/<split>/0000.parquet and so on. Only
+the fields that the card reads are kept, as JSON Lines in the cache, written atomically.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tandem.errors import TandemError
 from tandem.storage.files import replacing
 
 _BRANCH = "refs/convert/parquet"
-_SECONDS = 10.0  # for the hub's first word
+_SECONDS = 10.0  # for the hub's first response
 _log = logging.getLogger(__name__)
 
 
 def can_fetch(card: DatasetCard, split: str) -> bool:
-    """Whether the hub has a card's split and the `hub` extra is installed."""
+    """Whether a card's split is on the hub and the `hub` extra is installed."""
     installed = find_spec("huggingface_hub") is not None and find_spec("pyarrow") is not None
     return installed and card.hub is not None and bool(card.splits[split].hub)
 
@@ -39,7 +39,7 @@ def can_fetch(card: DatasetCard, split: str) -> bool:
 def fetch(card: DatasetCard, split: str) -> Path:
     """Fetch the file of a card's split into the cache and return it.
 
-    Raises TandemError in one line, with where to put the file by hand, whatever goes wrong.
+    Raises TandemError for any failure, in one line that says where to put the file by hand.
     """
     target = hub_file(card, split)
     assert card.hub is not None
@@ -61,7 +61,7 @@ def fetch(card: DatasetCard, split: str) -> Path:
 
 
 def _reach() -> None:
-    """Ask once whether the hub is there, since its client tries for half a minute and says so all along."""
+    """Check once that the hub is reachable, since its client retries for half a minute with warnings."""
     from huggingface_hub import constants, utils
 
     utils.logging.set_verbosity_error()
@@ -104,7 +104,7 @@ def _rows(card: DatasetCard, split: str, work: str) -> Iterator[dict[str, Any]]:
 
 
 def _files(repository: str, folder: str, work: str) -> Iterator[Path]:
-    """Yield the folder's files, fetched one by one: 0000.parquet and on until there is none."""
+    """Yield the folder's files, fetched one by one: 0000.parquet, 0001.parquet and so on."""
     from huggingface_hub import hf_hub_download, utils
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 

@@ -1,4 +1,4 @@
-"""From a data set's name or a file's path to problems, in an order that is the same on every machine."""
+"""Loading problems from a data set's name or a file's path, in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def load_dataset(
     `subjects` and `levels` keep the problems of these (in any case; "5" is "Level 5"). With a `seed` the problems
     come in the order of sha256("seed:id"); `limit` takes the first of that order, else of the file's. For
     reasoning-gym:<task> `limit` problems (default 100) are made with `seed` (default 0). `fields` names the fields of
-    a file by path, e.g. {"problem": "task_text", "answer": "gold"} (keys: NAMEABLE). A path whose file name belongs to
-    a public data set is read as that set. Ids are the file's own, else set, split and line number:
-    "gsm8k-train-00017". Raises UsageError for everything that is wrong with the name, the file or a line of it,
-    MissingPackageError where an extra is needed, TandemError where the hub or a plugin fails.
+    a file by path, e.g. {"problem": "task_text", "answer": "gold"} (keys: NAMEABLE). A path with the file name of a
+    public data set is read as that set. Ids are the file's own, else set, split and line number: "gsm8k-train-00017".
+    Raises UsageError for any error in the name, the file or a line of it, MissingPackageError if an extra is needed,
+    TandemError if the hub or a plugin fails.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the limit must be at least 1, not {limit}")
@@ -77,12 +77,12 @@ def _made(
     from tandem.datasets.reasoning_gym import generate
 
     if split is not None or fields:
-        raise UsageError(f"{GENERATED}:{task}: its problems are made; leave out the {'split' if split else 'fields'}")
+        raise UsageError(f"{GENERATED}:{task}: problems are generated; leave out the {'split' if split else 'fields'}")
     return generate(load_card(GENERATED), task, size=limit, seed=seed)
 
 
 def _plugged(name: str, split: str | None, fields: Mapping[str, str] | None) -> Iterator[Problem]:
-    """Yield the problems of a plugin: those of its card, or what its function gives."""
+    """Yield the problems of a plugin: those of its card or its function."""
     found: DatasetCard | Callable[[str | None], Iterable[Problem]] = plugins.get(name)
     if isinstance(found, DatasetCard):
         yield from _read(_source(name, split, fields))
@@ -97,9 +97,9 @@ def _plugged(name: str, split: str | None, fields: Mapping[str, str] | None) -> 
     try:
         for problem in found(split):
             if not isinstance(problem, Problem):
-                raise TandemError(f"data set '{name}' gave a {type(problem).__name__} where a Problem is due")
+                raise TandemError(f"data set '{name}' returned a {type(problem).__name__} instead of a Problem")
             if problem.id in seen:
-                raise TandemError(f"data set '{name}' gave the id '{problem.id}' twice")
+                raise TandemError(f"data set '{name}' returned the id '{problem.id}' twice")
             seen.add(problem.id)
             yield problem
     except TandemError:
@@ -146,7 +146,7 @@ def _file(name: str) -> Path:
             raise UsageError(f"{path} is a folder; name the file in it")
         if path.is_file():
             return path
-    except OSError as error:  # a name that is too long, a folder that must not be entered
+    except OSError as error:  # a name that is too long, a folder without permission
         raise UsageError(f"{path}: {error.strerror}") from None
     raise UsageError(f"{path}: no such file")
 
@@ -168,12 +168,12 @@ def _read(source: DataFile) -> Iterator[Problem]:
 
 
 def _keep(problems: list[Problem], name: str, wanted: Mapping[str, Sequence[str]]) -> list[Problem]:
-    """Return the problems with a wanted subject and a wanted level (none named: all); an unknown one is an error."""
+    """Return the problems with these subjects and levels (none given: all); an unknown one is an error."""
     kept = problems
     for key, values in wanted.items():
         known = {_plain(value): value for p in problems if (value := p.metadata.get(key))}
         if values and not known:
-            raise UsageError(f"{name} has no {key}s to choose by")
+            raise UsageError(f"{name} has no {key}s to filter by")
         for value in values:
             if _plain(value) not in known:
                 raise nearest(f"{key} of {name}", value, known.values())
@@ -183,5 +183,5 @@ def _keep(problems: list[Problem], name: str, wanted: Mapping[str, Sequence[str]
 
 
 def _plain(value: str) -> str:
-    """Return a subject or level as it is compared: "Level 5" is "5", "Number Theory" is "number_theory"."""
+    """Return a subject or level normalised for comparison: "Level 5" is "5", "Number Theory" is "number_theory"."""
     return value.strip().casefold().removeprefix("level ").replace(" ", "_")

@@ -1,4 +1,4 @@
-"""Where a data set's file may lie, in the order of the search, and what to say when it lies nowhere."""
+"""The search path of a data set's file, and the error when it is not found."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _log = logging.getLogger(__name__)
 def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
     """Return the file of a card's own split, or None.
 
-    Looked in, the first that has it: TANDEM_DATA_DIR, `data` in the working folder, what ships with Tandem (for work
-    on Tandem itself: `shared/data` beside the checkout too), an installed package that brings it, what the hub gave
-    before; with `fetch` the hub last. A file that was never tried is logged as such. Raises TandemError if the hub
-    fails.
+    Search order: TANDEM_DATA_DIR, `data` in the working folder, Tandem's own data (for developers also `shared/data`
+    beside the checkout), an installed package that contains it, earlier downloads from the hub; with `fetch` the hub
+    last. An untested card is logged as such. Raises TandemError if the hub fails.
     """
     from tandem.datasets import hub
 
@@ -35,12 +34,12 @@ def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
 
 
 def hub_file(card: DatasetCard, split: str) -> Path:
-    """Return where the file that the hub gave is kept."""
+    """Return the cached path of a file from the hub."""
     return cache_dir() / "datasets" / Path(card.splits[split].file).name
 
 
 def missing(card: DatasetCard, split: str) -> UsageError:
-    """Return the error for a file that lies nowhere: which one, where it was looked for, how to get it."""
+    """Return the error for a missing file: which one, where it was searched, how to get it."""
     file = card.splits[split].file
     looked = ", ".join(str(folder) for folder in dict.fromkeys(folder.resolve() for folder in _folders()))
     ways = [f"Get it from {card.source} and set TANDEM_DATA_DIR to its folder"]
@@ -61,7 +60,7 @@ def _folders() -> list[Path]:
 
 
 def _packaged(card: DatasetCard) -> list[Path]:
-    """Return the file within an installed package, which is looked up and not imported."""
+    """Return the file within an installed package, which is not imported."""
     package, _, inside = card.package.partition("/")
     spec = find_spec(package) if package else None
     roots = spec.submodule_search_locations or [] if spec else []

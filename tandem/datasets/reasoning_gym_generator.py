@@ -1,4 +1,4 @@
-"""The process in which reasoning-gym makes problems: task, size and seed in, one JSON object per line out."""
+"""The process in which reasoning-gym generates problems: task, size and seed in, one JSON object per line out."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def main() -> None:
     """Write a line {"question", "answer", "entry"} per problem; for an unknown task one line {"tasks": [...]}."""
     task, size, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not look like a problem
+    os.dup2(2, 1)  # a library's prints must not look like a problem
     from reasoning_gym.factory import DATASETS, create_dataset
 
-    if task not in DATASETS or task == "composite":  # composite only mixes others and has no problems of its own
+    if task not in DATASETS or task == "composite":  # composite only mixes the others
         lines.write(json.dumps({"tasks": sorted(set(DATASETS) - {"composite"})}) + "\n")
     else:
         made = create_dataset(task, size=size, seed=seed)
@@ -28,14 +28,14 @@ def main() -> None:
 
 
 def _literal(row: dict[str, Any]) -> str:
-    """Return what the scorer reads of a row (answer, metadata) as a Python literal, which keeps tuples and int keys."""
+    """Return the scorer's input (answer, metadata) as a Python literal, which keeps tuples and int keys."""
     entry = {key: value for key, value in row.items() if key != "question"}
     try:
         if ast.literal_eval(text := repr(entry)) == entry:
             return text
     except (ValueError, SyntaxError):
         pass
-    return repr(json.loads(json.dumps(entry, default=str)))  # a few hold fractions and objects, which no scorer reads
+    return repr(json.loads(json.dumps(entry, default=str)))  # a few have fractions and objects, which no scorer reads
 
 
 if __name__ == "__main__":

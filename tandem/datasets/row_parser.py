@@ -1,4 +1,4 @@
-"""From a row of a file to a problem; every fault is named by file and line."""
+"""Parsing a row of a file into a problem; every error names file and line."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from tandem.errors import UsageError, nearest
 from tandem.types import CodeTests, Message, Problem, TaskKind, guess_task
 
 MAX_CHARACTERS = 100_000
-_MARKS = {"whole": "", "boxed": "\\boxed", "after_hashes": "####"}  # what an answer field must have in it
+_MARKS = {"whole": "", "boxed": "\\boxed", "after_hashes": "####"}  # what an answer field must contain
 _LETTER = re.compile(r"\([A-Z]\)")
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file and how it is read."""
+    """A file and how to read it."""
 
     path: Path
     fields: Fields
-    stem: str  # made ids start with it
-    task: TaskKind | None = None  # None: the row says it, else it is guessed
+    stem: str  # prefix of generated ids
+    task: TaskKind | None = None  # None: from the row, else guessed
     answers: bool = False  # every row must have one
     tested: bool = False  # every row must have tests
     grader: str | None = None
     template: str = "{problem}"
-    part: Split | None = None  # of a card: which rows belong to it
+    part: Split | None = None  # of a card: which rows belong to the split
 
 
 def card_file(path: Path, card: DatasetCard, split: str) -> DataFile:
-    """Return a card's split in its file."""
     return DataFile(
         path,
         card.fields,
@@ -91,12 +90,12 @@ class _Row:
     where: str  # file and line
 
     def text(self, names: tuple[str, ...]) -> str | None:
-        """Return the first of these fields that is there and not null; numbers become text."""
+        """Return the first of these fields that is present and not null; numbers become text."""
         name = self._first(names)
         return None if name is None else self._checked(name, self.values[name])
 
     def code(self, names: tuple[str, ...]) -> str:
-        """Return the Python in the first of these fields, given as text or as a list of lines; "" without one."""
+        """Return the Python in the first of these fields, as text or as a list of lines; "" without one."""
         name = self._first(names)
         if name is None:
             return ""
@@ -105,7 +104,7 @@ class _Row:
         return _unix("\n".join(part.rstrip() for part in parts))
 
     def kind(self, names: tuple[str, ...]) -> TaskKind | None:
-        """Return the kind that the row states, if it does."""
+        """Return the row's explicit kind, if any."""
         kind = self.text(names)
         if kind is not None and kind not in get_args(TaskKind):
             raise UsageError(f"{self.where}: {nearest('task', kind, get_args(TaskKind))}")
@@ -119,7 +118,7 @@ class _Row:
             kind = type(value).__name__
             raise UsageError(f"{self.where}: the field '{name}' must be text or a number, this is a {kind}")
         if re.search("[\ud800-\udfff]", text := str(value)):
-            raise UsageError(f"{self.where}: the field '{name}' holds half a character (a lone surrogate)")
+            raise UsageError(f"{self.where}: the field '{name}' contains a lone surrogate")
         return text
 
 
@@ -153,7 +152,7 @@ def _tests(row: _Row, fields: Fields) -> CodeTests | None:
 
 
 def _fill_template(text: str, template: str, tests: CodeTests | None) -> str:
-    """Return the problem in its template; the model must learn the name of the function that is tested."""
+    """Return the problem in its template; the model must see the name of the tested function."""
     parts = {"{problem}": text.rstrip() if tests else text, "{tests}": tests.code.strip() if tests else ""}
     filled = re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], template)
     if tests and tests.entry_point and not re.search(rf"\b{re.escape(tests.entry_point)}\b", filled):
@@ -166,7 +165,7 @@ def _unix(code: str) -> str:
 
 
 def _reference(answer: str, fields: Fields) -> str | None:
-    """Return what of the answer field is the reference; None if it is blank (two solutions of MATH box nothing)."""
+    """Return the reference part of the answer field; None if it is blank (two solutions of MATH have an empty box)."""
     if fields.take == "boxed":
         return last_boxed(answer)
     if fields.take == "after_hashes":

@@ -101,7 +101,7 @@ class _Run:
             try:
                 correct = await grade(problem, "" if error else result.text, sandbox=self._sandbox)
             except TandemError as fault:  # a grader that fails on one problem must not end a long run
-                correct, error = False, f"not judged: {fault}"
+                correct, error = False, f"not graded: {fault}"
         record = {
             "problem": problem.id,
             "task": problem.task,

@@ -54,7 +54,7 @@ class Damage:
 
     def __str__(self) -> str:
         where = f"line {self.number}" if self.number else "the last line"
-        return f"{self.path}, {where}: {self.reason}; it is passed over"
+        return f"{self.path}, {where}: {self.reason}; it is skipped"
 
 
 def encode(row: dict[str, Any]) -> bytes:

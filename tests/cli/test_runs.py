@@ -135,7 +135,7 @@ def test_damage_is_said_and_the_rest_is_shown(cli: Cli, tmp_path: Path) -> None:
     for command in (("runs", "show"), ("report",)):
         outcome = cli(*command, "a")
         assert outcome.code == 0
-        assert "tandem: a/records.jsonl, line 1: its checksum does not match; it is passed over\n" in outcome.err
+        assert "tandem: a/records.jsonl, line 1: its checksum does not match; it is skipped\n" in outcome.err
         assert "problems │ 1" in words(outcome.out)
 
 

@@ -69,7 +69,7 @@ async def test_taking_over_twice_changes_nothing(tmp_path: Path) -> None:
 
 async def test_another_set_up_is_refused_by_name(tmp_path: Path) -> None:
     await collected(tmp_path / "a", plan("none,answer"), mentor_of("gpra"), FakeModel())
-    with pytest.raises(UsageError, match=r"max_tokens .*nothing can be taken over"):
+    with pytest.raises(UsageError, match=r"max_tokens .*nothing can be reused"):
         taken(tmp_path / "a", tmp_path / "b", plan("none,answer", max_tokens=99), mentor_of("gpra"))
     with pytest.raises(UsageError, match="no collection"):
         taken(tmp_path / "c", tmp_path / "d", plan("none,answer"), mentor_of("gpra"))

@@ -40,7 +40,7 @@ def test_csv_with_named_fields(tmp_path: Path) -> None:
     [
         (b"problem,answer\n1+1,2\n1+2,3,4\n", r":3: the row has 3 cells, the header 2"),
         (b"problem,answer\n1+1\n", r":2: the row has 1 cells, the header 2"),
-        (b"problem,problem\n1,2\n", r":1: the column 'problem' is there twice"),
+        (b"problem,problem\n1,2\n", r":1: the column 'problem' occurs twice"),
         (b"question_text,answer\n1+1,2\n", r":2: no field problem or question or prompt or text; .*question_text"),
         (b'problem\n1+1\n"never closed\n', r":3: not valid CSV \(unexpected end of data\)"),
         (b"problem\n1+1\n\xff\xfe\n", r": not UTF-8 text"),

@@ -176,7 +176,7 @@ async def test_damage_anywhere_is_said_set_aside_and_costs_only_those_calls(
     lines[7] = lines[7][:-20]  # cut short
     path.write_bytes(b"".join(lines))
     again = Journal(tmp_path)
-    assert [str(path) in said and "passed over" in said for said in caplog.messages] == [True] * 3
+    assert [str(path) in said and "skipped" in said for said in caplog.messages] == [True] * 3
     assert "the last line: it was cut short" in caplog.text and "line 2: its checksum does not match" in caplog.text
     assert len(list(read_lines(tmp_path / "calls.damaged.jsonl"))) == 3
     assert 0 < again.budget.spent < 1 and len(again.lost) == 3

@@ -188,8 +188,8 @@ def test_an_edited_line_is_set_aside_and_its_problem_is_not_done(tmp_path: Path)
             assert store.done() == {"a", "c"}
             assert [r["problem"] for r in store.records()] == ["a", "c"]
             assert store.warnings == [
-                f"{path}, line 2: its checksum does not match; it is passed over",
-                f"{path}, line 4: it is not a record; it is passed over",
+                f"{path}, line 2: its checksum does not match; it is skipped",
+                f"{path}, line 4: it is not a record; it is skipped",
             ]
     aside = list(read_lines(folder / "records.damaged.jsonl"))
     assert [(row["line"], row["text"].encode()) for row in aside] == [
@@ -210,7 +210,7 @@ def test_an_edited_record_without_its_checksum_must_still_be_a_record(tmp_path: 
     assert RunStore.open_for_reading(folder).ids() == ["a", "b"]
     path.write_text(json.dumps({**rows[0], **change} | {"crc32": 0}) + "\n" + json.dumps(rows[1]) + "\n")
     store = RunStore.open_for_reading(folder)
-    assert store.ids() == ["b"] and store.warnings == [f"{path}, line 1: it is not a record; it is passed over"]
+    assert store.ids() == ["b"] and store.warnings == [f"{path}, line 1: it is not a record; it is skipped"]
 
 
 def test_a_file_that_was_edited_throughout_is_said_in_few_lines(tmp_path: Path) -> None:

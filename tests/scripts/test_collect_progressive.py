@@ -87,7 +87,7 @@ def test_kills_at_any_moment_leave_no_trace(tmp_path: Path) -> None:
         if number and kill % 2:
             os.kill(draw.choice(children), signal.SIGKILL)
             _, complained = process.communicate(timeout=120)
-            assert process.returncode == 1 and "ended without a word" in complained
+            assert process.returncode == 1 and "ended without a report" in complained
             continue
         for pid in (process.pid, *(children if kill else [])):
             os.kill(pid, signal.SIGKILL)

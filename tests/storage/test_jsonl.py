@@ -97,7 +97,7 @@ def test_damaged_lines_are_named_and_passed_over(tmp_path: Path) -> None:
         (5, "it is not a JSON object"),
         (7, "it was cut short"),
     ]
-    assert str(damages[0]) == f"{path}, line 3: its checksum does not match; it is passed over"
+    assert str(damages[0]) == f"{path}, line 3: its checksum does not match; it is skipped"
     assert all(path.read_bytes()[damage.offset :].startswith(damage.raw) for damage in damages)
 
 
