@@ -16,6 +16,7 @@ from tandem.cli.options import (
     FiniteNumber,
     code_options,
     insight_mode_option,
+    limit_options,
     open_code_sandbox,
     pair_options,
 )
@@ -72,8 +73,7 @@ _HINTS = "20,40,60"
 @click.option("--concurrency", type=click.IntRange(1), default=32, help="Problems at once, in all.")
 @click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
 @click.option("--num-workers", type=click.IntRange(1), default=4, help="With --parallel.")
-@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
-@click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this.")
+@limit_options
 @click.option("--dry-run", "--estimate", is_flag=True, help="Estimate what is missing and its cost; call no model.")
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="A new folder, or one to continue.")
 @click.option("--table", type=PATH, metavar="FILE", help="The table. Default: OUT/table.jsonl.gz.")
@@ -97,6 +97,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     from tandem.cli.run import check_prices
     from tandem.collection.job import CollectionJob
     from tandem.collection.plan import CollectionPlan
+    from tandem.engine import Tandem
     from tandem.ladder import parse_ladder
     from tandem.runs.work import Limits
     from tandem.types import Sampling
@@ -112,10 +113,11 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     )
     problems, datasets = _load(options)
     sandbox = open_code_sandbox(options, problems, graded=not dry_run)
+    parallel, workers = options.pop("parallel"), options.pop("num_workers")
     how = {
         "out": options.pop("out"),
         "concurrency": options.pop("concurrency"),
-        "workers": _workers(options),
+        "workers": workers if parallel else None,
         "limits": Limits(options.pop("max_usd"), max_minutes * 60 if max_minutes else None),
         "timeout": options["request_timeout"],
         "endpoints": {"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
@@ -124,7 +126,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     kind = options.pop("mentor_type")
     take_serving(options)
     del options["seed"]
-    engine = _engine(options)
+    engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
     _check(engine, kind, how["workers"])
     job = CollectionJob(engine, plan, problems, datasets, sandbox=sandbox, **how)
     if dry_run:
@@ -197,17 +199,6 @@ def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]
         described.append(describe_dataset(data, loaded[-1]))
     turns = chain.from_iterable(zip_longest(*loaded))  # so that a collection that is stopped has of each
     return list({p.id: p for p in turns if p is not None}.values()), described
-
-
-def _workers(options: dict[str, Any]) -> int | None:
-    parallel, number = options.pop("parallel"), options.pop("num_workers")
-    return number if parallel else None
-
-
-def _engine(options: dict[str, Any]) -> Tandem:
-    from tandem.engine import Tandem
-
-    return Tandem(strategy="fixed:low", **options)  # any strategy that calls both
 
 
 def _check(engine: Tandem, kind: str, workers: int | None) -> None:

@@ -9,15 +9,13 @@ import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import PATH, POSITIVE, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import PATH, code_options, engine_options, limit_options, make_engine, open_code_sandbox
 from tandem.cli.output import emit, note
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tandem.engine import Tandem
 
 
 def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,8 +48,7 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--parallel", type=click.IntRange(1), default=4, help="Strategies at once.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue one that was stopped.")
-@click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this.")
-@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
+@limit_options
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
 def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: Any) -> None:
@@ -99,7 +96,7 @@ def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
 def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.live import ComparisonView
-    from tandem.cli.run import check_prices
+    from tandem.cli.run import check_prices, default_folder
     from tandem.cli.session import Session, ready
     from tandem.reports.comparison import COMPARE, check_readable, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, strategies_of
@@ -111,14 +108,14 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     if not any(problem.reference is not None or problem.tests is not None for problem in problems):
         raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
     sandbox = open_code_sandbox(options, problems, graded=True)
-    engine = _engine(options)
+    engine = make_engine(options | {"strategy": "fixed:low"})  # any that calls both models
     plan = engine.plan()
     names = strategies_of(strategies, plan.ladder, plan.budgets)
     if not options["allow_seen"]:
         check_unseen(engine, names, problems)
     max_usd, max_minutes, resume = options["max_usd"], options["max_minutes"], options["resume"]
     check_prices(plan, max_usd)
-    folder: Path = resume or options["out"] or _default_folder(str(data["name"]))
+    folder: Path = resume or options["out"] or default_folder(str(data["name"]), "compare")
     if resume and not folder.is_dir():
         raise UsageError(f"{folder} holds no comparison to continue")
     check_readable(folder)
@@ -139,11 +136,6 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     _show(report(folder, parts), folder, as_json)
 
 
-def _engine(options: dict[str, Any]) -> Tandem:
-    """Return an engine over both models, whatever each strategy calls."""
-    return make_engine(options | {"strategy": "fixed:low"})
-
-
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     from tandem.reports.page.exports import comparison_table
     from tandem.reports.page.gather import read_comparison
@@ -153,9 +145,3 @@ def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     emit(found, as_json, lambda: [comparison_table(comparison.figures)])
     page, *_ = write_comparison(folder, comparison)
     note(f"the page is {page}")
-
-
-def _default_folder(dataset: str) -> Path:
-    from tandem.cli.run import default_folder
-
-    return default_folder(dataset, "compare")

@@ -64,6 +64,7 @@ def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) ->
       tandem datasets show my/problems.csv --field problem=text --field answer=gold
     """
     from tandem.cli.data_options import parse_fields
+    from tandem.datasets import DatasetCard
     from tandem.datasets.cards import GENERATED, cards, load_card, plugins
     from tandem.datasets.loaders import is_path, load_dataset
     from tandem.datasets.locations import locate
@@ -74,7 +75,7 @@ def show(name: str, split: str | None, field: tuple[str, ...], as_json: bool) ->
     elif family == GENERATED:
         made = load_dataset(name, limit=1, split=split, fields=fields)
         row = _row(cards()[GENERATED]) | {"name": name} | _contents(made)
-    elif is_path(name) or (name in plugins and name not in cards() and not _is_card(name)):
+    elif is_path(name) or (name in plugins and name not in cards() and not isinstance(plugins.get(name), DatasetCard)):
         row = {"name": name, "source": "a file" if is_path(name) else "a plugin"}
         row |= _contents(load_dataset(name, split=split, fields=fields))
     else:
@@ -90,13 +91,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     splits = ", ".join(row["splits"]) or "made on demand"
     here = ", ".join(split for split, found in row["splits"].items() if found["file"]) or _here(row)
     return row["name"], row["task"], splits, here, row["title"].partition(",")[0]  # `show` has the whole title
-
-
-def _is_card(name: str) -> bool:
-    from tandem.datasets import DatasetCard
-    from tandem.datasets.cards import plugins
-
-    return isinstance(plugins.get(name), DatasetCard)
 
 
 def _row(card: DatasetCard) -> dict[str, Any]:
@@ -118,6 +112,7 @@ def _row(card: DatasetCard) -> dict[str, Any]:
 
 
 def _plugin_row(name: str) -> dict[str, Any]:
+    from tandem.cli.strategies import first_line
     from tandem.datasets import DatasetCard
     from tandem.datasets.cards import plugins
 
@@ -126,8 +121,7 @@ def _plugin_row(name: str) -> dict[str, Any]:
         found = plugins.get(name)
     except TandemError as error:  # a broken one must not hide the others
         return row | {"title": str(error)}
-    lines = (getattr(found, "__doc__", None) or "").strip().splitlines()
-    return _row(found) if isinstance(found, DatasetCard) else row | {"title": lines[0] if lines else ""}
+    return _row(found) if isinstance(found, DatasetCard) else row | {"title": first_line(found)}
 
 
 def _here(row: dict[str, Any]) -> str:

@@ -102,13 +102,11 @@ class Stage:
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str | None:
         """Begin a block; its place is the call's number."""
         block = Block(role, request.purpose, request=request)
-        if request.purpose == "insight" and isinstance(request.prefix, str) and not self._bought(role):
+        began = any(other.role == role and other.purpose == "insight" for other in self.blocks)
+        if request.purpose == "insight" and isinstance(request.prefix, str) and not began:
             block.text = request.prefix  # how it had to begin; later prefixes are what it wrote before
         self.blocks.append(block)
         return str(len(self.blocks) - 1)
-
-    def _bought(self, role: Role) -> bool:
-        return any(block.role == role and block.purpose == "insight" for block in self.blocks)
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:
         """Nothing to show: the call goes on."""

@@ -24,7 +24,6 @@ _WORDS = {"insight": "insight", "probe": "discarded draft", "answer": "answer", 
 
 
 def fits(console: Console) -> bool:
-    """Whether there is a terminal that takes the picture."""
     width, height = console.size
     return console.is_terminal and not console.is_dumb_terminal and width >= LEAST[0] and height >= LEAST[1]
 
@@ -85,7 +84,6 @@ class DemoView:
         return Panel(Text("\n").join(lines), title=title, title_align="left", border_style=border, height=height)
 
     def _lines(self, role: Role, width: int) -> list[Text]:
-        """Return all that a role wrote, wrapped."""
         text = Text()
         for block in written(self.stage, role):
             text.append_text(_block(block)).append("\n")

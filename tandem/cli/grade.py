@@ -14,7 +14,6 @@ from tandem.cli.output import emit, note, warn
 from tandem.errors import TandemError, UsageError
 
 if TYPE_CHECKING:
-    from tandem.grading import Sandbox
     from tandem.runs.regrade import RecordsToGrade, Regraded
     from tandem.types import Problem
 
@@ -52,7 +51,10 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
 
     with closing(RecordsToGrade(run, write=write)) as source:
         problems = _problems(source, options)
-        sandbox = _sandbox(options, problems)
+        code = next((problem.id for problem in problems.values() if problem.tests is not None), None)
+        if code and not options["allow_code_execution"]:
+            raise UsageError(f"{code} is graded by running the models' code: allow that with --allow-code-execution")
+        sandbox = open_code_sandbox(options, problems.values(), graded=True)
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
             task = bar.add_task("grading", total=len(source.store.ids()) if source.store else None)
@@ -78,13 +80,6 @@ def _problems(source: RecordsToGrade, options: dict[str, Any]) -> dict[str, Prob
     except TandemError as error:
         warn([f"the references in the records are used ({error})"])
         return {}
-
-
-def _sandbox(options: dict[str, Any], problems: dict[str, Problem]) -> Sandbox | None:
-    code = next((problem.id for problem in problems.values() if problem.tests is not None), None)
-    if code and not options["allow_code_execution"]:
-        raise UsageError(f"{code} is graded by running what the models wrote: allow that with --allow-code-execution")
-    return open_code_sandbox(options, problems.values(), graded=True)
 
 
 def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:

@@ -106,12 +106,10 @@ class RunView(_OneBar):
     """Counts problems, accuracy, levels, cost and errors as records come in; call it with each new record."""
 
     def __init__(self, total: int, before: Iterable[Mapping[str, Any]]) -> None:
-        """`before` are the records of a run that is being resumed; they are read once, and none is kept."""
         self._run = RunFigures(before)
         super().__init__("solving", total, self._run.n)
 
     def __call__(self, record: Mapping[str, Any]) -> None:
-        """Count one more record; constant work."""
         self._run.add(record)
         self._done = self._run.n
         if self._due() or (self._done == self._total and not self.err.is_terminal):
@@ -122,8 +120,6 @@ class RunView(_OneBar):
 
 
 class CollectionView(_OneBar):
-    """How far a collection is, with tokens a second."""
-
     def __init__(self, total: int) -> None:
         super().__init__("collecting", total, unit=" problems,")
         self._last: CollectionProgress | None = None
@@ -147,8 +143,6 @@ class CollectionView(_OneBar):
 
 
 class BlueprintView(_OneBar):
-    """How far a search for a blueprint is, with what it has spent."""
-
     def __init__(self) -> None:
         super().__init__("", 0, unit=" answers,")
         self._last: SearchProgress | None = None
@@ -159,7 +153,7 @@ class BlueprintView(_OneBar):
         self._last, self._done, self._total = progress, progress.done, progress.total
         if progress.intern_tokens and not self._paid:
             self._paid = True
-            self._begin()  # the answers that were kept came at once, and tell nothing of the time left
+            self._begin()  # the answers that were kept came at once and say nothing about the time left
         if new or self._due():
             self._bars.update(self._task, description=progress.doing)
             self._show()
@@ -178,8 +172,6 @@ class BlueprintView(_OneBar):
 
 
 class ComparisonView(LiveView):
-    """A bar for each run in a terminal; elsewhere a line when it ends."""
-
     @contextmanager
     def run(self, name: str, store: RunStore, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         figures = RunFigures(store.records())
@@ -254,6 +246,5 @@ def _dollars(usd: float | None) -> list[str]:
 
 
 def clock(seconds: float) -> str:
-    """Return a time as hours, minutes and seconds."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

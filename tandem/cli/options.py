@@ -24,7 +24,6 @@ class FiniteNumber(click.FloatRange):
     """A number within a range; infinity and not-a-number are in none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number."""
         number = super().convert(value, param, ctx)
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
@@ -99,6 +98,10 @@ def with_options(*options: Decorator) -> Decorator:
 
 engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
 pair_options = with_options(*_PAIR)
+limit_options = with_options(
+    click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this."),
+    click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long."),
+)
 fit_options = with_options(  # what `fit_classifier` reads
     click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>."),
     click.option("--out", type=PATH, metavar="DIR", help="Default: classifiers/<id>."),
@@ -145,7 +148,7 @@ def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, g
         return None
     if not allowed:
         raise UsageError(
-            f"{code.id} is graded by running what the models write: allow that with --allow-code-execution"
+            f"{code.id} is graded by running the models' code: allow that with --allow-code-execution"
             " (or let `tandem run --no-grade` solve now and `tandem grade` grade later)"
         )
     return open_sandbox(kind)

@@ -15,12 +15,12 @@ from tandem.errors import TandemError, UsageError, nearest
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
     from tandem.models.vllm.command import Serve
     from tandem.models.vllm.daemon import StandingPool
     from tandem.models.vllm.state import PoolState
 
+_LOG = "daemon.log"  # in the pool's folder
 _SECOND = 1.0  # between the two snapshots that give a rate
 
 
@@ -151,7 +151,9 @@ def _job(model: str, options: dict[str, Any]) -> StandingPool:
         if machine.gpus:
             raise UsageError("this machine has GPUs: choose with --gpus")
         if lacking := sorted(set(cores) - set(machine.cores)):
-            raise UsageError(f"this process may not use core {lacking[0]}; it may use {_list(machine.cores)}")
+            raise UsageError(
+                f"this process may not use core {lacking[0]}; it may use {', '.join(map(str, machine.cores))}"
+            )
         machine = replace(machine, cores=tuple(dict.fromkeys(cores)))
     (serve,) = suited([(_serve(model, options), None, options["replicas"] or 1)], machine)
     size = size_of(serve, cpu=not machine.gpus)
@@ -194,7 +196,7 @@ def _serve(model: str, options: dict[str, Any]) -> Serve:
 def _start(job: StandingPool) -> subprocess.Popen[bytes]:
     import subprocess
 
-    with _daemon_log(job).open("wb") as log:
+    with (job.folder / _LOG).open("wb") as log:
         daemon = subprocess.Popen(
             [sys.executable, "-m", "tandem.models.vllm.daemon"],
             stdin=subprocess.PIPE,
@@ -209,7 +211,7 @@ def _start(job: StandingPool) -> subprocess.Popen[bytes]:
 
 
 def _wait(daemon: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
-    """Tell what the replicas are at until all are up; raises TandemError with the reason if they do not come up."""
+    """Print the state of the replicas until all are up; raises TandemError with the reason if they do not come up."""
     from tandem.models.vllm import state
 
     shown: dict[str, str] = {}
@@ -217,8 +219,9 @@ def _wait(daemon: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
         ended = daemon.poll() is not None
         now = state.load(job.name)
         if ended:
-            lines = _daemon_log(job).read_text(errors="replace").strip().splitlines()
-            raise TandemError(lines[-1] if lines else f"the pool's daemon ended; its log: {_daemon_log(job)}")
+            log = job.folder / _LOG
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise TandemError(lines[-1] if lines else f"the pool's daemon ended; its log: {log}")
         for index, replica in enumerate(now.replicas if now else []):
             if shown.get(replica.url) != replica.note:
                 shown[replica.url] = replica.note
@@ -226,11 +229,3 @@ def _wait(daemon: subprocess.Popen[bytes], job: StandingPool) -> PoolState:
         if now and now.pid == daemon.pid and all(replica.up for replica in now.replicas):
             return now
         time.sleep(0.2)
-
-
-def _daemon_log(job: StandingPool) -> Path:
-    return job.folder / "daemon.log"
-
-
-def _list(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers))

@@ -27,10 +27,11 @@ def report(folder: Path, as_json: bool) -> None:
     """
     from tandem.reports.page.gather import is_comparison
 
-    (_comparison if is_comparison(folder) else _run)(folder, as_json)
+    written = (_comparison if is_comparison(folder) else _run)(folder, as_json)
+    note(f"written: {', '.join(map(str, written))}")
 
 
-def _run(folder: Path, as_json: bool) -> None:
+def _run(folder: Path, as_json: bool) -> Iterable[Path]:
     from tandem.reports.page.writers import RunPage
     from tandem.reports.run import summary_table, write_report
     from tandem.runs.listing import current_summary, state
@@ -44,10 +45,10 @@ def _run(folder: Path, as_json: bool) -> None:
         note(f"the run is {now}: these are the figures of {summary['n']} problems")
     page = RunPage(folder)
     written = write_report(folder, summary, manifest, page.passing(store.records()))
-    _say([page.write(summary, manifest, store.warnings), *written])
+    return [page.write(summary, manifest, store.warnings), *written]
 
 
-def _comparison(folder: Path, as_json: bool) -> None:
+def _comparison(folder: Path, as_json: bool) -> Iterable[Path]:
     from tandem.reports.page.exports import comparison_table
     from tandem.reports.page.gather import finite, read_comparison
     from tandem.reports.page.writers import write_comparison
@@ -56,8 +57,4 @@ def _comparison(folder: Path, as_json: bool) -> None:
     emit(finite(comparison.raw), as_json, lambda: [comparison_table(comparison.figures)])
     written = write_comparison(folder, comparison)
     warn(comparison.warnings)
-    _say(written)
-
-
-def _say(written: Iterable[Path]) -> None:
-    note(f"written: {', '.join(map(str, written))}")
+    return written

@@ -9,7 +9,7 @@ import click
 
 from tandem.cli.config_option import config_option, from_file
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import PATH, POSITIVE, code_options, engine_options, make_engine, open_code_sandbox
+from tandem.cli.options import PATH, code_options, engine_options, limit_options, make_engine, open_code_sandbox
 from tandem.cli.output import emit, note, warn
 from tandem.cli.serving_options import serving_options
 from tandem.errors import TandemError, UsageError
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 @click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue a run that was stopped.")
-@click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this.")
-@click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
+@limit_options
 @click.option("--estimate", is_flag=True, help="Estimate what the run may cost, and call no model.")
 @click.option(
     "--cache",
@@ -76,7 +75,11 @@ def run(
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
     from tandem.cli.data_options import describe_data, load_problems
+    from tandem.runs.estimate import estimate as estimate_run
+    from tandem.runs.estimate import estimate_table
+    from tandem.runs.leakage import refuse_seen
     from tandem.runs.manifest import describe_run
+    from tandem.runs.store import RunStore
     from tandem.runs.work import Limits
 
     if out and resume and from_file("out") != from_file("resume"):  # what was typed wins over the file
@@ -89,9 +92,11 @@ def run(
     engine = make_engine(options)
     plan = engine.plan()
     if not allow_seen:
-        _check_unseen(plan, problems)
+        what = f"classifier '{plan.card.id}'" if plan.card else f"the predictor of '{plan.strategy_name}'"
+        refuse_seen(what, plan.saw, problems)
     if estimate:
-        _estimate(plan, problems, as_json)
+        found = estimate_run(plan, problems)
+        emit(found, as_json, lambda: [estimate_table(found, plan)])
         return
     check_prices(plan, max_usd)
     how = {
@@ -103,7 +108,7 @@ def run(
     }
     manifest = describe_run(plan, data, problems, endpoints)
     folder = resume or out or default_folder(str(data["name"]), plan.strategy_name)
-    store = _open(folder, manifest, resume is not None)
+    store = RunStore.reopen(folder, manifest) if resume else RunStore.create(folder, manifest)
     warn(store.warnings)
     _carry_out(engine, problems, store, how, as_json)
     if plan.mismatch and not as_json:
@@ -158,20 +163,6 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
             raise UsageError(f"{name} needs a folder of its own")
 
 
-def _check_unseen(plan: SolvePlan, problems: list[Problem]) -> None:
-    from tandem.runs.leakage import refuse_seen
-
-    what = f"classifier '{plan.card.id}'" if plan.card else f"the predictor of '{plan.strategy_name}'"
-    refuse_seen(what, plan.saw, problems)
-
-
-def _estimate(plan: SolvePlan, problems: list[Problem], as_json: bool) -> None:
-    from tandem.runs.estimate import estimate, estimate_table
-
-    found = estimate(plan, problems)
-    emit(found, as_json, lambda: [estimate_table(found, plan)])
-
-
 def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
     """Raise UsageError where a limit in US$ could not be kept."""
     if max_usd is None:
@@ -183,12 +174,6 @@ def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
                 f"--max-usd needs a price for {spec.name}: give a file with --prices FILE, holding the line "
                 f"`{spec.name}: {{input: X, output: Y}}` (US$ per million tokens)"
             )
-
-
-def _open(folder: Path, manifest: dict[str, Any], resume: bool) -> RunStore:
-    from tandem.runs.store import RunStore
-
-    return RunStore.reopen(folder, manifest) if resume else RunStore.create(folder, manifest)
 
 
 def _cache(folder: Path | None) -> Recorder | None:

@@ -17,7 +17,6 @@ class Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the numbers."""
         if isinstance(value, tuple):
             return value
         try:

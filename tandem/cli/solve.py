@@ -36,7 +36,11 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
 
     from tandem.cli.watch import watch
 
-    text = _read(problem)
+    try:
+        text = sys.stdin.read() if problem == "-" else problem
+        text.encode()  # bytes that are not UTF-8 come as lone surrogates from the command line
+    except UnicodeError:
+        raise UsageError("the problem is not valid UTF-8 text") from None
     engine = make_engine(options)
 
     async def solve_and_watch() -> Solution:
@@ -46,12 +50,3 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
     solution = asyncio.run(solve_and_watch())
     if as_json:
         click.echo(solution.model_dump_json(indent=2))
-
-
-def _read(problem: str) -> str:
-    try:
-        text = sys.stdin.read() if problem == "-" else problem
-        text.encode()  # bytes that are no UTF-8 come as lone surrogates from the command line
-    except UnicodeError:
-        raise UsageError("the problem is not valid UTF-8 text") from None
-    return text

@@ -74,9 +74,9 @@ def _found(name: str) -> dict[str, Any]:
     has_predictor = factory.bind is not Strategy.bind
     learned = "classifier" if strategy.needs_classifier else "predictor" if has_predictor else None
     roles = [str(role) for role in strategy.roles] if isinstance(strategy.roles, tuple) else []
-    return {"description": _first_line(factory), "argument": argument, "roles": roles, "learned": learned}
+    return {"description": first_line(factory), "argument": argument, "roles": roles, "learned": learned}
 
 
-def _first_line(factory: Any) -> str:
+def first_line(factory: Any) -> str:
     lines = (getattr(factory, "__doc__", None) or "").strip().splitlines()
     return lines[0].replace("``", "").replace("`", "") if lines else ""

@@ -12,7 +12,6 @@ from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 
 
 def describe(decision: Decision) -> str:
-    """Return a decision as one line."""
     verdict = {"stop": "stop: the intern answers", "go_on": "go on", "answer": "the mentor answers"}[decision.action]
     figures = ""
     if decision.sufficiency is not None:
@@ -68,7 +67,6 @@ class Watcher:
 
 
 async def watch(events: AsyncGenerator[Event, None], console: Console) -> Solution:
-    """Print events as they come and return the solution."""
     watcher = Watcher(console)
     try:
         async with aclosing(events):

@@ -125,7 +125,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(model: Fake) -> None:
         (("up", "nowhere/at/all"), "there is no model at 'nowhere/at/all'"),
         (("up", "gpt-4o"), "it is an API"),
         (("up", "smollm2-135"), "Did you mean smollm2-135m"),
-        (("up", "{m}", "--gpus", "0,x"), "is no list of numbers"),
+        (("up", "{m}", "--gpus", "0,x"), "is not a list of numbers"),
         (("up", "{m}", "--gpus", "99"), "no GPU 99"),
         (("up", "{m}", "--cores", "9999"), "may not use core 9999"),
         (("up", "{m}", "--name", "../x"), "cannot name a pool"),
