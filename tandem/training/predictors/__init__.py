@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 # Strategy -> "module:function". A trainer is
 #   def train(table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = ...)
 #       -> Predictor
-# with the specs of mentor and intern (`tables.pair_of`). It raises UsageError where the table has not what it needs.
+# with the specs of mentor and intern (`data.pair_of`). It raises UsageError where the table lacks what it needs.
 TRAINERS: dict[str, str] = {
     "route": "tandem.training.predictors.route:train",
     "cascade": "tandem.training.predictors.cascade:train",
