@@ -1,5 +1,5 @@
-"""Tandem as a service: an OpenAI-compatible HTTP API over one pair, watched and safe, and a page to look at it.
+"""Tandem as a service: an OpenAI-compatible HTTP API over one pair, with metrics, access control and a web page.
 
-A request passes the gate (key, limits, room), becomes a problem with options of its own (`requests`), is solved
-(`service`), and leaves in OpenAI's shape (`chat`, `completions`). Nothing of a request is written to shared settings.
+A request passes the gate (key, limits, capacity), becomes a problem with its own options (`requests`), is solved
+(`service`), and is returned in OpenAI's format (`chat`, `completions`). Requests never change shared settings.
 """

@@ -1,4 +1,4 @@
-"""What the answers of all endpoints share: their choices are solved one by one, whole or as server-sent events."""
+"""Shared by all endpoints: choices are solved one by one, returned whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tandem.types import Event, Solution
 
 
 def head_of(model: str, kind: str, prefix: str) -> dict[str, Any]:
-    """Return the fields with which every answer, and every piece of one, begins."""
+    """Return the common fields of every answer and every chunk."""
     return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
 
 
@@ -41,9 +41,9 @@ async def stream_all(
     head: Mapping[str, Any],
     piece: Callable[[int, Event | None], Mapping[str, Any] | None],
 ) -> AsyncGenerator[bytes, None]:
-    """Yield all choices as server-sent events; an error in their midst is the last of them.
+    """Yield all choices as server-sent events; an error midway is the last of them.
 
-    `piece` returns what is sent, beside `head`, for an event of the choice of this number (None: it begins), or None.
+    `piece` returns the fields to send besides `head` for an event of this choice (None: its start), or None.
     """
     solutions: list[Solution] = []
     try:
@@ -66,7 +66,7 @@ async def stream_all(
 
 
 def finish(solution: Solution) -> str:
-    """Return why an answer ended, as OpenAI has it."""
+    """Return an answer's finish reason in OpenAI's terms."""
     return "length" if solution.truncated else "stop"
 
 

@@ -1,4 +1,4 @@
-"""The application: routes, who may use them, and what happens when a client goes away."""
+"""The application: routes, authentication, and handling of disconnected clients."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from tandem.server.service import Bill, Service
 
 T = TypeVar("T")
 Body = TypeVar("Body", ChatRequest, CompletionRequest)
-_GRACE = 2.0  # seconds beyond the deadline in which a client may take what was written
+_GRACE = 2.0  # seconds beyond the deadline for a client to read the rest
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     for status, text in {
-        400: "The body is not what it must be; `param` names the field",
-        401: "No key, or one that is not known",
+        400: "The body is invalid; `param` names the field",
+        401: "No key, or an unknown one",
         404: "No such model",
         413: "The body is too large",
-        429: "Too many requests, too many that wait, or a budget that is spent",
-        500: "A fault of this server",
+        429: "Too many requests, too many waiting, or a spent budget",
+        500: "An internal error",
         502: "A model behind this server failed",
         503: "The server is starting, shutting down, or a model behind it is down",
-        504: "The deadline is over",
+        504: "The deadline was exceeded",
     }.items()
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The answer, or with `stream` its pieces", "content": {"text/event-stream": {}}},
+    200: {"description": "The answer, or with `stream` its chunks", "content": {"text/event-stream": {}}},
     **_ERRORS,
 }
 
@@ -66,7 +66,7 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
 
     @app.post("/v1/chat/completions", responses=_ANSWERS)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
-        """Answer a conversation as OpenAI does; `tandem` has what only this server offers."""
+        """Answer a conversation as OpenAI does; `tandem` has this server's own fields."""
         asked = service.menu.ask(body)
         return await _respond(service, request, body, asked, chat.answer, chat.stream)
 
@@ -83,12 +83,12 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
 def _health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Say that the process lives."""
+        """Report that the process is alive."""
         return {"status": "ok"}
 
     @app.get("/readyz", responses={503: {"description": "Not ready"}})
     async def readyz() -> JSONResponse:
-        """Say whether requests can be answered."""
+        """Report whether requests can be answered."""
         if service.gate.draining:
             return JSONResponse({"status": "draining"}, 503)
         if service.ready:
@@ -131,7 +131,7 @@ def _about(app: FastAPI, service: Service) -> None:
 
 
 async def _prepare(service: Service) -> None:
-    """Reach the models, again and again until they are there: the server may be up before them."""
+    """Connect the models, retrying until they are up: the server may start before them."""
     pause = 1.0
     while True:
         try:
@@ -150,7 +150,7 @@ async def _respond(
     answer: Callable[[Service, Body, Sequence[SolveRequest], Bill], Coroutine[Any, Any, dict[str, Any]]],
     stream: Callable[[Service, Body, Sequence[SolveRequest], Bill], AsyncGenerator[bytes, None]],
 ) -> Response:
-    """Let a request in and answer it; both models are stopped when its client goes away."""
+    """Admit a request and answer it; both models are stopped when its client disconnects."""
     request.state.model = service.menu.label(body.model)
     account: Account = request.state.account
     stack = AsyncExitStack()
@@ -161,7 +161,7 @@ async def _respond(
             return _Streamed(stream(service, body, asked, bill), stack.pop_all(), request, bill, latest)
         return JSONResponse(await _unless_gone(request, answer(service, body, asked, bill)))
     except _Gone:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # never read
     finally:
         await stack.aclose()
 
@@ -171,7 +171,7 @@ class _Gone(Exception):
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what the work gives; raises _Gone, with the work cancelled, when the client goes first."""
+    """Return the result of the work; cancels it and raises _Gone if the client disconnects first."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_left(request))
     try:
@@ -191,9 +191,9 @@ async def _left(request: Request) -> None:
 
 
 class _Streamed(StreamingResponse):
-    """A stream that gives its room back however it ends; Starlette cancels it when the client goes.
+    """A stream that always releases its slot; Starlette cancels it when the client disconnects.
 
-    At `latest` (by the loop's clock) it breaks off: a client that reads nothing does not see the 504 either.
+    At `latest` (by the loop's clock) it is aborted: a client that reads nothing would not see the 504 either.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class _Streamed(StreamingResponse):
 
 
 def _describe(app: FastAPI) -> None:
-    """Put the error's shape into the description, and take out the one that FastAPI would answer with."""
+    """Add our error format to the schema, and remove FastAPI's default one."""
     text: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
     fields = {"message": {"type": "string"}, "type": {"type": "string"}, "param": text, "code": text}
     error = {"type": "object", "required": list(fields), "properties": fields}

@@ -1,4 +1,4 @@
-"""/v1/chat/completions: events of a strategy become OpenAI's messages, at once or chunk by chunk."""
+"""/v1/chat/completions: a strategy's events as OpenAI messages, whole or streamed in chunks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def answer(service: Service, request: ChatRequest, asked: Sequence[SolveRe
 def stream(
     service: Service, request: ChatRequest, asked: Sequence[SolveRequest], bill: Bill
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the answer as server-sent events, choice by choice; an error in its midst is the last of them."""
+    """Yield the answer as server-sent events, choice by choice; an error midway is the last of them."""
     with_events = bool(request.tandem and request.tandem.events)
     section: str | None = None
 
@@ -50,7 +50,7 @@ def stream(
         extra = {"tandem": own} if with_events and (own := _for_our_clients(event)) else {}
         if isinstance(event, Solution):
             return _chunk(index, {}, finish(event)) | extra
-        if isinstance(event, InsightDelta) and not with_events:  # without sections these are read as headings
+        if isinstance(event, InsightDelta) and not with_events:  # without sections these look like headings
             heading = f"{event.section.capitalize()}: " if event.section not in (None, section) else ""
             section = event.section
             return _chunk(index, {"reasoning_content": heading + event.text})
@@ -65,7 +65,7 @@ _FIELDS = {InsightDelta: "reasoning_content", AnswerDelta: "content"}
 
 
 def _for_our_clients(event: Event) -> dict[str, Any] | None:
-    """Return what only Tandem's own clients read."""
+    """Return the fields for Tandem's own clients."""
     match event:
         case InsightDelta():
             return {"type": "insight", "section": event.section, "level": event.level}

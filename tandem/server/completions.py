@@ -20,7 +20,7 @@ async def answer(
     solutions = await solve_all(service, asked, bill)
     choices = [_choice(index, solution.text, finish(solution)) for index, solution in enumerate(solutions)]
     found = usage(solutions, asked, service.engine)
-    if len(request.prompt) > 1:  # its prompts are several, each to be counted once, whatever its choices
+    if len(request.prompt) > 1:  # each of the prompts is counted once, for any number of choices
         found["prompt_tokens"] = sum(service.engine.intern.count(prompt) for prompt in request.prompt)
         found["total_tokens"] = found["prompt_tokens"] + found["completion_tokens"]
     return _head(request) | {"choices": choices, "usage": found}
@@ -29,7 +29,7 @@ async def answer(
 def stream(
     service: Service, request: CompletionRequest, asked: Sequence[SolveRequest], bill: Bill
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the answer as server-sent events; an error in its midst is the last of them."""
+    """Yield the answer as server-sent events; an error midway is the last of them."""
 
     def piece(index: int, event: Event | None) -> Mapping[str, Any] | None:
         if isinstance(event, AnswerDelta):

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's format: each has a status, a sentence on what to do, and the field that is wrong."""
+"""Errors in OpenAI's format: each has a status, a message that says what to do, and the invalid field."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 
 from tandem.errors import EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
 
-FAULT = "a fault of this server, which its log tells of"
+FAULT = "an internal error; see the server's log"
 _NAMED = re.compile(r"'([a-z_]+)'")
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
-    """An answer that is an error. `param` names the field; `retry_after` is in seconds."""
+    """An error response. `param` names the field; `retry_after` is in seconds."""
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class ApiError(Exception):
 
 
 def api_error(error: TandemError) -> ApiError:
-    """Return the error that a client gets for a failure: its own mistake, a model that is down, or a bug of ours."""
+    """Return the client's error for a failure: its own mistake, a model that is down, or a bug of ours."""
     if isinstance(error, UsageError):
         return ApiError(400, str(error))
     if isinstance(error, LimitReached):
         return ApiError(429, str(error), code="insufficient_quota")
     if isinstance(error, MissingKeyError):
-        return ApiError(502, "a model behind this server refuses it: its key is missing or wrong", code="upstream")
+        return ApiError(502, "a model behind this server refuses its key: missing or wrong", code="upstream")
     if isinstance(error, EndpointError):
         status = 503 if error.retryable else 502
         return ApiError(status, f"a model behind this server failed: {error}", code="upstream")
@@ -60,7 +60,7 @@ def api_error(error: TandemError) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of an app one in OpenAI's shape."""
+    """Convert every error of an app to OpenAI's format."""
 
     @app.exception_handler(ApiError)
     async def known(request: Request, error: ApiError) -> JSONResponse:
@@ -87,19 +87,19 @@ def install(app: FastAPI) -> None:
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Return the error for a body of the wrong form, from pydantic's description of it."""
+    """Return the error for an invalid body, from pydantic's description of it."""
     first = errors[0]
     where = [part for part in first["loc"] if part not in ("body", "query", "path", "header")]
     if first["type"] == "json_invalid":
         return ApiError(400, "the body is not valid JSON")
     param = field(where)
     message = str(first["msg"]).removeprefix("Value error, ")
-    if param is None and (named := _NAMED.search(message)):  # a rule about several fields names one itself
+    if param is None and (named := _NAMED.search(message)):  # a rule about several fields names the field itself
         return ApiError(400, message, param=named[1])
     return ApiError(400, f"{param}: {message}" if param else f"the body: {message}", param=param)
 
 
 def field(path: Sequence[str | int]) -> str | None:
-    """Return a place in the body as OpenAI writes it: ``messages[0].content``."""
+    """Return a location in the body in OpenAI's notation: ``messages[0].content``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".") or None

@@ -1,4 +1,4 @@
-"""The page at `/`: the static files in `page/`, which send requests to this server only."""
+"""The web page at `/`: the static files in `page/`, which send requests to this server only."""
 
 from __future__ import annotations
 

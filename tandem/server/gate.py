@@ -1,4 +1,4 @@
-"""Admission of requests: a limit on how many are solved at once and how many wait; the next gets a Retry-After."""
+"""Admission of requests: limits on concurrent and waiting requests; others get a Retry-After."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from tandem.server.errors import ApiError
 
-_RECENT = 64  # requests by whose duration a wait is estimated
+_RECENT = 64  # recent requests, to estimate the wait
 
 
 class Gate:
@@ -25,7 +25,7 @@ class Gate:
 
     @asynccontextmanager
     async def enter(self) -> AsyncGenerator[None, None]:
-        """Wait for a slot and hold it. Raises ApiError 429 where too many wait, 503 while the server shuts down."""
+        """Wait for a slot and hold it. Raises ApiError 429 if too many wait, 503 while the server shuts down."""
         self.check()
         self.waiting += 1
         try:
@@ -42,9 +42,9 @@ class Gate:
             self._room.release()
 
     def check(self) -> None:
-        """Raise what `enter` would raise at once."""
+        """Raise the error that `enter` would raise immediately."""
         if self.draining:
-            raise ApiError(503, "this server is shutting down; ask another one", retry_after=5)
+            raise ApiError(503, "this server is shutting down; use another one", retry_after=5)
         if self._room.locked() and self.waiting >= self._queue:
             usual = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
             wait = usual * (self.waiting + 1) / self._concurrency

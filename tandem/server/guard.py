@@ -1,4 +1,4 @@
-"""Around every request: who sends it and how large it may be, before it is read; and with which status it ended."""
+"""Middleware around every request: authentication and size limit before it is read, and its final status."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ COUNTED = ("/v1/chat/completions", "/v1/completions")
 class Guard:
     """Refuses requests to /v1 without a key (401) and bodies of more than `most` bytes (413); counts how requests end.
 
-    The account is left in the request's state, where routes put `model`, and `status` where a stream breaks off.
+    The account is stored in the request's state, where routes put `model`, and `status` if a stream breaks off.
     """
 
     def __init__(self, app: ASGIApp, service: Service, most: int) -> None:
         self._app, self._service, self._most = app, service, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, if it may pass."""
+        """Forward a request if it is allowed."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        status, started, ended = 499, False, False  # nothing was answered: the client had disconnected
+        status, started, ended = 499, False, False  # no response: the client had disconnected
 
         async def noted(message: Message) -> None:
             nonlocal status, started, ended
@@ -43,8 +43,8 @@ class Guard:
         try:
             await self._guarded(scope, receive, noted)
         except Exception:
-            _log.exception("a fault in %s", scope["path"])
-            if started:  # the connection breaks off
+            _log.exception("an error in %s", scope["path"])
+            if started:  # this breaks the connection
                 state["status"] = 500
                 raise
             await _refuse(ApiError(500, FAULT), scope, receive, noted)
@@ -68,7 +68,7 @@ class Guard:
         await self._measured(scope, receive, send)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on as long as its body is not too large; not every client sends its length."""
+        """Forward a request while its body is within the limit; not every client sends its length."""
         taken, over, started = 0, False, False
 
         async def counted() -> Message:
@@ -79,14 +79,14 @@ class Guard:
                 if taken > self._most:
                     over = True
                     raise self._too_large
-            elif not started:  # the client disconnected, whatever the application makes of half a body
+            elif not started:  # the client disconnected; the application's reply to half a body does not matter
                 scope["state"]["status"] = 499
             return message
 
         async def held(message: Message) -> None:
             nonlocal started
             if over and not started:
-                return  # what the application makes of a broken body is not the answer
+                return  # the application's reply to a cut body is dropped
             started = True
             await send(message)
 
@@ -101,5 +101,5 @@ class Guard:
 
 
 async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = error.headers | {"Connection": "close"}  # what else the client sends is not read
+    headers = error.headers | {"Connection": "close"}  # the rest of the body is not read
     await JSONResponse(error.body, error.status, headers)(scope, receive, send)

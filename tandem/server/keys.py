@@ -1,11 +1,11 @@
-"""API keys: kept as hashes, compared in constant time, each with its own rate and its own budget.
+"""API keys: stored as hashes, compared in constant time, each with its own rate limit and budget.
 
 A key file is YAML, made by ``tandem keys add``::
 
     keys:
       - {name: alice, sha256: 5e88..., requests_per_minute: 60, usd: 5.0}
 
-What a key has spent is kept beside it (``<file>.spent.json``), so that a restart does not renew a budget.
+Spending is stored beside it (``<file>.spent.json``), so that a restart does not reset a budget.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MINUTE = 60.0
 
 
 class KeyEntry(BaseModel):
-    """One line of a key file; without a limit there is none."""
+    """One line of a key file; limits are optional."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,17 +50,17 @@ class _File(BaseModel):
 
 
 class Account:
-    """The account that a request is charged to: what is left of its rate and its budget."""
+    """The account that a request is charged to, with its remaining rate and budget."""
 
     def __init__(self, entry: KeyEntry, clock: Callable[[], float] = time.monotonic) -> None:
         self.entry = entry
-        self.spent = 0.0  # US$, in the worst case
+        self.spent = 0.0  # US$, worst case
         self._reserved = 0.0
         self._clock = clock
         self._recent: deque[float] = deque()
 
     def enter(self) -> None:
-        """Count a request. Raises ApiError 429 where it comes too soon."""
+        """Count a request. Raises ApiError 429 if the rate limit is exceeded."""
         limit = self.entry.requests_per_minute
         if limit is None:
             return
@@ -71,14 +71,14 @@ class Account:
             wait = _MINUTE - (now - self._recent[0])
             raise ApiError(
                 429,
-                f"this key may ask {limit} times a minute; the next request fits in {wait:.0f} s",
+                f"this key is limited to {limit} requests per minute; retry in {wait:.0f} s",
                 code="rate_limit_exceeded",
                 retry_after=wait,
             )
         self._recent.append(now)
 
     def reserve(self, usd: float) -> None:
-        """Set aside what a request may cost at most. Raises ApiError 429 where the budget does not hold that."""
+        """Reserve a request's maximal cost. Raises ApiError 429 if the budget does not cover it."""
         limit = self.entry.usd
         if limit is not None and self.spent + self._reserved + usd > limit + 1e-12:
             raise ApiError(
@@ -90,7 +90,7 @@ class Account:
         self._reserved += usd
 
     def settle(self, reserved: float, usd: float) -> None:
-        """Give back what was set aside, and charge what the request did cost."""
+        """Release the reservation, and charge the actual cost."""
         self._reserved = max(0.0, self._reserved - reserved)
         self.spent += usd
 
@@ -108,7 +108,7 @@ class KeyRing:
         if path and not self.accounts:
             raise UsageError(f"{path} has no keys; add one with `tandem keys add {path} --name NAME`")
         self._open = Account(ANYONE)
-        self._away: dict[str, float] = {}  # what names have spent that are not in the key file now
+        self._away: dict[str, float] = {}  # spending of names that are no longer in the key file
         self._load_spent()
 
     @property
@@ -116,28 +116,28 @@ class KeyRing:
         return self._path is not None
 
     def account(self, authorization: str | None) -> Account:
-        """Return whose request this is, by its Authorization header. Raises ApiError 401."""
+        """Return the account of an Authorization header. Raises ApiError 401."""
         if not self.required:
             return self._open
         scheme, _, given = (authorization or "").partition(" ")
         digest = digest_of(given.strip() if scheme.lower() == "bearer" else "")
         found: Account | None = None
-        for account in self.accounts:  # all of them, so that the time tells nothing
+        for account in self.accounts:  # all of them, so that timing reveals nothing
             if hmac.compare_digest(account.entry.sha256, digest):
                 found = account
         if found is None:
-            reason = "this API key is not known here" if given else "an API key is needed: Authorization: Bearer KEY"
+            reason = "this API key is unknown" if given else "an API key is required: Authorization: Bearer KEY"
             raise ApiError(401, reason, code="invalid_api_key")
         return found
 
     def save(self) -> None:
-        """Keep what each key has spent; a disk that takes nothing is reported, and the requests go on."""
+        """Save each key's spending; a write error is logged, and requests continue."""
         if self._path is None:
             return
         spent = self._away | {account.entry.name: round(account.spent, 8) for account in self.accounts}
         target = _spent_file(self._path)
         try:
-            write_whole(target, json.dumps(spent) + "\n", durable=False)  # between requests: the disk is not waited for
+            write_whole(target, json.dumps(spent) + "\n", durable=False)  # between requests: no wait for the disk
         except TandemError as error:
             _log.warning("%s", error)
 
@@ -153,7 +153,7 @@ class KeyRing:
                 account.spent = spent.pop(account.entry.name, 0.0)
             self._away = spent
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise UsageError(f"{_spent_file(self._path)} is damaged ({error}); mend or remove it") from None
+            raise UsageError(f"{_spent_file(self._path)} is damaged ({error}); repair or remove it") from None
 
 
 def _spent_file(path: Path) -> Path:
@@ -161,20 +161,20 @@ def _spent_file(path: Path) -> Path:
 
 
 def digest_of(key: str) -> str:
-    """Return the sha256 of a key; keys are random and long, so that a plain hash cannot be guessed."""
+    """Return the sha256 of a key; keys are long and random, so that an unsalted hash is safe."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def read_keys(path: Path) -> list[KeyEntry]:
-    """Return the entries of a key file. Raises UsageError for one that is missing or damaged, or a name given twice."""
+    """Return the entries of a key file. Raises UsageError if it is missing, damaged or has a duplicate."""
     try:
         found = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except FileNotFoundError:
         raise UsageError(f"there is no key file {path}; make one with `tandem keys add {path} --name NAME`") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        reason = "it is not what `tandem keys add` writes"
+        reason = "it was not written by `tandem keys add`"
         if isinstance(error, ValidationError):
-            first = error.errors(include_input=False)[0]  # a hash, or a key put there by mistake, is not shown
+            first = error.errors(include_input=False)[0]  # a hash, or a key put there by mistake, must not be shown
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UsageError(f"the key file {path} cannot be used: {reason}") from None
     for what in ("name", "sha256"):
@@ -185,9 +185,9 @@ def read_keys(path: Path) -> list[KeyEntry]:
 
 
 def add_key(path: Path, name: str, requests_per_minute: int | None, usd: float | None) -> str:
-    """Add a new key to a file, made where there is none; return the key, which is written nowhere else.
+    """Add a new key to a file, created if missing; return the key, which is stored nowhere else.
 
-    Raises UsageError for a name that is there already or is none, a bad limit, or a damaged file.
+    Raises UsageError for a name that exists or is invalid, a bad limit, or a damaged file.
     """
     entries = read_keys(path) if path.exists() else []
     if name in {entry.name for entry in entries}:

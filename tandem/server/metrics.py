@@ -16,7 +16,7 @@ _SHARES = tuple(n / 20 for n in range(1, 21))
 
 
 class Metrics:
-    """The figures of one server, in a registry of its own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self, gate: Gate, models: Mapping[Role, Model]) -> None:
         self._gate, self._models = gate, models
@@ -32,21 +32,21 @@ class Metrics:
             return Histogram(f"tandem_{name}", text, labels, buckets=buckets, registry=own)
 
         self._requests = counter("requests", "Requests that ended, by model and status.", "model", "status")
-        self._levels = counter("levels", "Answers by the level that they were given at.", "level")
+        self._levels = counter("levels", "Answers by the level at which they were given.", "level")
         self._decisions = counter("decisions", "Decisions by level and action.", "level", "action")
         self._sufficiency = histogram("sufficiency", "Sufficiency by level.", _SHARES, "level")
         self._tokens = counter("tokens", "Tokens written.", "role", "purpose")
-        self._prompts = counter("prompt_tokens", "Prompt tokens, the cached ones among them.", "role")
-        self._cached = counter("cached_tokens", "Prompt tokens that a cache held.", "role")
-        self._usd = counter("usd", "US$ by catalog or own prices.", "role")
+        self._prompts = counter("prompt_tokens", "Prompt tokens, including cached ones.", "role")
+        self._cached = counter("cached_tokens", "Prompt tokens served from a cache.", "role")
+        self._usd = counter("usd", "US$ by catalog or user prices.", "role")
         self._latency = {
             name: histogram(f"{name}_seconds", f"Seconds to the {name.replace('_', ' ')}.", _SECONDS)
             for name in ("first_insight", "first_token", "end")
         }
-        self._running = gauge("requests_running", "Requests that are being solved.")
-        self._waiting = gauge("requests_waiting", "Requests that wait for room.")
+        self._running = gauge("requests_running", "Requests being solved.")
+        self._waiting = gauge("requests_waiting", "Requests waiting for a slot.")
         self._open = gauge("replica_requests", "Open requests at a replica.", "role", "replica")
-        self._up = gauge("replica_up", "Whether a replica answers (1) or is down (0).", "role", "replica")
+        self._up = gauge("replica_up", "Whether a replica is up (1) or down (0).", "role", "replica")
 
     def ended(self, model: str, status: int) -> None:
         """Count how a request ended; 499 is a client that disconnected."""
@@ -65,7 +65,7 @@ class Metrics:
         self._levels.labels(solution.level or "none").inc()
 
     def spent(self, ledger: Ledger) -> None:
-        """Count what was written and spent, also by calls that failed."""
+        """Count tokens and US$, including failed calls."""
         for entry in ledger:
             self._tokens.labels(entry.role, entry.purpose).inc(entry.usage.completion)
             self._prompts.labels(entry.role).inc(entry.usage.prompt)
@@ -84,6 +84,6 @@ class Metrics:
 
 
 def replicas(model: Model) -> dict[str, tuple[bool, int]]:
-    """Return whether each replica of a model is up and its open requests, by URL; empty for a model that has none."""
+    """Return whether each replica of a model is up and its open requests, by URL; empty without replicas."""
     found: dict[str, tuple[bool, int]] = getattr(model, "states", {})
     return found

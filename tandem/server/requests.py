@@ -1,4 +1,4 @@
-"""From a request to a problem and its options: which strategy a model's name means, and what a request may change."""
+"""Parsing a request into a problem and its options: the strategy behind a model's name, and the request's overrides."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tandem.server.errors import ApiError
 from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, TandemOptions
 from tandem.types import Message, Problem, Sampling, guess_task
 
-# What a request may name beside the menu. Never a strategy that reads a folder: the name comes from outside.
+# Names that a request may use besides the listed ones. Never a strategy that reads a folder: names come from outside.
 _OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?")
 _ALONE = {"intern": "intern-only", "mentor": "mentor-only"}
-_CAPS = {"none": "none", "minimal": "none", "low": "low", "medium": "medium"}  # what lies above caps nothing
+_CAPS = {"none": "none", "minimal": "none", "low": "low", "medium": "medium"}  # larger caps have no effect
 
 
 @dataclass(frozen=True, slots=True)
 class SolveRequest:
-    """One choice to be solved: the problem, the request's own options, and what it costs at most (US$)."""
+    """One choice to be solved: the problem, the request's own options, and its maximal cost (US$)."""
 
     problem: Problem
     options: SolveOptions
@@ -35,10 +35,10 @@ class SolveRequest:
 
 
 class ModelMenu:
-    """The models on offer: every strategy over one pair; `aims` are classifiers by the aim that each is for."""
+    """The offered models: every strategy over one pair; `aims` are classifiers by aim."""
 
     def __init__(self, engine: Tandem, aims: Mapping[str, str] | None = None) -> None:
-        """`engine` has the server's own settings, which requests change for themselves only."""
+        """`engine` has the server's settings; a request overrides them for itself only."""
         self.engine = engine
         self.aims = dict(aims or {})
         self.created = int(time.time())
@@ -49,19 +49,19 @@ class ModelMenu:
         self.names = list(dict.fromkeys([first, *shipped, "budget-forcing"]))  # that are listed
 
     def label(self, name: str) -> str:
-        """Return what a model is counted as: names have no end, labels do."""
+        """Return a model's metrics label: names are unlimited, labels must not be."""
         return name if name in self.names else name.partition(":")[0]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return a model as /v1/models has it."""
+        """Return a model's entry in /v1/models."""
         plan, _ = self._strategy(name)
         about = {"strategy": plan.strategy_name, "roles": list(plan.roles)}
         return {"id": name, "object": "model", "created": self.created, "owned_by": "tandem", "tandem": about}
 
     def ask(self, request: ChatRequest | CompletionRequest, prompt: str | None = None) -> list[SolveRequest]:
-        """Return what a request asks for, one for each choice; `prompt` is one text of a completion request.
+        """Return the jobs of a request, one for each choice; `prompt` is one text of a completion request.
 
-        Raises ApiError naming the field that is at fault.
+        Raises ApiError naming the invalid field.
         """
         named, cap = self._strategy(request.model)
         extra = request.tandem or TandemOptions()
@@ -104,7 +104,7 @@ class ModelMenu:
         ]
 
     def _strategy(self, name: str) -> tuple[SolvePlan, str | None]:
-        """Return the plan of a model's name, and the level that its ladder ends at, if it names one."""
+        """Return the plan of a model's name, and the last level of its ladder, if named."""
         own = self.engine.plan()
         if name == own.strategy_name:
             return own, None
@@ -133,17 +133,17 @@ class ModelMenu:
     def _within(
         self, options: SolveOptions, plan: SolvePlan, problem: Problem, budget: float | None, choices: int
     ) -> tuple[SolveOptions, float]:
-        """Return options whose ladder is cut so that its most expensive path fits `budget`, and what that costs."""
+        """Return options with the ladder cut so that its most expensive path fits `budget`, and that path's cost."""
         most = estimate(plan, [problem])["at_most"]["usd"]
         if budget is None:
             return options, (most or 0.0) * choices
         if most is None:
             specs = [plan.model(role).spec for role in plan.roles]
             if all(spec.local for spec in specs):
-                return options, 0.0  # nothing is billed by the token
+                return options, 0.0  # nothing is billed by token
             unpriced = ", ".join(spec.name for spec in specs if spec.prices is None)
             raise ApiError(
-                400, f"no price is known for {unpriced}, so no budget can be kept", param="tandem.budget_usd"
+                400, f"no price is known for {unpriced}, so the budget cannot be checked", param="tandem.budget_usd"
             )
         ladder = plan.ladder
         while most * choices > budget:
@@ -151,7 +151,7 @@ class ModelMenu:
             if plan.strategy_name != "tandem" or not ladder:
                 raise ApiError(
                     400,
-                    f"US$ {budget:g} are not enough: this may cost ${most * choices:.6f}",
+                    f"US$ {budget:g} is not enough: this may cost ${most * choices:.6f}",
                     param="tandem.budget_usd",
                 )
             options = replace(options, effort=format_ladder(ladder))
@@ -160,7 +160,7 @@ class ModelMenu:
 
 
 def _capped(plan: SolvePlan, cap: str | None) -> Ladder:
-    """Return the ladder up to a level, where `tandem` climbs it."""
+    """Return the ladder up to a level, if the strategy is `tandem`."""
     if cap is None or plan.strategy_name != "tandem":
         return plan.ladder
     budget = _budget(cap, plan) or 0
@@ -176,7 +176,7 @@ def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:
         if model.spec.context is not None and tokens >= model.spec.context:
             raise ApiError(
                 400,
-                f"{field}: {tokens} tokens, and {model.spec.context} fit into {model.spec.name}",
+                f"{field}: {tokens} tokens, but {model.spec.name} has a context of {model.spec.context}",
                 param=field,
                 code="context_length_exceeded",
             )
@@ -197,7 +197,7 @@ def _sampling(request: ChatRequest | CompletionRequest, own: Sampling) -> Sampli
 
 
 def _choice(problem: Problem, number: int) -> Problem:
-    """Return a problem as one of several choices: another seed is another answer; without one it is drawn freely."""
+    """Return the problem of one of several choices: each has its own seed; without a seed they are drawn freely."""
     if not number or problem.sampling is None or problem.sampling.seed is None:
         return problem
     seed = (problem.sampling.seed + number) % (1 << 63)
@@ -205,12 +205,12 @@ def _choice(problem: Problem, number: int) -> Problem:
 
 
 def _id(messages: tuple[Message, ...]) -> str:
-    """Return the problem's id: equal conversations meet the same cache, wherever they begin alike."""
+    """Return the problem's id: conversations with the same beginning share the same prefix cache."""
     return Problem.from_text(messages[0].content + "\n" + messages[-1].content).id
 
 
 def _budget(level: str, plan: SolvePlan) -> int | None:
-    """Return a level's mentor tokens for this pair; None for a level that there is not."""
+    """Return a level's mentor tokens for this pair; None for an unknown level."""
     own = {e.name: e.tokens for e in plan.ladder if e.tokens is not None}
     return (DEFAULT_BUDGETS | dict(plan.budgets) | own).get(level)
 

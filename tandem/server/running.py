@@ -1,4 +1,4 @@
-"""Serving until a signal: then no new request is admitted, those in flight are answered, the models released."""
+"""Serving until a signal: then new requests are refused, those in flight are finished, and the models released."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tandem.server.gate import Gate
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which first refuses new requests for a moment, so that a load balancer sees it in /readyz."""
+    """Uvicorn's server, which refuses new requests for a moment before shutdown, so that a load balancer notices."""
 
     def __init__(self, config: uvicorn.Config, gate: Gate, notice: float, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -26,12 +26,12 @@ class _Server(uvicorn.Server):
         self._leaving: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say when requests are taken."""
+        """Log when requests are accepted."""
         await super().startup(sockets)
         self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain at the first signal; a second one ends what still runs."""
+        """Start draining at the first signal; a second one aborts open requests."""
         if self._leaving is not None:
             for task in [self._leaving, *self.server_state.tasks]:
                 task.cancel()
@@ -47,16 +47,16 @@ class _Server(uvicorn.Server):
         self._end(sig, frame)
 
     def _end(self, sig: int, frame: FrameType | None) -> None:
-        """Let uvicorn shut down. It would raise the signal anew behind that: SIGTERM is obeyed by then, exit code 0."""
+        """Let uvicorn shut down. It would re-raise the signal afterwards, but SIGTERM has been handled: exit code 0."""
         if sig == signal.SIGINT:
             super().handle_exit(sig, frame)
         self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raises UsageError for an address that cannot be had."""
+    """Return a listening socket. Raises UsageError for an address that cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named as TCP, or asyncio leaves Nagle's algorithm on at its connections: every answer would be 40 ms late.
+    # Explicitly TCP, or asyncio leaves Nagle's algorithm on for its connections, which delays every answer by 40 ms.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -64,7 +64,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot listen at {host}:{port}: {reason}; take another --host or --port") from None
+        raise UsageError(f"cannot listen on {host}:{port}: {reason}; take another --host or --port") from None
     return found
 
 
@@ -83,7 +83,7 @@ def run(
     notice: float = 2.0,
     started: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; then give what is being answered up to `drain_seconds` to end."""
+    """Serve until SIGTERM or Ctrl-C; then requests in flight get up to `drain_seconds` to finish."""
     config = uvicorn.Config(
         app,
         log_level="warning",

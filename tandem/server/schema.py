@@ -1,4 +1,4 @@
-"""The bodies of requests, as strict as OpenAI's: what a strategy cannot honour is refused by name, never dropped."""
+"""The request bodies, as strict as OpenAI's: unsupported parameters are refused by name, never dropped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tandem.config import Pace
 from tandem.types import TaskKind
 
 MOST_CHOICES = 8
-# What is refused, with the values that ask for nothing.
+# Unsupported parameters, with their no-op values.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -33,14 +33,14 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 
 def _text(content: Any) -> Any:
-    """Join the parts of a content; images and sound are refused, each by its place."""
+    """Join the parts of a content; images and audio are refused, each by its position."""
     if not isinstance(content, list):
         return content
     texts = []
     for place, part in enumerate(content):
         if not isinstance(part, dict) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise ValueError(f"part {place} is of type {kind!r}; only text can be read here")
+            raise ValueError(f"part {place} is of type {kind!r}; only text is supported")
         if not isinstance(part.get("text"), str):
             raise ValueError(f"part {place} has no text")
         texts.append(part["text"])
@@ -48,21 +48,21 @@ def _text(content: Any) -> Any:
 
 
 def _encodable(text: str) -> str:
-    """Return a text that is one: JSON's escapes can write half a character, which no model can be sent."""
+    """Return a valid text: JSON escapes can encode a lone surrogate, which cannot be sent to a model."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"no valid Unicode text: a lone surrogate at place {error.start}") from None
+        raise ValueError(f"not valid Unicode text: a lone surrogate at position {error.start}") from None
     return text
 
 
 def _listed(value: Any) -> Any:
-    """Make one text a list of one, so that an error's place is the field's and not a variant's of its type."""
+    """Wrap a single text in a list, so that an error's location is the field and not a variant of its type."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
         return value
-    raise ValueError("it must be a text or a list of texts")
+    raise ValueError("it must be a string or a list of strings")
 
 
 _Text = Annotated[str, AfterValidator(_encodable)]
@@ -75,7 +75,7 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
-    """A part of a content: the only kind that can be read here."""
+    """A part of a content: the only supported kind."""
 
     type: Literal["text"]
     text: str
@@ -89,13 +89,13 @@ class ChatMessage(_Strict):
 
 
 class StreamOptions(_Strict):
-    """What a stream sends at its end."""
+    """The options of a stream's end."""
 
     include_usage: bool = False
 
 
 class TandemOptions(BaseModel):
-    """What only Tandem offers, per request: `extra_body={"tandem": {...}}` of the openai client."""
+    """Tandem's own options, per request: `extra_body={"tandem": {...}}` of the openai client."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -104,7 +104,7 @@ class TandemOptions(BaseModel):
     draft_tokens: int | None = Field(None, ge=1, le=100_000)
     budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="The most that this request may cost")
     aim: str | None = Field(None, max_length=100, description="One of the aims in /v1/tandem")
-    task: TaskKind | None = Field(None, description="The kind of question; guessed from its words where not given")
+    task: TaskKind | None = Field(None, description="The kind of question; guessed from its text if not given")
     events: bool = Field(False, description="Decisions and sections in the stream")
 
 
@@ -127,9 +127,9 @@ class _Sampled(_Strict):
         for name, nothing in _UNSUPPORTED.items():
             value = (self.model_extra or {}).get(name)
             if value is not None and value not in nothing:
-                raise ValueError(f"'{name}' cannot be honoured here; leave it out")
+                raise ValueError(f"'{name}' is not supported; leave it out")
         if self.stream_options is not None and not self.stream:
-            raise ValueError("'stream_options' goes with stream: true")
+            raise ValueError("'stream_options' needs stream: true")
         if self.n is not None and self.n > 1 and not self.temperature:
             raise ValueError("'n' choices at temperature 0 are all the same: give a temperature, or n 1")
         return self
@@ -149,7 +149,7 @@ class ChatRequest(_Sampled):
     @model_validator(mode="after")
     def _asks(self) -> Self:
         if self.messages[-1].role != "user":
-            raise ValueError("the last of 'messages' must be the user's")
+            raise ValueError("the last of 'messages' must have the role 'user'")
         if not self.messages[-1].content.strip():
             raise ValueError("the last of 'messages' is empty")
         return self
@@ -160,7 +160,7 @@ class ChatRequest(_Sampled):
 
 
 class CompletionRequest(_Sampled):
-    """The body of /v1/completions: `prompt` is asked as one message of a user."""
+    """The body of /v1/completions: `prompt` is sent as one user message."""
 
     prompt: Annotated[_Prompts, BeforeValidator(_listed, json_schema_input_type=str | _Prompts)]
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
@@ -170,5 +170,5 @@ class CompletionRequest(_Sampled):
         if not all(text.strip() for text in self.prompt):
             raise ValueError("'prompt' is empty")
         if self.stream and len(self.prompt) > 1:
-            raise ValueError("'prompt' must be one text where the answer is streamed")
+            raise ValueError("'prompt' must be one string if the answer is streamed")
         return self

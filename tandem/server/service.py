@@ -1,4 +1,4 @@
-"""One server's work: an admitted request is solved within its deadline, and each of its figures is recorded once."""
+"""The server's work: an admitted request is solved within its deadline, and its metrics are recorded once."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """What all requests share: the models on offer, accounts, the gate and metrics; nothing of a single request."""
+    """What all requests share: the offered models, accounts, the gate and metrics; no state of a single request."""
 
     def __init__(self, menu: ModelMenu, keys: KeyRing, gate: Gate, *, deadline: float | None = None) -> None:
-        """`deadline`: seconds that a request may take from when it is let in; None: as long as it needs."""
+        """`deadline`: seconds that a request may take after admission; None: no limit."""
         self.menu, self.keys, self.gate = menu, keys, gate
         self.deadline = deadline
         self.metrics = Metrics(gate, {"mentor": self.engine.mentor, "intern": self.engine.intern})
         self.ready = False
-        self.failure: str | None = None  # why the models could not be reached
+        self.failure: str | None = None  # why the models cannot be reached
 
     @property
     def engine(self) -> Tandem:
         return self.menu.engine
 
     async def prepare(self) -> None:
-        """Reach both models; a failure is kept in `failure`, logged once, and raised."""
+        """Connect both models; a failure is kept in `failure`, logged once, and raised."""
         try:
             await self.engine.prepare()
         except Exception as error:
@@ -51,13 +51,13 @@ class Service:
 
     @asynccontextmanager
     async def admit(self, account: Account, asked: Sequence[SolveRequest]) -> AsyncGenerator[Bill, None]:
-        """Hold what a request needs: its share of the rate and of the budget, and a slot to be solved in.
+        """Hold a request's resources: its share of the rate and of the budget, and a slot.
 
-        Raises ApiError where there is none. Whatever happens, what was spent is charged and counted.
+        Raises ApiError if one is not available. The actual cost is always charged and counted.
         """
         if not self.ready:
             raise ApiError(503, self.failure or "the models are being made ready; try again soon", retry_after=5)
-        self.gate.check()  # before anything is counted: a full server uses up no rate
+        self.gate.check()  # before the rate is counted: a full server does not use it up
         account.enter()
         reserved = sum(one.at_most for one in asked)
         account.reserve(reserved)
@@ -68,7 +68,7 @@ class Service:
                 yield bill
         finally:
             self.metrics.spent(bill.ledger)
-            usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # of the calls that have a price
+            usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # of the priced calls
             account.settle(reserved, usd)
             if usd:
                 self.keys.save()
@@ -93,13 +93,13 @@ class Service:
         except ApiError:
             raise
         except Exception as error:  # a bug of ours becomes a 500, in a stream too
-            _log.exception("a fault while solving with %s", name)
+            _log.exception("an error while solving with %s", name)
             raise ApiError(500, FAULT) from error
         finally:  # also where the client has disconnected
             bill.ledger += ledger
 
     async def _timed(self, events: AsyncGenerator[Event, None], left: float | None) -> AsyncGenerator[Event, None]:
-        """Yield events until so many seconds are over. Raises ApiError then; the time a reader takes counts too."""
+        """Yield events until the deadline. Raises ApiError then; the reader's time counts too."""
         deadline = None if left is None else asyncio.get_running_loop().time() + left
         while True:
             limit = asyncio.timeout_at(deadline)
@@ -133,13 +133,13 @@ class Service:
 
 @dataclass(slots=True)
 class Bill:
-    """What one request has cost so far, and what of it was seen."""
+    """One request's cost so far, and the events that were seen."""
 
     ledger: Ledger = field(default_factory=Ledger)
     began: float = field(default_factory=time.monotonic)
     insight_seen: bool = False
     answer_seen: bool = False
-    failed: int | None = None  # the status of an error in the midst of a stream
+    failed: int | None = None  # the status of an error during a stream
 
 
 def _trace(event: Event, trace: Trace) -> None:

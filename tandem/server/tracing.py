@@ -1,6 +1,6 @@
-"""OpenTelemetry spans, where its SDK is installed and an exporter is named; else nothing, at no cost.
+"""OpenTelemetry spans, if its SDK is installed and an exporter is configured; otherwise no-ops.
 
-``OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 tandem serve ...`` is enough with the extra `trace`. A span is one
+With the extra `trace`, ``OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 tandem serve ...`` is enough. A span is one
 choice of one request; its events are the decisions.
 """
 
@@ -18,7 +18,7 @@ Value = str | int | float | bool
 
 
 def set_up() -> bool:
-    """Send spans to the exporter that the environment names; return whether it names one and the packages are there."""
+    """Send spans to the exporter in the environment; return whether there is one and the packages are installed."""
     if not any(os.environ.get(name) for name in _WISHES):
         return False
     try:
@@ -28,7 +28,7 @@ def set_up() -> bool:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        _log.warning("no traces without an extra: pip install 'tandem-reasoning[trace]'")
+        _log.warning("tracing needs an extra: pip install 'tandem-reasoning[trace]'")
         return False
     provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "tandem")}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -59,7 +59,7 @@ def span(name: str, **attributes: str) -> Iterator[Trace]:
         yield Trace()
         return
     own = {f"tandem.{key}": value for key, value in attributes.items()}
-    # Not as the current span: a generator's context is its reader's, which may leave it in another task.
+    # Not as the current span: a generator runs in its reader's context, which may close it in another task.
     opened = trace.get_tracer("tandem").start_span(name, attributes=own)
     try:
         yield Trace(opened)

@@ -1,4 +1,4 @@
-"""What a solution cost, as OpenAI's `usage`, with everything by role in a field of its own."""
+"""The cost of a solution as OpenAI's `usage`, with the figures by role in a field of their own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tandem.types import Problem, Solution
 def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem) -> dict[str, Any]:
     """Return the usage of one request, which may have several choices.
 
-    Prompt: the user's messages, once. Completion: the answers, and the insights as reasoning tokens. What else was
-    spent (probes, prompts read again, an insight for an answer that the mentor then gave itself) is under `tandem`.
+    Prompt: the user's messages, once. Completion: the answers, and the insights as reasoning tokens. Other costs
+    (probes, repeated prompts, an insight before the mentor's own answer) are under `tandem`.
     """
     problem, mentor = asked[0].problem, engine.mentor
     ledger = sum((s.ledger for s in solutions), Ledger())
@@ -60,7 +60,7 @@ def _role(ledger: Ledger, role: Role, other: Any) -> dict[str, Any]:
 
 
 def _alone(solution: Solution, problem: Problem, mentor: Model) -> dict[str, Any]:
-    """Return what an answer of the same length would have cost if the mentor had written it; it may write more."""
+    """Return the cost of an answer of the same length by the mentor alone; its answer may be longer."""
     spec = mentor.spec
     prompt = sum(mentor.count(message.content) for message in problem.messages) + TEMPLATE
     tokens = mentor.count(solution.text)

@@ -163,9 +163,9 @@ def taken() -> Iterator[int]:
     [
         (["--host", "0.0.0.0"], "anyone on the network can spend your money: give --keys FILE, or --allow-anyone"),
         (["--host", "::"], "at :: anyone on the network"),
-        (["--host", "no.such.host.invalid", "--allow-anyone"], "cannot listen at no.such.host.invalid:8080"),
-        (["--host", "192.0.2.1", "--allow-anyone"], "cannot listen at 192.0.2.1:8080: Cannot assign requested address"),
-        (["--port", "{taken}"], "cannot listen at 127.0.0.1:{taken}: Address already in use; take another --host or"),
+        (["--host", "no.such.host.invalid", "--allow-anyone"], "cannot listen on no.such.host.invalid:8080"),
+        (["--host", "192.0.2.1", "--allow-anyone"], "cannot listen on 192.0.2.1:8080: Cannot assign requested address"),
+        (["--port", "{taken}"], "cannot listen on 127.0.0.1:{taken}: Address already in use; take another --host or"),
         (["--port", "70000"], "'--port': 70000 is not in the range 0<=x<=65535"),
         (["--aim", "cheap=fake"], "'cheap'"),
         (["--aim", "cost:0.6"], "--aim takes AIM=CLASSIFIER, as cost:0.6=classifiers/cheap, not 'cost:0.6'"),

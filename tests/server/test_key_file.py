@@ -112,7 +112,7 @@ def test_a_key_put_into_the_file_by_mistake_is_not_shown(file: Path) -> None:
 def test_damaged_spending_is_told_and_gives_nobody_a_new_budget(file: Path, text: str) -> None:
     add_key(file, "alice", None, 1.0)
     (spent := file.parent / "keys.yaml.spent.json").write_text(text)
-    with pytest.raises(UsageError, match="mend or remove it"):
+    with pytest.raises(UsageError, match="repair or remove it"):
         KeyRing(file)
     assert spent.read_text() == text
 

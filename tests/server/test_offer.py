@@ -181,7 +181,7 @@ def test_a_budget_cuts_the_ladder_and_is_kept(start: Start, climbing: str, tmp_p
         response = server.post(chat(tandem={"budget_usd": budget}))
         if response.status_code == 400:
             assert response.json()["error"]["param"] == "tandem.budget_usd"
-            assert f"US$ {budget:g} are not enough" in response.json()["error"]["message"]
+            assert f"US$ {budget:g} is not enough" in response.json()["error"]["message"]
             visited.add(-1)
             continue
         usage = response.json()["usage"]["tandem"]
