@@ -1,4 +1,4 @@
-"""Grading: what a text gives as its answer, and whether that is right."""
+"""Grading: extracting a text's answer, and checking whether it is right."""
 
 from __future__ import annotations
 

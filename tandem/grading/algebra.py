@@ -1,4 +1,4 @@
-"""A few worker processes that compare formulas; one that hangs ends at its deadline, the others go on.
+"""A few worker processes that compare formulas; one that hangs ends at its deadline, the others continue.
 
 Works from any thread and any event loop: each job holds one thread of the pool's own while its process computes.
 """
@@ -40,7 +40,7 @@ class _Pool:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """End the worker processes; waits for what they compute, a deadline at most. Grading again starts new ones."""
+        """End the worker processes after their current jobs, a deadline at most. Further grading starts new ones."""
         with self._lock:
             threads, self._threads = self._threads, None
             if threads is not None and self._owner == os.getpid():
@@ -54,7 +54,7 @@ class _Pool:
         self._workers = [
             WorkerProcess("tandem.grading.math_worker", "the math grader", "math-verify") for _ in range(WORKERS)
         ]
-        # Warm ones first: nobody waits for a process that starts anew while another one is idle.
+        # Warm ones first: no job waits for a starting process while another one is idle.
         self._idle = queue.PriorityQueue()
         for number in range(WORKERS):
             self._idle.put((True, number))

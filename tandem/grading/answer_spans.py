@@ -1,4 +1,4 @@
-r"""Where a text states its answer, for answers that are words: the spans in the order in which they count."""
+r"""The spans of a text that may state a worded answer, in order of priority."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tail(text: str) -> str:
 
 
 def answer_spans(text: str) -> Iterator[str]:
-    """Yield what is boxed, what "the answer is" says, what the last line sets in bold, and the last line itself."""
+    """Yield the box, the text after "the answer is", the bold part of the last line, and the last line itself."""
     if boxed := last_boxed(text):
         yield strip_markup(boxed)
     end = tail(text)

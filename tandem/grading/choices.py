@@ -1,4 +1,4 @@
-r"""Multiple choice: the letter that a text settles on, stated by itself or by the text of its option."""
+r"""Multiple choice: the letter chosen by a text, stated directly or by its option's text."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def same_choice(question: str, reference: str, text: str) -> bool:
         letter = next(
             (found for span in answer_spans(text) if (found := _letter_of(normalise_words(span), offered))), letter
         )
-    if wanted is None:  # an answer that is none of the options, as a data set may have it
+    if wanted is None:  # an answer that is none of the options, as in some data sets
         return any(normalise_words(span) == normalise_words(strip_markup(reference)) for span in answer_spans(text))
     return letter == wanted
 

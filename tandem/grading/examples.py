@@ -1,4 +1,4 @@
-"""The examples that a question shows: doctest's form, a line `>>> f(1)` and below it what comes of it.
+"""The examples in a question, in doctest's form: a line `>>> f(1)` and its result below.
 
 Nothing but the question's own text is read, so that an example is what any reader of the prompt has. Asserts are no
 examples: where a prompt shows some, as MBPP's does, they are the grader's own tests, and to choose an answer by these
@@ -32,12 +32,12 @@ class DoctestExample:
 
     @property
     def tells(self) -> bool:
-        """Whether something is shown to come of it; else it only prepares what follows."""
+        """Whether it shows a result; otherwise it only prepares later examples."""
         return bool(self.wanted or self.raises)
 
 
 def examples_of(question: str) -> tuple[DoctestExample, ...]:
-    """Return the examples in their order, with those that prepare others; none where no example tells anything.
+    """Return the examples in order, with those that prepare others; none if no example shows a result.
 
     What doctest cannot read, or is no Python, is left out.
     """
@@ -48,7 +48,7 @@ def examples_of(question: str) -> tuple[DoctestExample, ...]:
     text = _CLOSES.sub("", _OPENS.sub(r"\1", question.replace("\r\n", "\n")))
     text = _NO_SPACE.sub(r"\1 ", text)
     found = []
-    for paragraph in _BLANK.split(text):  # one by one, so that one which doctest refuses takes no other with it
+    for paragraph in _BLANK.split(text):  # one by one, so that one refused by doctest does not lose the others
         try:
             shown = doctest.DocTestParser().get_examples(paragraph)
         except ValueError:
@@ -62,7 +62,7 @@ def examples_of(question: str) -> tuple[DoctestExample, ...]:
 
 
 def _equates(tree: ast.Module) -> bool:
-    """Whether a line is of the form `f(1) == 2`, which says by itself what comes of it."""
+    """Whether a line has the form `f(1) == 2`, which includes its result."""
     match tree.body:
         case [ast.Expr(ast.Compare(ops=[ast.Eq()]))]:
             return True

@@ -1,4 +1,4 @@
-r"""What a text gives as its answer. Only what follows the thinking block counts.
+r"""Extracting the answer of a text. Only the part after the thinking block counts.
 
 Math, in this order: the last balanced \boxed{...} or \fbox{...}; a line `#### x` among the last three; what follows
 "answer is", "answer:" or "answer =" in the last three lines; the whole text if it is itself a bare answer; at last
@@ -85,7 +85,7 @@ def _stated(rest: str) -> str:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether the text is an answer and nothing else: a formula, a number with its unit, a word or three."""
+    """Whether the text is a bare answer: a formula, a number with its unit, up to three words."""
     if "\n" in text or len(text) > 200:
         return False
     formula = re.sub(r"\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}|\\[A-Za-z]+(?:\s*\{[pbvB]?matrix\})?", " ", text)

@@ -1,4 +1,4 @@
-r"""Whether two math answers are the same: as normalised text, as numbers in one unit, else by algebra in a worker."""
+r"""Comparing two math answers: as normalised text, as numbers in one unit, else by algebra in a worker."""
 
 from __future__ import annotations
 

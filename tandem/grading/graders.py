@@ -1,4 +1,4 @@
-"""Right or wrong: each grader compares what a text answers with the problem's reference or tests.
+"""Graders: each compares a text's answer with the problem's reference or tests.
 
 A grader is an async function `(problem, text, grading) -> bool | None`. A package adds its own by an entry point in
 the group `tandem.graders`; a problem names it (`Problem.grader`), else it gets the usual one of its kind.
@@ -37,7 +37,7 @@ _USUAL = {"math": "math", "code": "code", "choice": "choice", "general": "words"
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """What a grader may spend: seconds of computing, and where it may run code (None: it may not)."""
+    """A grader's resources: seconds of computing, and the sandbox for running code (None: not allowed)."""
 
     deadline: float = DEADLINE
     sandbox: Sandbox | None = None
@@ -62,7 +62,7 @@ async def grade(
         return await grader(problem, text, Grading(deadline, sandbox))
     except TandemError:
         raise
-    except Exception as error:  # somebody else's grader: one line with its name, not a traceback
+    except Exception as error:  # a plugin's grader: one line with its name, not a traceback
         raise TandemError(f"the grader '{name}' failed on {problem.id}: {type(error).__name__}: {error}") from error
 
 
@@ -71,7 +71,7 @@ def grader_of(problem: Problem) -> str:
 
 
 def answer_of(problem: Problem, text: str) -> str | None:
-    """Return what `text` answers, as the problem's grader reads it; None if that is nothing."""
+    """Return the answer in `text`, as the problem's grader extracts it; None if there is none."""
     name = grader_of(problem)
     if name == "gsm8k":
         return extract_hashes(text)

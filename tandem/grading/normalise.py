@@ -1,6 +1,6 @@
 r"""Cheap comparison of two math answers: both normalised, and exact arithmetic where both are numbers.
 
-What is only a matter of writing is dropped: dollar signs, \left and \right, \text{}, units after a value, the degree
+Mere notation is dropped: dollar signs, \left and \right, \text{}, units after a value, the degree
 sign, thousands separators, "about" before a value. A unit that is known is kept beside the value (units.py). What
 Math-Verify reads by itself is not here, but where a rule spares many answers the worker process or tells best-of that
 two samples agree (benchmarks/grading_rules.py).
@@ -72,7 +72,7 @@ class Normalised:
 
 
 def normalise(answer: str) -> Normalised:
-    """Return an answer as it is compared."""
+    """Return an answer normalised for comparison."""
     text = re.sub(r"\s+", " ", answer.strip().translate(_CHARACTERS))
     if text.count("$") - text.count("\\$") > 1 and (inside := re.fullmatch(r"\$+([^$]+)\$+", text)):
         text = inside[1].strip()
@@ -105,7 +105,7 @@ def _unit(text: str) -> Unit | None:
         return read_unit(match["unit"])
     bare = re.sub(r"(?<!\\)\\[,;:! ]|~", " ", text)
     match = _BEHIND_VALUE.search(bare)
-    if match is None or "," in re.sub(r",(?=\d{3})", "", bare[: match.start()]):  # units of a list are nobody's
+    if match is None or "," in re.sub(r",(?=\d{3})", "", bare[: match.start()]):  # a list has no common unit
         return None
     unit = re.sub(rf"\b(?:{_MULTIPLIER})\b", "", match["unit"]).strip()
     if re.fullmatch(r"[A-Za-z]", unit) and not match["degree"]:

@@ -16,7 +16,7 @@ _MULTIPLIER = re.compile(r" ?(dozen|hundred|thousand|million|billion|trillion)$"
 _MULTIPLIERS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _FIGURE = re.compile(r"(?<![\w.,^_/\\}])-?\$?-?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?![\w^!])(?!,\d)(?!\.\d)(?!/\d)")
 _LONGEST_PHRASE = 200  # characters
-_MAX_DIGITS, _MAX_EXPONENT = 4000, 400  # what is longer is not worth the arithmetic
+_MAX_DIGITS, _MAX_EXPONENT = 4000, 400  # longer ones are not worth the arithmetic
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The Python program that a text gives: in its last fence, or as the whole text."""
+"""Extracting a text's Python program: its last fence, or the whole text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def parse_python(code: str) -> ast.Module | None:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is not the user's business
+            warnings.simplefilter("ignore")  # no warnings about odd escapes in strings
             return ast.parse(code)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""The grader of reasoning-gym's problems: the package's own scorer, fed with the row that the problem carries.
+"""The grader of reasoning-gym's problems: the package's own scorer, given the row in the problem's metadata.
 
 Some of its scorers evaluate the answer as Python or by sympy, and an answer is hostile text. So all of them run in a
 process of their own that is ended at the deadline, and those that evaluate get only what is a literal or plain algebra.
@@ -58,7 +58,7 @@ def _answer(text: str) -> str:
 
 
 def _harmless(task: str, answer: str) -> bool:
-    """Whether a scorer that evaluates its answer may have this one."""
+    """Whether this answer is safe for a scorer that evaluates it."""
     if task in _READS_LITERALS:
         try:
             tree = ast.parse(answer, mode="eval")

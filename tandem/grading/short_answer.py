@@ -1,4 +1,4 @@
-r"""Short answers in free form, as BIG-Bench Hard asks for: the reference says what kind of answer is looked for.
+r"""Short free-form answers, as in BIG-Bench Hard: the reference decides the kind of answer.
 
 A verdict (True, yes, valid), a number, brackets that close a sequence, a list of words in order, or else some words.
 """

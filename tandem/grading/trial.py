@@ -1,4 +1,4 @@
-"""How many of a question's examples each of several answers passes: found by running them in the code sandbox.
+"""Counting how many of a question's examples each of several answers passes, by running them in the sandbox.
 
 The examples run in the tester's process, one after the other in one namespace, and call the answer's program over the
 pipe, as a grader's tests do. So what the program itself prints is not seen, and an object of a class of its own is
@@ -29,7 +29,7 @@ _COUNT = re.compile(r"a test fails \(line \d+\): (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How many of `total` examples each answer passes; `total` 0: none was run, and `why` says why."""
+    """The number of `total` examples that each answer passes; `total` 0: none was run, and `why` says why."""
 
     passed: tuple[int, ...] = ()
     total: int = 0

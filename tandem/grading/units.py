@@ -1,4 +1,4 @@
-r"""Units behind (or a currency before) a value: known ones are compared and converted, any other word is only dropped.
+r"""Units after (or a currency before) a value: known ones are compared and converted, other words are dropped.
 
 "5" equals "5 cm", for the question names the unit; "5 cm" equals "50 mm", but neither "5 m" nor "5 cm^2".
 """

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable
 from typing import IO, Any
 
-MEMORY = 2 << 30  # bytes of address space: a tower of exponents must not take the machine with it
+MEMORY = 2 << 30  # bytes of address space: a tower of exponents must not exhaust the machine
 
 
 def serve(prepare: Callable[[], object], key: str, verdict: Callable[[dict[str, Any]], bool]) -> None:
-    """Answer each job with its `verdict` under `key`, until the input ends; `prepare` imports what takes long."""
+    """Answer each job with its `verdict` under `key`, until the input ends; `prepare` does the slow imports."""
     jobs = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not look like a reply
@@ -47,7 +47,7 @@ def _send(replies: IO[bytes], reply: dict[str, object]) -> None:
 
 def _end_after(seconds: float) -> None:
     if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles SIGPROF: it ends the process
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF is not handled: it ends the process
 
 
 def _limit() -> None:

@@ -1,4 +1,4 @@
-"""A process of ours that does one killable job at a time: JSON lines in, JSON lines out, ended at the deadline.
+"""A subprocess that does one killable job at a time: JSON lines in, JSON lines out, killed at the deadline.
 
 The other end is `tandem.grading.worker_loop`.
 """
@@ -42,7 +42,7 @@ class WorkerProcess:
             if reply is not None:
                 return reply
             if process.returncode != -9 or time.monotonic() - started >= deadline * PATIENCE:
-                break  # any other kill -9 is somebody else's doing: the job gets a second try
+                break  # any other kill -9 came from outside: the job gets a second attempt
         self._launch()  # so that the next job finds it warm
         return None
 
@@ -76,7 +76,7 @@ class WorkerProcess:
             reply = self._read(process, START_SECONDS)
             if reply is None or "error" in reply:
                 self.stop()
-                reason = reply["error"] if reply else "it died or gave no sign of life"
+                reason = reply["error"] if reply else "it died or did not respond"
                 raise TandemError(f"{self._name}'s process did not start ({reason}); is {self._needs} installed?")
             self.warm = True
         return process
@@ -86,7 +86,7 @@ class WorkerProcess:
         try:
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-        except OSError:  # dead since we looked
+        except OSError:  # it died meanwhile
             return None
         return self._read(process, seconds * PATIENCE)
 

@@ -37,7 +37,7 @@ class Request:
 
     @property
     def may_be_cut(self) -> bool:
-        """Whether its reader may leave before the end: an insight, or a draft, of which the log-probabilities tell."""
+        """Whether its reader may stop early: an insight, or a draft with log-probabilities."""
         return self.purpose != "answer" or self.top_logprobs is not None
 
     @property
@@ -51,7 +51,7 @@ class Request:
         return self._count(count) + (count(self.tool.text) if self.tool else 0)
 
     def room(self, context: int, count: Callable[[str], int]) -> int:
-        """Return how many tokens a model's context leaves beside the prompt; none or less: the prompt fills it."""
+        """Return the tokens left in a model's context after the prompt; zero or less: the prompt fills it."""
         return context - self._count(count) - TEMPLATE - (self.tool.room if self.tool else 0)
 
     def _count(self, count: Callable[[str], int]) -> int:
@@ -61,13 +61,13 @@ class Request:
 
     @property
     def worst(self) -> Usage:
-        """The usage of which only the most that it can be is known."""
+        """A usage with only its upper bound known."""
         return Usage(source="bound", prompt_bound=self.prompt_bound, completion_bound=self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A try that failed before the one that a stream goes on with: why, what it cost, how long it took (seconds)."""
+    """A failed attempt that the backend replaced by another: the reason, the cost, the duration (seconds)."""
 
     error: str
     usage: Usage
@@ -104,7 +104,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a model makes of a text that it only reads: its tokens as text, and statistics of all but the first."""
+    """A model's reading of a given text: its tokens as text, and statistics of all but the first."""
 
     pieces: Sequence[str]
     stats: Sequence[TokenStat]
@@ -113,7 +113,7 @@ class Reading:
 
 @runtime_checkable
 class Reads(Protocol):
-    """What a backend may add to Model: log-probabilities of a given text, at the price of one uncached prefill."""
+    """An optional part of Model: log-probabilities of a given text, for one uncached prefill."""
 
     async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
         """Read `text` as it is, without a chat template, its first `max_tokens` tokens if given."""
@@ -147,7 +147,7 @@ class Model(Protocol):
         ...
 
     async def probe(self) -> ModelSpec:
-        """Find out what the specification leaves open (continuation, served name) and return it, now complete."""
+        """Probe the unknown parts of the specification (continuation, served name) and return it, completed."""
         ...
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""The response cache: whole answers on disk, replayed for the very same request. Off unless asked for.
+"""The response cache: whole answers on disk, replayed for an identical request. Off by default.
 
 A key is the model, its revision, where it is served, the whole request, and which of several equal requests of one
 problem it is (samples must stay different). Errors, refusals and calls that were cut are never kept.
@@ -24,7 +24,7 @@ from tandem.storage.files import write_whole
 class ResponseCache:
     """A folder of answers, one small file each, safe for several processes; a `Recorder`.
 
-    A cached answer is charged like a fresh one, so that figures do not depend on the cache; `Entry.paid` is False.
+    A cached answer is charged like a new one, so that figures do not depend on the cache; `Entry.paid` is False.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,23 +36,23 @@ class ResponseCache:
             raise TandemError(f"the folder of answers {folder} cannot be used: {error.strerror}") from None
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return the kept answer, or None (also for a file that is damaged)."""
+        """Return the cached answer, or None (also for a damaged file)."""
         row = read_answer(self.path(model, request, occurrence))
         return row and row[0]
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Do nothing: several runs use the folder, and none knows what another is asking."""
+        """Do nothing: several runs use the folder, without knowing each other's requests in flight."""
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> None:
-        """Do nothing: only ends are kept."""
+        """Do nothing: only ends are stored."""
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:
-        """Do nothing: failures are never kept."""
+        """Do nothing: failures are never stored."""
 
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
-        """Keep a whole, non-empty answer. A full disk costs the entry, not the answer."""
+        """Store a whole, non-empty answer. A full disk loses the entry, not the answer."""
         if given is None or given.finish_reason not in ("stop", "length") or not given.text.strip():
             return
         keep_answer(self.path(model, request, occurrence), given.row())
@@ -66,7 +66,7 @@ class ResponseCache:
 
 
 def read_answer(path: Path) -> tuple[Recorded, dict[str, Any]] | None:
-    """Return a kept answer, and the row that it is of; None for a file that is absent or damaged."""
+    """Return a stored answer and its row; None for a missing or damaged file."""
     try:
         row = json.loads(path.read_bytes())
         return restored(row), row
@@ -75,6 +75,6 @@ def read_answer(path: Path) -> tuple[Recorded, dict[str, Any]] | None:
 
 
 def keep_answer(path: Path, row: Mapping[str, Any]) -> None:
-    """Write an answer down; on a full disk it is not kept."""
+    """Store an answer, unless the disk is full."""
     with suppress(TandemError):
         write_whole(path, json.dumps(row), private=True, durable=False, parents=True)

@@ -1,4 +1,4 @@
-"""One metered call: deltas are read as far as they are wanted, and exactly one ledger entry comes of it."""
+"""One metered call: deltas are read as far as needed, and exactly one ledger entry is written."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 
 class Recorder(Protocol):
-    """Writes calls down and gives them again: a run's journal, or the response cache."""
+    """Records calls and replays them: a run's journal, or the response cache."""
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return what this request gave before; `occurrence` counts equal requests of one problem from 0."""
+        """Return the recorded output of this request; `occurrence` counts equal requests of one problem from 0."""
         ...
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Wait while somebody else is asking what `find` may give afterwards; before `find`."""
+        """Wait for an equal request in flight that `find` may serve afterwards; to be called before `find`."""
         ...
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str | None:
-        """Note that a call begins, and return its number. Raises LimitReached if it may cost too much."""
+        """Record a call's start, and return its number. Raises LimitReached if it may exceed the budget."""
         ...
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:
-        """Note a try that failed, of a call that goes on."""
+        """Record a failed attempt of a call that continues."""
         ...
 
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
-        """Note how a call ended; `given` is None for one that failed."""
+        """Record a call's end; `given` is None for a failed one."""
         ...
 
 
@@ -49,8 +49,8 @@ class Call:
 
     Leaving the context before the end aborts the request; its tokens are then counted, not reported, and
     `max_tokens` is kept as the worst case. The entry is written once, at the end or at the abort, whatever happens;
-    each try that the backend gave up has one of its own. With a `recorder` the call is written down, or is given
-    again without asking the model.
+    each failed attempt of the backend has its own. With a `recorder` the call is recorded, or replayed without calling
+    the model.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Call:
         self.tokens = 0
         self.stats: list[TokenStat] = []
         self.finish_reason: FinishReason | None = None
-        self.at_end_of_record = False  # what comes next costs anew
+        self.at_end_of_record = False  # what follows is a new cost
         self._ledger = ledger
         self._read_tokens = read_tokens
         self._recorder = recorder
@@ -83,7 +83,7 @@ class Call:
         self._pieces: list[Piece] = []
         self._usage: Usage | None = None
         self._started = time.monotonic()
-        self._before = 0  # tokens that belong to tries given up
+        self._before = 0  # tokens of failed attempts
         self._sent = False
         self._stream = self._deltas()
         self._closed = False
@@ -151,7 +151,7 @@ class Call:
             self._book(error if isinstance(error, Exception) else None)
 
     async def _deltas(self) -> AsyncGenerator[Delta, None]:
-        """Give the call again as far as it was written down; then ask the model."""
+        """Replay the recorded part of the call; then call the model."""
         given = None
         if self._recorder:
             await self._recorder.turn(self.model, self.request, self._occurrence)
@@ -162,7 +162,7 @@ class Call:
                 yield delta
             if given.finish_reason is not None:
                 return
-            self._book(None)  # what was bought before stays charged; now it is bought once more, to its end
+            self._book(None)  # the recorded part stays charged; now the whole call is made again
             self._recorded = None
         if self._recorder:
             self._number = await self._recorder.open(self.model, self.request, self.role, self._occurrence)
@@ -177,8 +177,8 @@ class Call:
             self._ledger.entries.append(given.entry.model_copy(update={"purpose": self.purpose}))
             return
         if given is None and not self._sent:
-            return  # nothing was asked
-        # What its reader leaves before the end is charged as far as it was read, as it would be by a model.
+            return  # no request was made
+        # If the reader stops early, it is charged as far as it was read, as with a model.
         whole = given is not None and (self.finished or given.finish_reason is None)
         usage = given.usage if given is not None and whole else self._final_usage(error)
         seconds = time.monotonic() - self._started
@@ -225,7 +225,7 @@ class Call:
         received = max(self.tokens - self._before, reported.completion if reported else 0)
         if not received and reported is None:
             if isinstance(error, TandemError) and not isinstance(error, EndpointError):
-                return Usage()  # it never left: no key, or more than the model can do
+                return Usage()  # never sent: no key, or beyond the model's capabilities
             return request.worst
         # Cut: the prompt as the server reported it, else counted; the completion as received.
         return Usage(

@@ -52,7 +52,7 @@ class Gguf(_CatalogPart):
 
 
 class CatalogEntry(_CatalogPart):
-    """A model of the catalog. One with an `endpoint` is served by others for money; the rest have weights."""
+    """A model of the catalog. One with an `endpoint` is a paid service; the rest have weights."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     aliases: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class CatalogEntry(_CatalogPart):
 
     @property
     def local(self) -> bool:
-        """Whether the weights can be had, to run on one's own hardware."""
+        """Whether the weights are available to run locally."""
         return self.endpoint is None
 
     def called(self) -> Iterator[str]:
@@ -116,12 +116,12 @@ def _by_name() -> dict[str, CatalogEntry]:
 
 
 def lookup(name: str) -> CatalogEntry | None:
-    """Return the entry that goes by `name` (its own, an alias or the hub id, in any case), or None."""
+    """Return the entry called `name` (its own, an alias or the hub id, case-insensitive), or None."""
     return _by_name().get(name.lower())
 
 
 def find(name: str) -> CatalogEntry:
-    """Return the entry that goes by `name`; raises UsageError with the nearest names for an unknown one."""
+    """Return the entry called `name`; raises UsageError with the nearest names for an unknown one."""
     entry = lookup(name)
     if entry is None:
         raise nearest("model", name, (known.name for known in load_catalog()))
@@ -129,7 +129,7 @@ def find(name: str) -> CatalogEntry:
 
 
 def spec_of(entry: CatalogEntry) -> ModelSpec:
-    """Return what the catalog knows of a model. Nothing is downloaded, loaded or asked."""
+    """Return the catalog's spec of a model, without downloading, loading or connecting."""
     return ModelSpec(
         name=entry.name,
         local=entry.local,

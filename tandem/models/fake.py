@@ -169,7 +169,7 @@ class FakeModel(Model):
 
 
 def _answer(prompt: str) -> str:
-    # Any number in the prompt will do: a synthetic answer is not meant to be right.
+    # Any number in the prompt: a synthetic answer need not be right.
     numbers: list[Any] = re.findall(r"\d+", prompt)
     return f"Taking the numbers in turn , the answer is \\boxed{{{numbers[-1] if numbers else 0}}}"
 

@@ -52,8 +52,7 @@ def load_model(
     ``fake`` or ``fake:script.json``; with `endpoint` (an OpenAI-compatible base URL, or several with commas between
     them, which serve the same) any name that it serves; else a catalog name, a Transformers folder, or a hub id
     (``owner/name``). ``backend:what`` calls the backend of that name which a package adds (entry point
-    ``tandem.backends``) with the spec and `what`. Weights that are not here yet are pulled when the model is first
-    used.
+    ``tandem.backends``) with the spec and `what`. Missing weights are pulled when the model is first used.
 
     `parameters` is a size that the user assumes, for the cost. `timeout` is how many seconds an endpoint may send
     nothing. `backend` is for weights: in this process, or on vLLM replicas of their own, by `placement` and `serving`;
@@ -144,7 +143,7 @@ def _entry(name: str) -> CatalogEntry | None:
 
 
 def _own(endpoint: str) -> bool:
-    """Whether an endpoint is likely on hardware of the user's: this machine, a private address, a bare host name."""
+    """Whether an endpoint is likely the user's own hardware: this machine, a private address, a bare host name."""
     host = urlsplit(endpoint).hostname or ""
     try:
         return ipaddress.ip_address(host).is_private
@@ -153,7 +152,7 @@ def _own(endpoint: str) -> bool:
 
 
 def _weights(name: str, entry: CatalogEntry | None) -> tuple[str | Path | Callable[[], Path], ModelSpec]:
-    """Return where the weights are, or what fetches them when they are first needed; and what is known of them."""
+    """Return the folder of the weights, or the function that fetches them on first use; and their spec."""
     folder = Path(name).expanduser()
     if folder.is_dir() and ("/" in name or lookup(name) is None):
         if not (folder / "config.json").is_file():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 ESTIMATOR = "topk-lower"
 FLOOR = -100.0  # -inf, which some servers send, becomes this
-PLACES = 7  # decimal places that are kept: a call that is written down reads the same, and 32 bits hold it
+PLACES = 7  # decimal places: a recorded call replays identically, and 32 bits hold it
 
 
 class TokenStat(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a call gave, written down so that it can be replayed: by a run that is resumed, or by the response cache."""
+"""A recorded call that can be replayed: by a resumed run, or by the response cache."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The text of one call in the pieces in which it came. Without a `finish_reason` it was cut at the reader's wish.
+    """The text of one call in its original pieces. Without a `finish_reason` it was cut by its reader.
 
-    `entry` is what it was charged as; None in the response cache, where each use is charged anew. `seconds` is how long
-    it took, where that is to be charged too.
+    `entry` is its ledger entry; None in the response cache, which charges each use. `seconds` is its duration, if that
+    is to be charged too.
     """
 
     text: str
@@ -49,7 +49,7 @@ class Recorded:
         return sum(piece.tokens for piece in self.pieces)
 
     def deltas(self) -> Iterator[Delta]:
-        """Yield the deltas as they came; the last one, where the call had ended, carries finish reason and usage."""
+        """Yield the original deltas; the last one of a finished call carries finish reason and usage."""
         at = stat = 0
         for piece in self.pieces:
             text = self.text[at : at + piece.characters]
@@ -72,7 +72,7 @@ class Recorded:
 
 
 def restored(row: dict[str, Any], entry: Entry | None = None) -> Recorded:
-    """Return what `row` wrote. Raises KeyError, ValueError or zlib.error for a row that it did not write."""
+    """Read the output of `row`. Raises KeyError, ValueError or zlib.error for an invalid one."""
     flat = _unpacked(row["pieces"]).reshape(-1, 3).tolist()
     stats = _unpacked(row["stats"]).reshape(-1, 4).tolist() if row["stats"] else []
     return Recorded(
@@ -87,7 +87,7 @@ def restored(row: dict[str, Any], entry: Entry | None = None) -> Recorded:
 
 
 def digest(model: str, request: Request) -> str:
-    """Return the digest of everything that decides what `request` to `model` gives; `affinity` does not."""
+    """Return the digest of everything that decides the output of `request` to `model`; `affinity` does not."""
     prefix = request.prefix if request.prefix is None or isinstance(request.prefix, str) else list(request.prefix)
     content = [
         model,

@@ -1,8 +1,8 @@
-"""Calls that several strategies have in common are made once: a longer or richer answer serves a request for less.
+"""Calls shared by several strategies are made once: a longer or richer answer serves a smaller request.
 
-For comparisons. A request is served from what is written down of the same messages, beginning and sampling where that
-was written by the same model and holds at least as much: the mentor's whole answer gives the hint of its first 60
-tokens, and an answer with log-probabilities one without. Each use is charged as if the model had been asked.
+For comparisons. A request is served from a recorded call with the same model, messages, prefix and sampling if that
+contains at least as much: the mentor's whole answer gives the hint of its first 60 tokens, and an answer with
+log-probabilities one without. Each use is charged as if the model had been called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tandem.models.recorded import Piece, Recorded
 
 
 class SharedCalls(ResponseCache):
-    """A folder of what models wrote, one small file for each question put to them; a `Recorder`."""
+    """A folder of recorded calls, one small file for each request; a `Recorder`."""
 
     def __init__(self, folder: Path) -> None:
         """Raises TandemError if the folder cannot be made."""
@@ -27,7 +27,7 @@ class SharedCalls(ResponseCache):
         self._asked: dict[Path, asyncio.Future[None]] = {}
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return as much of what is written down as is asked for; None where that is not enough."""
+        """Return the requested part of a recorded call; None if that is too short."""
         found = _read(self.path(model, request, occurrence))
         if found is None or (request.top_logprobs and not _has_stats(found[0], found[1], request)):
             return None
@@ -37,19 +37,19 @@ class SharedCalls(ResponseCache):
         return beginning(kept, request.max_tokens, model.cut) if kept.tokens >= request.max_tokens else None
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Wait until what another strategy is asking the model alike has ended."""
+        """Wait until an equal request of another strategy has ended."""
         path = self.path(model, request, occurrence)
         while (asked := self._asked.get(path)) is not None:
             await asyncio.shield(asked)
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> None:
-        """Note that this is being asked now."""
+        """Mark this request as in flight."""
         self._asked.setdefault(self.path(model, request, occurrence), asyncio.get_running_loop().create_future())
 
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
-        """Keep what was written, also of a call that was cut, unless more is there. A full disk costs the entry."""
+        """Store the output, even of a cut call, unless a longer one is stored. A full disk loses only the entry."""
         path = self.path(model, request, occurrence)
         if (asked := self._asked.pop(path, None)) is not None:
             asked.set_result(None)
@@ -62,7 +62,7 @@ class SharedCalls(ResponseCache):
         keep_answer(path, row)
 
     def path(self, model: Model, request: Request, occurrence: int) -> Path:
-        """Return the file of a question: its purpose, cap and log-probabilities do not change what a model writes."""
+        """Return the file of a request: purpose, cap and log-probabilities do not change the text."""
         return super().path(model, replace(request, purpose="answer", max_tokens=1, top_logprobs=None), occurrence)
 
 
@@ -72,9 +72,9 @@ def _read(path: Path) -> tuple[Recorded, int] | None:
 
 
 def beginning(whole: Recorded, tokens: int, cut: Callable[[str, int], str]) -> Recorded:
-    """Return the first `tokens` tokens of a recorded call, as a call ends that was not allowed more.
+    """Return the first `tokens` tokens of a recorded call, ended as by its cap.
 
-    `cut` is the model's: where a server sent several tokens at once, and the end lies among them, it is an estimate.
+    `cut` is the model's: an estimate if the end is inside a chunk of several tokens.
     """
     pieces: list[Piece] = []
     at = left = stats = 0

@@ -1,4 +1,4 @@
-"""Go on behind what is already known of a text, when the same request is made once more."""
+"""Skip the known beginning of a text when the same request is repeated."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tandem.models.base import Delta
 
 
 async def skip(stream: AsyncGenerator[Delta, None], known: str) -> AsyncGenerator[Delta, None]:
-    """Yield what `stream` gives behind the beginning `known`; closing it closes the stream.
+    """Yield the part of `stream` after the beginning `known`; closing it closes the stream.
 
-    Raises EndpointError (retryable) where the stream begins otherwise: what is known was handed out already, so that
-    only a fresh start of the whole problem can help.
+    Raises EndpointError (retryable) if the stream begins differently: the known part was already yielded, so that only
+    restarting the whole problem can help.
     """
     async with aclosing(stream) as deltas:
         at = 0
@@ -24,10 +24,10 @@ async def skip(stream: AsyncGenerator[Delta, None], known: str) -> AsyncGenerato
                 continue
             head = delta.text[: len(known) - at]
             if not known.startswith(head, at):
-                raise EndpointError("asked once more, the model wrote another text", retryable=True)
+                raise EndpointError("the model wrote a different text when the request was repeated", retryable=True)
             at += len(head)
             rest = delta.text[len(head) :]
-            if rest:  # its tokens count where its text goes on
+            if rest:  # its tokens count with the text that follows
                 yield replace(delta, text=rest)
             elif delta.finish_reason is not None or delta.usage is not None:
                 yield Delta(finish_reason=delta.finish_reason, usage=delta.usage)

@@ -1,4 +1,4 @@
-"""Tokens of a text whose model runs elsewhere: by its own tokenizer, by tiktoken's, or estimated."""
+"""Token counts for a remote model: by its own tokenizer, by tiktoken's, or estimated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TokenCounter:
             return ""
         count, cut = self._loaded()
         head, allowed = cut(text, tokens), tokens
-        # A beginning may split into more tokens by itself than it had as a part of the whole.
+        # A prefix may have more tokens alone than as a part of the whole text.
         while allowed > 1 and count(head) > tokens:
             allowed -= 1
             head = cut(text, allowed)
@@ -76,7 +76,7 @@ def _by_tiktoken(model: str) -> tuple[Counter, Cutter] | None:
                 encoding = tiktoken.encoding_for_model(model.rpartition("/")[2])
             except KeyError:
                 encoding = tiktoken.get_encoding("o200k_base")
-    except Exception:  # not installed, not in its cache, or other insides than we know: an estimate will do
+    except Exception:  # not installed, not in its cache, or unknown internals: an estimate is good enough
         return None
 
     def count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""A tool that a model may call, and the form of a call in a text: all that journal, caches and ledger know is text."""
+"""A tool that a model may call, and its textual form: journal, caches and ledger only see text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tool:
 
     @property
     def text(self) -> str:
-        """What a model reads of the tool, about."""
+        """Approximately the text that a model reads for the tool."""
         return json.dumps(self.function)
 
     @property
@@ -50,7 +50,7 @@ class ToolCall:
     arguments: str
 
     def argument(self, tool: Tool) -> str:
-        """Return what the tool's parameter was given; "" for another function, or arguments that are none."""
+        """Return the argument of the tool's parameter; "" for another function or invalid arguments."""
         given = _object(self.arguments)
         value = given.get(tool.parameter) if given is not None and self.name == tool.name else None
         return value if isinstance(value, str) else ""

@@ -88,9 +88,9 @@ def test_a_rate_is_of_any_minute() -> None:
         ("keys: [{name: a, sha256: HASH0, usd: -1}]", "keys.0.usd"),
         ("keys: [{name: a, sha256: HASH0, usd: .nan}]", "keys.0.usd"),
         ("keys: [{name: a, sha256: HASH0, rpm: 3}]", "keys.0.rpm"),
-        ("keys: {", "not what `tandem keys add` writes"),
+        ("keys: {", "not written by `tandem keys add`"),
         ("[alice]", "cannot be used"),
-        ("\xff", "not what `tandem keys add` writes"),
+        ("\xff", "not written by `tandem keys add`"),
     ],
 )
 def test_a_damaged_file_is_told(file: Path, text: str, said: str) -> None:

@@ -1,8 +1,8 @@
-"""Running programs that a model wrote, which may be hostile, against a problem's tests.
+"""Running model-written, possibly hostile programs against a problem's tests.
 
 A candidate's program and the tests run in two processes, each in a sandbox of its own. The tests call the program over
-a pipe; arguments and results cross it as plain data, so that comparisons happen where the program has no hand. The
-tests' verdict goes to the run over a pipe that the program never holds. Only the standard library is there to import.
+a pipe; arguments and results cross it as plain data, so that comparisons happen out of the program's reach. The
+tests' verdict goes to the run over a pipe that the program never has. Only the standard library can be imported.
 
 Both kinds: own user id (where the run is root), limits on computing time, address space, threads, file size and open
 files, a limit on the clock, and a system-call filter (x86_64 and aarch64 Linux): no new processes, no sockets.
@@ -14,7 +14,7 @@ What no kind stops:
 - heating the machine: each submission may compute on all processors that its threads find, up to its limits, and each
   of its two processes may fill its memory limit, the program 16 MiB of files besides;
 - a program that special-cases the examples which the question shows, or that guesses the tests from earlier calls;
-- tests that use a helper of the program's own to judge it, or that only ask for "anything that is not ...";
+- tests that check the program with its own helper, or that only require "anything that is not ...";
 - changes that a program makes in its arguments are not seen: they are copies.
 What `process` does not stop:
 - reading every file, and writing every folder, that its user may: as root's guest what is open to all users, else all

@@ -1,4 +1,4 @@
-"""The command lines and limits of sandboxed processes, and what this machine lacks for them."""
+"""The command lines and limits of sandboxed processes, and the checks that this machine supports them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INSTALL = "apt install bubblewrap (or dnf, pacman, apk)"
 
 
 class Launcher:
-    """Makes command lines; every process of root's gets a user id that no other has at the time."""
+    """Builds command lines; every process started by root gets a unique user id."""
 
     def __init__(self, kind: Kind, *, seconds: float, memory: int) -> None:
         """Raise UsageError for an unknown kind, TandemError if this machine lacks what the kind needs."""
@@ -59,7 +59,7 @@ class Launcher:
         self._view = list(self._bindings()) if kind == "bwrap" else []
 
     def limits(self) -> dict[str, int]:
-        """Return what a new process must give up, its own user id among it."""
+        """Return the limits of a new process, including its own user id."""
         uid = next(self._uids) if self.root else 0
         return {**self._limits, "uid": uid, "parent": os.getpid() if self.kind == "process" else 0}
 
@@ -74,7 +74,7 @@ class Launcher:
         return [*(view if self._view else []), self._python, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", start]
 
     def environment(self) -> dict[str, str]:
-        """Return all that a process sees of the environment. Sets have the same order on every run."""
+        """Return a process's whole environment. The hash seed is fixed."""
         home = "/tmp" if self.kind == "bwrap" else "/"
         library = os.path.join(sys.base_prefix, "lib")
         return {"HOME": home, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": library}

@@ -1,4 +1,4 @@
-"""Whether the limits hold on this machine, found by trying to break them."""
+"""Checking the sandbox's limits on this machine by trying to break them."""
 
 from __future__ import annotations
 

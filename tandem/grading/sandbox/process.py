@@ -1,4 +1,4 @@
-"""One sandboxed process as its parent sees it: start it, and be sure that all of it is dead."""
+"""One sandboxed process seen from its parent: starting it, and making sure that all of it is dead."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SandboxProcess:
         async def end(process: asyncio.subprocess.Process) -> None:
             unwanted = cls(process, os.dup(status))
             assert process.stdin is not None
-            process.stdin.close()  # what outlives the kill finds no job
+            process.stdin.close()  # a survivor of the kill finds no job
             unwanted.kill()
             await unwanted.wait()
 
@@ -72,7 +72,7 @@ class SandboxProcess:
                 os.kill(inner, signal.SIGKILL) if inner else os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> None:
-        """Wait until nothing of it runs any more."""
+        """Wait until none of its processes runs."""
         await self._process.wait()
         os.close(self._status)
         if self._process.stdout is not None:
@@ -86,4 +86,4 @@ class SandboxProcess:
             process = Path(f"/proc/{inner}/status").read_text()
         except (OSError, ValueError, KeyError):
             return 0
-        return inner if f"PPid:\t{self._process.pid}\n" in process else 0  # never somebody else's
+        return inner if f"PPid:\t{self._process.pid}\n" in process else 0  # never another process

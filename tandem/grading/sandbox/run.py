@@ -1,4 +1,4 @@
-"""Two processes for each candidate, two pipes between them, and a clock."""
+"""Running a candidate: two processes, two pipes between them, and a timeout."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sandbox:
     async def run(self, submission: Submission, *, seconds: float | None = None) -> Verdict:
         """Run the tests against the program, for at most `seconds` (the sandbox's) from when both are ready.
 
-        Nothing of it runs any more when this returns or is cancelled. Raises TandemError if the processes do not start.
+        All its processes are dead when this returns or is cancelled. Raises TandemError if they do not start.
         """
         if self._slots is None or self._loop is not asyncio.get_running_loop():
             self._slots, self._loop = asyncio.Semaphore(os.cpu_count() or 1), asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Which key an endpoint is sent: its own, or one that the user meant for it; never one made for somebody else."""
+"""Selecting an endpoint's API key: its own, or one that the user chose for it; never another service's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong at an OpenAI-compatible endpoint: one clear line each, whether to try again, and how long to wait."""
+"""Failures of an OpenAI-compatible endpoint: one clear line each, whether to retry, and how long to wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tandem.models.openai.api_keys import ApiKeys
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
 FIRST_PAUSE = 0.5  # seconds
 _RETRYABLE = {408, 409, 429}  # and every 5xx
-_GATEWAY = {504, 524}  # a gateway has stopped waiting: the server behind it may well have worked
+_GATEWAY = {504, 524}  # a gateway timed out: the server behind it may have done the work
 _OVERFLOW = re.compile(
     r"context.?(length|size|window)|prompt is too long|longer than the (model|maximum)|maximum model length", re.I
 )
@@ -42,7 +42,7 @@ class Failure(EndpointError):
 
     `status` is the HTTP status, if there was one; `after` the seconds that the server asked to wait; `detail` what
     the server wrote, in full. `refused`: the model declined; that is an answer of its own kind, not a fault. `free`:
-    nothing was done for the request, so that it costs nothing.
+    no work was done for the request, so that it costs nothing.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Backoff:
         self._pause = FIRST_PAUSE
 
     def pause(self, failure: Failure) -> float:
-        """Return the seconds before the next try; raises `failure` where another is no use or none is left."""
+        """Return the seconds before the next attempt; raises `failure` if another is useless or none is left."""
         if not failure.retryable or self._left <= 0:
             raise failure
         if failure.after is not None and failure.after > LONGEST_WAIT:
@@ -163,7 +163,7 @@ class Backoff:
         return pause * spread / 1.25 if failure.after is None else failure.after * spread
 
     async def wait(self, failure: Failure) -> None:
-        """Sleep before the next try; raises as `pause` does."""
+        """Sleep before the next attempt; raises as `pause` does."""
         await asyncio.sleep(self.pause(failure))
 
 

@@ -1,4 +1,4 @@
-"""How many requests an endpoint is given at once: as many as it takes, found by trying (additive up, halved down)."""
+"""Adaptive limit on concurrent requests to an endpoint (additive increase, halved on refusal)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Limiter:
         self._resumes = max(self._resumes, asyncio.get_running_loop().time() + seconds)
 
     async def enter(self) -> int:
-        """Wait for a turn; return the round that it belongs to."""
+        """Wait for a slot; return its round."""
         if self._waiting or not self._free():
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -52,7 +52,7 @@ class Limiter:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # it was our turn already: pass it on
+                if turn.done() and not turn.cancelled():  # already granted: pass it on
                     self.leave(answered=False, served=False)
                 raise
         else:
@@ -60,7 +60,7 @@ class Limiter:
         return self._round
 
     def let_in(self) -> None:
-        if self.in_flight >= self.limit:  # a limit that is not used up proves nothing
+        if self.in_flight >= self.limit:  # an unused limit proves nothing
             needed = self.limit * (_CAREFUL if self.limit + 1 == self._wall else 1)
             self._limit = min(self._limit + 1 / needed, self.ceiling)
         self._served += 1
@@ -118,7 +118,7 @@ class Limiter:
 
 
 class Slot:
-    """One request's place. Tell it what the endpoint made of the request: `let_in` or `refused`."""
+    """One request's slot. Report the endpoint's response: `let_in` or `refused`."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
@@ -139,6 +139,6 @@ class Slot:
         self._limiter.let_in()
 
     def refused(self, after: float | None) -> None:
-        """The endpoint has too much to do, and asks everybody to wait `after` seconds."""
+        """The endpoint is overloaded, and asks all requests to wait `after` seconds."""
         self._answered = True
         self._limiter.refused(self._round, after)

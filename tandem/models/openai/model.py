@@ -44,12 +44,12 @@ class OpenAIModel(Model):
         """Describe the endpoint.
 
         base_url: up to and with `/v1`; None is OpenAI's own.
-        role: whose key it gets, see `ApiKeys`.
+        role: selects the key, see `ApiKeys`.
         api_key_env: the variable that holds the key, whatever the endpoint.
         served_name: the model's name at the endpoint, where it is not `spec.name`.
         max_in_flight: requests that may be open at once, where the endpoint takes as many.
         timeout: seconds to the first token, and between two.
-        retries: further tries of a call.
+        retries: further attempts of a call.
         tokenizer_path: tokenizer.json (or its folder) for `count` and `cut`; see TokenCounter.
         """
         self.spec = spec

@@ -1,4 +1,4 @@
-"""What an endpoint can do: one look at its list of models, one short chat, and a file that remembers the result."""
+"""Probing an endpoint's capabilities: its list of models, one short chat, and a cached result."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
 
 
 async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
-    """Let the model continue a partial answer, with log-probabilities; without what the server refuses (400)."""
+    """Let the model continue a partial answer, with log-probabilities; drops options that the server refuses (400)."""
     body: dict[str, Any] = {
         "model": endpoint.origin.model,
         "messages": [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _PARTIAL}],

@@ -21,7 +21,7 @@ from tandem.spec import ModelSpec
 
 
 async def read_text(endpoint: Endpoint, spec: ModelSpec, text: str, top_logprobs: int, backoff: Backoff) -> Reading:
-    """Return what the model makes of `text`.
+    """Return the log-probabilities of `text`.
 
     Raises CapabilityError if the endpoint gives no log-probabilities of prompts, the last Failure if it fails.
     """

@@ -1,4 +1,4 @@
-"""One answer over as many tries as it takes: what each try costs, what all have yielded, and how the next goes on."""
+"""One answer over several attempts: the cost of each, the text yielded so far, and how the next one continues."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the 
 
 
 class Target(Protocol):
-    """A model at one endpoint, with what was learnt about that."""
+    """A model at one endpoint, with the discovered properties."""
 
     spec: ModelSpec
     endpoint: Endpoint
@@ -40,17 +40,17 @@ class Target(Protocol):
 
 
 class RetryPolicy(Protocol):
-    """Where the next try of an answer is made, and when."""
+    """Where and when the next attempt is made."""
 
     async def target(self) -> Target: ...
 
     def pause(self, failure: Failure) -> float:
-        """Return the seconds before the next try; raises the failure where there is none."""
+        """Return the seconds before the next attempt; raises the failure if there is none."""
         ...
 
 
 class RetryHere:
-    """The policy of a single endpoint: there, after a wait that doubles."""
+    """The policy of a single endpoint: exponential backoff."""
 
     def __init__(self, target: Target, retries: int) -> None:
         self._target = target
@@ -64,11 +64,10 @@ class RetryHere:
 
 
 class ResumableAnswer:
-    """The answer to one request, over all its tries.
+    """The answer to one request, over all its attempts.
 
-    A broken stream is resumed where it stopped by a model that continues text (`native`). Another one writes the
-    answer once more, and the beginning that is known is left out; that is of no use where tokens are drawn by chance
-    (`repeats` is False).
+    A model that continues text (`native`) resumes a broken stream where it stopped. Another one writes the answer
+    again, and the known beginning is skipped; impossible if tokens are sampled at random (`repeats` is False).
     """
 
     def __init__(self, spec: ModelSpec, request: Request) -> None:
@@ -106,7 +105,7 @@ class ResumableAnswer:
                         yield delta
             except Failure as failure:
                 broken = failure
-            except EndpointError as error:  # written once more, it became another text
+            except EndpointError as error:  # the repeated answer was a different text
                 error.usage = attempt.cut()
                 raise
             try:
@@ -121,7 +120,7 @@ class ResumableAnswer:
                     yield Delta(failed=attempt.report(failed))
                     await asyncio.sleep(pause)
                     continue
-                finish, usage = "length", attempt.cut()  # all is there, only its end was lost
+                finish, usage = "length", attempt.cut()  # complete, only the end marker was lost
             if (call := attempt.call(usage)) is not None:
                 yield call
             if finish == "length":

@@ -127,7 +127,7 @@ class Endpoint:
             if failure is None:
                 raise
             if slot and failure.status in _BUSY and failure.retryable:
-                # A very long wait (a daily quota) is for each call to report, not for all to sit out.
+                # A very long wait (a daily quota) is reported by each call, not waited for.
                 slot.refused(failure.after if (failure.after or 0) <= LONGEST_WAIT else None)
             raise (self._gone() if self._closed else failure) from None
 
@@ -153,7 +153,7 @@ class Endpoint:
             base_url=self.base_url,
             timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT)),
             max_retries=0,  # tries are counted in one place, ours
-            # Given, because the client's own one starts a task when it is collected, in whatever loop runs then.
+            # Explicit, because the client's own one starts a task when garbage-collected, in whatever loop runs then.
             http_client=openai.DefaultAsyncHttpxClient(limits=limits),
         )
 
@@ -163,7 +163,7 @@ class Endpoint:
     def _key(self) -> str:
         if not (key := self.keys.key) and self.keys.own:
             raise MissingKeyError(f"{self.keys.advice} in the environment or in .env to use {self.origin.where}")
-        return key or "none"  # most servers of one's own ask for no key
+        return key or "none"  # most self-hosted servers need no key
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Continuous batching: the sequences that are being written share one forward pass per token.
+"""Continuous batching: active sequences share one forward pass per token.
 
 Sequences lie in one left-padded batch. Its key-value (KV) tensors grow in place; they are copied only when a sequence
 joins or leaves, and every 64 tokens. Prompts are read in portions beside the batch, and then join it. Nothing here
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tandem.models.transformers.kv import KV
 
-_GREEDY = 1e-5  # a temperature so low is 0: logits divided by less would overflow
+_GREEDY = 1e-5  # lower temperatures are treated as 0: dividing the logits would overflow
 _NUCLEUS = 1024  # candidates looked at before the whole vocabulary is sorted for top-p
 
 
@@ -99,7 +99,7 @@ class PromptStore:
 
 
 class Batch(Generic[R]):
-    """The sequences that are being written together by one Transformers model."""
+    """The sequences decoded together by one Transformers model."""
 
     def __init__(self, model: Any, store: PromptStore, *, portion: int) -> None:
         """`portion` is how many prompt tokens, padding included, are read in one forward pass."""
@@ -154,7 +154,7 @@ class Batch(Generic[R]):
         return self._choose(done, torch.stack(last)) if done else []
 
     def decode(self) -> list[tuple[R, SampledToken]]:
-        """Write one token in every row."""
+        """Decode one token in every row."""
         import torch
 
         ids = torch.tensor([row.tokens[-1:] for row in self.rows])
@@ -165,7 +165,7 @@ class Batch(Generic[R]):
         return self._choose(self.rows, logits)
 
     def change(self, leave: Collection[R], join: Sequence[R]) -> None:
-        """Take rows out and let rows in whose prompt was read and whose first token was drawn."""
+        """Remove rows, and add rows with a read prompt and a sampled first token."""
         keep = [i for i, row in enumerate(self.rows) if row not in leave]
         if len(keep) == len(self.rows) and not join:
             return
@@ -182,7 +182,7 @@ class Batch(Generic[R]):
             row.kv = None  # it lives in the batch now
 
     def clear(self) -> None:
-        """Drop every row and what is remembered: after a failed pass the KV tensors may be half written."""
+        """Drop every row and the prompt cache: after a failed pass the KV tensors may be half written."""
         self.rows, self._cache, self._width = [], None, 0
         self._store.clear()
 

@@ -1,4 +1,4 @@
-"""From token ids to text as they come: whole characters only, and nothing of a stop string."""
+"""Streaming detokenisation: whole characters only, and nothing of a stop string."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Detokeniser:
         self._decode = decode
         self._stop = [s for s in stop if s]
         self._ids = list(prompt[-_CONTEXT:])
-        self._known = len(self._ids)  # ids whose text is out (or held)
+        self._known = len(self._ids)  # ids already turned into text (returned or held back)
         self._held = ""
 
     def push(self, token: int) -> str:
@@ -37,7 +37,7 @@ class Detokeniser:
         return self._release(text[len(whole) :])
 
     def flush(self) -> str:
-        """Return what was held back for a stop string that did not come; half a character is dropped."""
+        """Return the text held back for a stop string that did not follow; an incomplete character is dropped."""
         known, text = (self._decode(ids).rstrip(_HALF) for ids in (self._ids[: self._known], self._ids))
         return self._release(text[len(known) :]) + self._take(0)
 

@@ -12,7 +12,7 @@ from tandem.models.transformers.kv import use_grouped_attention
 from tandem.models.vllm.machine import computes_bfloat16, read_cpuinfo
 from tandem.spec import Architecture, Continuation, ModelSpec
 
-_ATTENTION = {"full_attention", "sliding_attention"}  # layer types whose state is a key-value cache
+_ATTENTION = {"full_attention", "sliding_attention"}  # layer types with a key-value cache
 
 _LOADING = threading.Lock()  # Transformers' imports and its default number type are no matter for two threads at once
 
@@ -69,7 +69,7 @@ def load(spec: ModelSpec, path: str, *, device: str | None, dtype: str) -> Loade
 
 
 def complete_spec(spec: ModelSpec, model: Any) -> ModelSpec:
-    """Return `spec` with what it leaves open: sizes, vocabulary, context, architecture, capabilities.
+    """Return `spec` with its missing fields: sizes, vocabulary, context, architecture, capabilities.
 
     Active parameters are what a token passes through: without an input embedding that is not also the output matrix,
     and with as many of the experts as a token is sent to.
@@ -103,7 +103,7 @@ def first_line(error: BaseException) -> str:
 
 
 def failure(error: BaseException, name: str, running: int) -> TandemError:
-    """Return the error that a user sees for `error`, met with `running` requests in the batch (0: not loaded)."""
+    """Return the user's error for `error`, raised with `running` requests in the batch (0: while loading)."""
     if isinstance(error, TandemError):
         return error
     text = str(error).lower()

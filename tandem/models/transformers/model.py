@@ -24,9 +24,9 @@ from tandem.spec import ModelSpec
 
 
 class TransformersModel(Model):
-    """A causal language model of Transformers. Nothing is loaded before the first call or `probe`.
+    """A causal language model of Transformers, loaded at the first call or `probe`.
 
-    All requests in flight are written together, token by token, by one thread; requests join and leave between two
+    All requests in flight are decoded together, token by token, by one thread; requests join and leave between two
     tokens. Calls may raise MissingPackageError without the `local` extra, and EndpointError where the model cannot be
     loaded, the context is too short or memory runs out. With float32 a request's answer does not depend on the others;
     in bfloat16 and float16 it may, as in every engine.
@@ -46,8 +46,8 @@ class TransformersModel(Model):
 
         path: a folder with a Transformers model, its id on the model hub, or what fetches the folder when first needed.
         device: cpu, cuda, cuda:1, mps; None takes the best there is.
-        dtype: float32, bfloat16, float16; auto is bfloat16 on CUDA and on CPUs that are quick at it, float16 on MPS.
-        max_batch: requests that are written at once; the others wait.
+        dtype: float32, bfloat16, float16; auto is bfloat16 on CUDA and on CPUs with fast bfloat16, float16 on MPS.
+        max_batch: requests decoded concurrently; the others wait.
         prompt_cache_mb: room for the prompts (their key-value tensors) that later requests of the same affinity share.
         """
         self.spec = spec
@@ -67,7 +67,7 @@ class TransformersModel(Model):
 
     @property
     def waiting(self) -> int:
-        """Requests whose prompt was not read yet."""
+        """Requests with an unread prompt."""
         return self._worker.waiting if self._worker else 0
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -109,12 +109,12 @@ class TransformersModel(Model):
         return self._counter.count(text)
 
     async def probe(self) -> ModelSpec:
-        """Load the model; return and keep the specification with what its configuration says."""
+        """Load the model; return and keep the specification completed from its configuration."""
         await self._ready()
         return self.spec
 
     async def aclose(self) -> None:
-        """End the thread and let the weights go; requests in flight end with an EndpointError."""
+        """End the thread and free the weights; requests in flight end with an EndpointError."""
         with self._guard:
             worker, self._worker, self._closed = self._worker, None, True
         if worker is not None:
@@ -138,7 +138,7 @@ class TransformersModel(Model):
         return TokenCounter(self.spec.name, path)
 
     async def _ready(self) -> tuple[InferenceThread, Loaded]:
-        """Return the worker with its model, loaded now if it was not; after a failure the next call tries again."""
+        """Return the worker with its model, loading it if needed; after a failure the next call tries again."""
         with self._guard:
             if self._closed:
                 raise EndpointError(f"{self.spec.name} was closed")

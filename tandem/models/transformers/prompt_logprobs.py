@@ -1,4 +1,4 @@
-"""Log-probabilities of a given text from a model in this process: one pass, kept by nothing."""
+"""Log-probabilities of a given text from an in-process model: one pass, not cached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _POSITIONS = 64  # whose scores over the whole vocabulary are in float32 at once
 
 
 def read_text(loaded: Loaded, text: str, top_logprobs: int, max_tokens: int | None) -> Reading:
-    """Return what the model makes of `text`, tokenised as it is. Raises UsageError for one longer than its context."""
+    """Return the log-probabilities of `text`, tokenised as it is. Raises UsageError for one longer than the context."""
     import torch
 
     ids: list[int] = loaded.tokenizer(text)["input_ids"][:max_tokens]

@@ -1,4 +1,4 @@
-"""The thread that owns an in-process model: it lets requests in, runs the batch token by token, and answers."""
+"""The thread that owns an in-process model: it admits requests, runs the batch token by token, and sends results."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 @dataclass(eq=False, kw_only=True)
 class GenerationRow(Row):
-    """A row whose tokens go, as deltas, to a mailbox on its event loop."""
+    """A row that posts its tokens, as deltas, to a mailbox on its event loop."""
 
     max_tokens: int
     detokeniser: Detokeniser
     loop: asyncio.AbstractEventLoop
     mailbox: asyncio.Queue[Delta | TandemError]
-    closed: bool = False  # nobody reads any more; set on the loop, seen before the next token
+    closed: bool = False  # the reader is gone; set on the loop, checked before the next token
 
     def accept(self, choice: SampledToken, ends: frozenset[int]) -> Delta:
         """Return the delta of a token that was drawn. The token that ends an answer counts, and has no text."""
@@ -62,7 +62,7 @@ class GenerationRow(Row):
 
 
 class InferenceThread:
-    """One daemon thread for one model. `loaded` is set once the model is; after a failure to load it is of no use."""
+    """One daemon thread for one model. `loaded` is set once the model is loaded; after a failed load it is unusable."""
 
     def __init__(self, name: str, load: Callable[[], Loaded], *, max_batch: int, prompt_bytes: int) -> None:
         self.loaded: Future[Loaded] = Future()
@@ -99,7 +99,7 @@ class InferenceThread:
             self._changed.notify()
 
     def aside(self, work: Callable[[Loaded], T]) -> T:
-        """Do something else with the loaded model, in the caller's thread, between two passes of the batch.
+        """Run a function on the loaded model, in the caller's thread, between two passes of the batch.
 
         Raises EndpointError where it fails.
         """
@@ -114,7 +114,7 @@ class InferenceThread:
     def stop(self, seconds: float | None = None) -> None:
         """End the thread after the current pass and wait for it; requests in flight get an error.
 
-        A load cannot be interrupted: its thread ends by itself afterwards and is not waited for.
+        A load cannot be interrupted: its thread ends on its own afterwards and is not joined.
         """
         with self._changed:
             self._stopping = True
@@ -169,7 +169,7 @@ class InferenceThread:
                     chosen = batch.decode()
                 over = self._accept(chosen, ends)
                 batch.change(over, [job for job, _ in chosen if group and job not in over])
-        except Exception as error:  # the batch is in doubt, the worker is not
+        except Exception as error:  # the batch may be corrupt, the worker is fine
             lost = dict.fromkeys([*batch.rows, *(job for job, _ in chosen)])
             self._drop(lost, failure(error, self._name, len(lost)))
             batch.clear()
@@ -191,7 +191,7 @@ class InferenceThread:
         return chosen
 
     def _accept(self, chosen: list[tuple[GenerationRow, SampledToken]], ends: frozenset[int]) -> set[GenerationRow]:
-        """Post the tokens that were drawn; return the jobs that are over by them."""
+        """Post the sampled tokens; return the jobs that they finish."""
         over = set()
         for job, choice in chosen:
             delta = job.accept(choice, ends)
@@ -204,7 +204,7 @@ class InferenceThread:
         self._outbox.extend((job, error) for job in jobs)
 
     def _flush(self) -> None:
-        """Hand over what was posted: one wake-up per event loop."""
+        """Deliver the posted deltas: one wake-up per event loop."""
         posts: dict[asyncio.AbstractEventLoop, list[tuple[GenerationRow, Delta | TandemError]]] = defaultdict(list)
         for job, item in self._outbox:
             posts[job.loop].append((job, item))

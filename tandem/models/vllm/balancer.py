@@ -16,7 +16,7 @@ from tandem.models.openai.probe import served_context
 from tandem.models.vllm.routing import Router
 
 _BUSY = {408, 409, 429, 503}  # worth a wait at the replica that knows the prompt
-GRACE = 30.0  # seconds to wait for a replica that nobody restarts
+GRACE = 30.0  # seconds to wait for a replica that is not being restarted
 CHECK_SECONDS = 10.0  # for the answer to a check
 FIRST_PAUSE = 0.5  # seconds before the second check; doubled each time
 _LONGEST_PAUSE = 15.0

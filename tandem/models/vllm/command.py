@@ -1,4 +1,4 @@
-"""What is started for one replica, exactly: vLLM's command line, and the variables added to the environment."""
+"""The command of one replica: vLLM's command line, and the variables added to the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tandem.models.vllm.placement import Place
 CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, by default
 CPU_BLOCK = 32  # tokens in a block of that cache; of vLLM's 128 a level finds too few again (benchmarks/probe.py)
 
-# What the pool relies on; given once more by the user it would lead requests astray.
+# Set by the pool; overriding them would break routing.
 _OURS = {
     *("--model", "--served-model-name", "--host", "--port", "--uds", "--api-key", "--root-path", "--headless"),
     *("--tensor-parallel-size", "-tp", "--ssl-keyfile", "--ssl-certfile"),

@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"OSError: {argv[0]} cannot be started: {error.strerror}", file=sys.stderr)
         return 127
-    with suppress(BrokenPipeError):  # nobody listens any more, so the pipe's end is next
+    with suppress(BrokenPipeError):  # the reader is gone, so the pipe's end is next
         os.write(1, b"%d\n" % server.pid)
     status = None
     while status is None:

@@ -1,4 +1,4 @@
-"""A server's log: how far its start is and why it failed; and how logs stay small and few."""
+"""A server's log: the progress of its start and the reason of a failure; limits on size and number of logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RUNS, _DAYS = 30, 14  # a run's logs are removed when it is not among the last 
 _DRESS = re.compile(r"^(?:\([^)]*\)\s*)?(?:(?:ERROR|CRITICAL|WARNING|INFO)\s+[\d-]+\s+[\d:.]+\s+\[[^\]]*\]\s*)?")
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt)\b(?::\s*\S.*)?$")
 _USAGE = re.compile(r"^\S+: error: .+")
-# What other processes say of the one that failed; its own words are better.
+# Messages of other processes about the failed one; its own message is better.
 _HEARSAY = re.compile(
     r"root cause above|Engine core initialization failed|WorkerProc initialization failed|^SystemExit"
 )

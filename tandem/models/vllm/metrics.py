@@ -73,7 +73,7 @@ async def read(client: httpx.AsyncClient, url: str) -> ReplicaMetrics | None:
 
 
 def tokens_per_second(before: ReplicaMetrics | None, after: ReplicaMetrics | None) -> float | None:
-    """Return what a replica wrote between two readings; None if it was restarted or did not tell."""
+    """Return a replica's tokens between two readings; None if it was restarted or reported none."""
     if before is None or after is None or before.generated is None or after.generated is None:
         return None
     seconds, tokens = after.time - before.time, after.generated - before.generated

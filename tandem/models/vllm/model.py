@@ -1,4 +1,4 @@
-"""One model behind several endpoints: a call goes to the replica that knows its prompt, and elsewhere if that dies."""
+"""One model behind several endpoints: a call goes to the replica with its prompt cached, or another if that dies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tandem.spec import ModelSpec
 
 
 class PooledModel(Model):
-    """A model that several endpoints serve. Nothing is connected before the first call.
+    """A model served by several endpoints, connected at the first call.
 
-    A call whose replica fails goes on at another one: where the text stopped if the model continues text, else from
-    the start without what is known. Each try that failed is reported (`Delta.failed`). A replica whose connection
-    failed gets nothing until it answers again. Calls raise what those of OpenAIModel do, and EndpointError
+    A call whose replica fails continues at another one: where the text stopped if the model continues text, else from
+    the start, skipping the known part. Each failed attempt is reported (`Delta.failed`). A replica whose connection
+    failed gets no requests until it answers again. Calls raise what those of OpenAIModel do, and EndpointError
     (retryable) when all replicas stay down.
     """
 

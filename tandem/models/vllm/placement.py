@@ -36,7 +36,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class ResourceRequest:
-    """What a user asks for one role. `gpus` None: those that are there; `replicas` None: as many as fit (CPU: one)."""
+    """A user's request for one role. `gpus` None: all available; `replicas` None: as many as fit (CPU: one)."""
 
     role: str
     gpus: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ class ResourceRequest:
 def place(request: ResourceRequest, machine: Machine) -> list[Place]:
     """Return where the replicas of one model run: on GPUs where there are any, else on cores.
 
-    Raises UsageError where the machine does not have what is asked for.
+    Raises UsageError if the machine does not have the requested resources.
     """
     named = _named(request, machine)
     if not machine.gpus:

@@ -25,9 +25,9 @@ from tandem.models.vllm.supervisor import RestartPolicy, supervise
 _PORT_TRIES = 3
 _NUMBERS = itertools.count(1)
 
-Progress = Callable[[int, str], None]  # a replica's index, and what it is at
+Progress = Callable[[int, str], None]  # a replica's index, and its current stage
 Change = Callable[[str, bool], None]  # a replica's URL, and whether it is up
-Lost = Callable[[str, str], None]  # a replica's URL, and why it is given up
+Lost = Callable[[str, str], None]  # a replica's URL, and why it was given up
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class Pool:
             state.remove(self.name)
 
     async def _launch(self, member: _PoolMember) -> None:
-        """Start one replica and wait for it; a free port that somebody else took meanwhile is changed for another."""
+        """Start one replica and wait for it; a free port taken meanwhile by another process is replaced."""
         async with self._locks.hold(member.place.gpus):
             for last in (*[False] * (_PORT_TRIES - 1), True):
                 try:

@@ -48,8 +48,8 @@ class RayPool:
     `on_change(url, up)` is called when a replica comes up or goes down, `on_move(old, new)` before it comes up at
     another URL, on another node perhaps, `on_lost(url, why)` when it is given up. The servers listen at their nodes'
     addresses and ask for a random key, which this process has in the environment variable `api_key_env` between start
-    and end. vLLM asks for it under /v1 only: anybody who reaches a node may read /metrics and use /tokenize, so the
-    cluster's network must be trusted, as Ray itself demands.
+    and end. vLLM checks it under /v1 only: anyone who reaches a node may read /metrics and use /tokenize, so the
+    cluster's network must be trusted, as Ray itself requires.
 
     Without its head a cluster ends: then every replica is given up, and this process leaves it.
     """

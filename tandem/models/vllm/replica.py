@@ -1,4 +1,4 @@
-"""One server process with all its children: started, watched until it is ready, ended without a rest."""
+"""One server process with all its children: started, watched until ready, ended completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which replica gets a request: the one that knows its prompt's beginning, unless it has too much to do."""
+"""Choosing a request's replica: the one that has its prompt's beginning cached, unless it is overloaded."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tandem.spec import ModelSpec
 
 
 class Placement:
-    """The machine that the models of one engine share: they are placed together, since they take each other's room."""
+    """The machine shared by the models of one engine: they are placed together, since they compete for memory."""
 
     def __init__(self) -> None:
         self.wanted: Collection[Role] | None = None  # the roles that are called; None: all that joined

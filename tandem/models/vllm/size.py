@@ -38,8 +38,8 @@ def size_of(serve: Serve, *, cpu: bool, parameters: float | None = None) -> Size
 def suited(wanted: Sequence[tuple[Serve, float | None, int]], machine: Machine) -> list[Serve]:
     """Return how models are best served on one machine: in float32 where a CPU is slow at bfloat16 and has the memory.
 
-    `wanted` has each model with its parameters and its replicas. Only where nobody chose a type, and where it is known
-    what all of them need.
+    `wanted` has each model with its parameters and its replicas. Only if no type was chosen, and the needs of all are
+    known.
     """
     serves = [serve for serve, _, _ in wanted]
     if machine.gpus or machine.bfloat16:
@@ -59,7 +59,7 @@ def _as_told(serve: Serve) -> Serve:
 
 
 def _open(serve: Serve) -> bool:
-    """Whether the number type is left to us: nobody chose one, and the weights are not quantised, for which vLLM
+    """Whether the number type is left to us: none was chosen, and the weights are not quantised, for which vLLM
     takes no float32.
     """
     path = serve.path

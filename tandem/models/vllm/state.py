@@ -1,4 +1,4 @@
-"""Which pools run on this machine: one small file for each under the cache, believed only while its processes live."""
+"""The pools running on this machine: one small file each in the cache, valid only while its processes live."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def load(name: str) -> PoolState | None:
     if owner != os.getuid() or state.uid != owner:
         raise UsageError(f"the pool '{name}' belongs to user {owner}, not to you")
     if state.host != host():
-        raise UsageError(f"the pool '{name}' runs on {state.host}; look after it there, or delete {path}")
+        raise UsageError(f"the pool '{name}' runs on {state.host}; manage it there, or delete {path}")
     if state.started is None or identity(state.pid) != state.started:
         _clean(state)
         return None

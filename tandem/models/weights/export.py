@@ -54,7 +54,7 @@ def export(gguf: Path, folder: Path, *, tied: bool) -> None:
         os.close(write)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        reason = "it was killed, perhaps for want of memory" if done.returncode < 0 else lines[-1]
+        reason = "it was killed, perhaps out of memory" if done.returncode < 0 else lines[-1]
         raise TandemError(f"{gguf.name} could not be turned into a model folder: {reason}")
 
 

@@ -1,6 +1,6 @@
-"""Weights on disk: a model of the catalog becomes a Transformers folder under the cache, once, whatever interrupts it.
+"""Weights on disk: a catalog model becomes a Transformers folder in the cache, once, surviving interruptions.
 
-A pull works in ``models/.<name>.partial``, goes on there after an interruption, writes the manifest last and then
+A pull works in ``models/.<name>.partial``, resumes there after an interruption, writes the manifest last and then
 renames the finished folder to ``models/<name>``. A lock makes processes that want the same model wait for one another.
 """
 
@@ -104,7 +104,7 @@ def _check_disk(entry: CatalogEntry, work: Path) -> None:
     if room < needed:
         raise TandemError(
             f"{entry.name} needs {needed / 1e9:.1f} GB in {work.parent}, where {room / 1e9:.1f} GB are free; "
-            "make room, or set TANDEM_HOME to another place"
+            "free some space, or set TANDEM_HOME to another folder"
         )
 
 

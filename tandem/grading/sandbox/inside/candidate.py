@@ -1,6 +1,6 @@
 """The process that holds a candidate's program and answers the tester's calls, until the pipe ends.
 
-All here is the candidate's to break once its code runs: it can spoil its own answers and nothing else.
+The candidate's code can break anything in this process, but that spoils only its own answers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .program import stages
 
 
 def main() -> None:
-    """Read the job from standard input, give everything up, load the program, serve."""
+    """Read the job from standard input, drop privileges, load the program, serve."""
     job = json.load(sys.stdin)
     sys.path.pop(0)  # our own folder
     read, write = job["pipes"]

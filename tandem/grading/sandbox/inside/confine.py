@@ -1,4 +1,4 @@
-"""What a process gives up for good before it runs a line that is not ours.
+"""The privileges that a process drops for good before it runs untrusted code.
 
 In this order: its user (where it has root's right to become another one), its resources, and the system calls that a
 program which only computes has no use for. Nothing here can be taken back by the process.
@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 def confine(limits: Mapping[str, int]) -> None:
-    """Give up everything. `limits` in bytes, seconds and counts; `uid` 0 keeps the user, `parent` 0 is not checked.
+    """Drop all privileges. `limits` in bytes, seconds and counts; `uid` 0 keeps the user, `parent` 0 is not checked.
 
     Raises OSError if the kernel refuses what this system supports.
     """

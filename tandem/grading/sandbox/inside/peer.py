@@ -1,4 +1,4 @@
-"""The candidate's process as the tests see it: names and objects that stand for those over there.
+"""The candidate's process seen from the tests: proxies for its names and objects.
 
 Calling a stand-in sends the arguments over and returns the plain data that comes back. What the candidate returns that
 is no plain data stays there; its stand-in can be handed back and asked for attributes, is equal to nothing but itself,

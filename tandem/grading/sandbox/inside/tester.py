@@ -1,4 +1,4 @@
-"""The process that runs a problem's tests and says how they ended. It never runs a line of the candidate's.
+"""The process that runs a problem's tests and reports the verdict. It never runs the candidate's code.
 
 Names that the tests use but do not define stand for the candidate's. What a test does with the values that they return
 happens here, on built-in types.
@@ -23,7 +23,7 @@ from .program import standing
 
 
 def main() -> None:
-    """Read the job from standard input, give everything up, run the tests, write the verdict as one line of JSON."""
+    """Read the job from standard input, drop privileges, run the tests, write the verdict as one line of JSON."""
     job = json.load(sys.stdin)
     sys.path.pop(0)  # our own folder
     verdicts = os.dup(1)
@@ -36,7 +36,7 @@ def main() -> None:
     os.write(verdicts, b"ready\n")
     reason = _run(job, peer)
     os.write(verdicts, json.dumps({"passed": not reason, "reason": reason}).encode() + b"\n")
-    os._exit(0)  # nothing that the tests left behind may keep us
+    os._exit(0)  # leftovers of the tests must not delay the exit
 
 
 def _run(job: dict[str, Any], peer: Peer) -> str:

@@ -26,11 +26,11 @@ Restore = Callable[[str, Any], Any]
 
 
 class LostError(BaseException):
-    """The other side is gone or sent what is no answer. No test can catch it as the exception that it expects."""
+    """The other side is gone or sent an invalid answer. No test can catch this as an expected exception."""
 
 
 def send(fd: int, message: Any) -> None:
-    """Write one frame. Raises ValueError if it is too large, LostError if nobody reads."""
+    """Write one frame. Raises ValueError if it is too large, LostError if the reader is gone."""
     payload = json.dumps(message, separators=(",", ":")).encode()
     if len(payload) > MAX_FRAME:
         raise ValueError("too much data")
@@ -39,7 +39,7 @@ def send(fd: int, message: Any) -> None:
         while view:
             view = view[os.write(fd, view) :]
     except OSError as error:
-        raise LostError(f"nobody reads: {error}") from None
+        raise LostError(f"the reader is gone: {error}") from None
 
 
 def receive(fd: int) -> Any:
@@ -85,7 +85,7 @@ def encode(value: Any, export: Export, depth: int = 0) -> Any:
 
 
 def decode(data: Any, restore: Restore) -> Any:
-    """Return what `encode` was given. Raises LostError for what it never writes."""
+    """Decode the output of `encode`. Raises LostError for invalid data."""
     try:
         return _decode(data, restore, 0)
     except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, MemoryError) as error:
