@@ -75,6 +75,7 @@ def train(
       tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
     from tandem.cli.classifiers import card_view
+    from tandem.storage.formats import stamped
     from tandem.training.data import only, read_collection
 
     if strategy is not None:
@@ -107,7 +108,7 @@ def train(
     trained, folder = fit_classifier(table, out, domain=tuple(domain), **how)
     assert trained.classifier is not None  # only a regret can fail to be certified
     card = trained.classifier.card
-    emit(card.model_dump(mode="json"), as_json, lambda: card_view(card))
+    emit(stamped(card.model_dump(mode="json")), as_json, lambda: card_view(card))
     if not as_json:
         note(f"written to {folder}")
 
