@@ -8,7 +8,7 @@ export const MARKS = {
   r: { kind: "right", name: "right" },
   w: { kind: "wrong", name: "wrong" },
   e: { kind: "error", name: "failed" },
-  u: { kind: "unjudged", name: "not judged" },
+  u: { kind: "unjudged", name: "not graded" },
   "-": { kind: "none", name: "no record" },
 };
 const ACTIONS = { stop: "Stop", go_on: "Go on", answer: "Mentor answers" };
@@ -125,7 +125,7 @@ function rung([level, action, sufficiency, threshold, calibrated, reason, tokens
     "li",
     { className: `rung ${Object.hasOwn(ACTIONS, action) ? action : ""}` },
     make("div", { className: "at" }, withText("strong", level ?? "?"), make("small", { textContent: insight })),
-    known(sufficiency) ? gauge(sufficiency, threshold) : make("small", { textContent: "not judged by a draft" }),
+    known(sufficiency) ? gauge(sufficiency, threshold) : make("small", { textContent: "not predicted from a draft" }),
     make(
       "div",
       { className: "fate" },

@@ -76,7 +76,7 @@ function table(own, alone, unit) {
   const rows = [
     ["Mentor tokens", tokens(mentor.completion), about(tokens(alone.tokens))],
     ["Intern tokens", tokens(intern.answer), "–"],
-    ["Probe tokens", tokens(intern.probe), "–", "drafts that were thrown away"],
+    ["Probe tokens", tokens(intern.probe), "–", "discarded drafts"],
     [unit === "usd" ? "US$" : "TFLOPs", bare(own[unit], unit), about(bare(alone[unit], unit))],
     ["Time", seconds(own.seconds), "–"],
   ];

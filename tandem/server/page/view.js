@@ -72,7 +72,7 @@ function section(name) {
 
 function emptiness(run, name) {
   const open = ["asking", "insight", "judged"].includes(run.state) && (run.decisions.at(-1) || {}).action !== "stop";
-  return open ? `${HINTS[name]}…` : "not bought";
+  return open ? `${HINTS[name]}…` : "not requested";
 }
 
 function drawLadder(run, about) {
@@ -84,7 +84,7 @@ function drawLadder(run, about) {
   const found = about && about.classifier ? about.classifier.match : "";
   const match = found.startsWith("uncalibrated: ") ? found.slice(14) : "another pair, ladder or temperature";
   const notes = [];
-  if (!judged && run.state === "done") notes.push("Nothing is judged here: this model climbs no ladder.");
+  if (!judged && run.state === "done") notes.push("No sufficiency is predicted here: this model climbs no ladder.");
   if (loose)
     notes.push(
       `Uncalibrated: the classifier was fitted to ${match}. Its figures rank drafts; they are no probabilities here.`,
@@ -140,7 +140,7 @@ function step({ level, decision, fate, end }) {
     return item;
   }
   const [sign, name, meaning] = DECIDED[decision.action] || ["", decision.action, ""];
-  const remark = decision.action === "stop" && !decision.insight_tokens ? "no insight was bought" : meaning;
+  const remark = decision.action === "stop" && !decision.insight_tokens ? "no insight was requested" : meaning;
   const item = make("li", { className: decision.action }, head);
   if (typeof decision.sufficiency === "number") item.append(gauge(decision));
   const badge = make(

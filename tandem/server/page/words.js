@@ -31,7 +31,7 @@ export function verdict(run) {
   const by = run.solution && run.solution.answered_by;
   if (last && last.action === "stop") {
     const why = saidAll(run) ? "it had nothing to add" : REASONS[last.reason] || last.reason;
-    if (last.level === "question") return "The mentor was not needed: the question alone said so.";
+    if (last.level === "question") return "The mentor was not needed: the question alone was enough to decide.";
     if (!last.insight_tokens) {
       return last.reason === "sufficient"
         ? "The mentor was not needed: the intern’s draft was sufficient without insight."
@@ -43,14 +43,14 @@ export function verdict(run) {
     const tried = last.insight_tokens
       ? `The insight up to ${last.level} was not enough`
       : last.level === "question"
-        ? "The question alone said so"
+        ? "The question alone was enough to decide"
         : "A draft without insight was not enough";
     return `${tried}: the mentor ${run.state === "done" ? "answered" : "answers"} itself.`;
   }
   if (last) return `Not yet enough at ${last.level}; the mentor goes on.`;
   if (by === "mentor") return "The mentor answered alone.";
   if (by === "intern" && run.solution.level === "none") return "The intern answered alone.";
-  if (by === "intern") return `The intern answered under the insight of level ${run.solution.level}, unjudged.`;
+  if (by === "intern") return `The intern answered under the insight of level ${run.solution.level}; its sufficiency was not predicted.`;
   return { insight: "The mentor is writing.", answering: "The answer is being written." }[run.state] || "";
 }
 

@@ -107,7 +107,7 @@ class Bench:
             (problem, _), (call, ledger) = item, given
             right = await grade(problem, call.text, sandbox=self._sandbox)
             if right is None:
-                raise TandemError(f"{problem.id} cannot be judged, so nothing can be learned from it")
+                raise TandemError(f"{problem.id} cannot be graded, so nothing can be learned from it")
             if role == "intern":
                 self.progress.done += 1
                 self._report(self.progress)

@@ -101,7 +101,7 @@ def split(problems: Sequence[Problem], plan: BlueprintPlan) -> Parts:
     plan.check()
     for problem in problems:
         if not known_answer(problem):
-            raise UsageError(f"{problem.id} has neither a reference answer nor tests, so no answer to it can be judged")
+            raise UsageError(f"{problem.id} has neither a reference answer nor tests, so no answer to it can be graded")
     if len(kinds := {problem.task for problem in problems}) > 1:
         raise UsageError(f"a blueprint is for one kind of problem, these are {', '.join(sorted(kinds))}")
     alone = {problem.question: problem for problem in problems}.values()
