@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_a_run_goes_on_when_a_node_is_killed(smollm2: Path, cluster: Any, tmp_pa
     text = said.read()
     assert status == 0, text
     assert done < PROBLEMS
-    assert "went down (on" in text and "raylet" not in text, text
+    assert re.search(r"went down and is restarted in \S+ s: .*\(on ", text) and "raylet" not in text, text
     found = [json.loads(line) for line in records.read_text().splitlines()]
     assert len(found) == PROBLEMS and set(Counter(record["problem"] for record in found).values()) == {1}
     assert not any(record["error"] for record in found)
