@@ -17,7 +17,6 @@ Snapshot = list[tuple["PoolState", list["ReplicaMetrics | None"]]]
 
 
 def take_snapshot() -> Snapshot:
-    """Read the metrics of every replica of every pool at once."""
     import asyncio
 
     import httpx
@@ -37,7 +36,6 @@ def take_snapshot() -> Snapshot:
 
 
 def report(before: Snapshot, now: Snapshot) -> dict[str, Any]:
-    """Return two snapshots as the JSON of `tandem pool status`."""
     from dataclasses import asdict
 
     from tandem.models.vllm.metrics import tokens_per_second

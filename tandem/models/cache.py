@@ -36,7 +36,6 @@ class ResponseCache:
             raise TandemError(f"the folder of answers {folder} cannot be used: {error.strerror}") from None
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return the cached answer, or None (also for a damaged file)."""
         row = read_answer(self.path(model, request, occurrence))
         return row and row[0]
 
@@ -58,7 +57,6 @@ class ResponseCache:
         keep_answer(self.path(model, request, occurrence), given.row())
 
     def path(self, model: Model, request: Request, occurrence: int) -> Path:
-        """Return the file of an answer."""
         spec = model.spec
         parts = [spec.backend, spec.revision or "", model.address, digest(spec.name, request), str(occurrence)]
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -85,7 +85,6 @@ class CatalogEntry(_CatalogPart):
 
     @property
     def local(self) -> bool:
-        """Whether the weights are available to run locally."""
         return self.endpoint is None
 
     def called(self) -> Iterator[str]:
@@ -129,7 +128,6 @@ def find(name: str) -> CatalogEntry:
 
 
 def spec_of(entry: CatalogEntry) -> ModelSpec:
-    """Return the catalog's spec of a model, without downloading, loading or connecting."""
     return ModelSpec(
         name=entry.name,
         local=entry.local,

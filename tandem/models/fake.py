@@ -154,14 +154,12 @@ class FakeModel(Model):
         return (token_stat(math.log(p), [math.log(p)] + [math.log(rest)] * (k - 1), self.spec.vocabulary),)
 
     def cut(self, text: str, tokens: int) -> str:
-        """Return the first `tokens` words of `text`."""
         return "".join(_TOKEN.findall(text)[:tokens])
 
     def count(self, text: str) -> int:
         return len(_TOKEN.findall(text))
 
     async def probe(self) -> ModelSpec:
-        """Return the specification; a fake has nothing to find out."""
         return self.spec
 
     async def aclose(self) -> None:

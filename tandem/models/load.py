@@ -86,7 +86,9 @@ def load_model(
 def _at_endpoint(
     name: str, entry: CatalogEntry | None, endpoint: str | None, spec: ModelSpec, options: dict[str, Any]
 ) -> Model:
-    urls = _urls(endpoint) if endpoint else []
+    urls = [part.strip() for part in endpoint.split(",")] if endpoint else []
+    if not all(urls):
+        raise UsageError(f"an endpoint is missing in '{endpoint}'")
     local = spec.local and bool(urls) and all(map(_own, urls))
     spec = spec.model_copy(update={"backend": "openai", "local": local})
     options = {
@@ -99,13 +101,6 @@ def _at_endpoint(
     return _made("openai", None, spec, base_url=urls[0] if urls else entry and entry.endpoint, **options)
 
 
-def _urls(endpoint: str) -> list[str]:
-    urls = [part.strip() for part in endpoint.split(",")]
-    if not all(urls):
-        raise UsageError(f"an endpoint is missing in '{endpoint}'")
-    return urls
-
-
 def _has_vllm() -> bool:
     from tandem.models.vllm.command import has_vllm
 
@@ -113,7 +108,6 @@ def _has_vllm() -> bool:
 
 
 def _standing(name: str) -> list[str]:
-    """Return the addresses of a standing pool (`tandem pool up`) of this model, if there is one."""
     from tandem.models.vllm.state import load_all
 
     pools = [pool for pool in load_all()[0] if pool.kind == "standing" and pool.model == name]
@@ -152,7 +146,6 @@ def _own(endpoint: str) -> bool:
 
 
 def _weights(name: str, entry: CatalogEntry | None) -> tuple[str | Path | Callable[[], Path], ModelSpec]:
-    """Return the folder of the weights, or the function that fetches them on first use; and their spec."""
     folder = Path(name).expanduser()
     if folder.is_dir() and ("/" in name or lookup(name) is None):
         if not (folder / "config.json").is_file():

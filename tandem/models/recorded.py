@@ -21,8 +21,6 @@ _SCALE = 10**PLACES
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One delta: how many characters, tokens and token statistics it had."""
-
     characters: int
     tokens: int
     stats: int
@@ -59,7 +57,6 @@ class Recorded:
             yield Delta(finish_reason=self.finish_reason, usage=self.usage)
 
     def row(self) -> dict[str, Any]:
-        """Return it as JSON values; `restored` reads them."""
         flat = [number for p in self.pieces for number in (p.characters, p.tokens, p.stats)]
         return {
             "text": self.text,

@@ -19,31 +19,30 @@ from tandem.models.recorded import Piece, Recorded
 
 
 class SharedCalls(ResponseCache):
-    """A folder of recorded calls, one small file for each request; a `Recorder`."""
-
     def __init__(self, folder: Path) -> None:
         """Raises TandemError if the folder cannot be made."""
         super().__init__(folder)
         self._asked: dict[Path, asyncio.Future[None]] = {}
 
     def find(self, model: Model, request: Request, occurrence: int) -> Recorded | None:
-        """Return the requested part of a recorded call; None if that is too short."""
         found = _read(self.path(model, request, occurrence))
-        if found is None or (request.top_logprobs and not _has_stats(found[0], found[1], request)):
+        if found is None:
             return None
-        kept = found[0] if request.top_logprobs else replace(found[0], stats=(), pieces=_without_stats(found[0]))
+        kept, top = found
+        if not request.top_logprobs:
+            kept = replace(kept, stats=(), pieces=tuple(replace(piece, stats=0) for piece in kept.pieces))
+        elif top != request.top_logprobs or not kept.stats:
+            return None
         if kept.finish_reason == "stop" and kept.tokens <= request.max_tokens:
             return kept
         return beginning(kept, request.max_tokens, model.cut) if kept.tokens >= request.max_tokens else None
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Wait until an equal request of another strategy has ended."""
         path = self.path(model, request, occurrence)
         while (asked := self._asked.get(path)) is not None:
             await asyncio.shield(asked)
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> None:
-        """Mark this request as in flight."""
         self._asked.setdefault(self.path(model, request, occurrence), asyncio.get_running_loop().create_future())
 
     def close(
@@ -103,11 +102,3 @@ def beginning(whole: Recorded, tokens: int, cut: Callable[[str, int], str]) -> R
 
 def _worth(recorded: Recorded) -> tuple[bool, int, int]:
     return recorded.finish_reason == "stop", recorded.tokens, len(recorded.stats)
-
-
-def _has_stats(recorded: Recorded, top: int, request: Request) -> bool:
-    return top == request.top_logprobs and len(recorded.stats) > 0
-
-
-def _without_stats(recorded: Recorded) -> tuple[Piece, ...]:
-    return tuple(replace(piece, stats=0) for piece in recorded.pieces)

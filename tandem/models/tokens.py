@@ -23,15 +23,14 @@ class TokenCounter:
     def __init__(self, model: str, tokenizer_path: Path | None) -> None:
         self._model = model
         self._path = tokenizer_path
-        self._ways: tuple[Counter, Cutter] | None = None
 
     def count(self, text: str) -> int:
-        return self._loaded()[0](text)
+        return self._functions[0](text)
 
     def cut(self, text: str, tokens: int) -> str:
         if tokens <= 0:
             return ""
-        count, cut = self._loaded()
+        count, cut = self._functions
         head, allowed = cut(text, tokens), tokens
         # A prefix may have more tokens alone than as a part of the whole text.
         while allowed > 1 and count(head) > tokens:
@@ -39,13 +38,11 @@ class TokenCounter:
             head = cut(text, allowed)
         return head
 
-    def _loaded(self) -> tuple[Counter, Cutter]:
-        if self._ways is None:
-            if self._path is not None:
-                self._ways = _by_tokenizer(self._path)
-            else:
-                self._ways = _by_tiktoken(self._model) or (_estimated_count, _estimated_cut)
-        return self._ways
+    @functools.cached_property
+    def _functions(self) -> tuple[Counter, Cutter]:
+        if self._path is not None:
+            return _by_tokenizer(self._path)
+        return _by_tiktoken(self._model) or (_estimated_count, _estimated_cut)
 
 
 @functools.lru_cache(maxsize=8)  # the replicas of a pool share one

@@ -33,7 +33,6 @@ class ApiKeys:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables that are looked at, in order."""
         if self.named or self.own:
             return (self.named or self.own or "",)
         mine = (f"TANDEM_{self.role.upper()}_API_KEY",) if self.role else ()
@@ -41,12 +40,10 @@ class ApiKeys:
 
     @property
     def key(self) -> str:
-        """The key; empty if none of the variables is set."""
         return next((key for name in self.names if (key := os.environ.get(name, "").strip())), "")
 
     @property
     def advice(self) -> str:
-        """What to do where the key is missing or refused."""
         advice = f"set {self.names[0]}"
         if _USUAL in self.names[1:]:
             advice += f" or {_USUAL}"

@@ -44,7 +44,6 @@ class Limiter:
         self._resumes = max(self._resumes, asyncio.get_running_loop().time() + seconds)
 
     async def enter(self) -> int:
-        """Wait for a slot; return its round."""
         if self._waiting or not self._free():
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)

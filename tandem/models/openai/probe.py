@@ -62,7 +62,8 @@ async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
     if spec.continuation is None:
         path = _file(endpoint)
         findings = _load(path) or await _ask(endpoint, spec)
-        _store(path, findings)
+        with contextlib.suppress(TandemError):  # a cache that cannot be written costs one request at the next start
+            write_whole(path, findings.model_dump_json(), private=True, durable=False, parents=True)
         update |= {"continuation": findings.continuation, "token_ids": findings.token_ids}
         if findings.logprobs is not None:
             update["logprobs"] = findings.logprobs
@@ -209,9 +210,3 @@ def _load(path: Path) -> Findings | None:
     except (OSError, ValidationError):
         return None
     return findings if 0 <= time.time() - findings.time < _KEPT else None
-
-
-def _store(path: Path, findings: Findings) -> None:
-    # A cache that cannot be written costs one request at the next start, no more.
-    with contextlib.suppress(TandemError):
-        write_whole(path, findings.model_dump_json(), private=True, durable=False, parents=True)

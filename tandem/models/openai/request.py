@@ -110,7 +110,6 @@ def _messages(messages: Sequence[Message], tool: Tool | None) -> list[dict[str, 
 
 
 def _body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:
-    """Return what chats and completions have in common."""
     body: dict[str, Any] = {"model": served, "stream": True}
     ids = spec.token_ids and dialect.ids and request.may_be_cut  # they cost the server a little at each token
     if ids:

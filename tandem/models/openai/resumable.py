@@ -40,8 +40,6 @@ class Target(Protocol):
 
 
 class RetryPolicy(Protocol):
-    """Where and when the next attempt is made."""
-
     async def target(self) -> Target: ...
 
     def pause(self, failure: Failure) -> float:
@@ -49,18 +47,15 @@ class RetryPolicy(Protocol):
         ...
 
 
-class RetryHere:
+class RetryHere(Backoff):
     """The policy of a single endpoint: exponential backoff."""
 
     def __init__(self, target: Target, retries: int) -> None:
+        super().__init__(retries)
         self._target = target
-        self._backoff = Backoff(retries)
 
     async def target(self) -> Target:
         return self._target
-
-    def pause(self, failure: Failure) -> float:
-        return self._backoff.pause(failure)
 
 
 class ResumableAnswer:
@@ -249,7 +244,6 @@ class Try:
         return usage.model_copy(update={"completion": completion, "source": "counted", "completion_bound": longest})
 
     def call(self, usage: Usage) -> Delta | None:
-        """Return the tool's call that an answer of this usage ends with, None where there is none."""
         if not (text := self.reader.call):
             return None
         # Chunks are counted as they come, and a server may send a whole call in one: its report knows better.
@@ -270,7 +264,6 @@ class Try:
         return failure.within(f"the stream was cut after {reader.tokens} tokens" if cut else "", usage)
 
     def report(self, failure: Failure) -> base.Attempt:
-        """Return this try as the stream reports it, where another one replaces it."""
         return base.Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self._began)
 
     async def _send(self, slot: Slot) -> Pieces:

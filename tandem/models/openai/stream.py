@@ -44,12 +44,12 @@ class StreamReader:
         self.started = False  # something of the answer has come
         self.done = False  # the server announced the end
         self.reported = False  # `usage` is that of the whole answer
+        self.ids: array[int] | None = array("i")  # of all tokens that came; None: the server does not give them
         self.inside = inside  # in a thinking block that comes apart from the content
         self._origin = origin
         self._vocabulary = vocabulary
         self._logprobs = logprobs
         self._rest = b""
-        self._ids: array[int] | None = array("i")
         self._prompt: int | None = None  # tokens, where the server gave their ids
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
@@ -96,11 +96,6 @@ class StreamReader:
         text = self._called.text if self._called else ""
         return f"</think>{text}" if text and self.inside else text
 
-    @property
-    def ids(self) -> array[int] | None:
-        """The ids of all tokens that came; None where the server does not give them."""
-        return self._ids
-
     def _event(self, payload: bytes) -> Delta | None:
         try:
             chunk = json.loads(payload)
@@ -133,10 +128,10 @@ class StreamReader:
         text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or "", content)
         called = self._called is not None and self._called.take(delta.get("tool_calls"))
         ids = choice.get("token_ids")
-        if ids and self._ids is not None:
-            self._ids.extend(ids)
+        if ids and self.ids is not None:
+            self.ids.extend(ids)
         elif (text or called) and not ids:
-            self._ids = None
+            self.ids = None
         logprobs = choice.get("logprobs")
         stats = self._stats(logprobs) if logprobs and self._logprobs else []
         counted = self._count(bool(text) or called, ids, usage, finish)
@@ -168,7 +163,6 @@ class StreamReader:
         return max(new, 0) if ids is None else len(ids)
 
     def _stats(self, logprobs: dict[str, Any]) -> list[TokenStat]:
-        """Return the statistics of a chunk's tokens from the log-probabilities of a chat or of a completion."""
         vocabulary, chat = self._vocabulary, logprobs.get("content")
         if chat is not None:
             return [token_stat(t["logprob"], [top["logprob"] for top in t["top_logprobs"]], vocabulary) for t in chat]
@@ -189,10 +183,7 @@ class StreamReader:
 
 
 class StreamedCall:
-    """The first call of a tool in a stream.
-
-    The name comes once, the arguments in pieces; of further calls nothing is kept.
-    """
+    """The first call of a tool in a stream: its name comes once, its arguments in pieces. Others are not kept."""
 
     def __init__(self) -> None:
         self._key: tuple[Any, Any] | None = None  # of the first call: its place and its id

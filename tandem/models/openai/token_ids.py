@@ -33,7 +33,6 @@ class Written:
         self._ids: OrderedDict[Key, array[int]] = OrderedDict()
 
     def keep(self, request: Request, text: str, ids: array[int] | None) -> None:
-        """Note what a call gave that came to its cap."""
         if ids is not None and request.purpose == "insight" and not isinstance(request.prefix, tuple):
             self._ids[request.messages, (request.prefix or "") + text] = ids
             if len(self._ids) > _KEPT:
@@ -86,10 +85,8 @@ async def _template_ids(endpoint: Endpoint, messages: tuple[Message, ...]) -> tu
 async def _text_ids(endpoint: Endpoint, text: str) -> list[int]:
     if not text:
         return []
-    tokens: list[int] = (await _asked(endpoint, "/tokenize", {"prompt": text, "add_special_tokens": False}, "tokens"))[
-        "tokens"
-    ]
-    return tokens
+    answer = await _asked(endpoint, "/tokenize", {"prompt": text, "add_special_tokens": False}, "tokens")
+    return list(answer["tokens"])
 
 
 async def _text(endpoint: Endpoint, ids: Sequence[int]) -> str:

@@ -70,7 +70,6 @@ class Endpoint:
         return self._answer(slot, lambda c: c.chat.completions.with_streaming_response.create(**fields))
 
     def completion(self, body: dict[str, Any], slot: Slot) -> Pieces:
-        """Send a completion of token ids: the context yields the bytes of the answer; leaving it ends the request."""
         fields: Any = {"model": body["model"], "prompt": "", "stream": body["stream"], "extra_body": body}
         return self._answer(slot, lambda c: c.completions.with_streaming_response.create(**fields))
 
@@ -95,7 +94,6 @@ class Endpoint:
             raise Failure(f"{self.origin.where} answers {path} without JSON", status=501) from None
 
     def models(self, slot: Slot) -> Pieces:
-        """Ask for the list of models: the context yields the bytes of the answer."""
         return self._answer(slot, lambda c: c.models.with_streaming_response.list())
 
     async def aclose(self) -> None:
@@ -146,10 +144,12 @@ class Endpoint:
         import httpx
         import openai
 
+        if not (key := self.keys.key) and self.keys.own:
+            raise MissingKeyError(f"{self.keys.advice} in the environment or in .env to use {self.origin.where}")
         # The limiter alone decides how many connections there are; all of them may be used again.
         limits: Any = httpx.Limits(max_connections=None, max_keepalive_connections=self._max_in_flight)
         return openai.AsyncOpenAI(
-            api_key=self._key(),
+            api_key=key or "none",  # most self-hosted servers need no key
             base_url=self.base_url,
             timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT)),
             max_retries=0,  # tries are counted in one place, ours
@@ -159,11 +159,6 @@ class Endpoint:
 
     def _gone(self, *, free: bool = False) -> Failure:
         return Failure(f"the connection to {self.origin.where} was closed", free=free)
-
-    def _key(self) -> str:
-        if not (key := self.keys.key) and self.keys.own:
-            raise MissingKeyError(f"{self.keys.advice} in the environment or in .env to use {self.origin.where}")
-        return key or "none"  # most self-hosted servers need no key
 
 
 @asynccontextmanager

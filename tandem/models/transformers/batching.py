@@ -99,8 +99,6 @@ class PromptStore:
 
 
 class Batch(Generic[R]):
-    """The sequences decoded together by one Transformers model."""
-
     def __init__(self, model: Any, store: PromptStore, *, portion: int) -> None:
         """`portion` is how many prompt tokens, padding included, are read in one forward pass."""
         self.rows: list[R] = []
@@ -154,7 +152,6 @@ class Batch(Generic[R]):
         return self._choose(done, torch.stack(last)) if done else []
 
     def decode(self) -> list[tuple[R, SampledToken]]:
-        """Decode one token in every row."""
         import torch
 
         ids = torch.tensor([row.tokens[-1:] for row in self.rows])

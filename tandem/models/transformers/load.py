@@ -27,7 +27,6 @@ class Loaded:
     spec: ModelSpec
 
     def text(self, ids: list[int]) -> str:
-        """Return the text of `ids` without special tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
@@ -79,7 +78,8 @@ def complete_spec(spec: ModelSpec, model: Any) -> ModelSpec:
     total = sum(p.numel() for p in model.parameters())
     entry, exit_ = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
-    chosen, among = getattr(config, "num_experts_per_tok", None), _first(config, "num_local_experts", "num_experts")
+    chosen = getattr(config, "num_experts_per_tok", None)
+    among = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
     idle = experts * (1 - chosen / among) if chosen and among else 0
     found: dict[str, Any] = {
         "vocabulary": config.vocab_size,
@@ -98,7 +98,6 @@ def complete_spec(spec: ModelSpec, model: Any) -> ModelSpec:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -146,7 +145,3 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
         if ids is not None:
             ends.update(ids if isinstance(ids, list) else [ids])
     return frozenset(ends)
-
-
-def _first(config: Any, *names: str) -> Any:
-    return next((value for name in names if (value := getattr(config, name, None))), None)

@@ -62,13 +62,11 @@ class TransformersModel(Model):
 
     @property
     def running(self) -> int:
-        """Requests in the batch now."""
         return self._worker.running if self._worker else 0
 
     @property
     def waiting(self) -> int:
-        """Requests with an unread prompt."""
-        return self._worker.waiting if self._worker else 0
+        return len(self._worker.waiting) if self._worker else 0
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         if request.tool:

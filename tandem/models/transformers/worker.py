@@ -72,7 +72,7 @@ class InferenceThread:
         self._max_batch = max_batch
         self._store = PromptStore(prompt_bytes)
         self._batch: Batch[GenerationRow] | None = None
-        self._waiting: list[GenerationRow] = []
+        self.waiting: list[GenerationRow] = []  # their prompts are not read yet
         self._outbox: list[tuple[GenerationRow, Delta | TandemError]] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -85,17 +85,12 @@ class InferenceThread:
     def running(self) -> int:
         return len(self._batch.rows) if self._batch else 0
 
-    @property
-    def waiting(self) -> int:
-        """Requests whose prompt was not read yet."""
-        return len(self._waiting)
-
     def submit(self, job: GenerationRow) -> None:
         """Queue a request. Raises EndpointError where the worker has ended."""
         with self._changed:
             if self._stopping:
                 raise self._closed()
-            self._waiting.append(job)
+            self.waiting.append(job)
             self._changed.notify()
 
     def aside(self, work: Callable[[Loaded], T]) -> T:
@@ -143,7 +138,7 @@ class InferenceThread:
             while self._wait():
                 self._step(self._batch, loaded.ends)
                 self._flush()
-        self._drop([*self._batch.rows, *self._waiting], self._closed())
+        self._drop([*self._batch.rows, *self.waiting], self._closed())
         self._flush()
         self._batch.clear()
         atexit.unregister(self.stop)
@@ -151,9 +146,9 @@ class InferenceThread:
     def _wait(self) -> bool:
         """Wait for work; False means the end."""
         with self._changed:
-            while not (self._stopping or self._waiting or self.running):
+            while not (self._stopping or self.waiting or self.running):
                 self._changed.wait()
-            self._waiting = [job for job in self._waiting if not job.closed]
+            self.waiting = [job for job in self.waiting if not job.closed]
             return not self._stopping
 
     def _step(self, batch: Batch[GenerationRow], ends: frozenset[int]) -> None:
@@ -162,7 +157,7 @@ class InferenceThread:
         try:
             with self._turn:
                 batch.change([job for job in batch.rows if job.closed], [])
-                group = batch.group(self._waiting[: self._max_batch - len(batch.rows)])
+                group = batch.group(self.waiting[: self._max_batch - len(batch.rows)])
                 if group:
                     chosen = self._read(batch, group)
                 elif batch.rows:
@@ -187,11 +182,10 @@ class InferenceThread:
             self._store.clear()
             self._drop(group, failure(error, self._name, len(batch.rows) + len(group)))
         with self._changed:
-            self._waiting = [job for job in self._waiting if job not in gone]
+            self.waiting = [job for job in self.waiting if job not in gone]
         return chosen
 
     def _accept(self, chosen: list[tuple[GenerationRow, SampledToken]], ends: frozenset[int]) -> set[GenerationRow]:
-        """Post the sampled tokens; return the jobs that they finish."""
         over = set()
         for job, choice in chosen:
             delta = job.accept(choice, ends)

@@ -39,7 +39,6 @@ _STAGES = (
 
 
 def stage(line: str) -> str | None:
-    """Return what a line of vLLM's log says about its start, or None."""
     for pattern, text in _STAGES:
         if match := pattern.search(line):
             return text.format(*match.groups())

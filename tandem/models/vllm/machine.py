@@ -41,9 +41,9 @@ class Machine:
 
 def find_machine() -> Machine:
     """Look at this machine; where vLLM's CPU build is installed, its GPUs do not count."""
-    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else _all_cores()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     gpus, reason = ((), "the vLLM that is installed is the CPU build") if _cpu_build() else find_gpus()
-    return Machine(gpus, cores, _free_ram(), reason, computes_bfloat16(read_cpuinfo()))
+    return Machine(gpus, tuple(cores), _free_ram(), reason, computes_bfloat16(read_cpuinfo()))
 
 
 def find_gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -114,10 +114,6 @@ def read_cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
-
-
-def _all_cores() -> tuple[int, ...]:
-    return tuple(range(os.cpu_count() or 1))
 
 
 def _free_ram() -> int | None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import httpx
 
 _SAMPLE = re.compile(r"^vllm:(\w+)(?:\{[^}]*\})?\s+(\S+)")
-_RUNNING = ("num_requests_running",)
-_WAITING = ("num_requests_waiting",)
-_GENERATED = ("generation_tokens_total", "generation_tokens")
-_PROMPT = ("prompt_tokens_total", "prompt_tokens")
-_QUERIES = ("prefix_cache_queries_total", "gpu_prefix_cache_queries_total", "prefix_cache_queries")
-_HITS = ("prefix_cache_hits_total", "gpu_prefix_cache_hits_total", "prefix_cache_hits")
+_SUMMED = {
+    "running": ("num_requests_running",),
+    "waiting": ("num_requests_waiting",),
+    "generated": ("generation_tokens_total", "generation_tokens"),
+    "prompt": ("prompt_tokens_total", "prompt_tokens"),
+    "queries": ("prefix_cache_queries_total", "gpu_prefix_cache_queries_total", "prefix_cache_queries"),
+    "hits": ("prefix_cache_hits_total", "gpu_prefix_cache_hits_total", "prefix_cache_hits"),
+}
 _KV_USE = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
 
 
@@ -44,23 +46,11 @@ def parse(text: str, now: float) -> ReplicaMetrics:
         if match := _SAMPLE.match(line):
             found.setdefault(match[1], []).append(float(match[2]))
 
-    def of(names: tuple[str, ...]) -> list[float] | None:
-        return next((found[name] for name in names if name in found), None)
+    def of(names: tuple[str, ...]) -> list[float]:
+        return next((found[name] for name in names if name in found), [])
 
-    def total(names: tuple[str, ...]) -> float | None:
-        values = of(names)
-        return None if values is None else sum(values)
-
-    return ReplicaMetrics(
-        time=now,
-        running=total(_RUNNING),
-        waiting=total(_WAITING),
-        generated=total(_GENERATED),
-        prompt=total(_PROMPT),
-        queries=total(_QUERIES),
-        hits=total(_HITS),
-        kv_use=max(of(_KV_USE) or [], default=None),
-    )
+    sums = {field: sum(values) for field, names in _SUMMED.items() if (values := of(names))}
+    return ReplicaMetrics(now, kv_use=max(of(_KV_USE), default=None), **sums)
 
 
 async def read(client: httpx.AsyncClient, url: str) -> ReplicaMetrics | None:

@@ -62,7 +62,6 @@ class PooledModel(Model):
 
     @property
     def spec(self) -> ModelSpec:
-        """What is known of the model; the replicas share it."""
         return self._spec
 
     @spec.setter

@@ -57,7 +57,6 @@ class StartLocks:
 
     @asynccontextmanager
     async def hold(self, gpus: Iterable[int]) -> AsyncIterator[None]:
-        """Hold the locks of all `gpus`; without any, nothing is waited for."""
         async with AsyncExitStack() as held:
             for gpu in sorted(set(gpus)):  # in one order everywhere, so that no two wait for each other
                 await held.enter_async_context(self._locks.setdefault(gpu, asyncio.Lock()))
@@ -209,7 +208,6 @@ class Pool:
         return why
 
     async def _watch(self, replica: Replica) -> str:
-        """Return why a replica must be restarted, when it must."""
         ended = asyncio.create_task(replica.ended())
         well = time.monotonic()
         try:

@@ -102,15 +102,13 @@ class Replica:
         return f"{self._why()}; its log: {self.log}"
 
     async def healthy(self, within: float) -> bool:
-        """Return whether the server reports within `within` seconds that it is well."""
         try:
-            answer = await self._http().get(self._at("/health"), timeout=within)
+            answer = await self._http().get(f"{self._origin}/health", timeout=within)
         except httpx.HTTPError:
             return False
         return answer.status_code == httpx.codes.OK
 
     def shorten_log(self) -> None:
-        """Begin the log anew if it has grown large, see `log.shorten`."""
         if shorten(self.log):
             self._begin = 0
 
@@ -158,11 +156,9 @@ class Replica:
         if code == 128 + signal.SIGKILL:
             return f"the server was {killed} (out of memory?)"
         words = reason(self.log, self._begin)
-        return (
-            words
-            if words and not killed
-            else f"the server {f'was {killed}' if killed else f'ended with status {code}'}"
-        )
+        if words and not killed:
+            return words
+        return f"the server was {killed}" if killed else f"the server ended with status {code}"
 
     def _stage(self, at: int) -> tuple[int, str | None]:
         """Return how far the log has been read, and the last stage behind `at`."""
@@ -180,7 +176,7 @@ class Replica:
         if not await self.healthy(_ANSWER):
             return False
         try:
-            answer = await self._http().get(self._at("/v1/models"), timeout=_ANSWER)
+            answer = await self._http().get(f"{self.url}/models", timeout=_ANSWER)
         except httpx.HTTPError:
             return False
         if answer.status_code in (401, 403):  # it wants a key of the user's choice; it is up
@@ -195,6 +191,3 @@ class Replica:
         if self._client is None:
             self._client = httpx.AsyncClient(trust_env=False, verify=False)  # this machine, no proxy, no TLS
         return self._client
-
-    def _at(self, path: str) -> str:
-        return f"{self._origin}{path}"

@@ -54,6 +54,3 @@ class Router:
         if len(self._homes) > _REMEMBERED:
             del self._homes[next(iter(self._homes))]
         return home
-
-
-__all__ = ["SLACK", "Router", "bound", "ranked"]

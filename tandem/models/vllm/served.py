@@ -198,6 +198,3 @@ class ServedModel(Model):
 def _tokenizer(path: str | Path | Callable[[], Path]) -> Path | None:
     file = None if callable(path) else Path(path).expanduser() / "tokenizer.json"
     return file if file and file.is_file() else None
-
-
-__all__ = ["Placement", "ServedModel"]

