@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fabricate_compare import STRATEGIES, records_of, write_compare, write_run
 from page_pair import chromium, text
+from serving import until
 
 from tandem.reports.page.gather import read_comparison
 from tandem.reports.page.writers import RunPage, write_comparison
@@ -121,6 +122,15 @@ def crowd(folder: Path) -> Path:
     raw["strategies"][-2] |= {"upper_bound": True, "accuracy": 0.98}
     (folder / "compare.json").write_text(json.dumps(raw))
     return folder
+
+
+def wait_for_redrawing(page: Page) -> None:
+    """Wait until the plot is drawn for the page's width: one for another width is scaled at once, labels included.
+
+    Asked from here, as the page's own policy forbids a predicate that is evaluated within it.
+    """
+    drawn = "plot => plot.querySelector('svg').getAttribute('width') == Math.max(280, plot.clientWidth)"
+    until(lambda: page.locator("#plot").evaluate(drawn))
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
@@ -248,11 +258,7 @@ def test_labels_never_collide(show: Open, name: str) -> None:
     page = show(name)
     for width in (1280, 800, 360):
         page.set_viewport_size({"width": width, "height": 900})
-        # Until it is drawn anew: what was drawn for another width is shrunk at once, its labels with it.
-        page.wait_for_function(
-            "document.querySelector('#plot svg').getAttribute('width') =="
-            " Math.max(280, document.querySelector('#plot').clientWidth)"
-        )
+        wait_for_redrawing(page)
         boxes = page.locator(".labels text:not(.unplaced)").evaluate_all(
             "all => all.map((one) => { const b = one.getBBox(); return [b.x, b.y, b.x + b.width, b.y + b.height]; })"
         )

@@ -64,7 +64,7 @@ def test_a_refusal_asks_for_the_key_and_keeps_it_in_this_tab(page: Page, locked:
     page.evaluate("document.getElementById('problem').replaceChildren()")  # the next 401 is a new one
     field.fill("tandem-wrong")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('key').value === ''")
+    until(lambda: field.input_value() == "")
     alert.get_by_text("401").wait_for()
     field.fill(key)
     page.keyboard.press("Enter")

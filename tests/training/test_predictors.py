@@ -201,7 +201,6 @@ def test_several_samples_make_a_share_and_a_mean() -> None:
     assert outcomes.right("none")[place] == 0.5 and outcomes.right("answer")[place] == 0.0
     costs = [INTERN.tflops(row["prompt_tokens"], 0, row["completion_tokens"]) for row in samples]
     assert outcomes.tflops("none")[place] == pytest.approx(np.mean(costs))  # type: ignore[arg-type]
-    assert outcomes.tokens("none")[place] == np.mean([row["completion_tokens"] for row in samples])
     answers = outcomes.answers()
     assert len(answers.ids) == 41 and answers.ids.count("made-0") == 2
     assert answers.right[answers.place == place].tolist() == [1.0, 0.0]
@@ -216,7 +215,7 @@ def test_a_hint_costs_its_own_tokens_of_the_mentors_answer() -> None:
     hint, own = MENTOR.tflops(answer["prompt_tokens"], 0, 30), INTERN.tflops(150, 0, row["completion_tokens"])
     assert hint is not None and own is not None
     assert outcomes.tflops("hint-20")[place] == pytest.approx(hint + own)
-    assert outcomes.mentor_tokens("hint-20")[place] == 30 and outcomes.hints() == [20]
+    assert outcomes.mentor_tokens("hint-20")[place] == 30
     assert outcomes.tflops("answer")[place] == MENTOR.tflops(answer["prompt_tokens"], 0, answer["completion_tokens"])
 
 
