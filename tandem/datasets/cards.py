@@ -106,7 +106,6 @@ def cards() -> dict[str, DatasetCard]:
 
 
 def training_split(name: str) -> str | None:
-    """Return ``train`` for a shipped data set that has that split, else None."""
     card = cards().get(name)
     return "train" if card and "train" in card.splits else None
 
@@ -122,7 +121,6 @@ def load_card(name: str) -> DatasetCard:
 
 
 def card_of_file(path: Path) -> tuple[DatasetCard, tuple[str, ...]] | None:
-    """Return the card and splits that have a file of this name, in any folder, or None."""
     name = path.name.removesuffix(".gz")
     for card in cards().values():
         if splits := tuple(split for split, part in card.splits.items() if part.file == name):

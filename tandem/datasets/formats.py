@@ -72,7 +72,6 @@ def _read_csv(stream: IO[bytes], path: Path) -> _Rows:
 
 
 def _read_parquet(stream: IO[bytes], path: Path) -> _Rows:
-    """Yield (row number from 1, values by column)."""
     try:
         import pyarrow
         from pyarrow import parquet

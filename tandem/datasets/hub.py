@@ -31,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 
 def can_fetch(card: DatasetCard, split: str) -> bool:
-    """Whether a card's split is on the hub and the `hub` extra is installed."""
     installed = find_spec("huggingface_hub") is not None and find_spec("pyarrow") is not None
     return installed and card.hub is not None and bool(card.splits[split].hub)
 
@@ -104,7 +103,6 @@ def _rows(card: DatasetCard, split: str, work: str) -> Iterator[dict[str, Any]]:
 
 
 def _files(repository: str, folder: str, work: str) -> Iterator[Path]:
-    """Yield the folder's files, fetched one by one: 0000.parquet, 0001.parquet and so on."""
     from huggingface_hub import hf_hub_download, utils
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 

@@ -82,7 +82,6 @@ def _made(
 
 
 def _plugged(name: str, split: str | None, fields: Mapping[str, str] | None) -> Iterator[Problem]:
-    """Yield the problems of a plugin: those of its card or its function."""
     found: DatasetCard | Callable[[str | None], Iterable[Problem]] = plugins.get(name)
     if isinstance(found, DatasetCard):
         yield from _read(_source(name, split, fields))

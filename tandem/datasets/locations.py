@@ -34,12 +34,10 @@ def locate(card: DatasetCard, split: str, *, fetch: bool = True) -> Path | None:
 
 
 def hub_file(card: DatasetCard, split: str) -> Path:
-    """Return the cached path of a file from the hub."""
     return cache_dir() / "datasets" / Path(card.splits[split].file).name
 
 
 def missing(card: DatasetCard, split: str) -> UsageError:
-    """Return the error for a missing file: which one, where it was searched, how to get it."""
     file = card.splits[split].file
     looked = ", ".join(str(folder) for folder in dict.fromkeys(folder.resolve() for folder in _folders()))
     ways = [f"Get it from {card.source} and set TANDEM_DATA_DIR to its folder"]

@@ -21,8 +21,6 @@ _LETTER = re.compile(r"\([A-Z]\)")
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file and how to read it."""
-
     path: Path
     fields: Fields
     stem: str  # prefix of generated ids
@@ -104,7 +102,6 @@ class _Row:
         return _unix("\n".join(part.rstrip() for part in parts))
 
     def kind(self, names: tuple[str, ...]) -> TaskKind | None:
-        """Return the row's explicit kind, if any."""
         kind = self.text(names)
         if kind is not None and kind not in get_args(TaskKind):
             raise UsageError(f"{self.where}: {nearest('task', kind, get_args(TaskKind))}")

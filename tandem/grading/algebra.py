@@ -18,8 +18,6 @@ WORKERS = 2
 
 
 class _Pool:
-    """The workers with a thread each, made when first needed."""
-
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = 0

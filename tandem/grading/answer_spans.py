@@ -37,6 +37,5 @@ def answer_spans(text: str) -> Iterator[str]:
 
 
 def strip_markup(text: str) -> str:
-    """Return words without the markup of LaTeX and Markdown."""
     bare = re.sub(r"\\(?:text\w*|mbox|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
     return re.sub(r"\\(?=[^A-Za-z\s])", "", bare).strip(" $*_`")

@@ -82,7 +82,6 @@ def answer_of(problem: Problem, text: str) -> str | None:
 
 
 async def grade_math(problem: Problem, text: str, grading: Grading) -> bool | None:
-    """Grade a formula, a number or a few words by normalised text, value and algebra."""
     return await _formula(problem, extract_answer("math", text), grading)
 
 

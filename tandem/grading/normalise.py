@@ -72,7 +72,6 @@ class Normalised:
 
 
 def normalise(answer: str) -> Normalised:
-    """Return an answer normalised for comparison."""
     text = re.sub(r"\s+", " ", answer.strip().translate(_CHARACTERS))
     if text.count("$") - text.count("\\$") > 1 and (inside := re.fullmatch(r"\$+([^$]+)\$+", text)):
         text = inside[1].strip()
@@ -146,7 +145,6 @@ def _both_signs(text: str) -> str:
 
 
 def _elements(text: str) -> list[str]:
-    """Split at the commas outside all brackets."""
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")

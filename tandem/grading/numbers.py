@@ -21,8 +21,6 @@ _MAX_DIGITS, _MAX_EXPONENT = 4000, 400  # longer ones are not worth the arithmet
 
 @dataclass(frozen=True, slots=True)
 class ExactNumber:
-    """An exact value and how it was written."""
-
     value: Fraction
     percent: bool = False
     decimal: bool = False  # with a decimal point
@@ -78,7 +76,6 @@ def _as_decimal(text: str) -> ExactNumber | None:
 
 
 def _as_ratio(text: str) -> ExactNumber | None:
-    """Read a fraction, a mixed number or a repeating decimal."""
     if match := _MIXED.fullmatch(text):
         bottom = int(match[4] or match[6])
         top = int(match[2]) * bottom + int(match[3] or match[5])

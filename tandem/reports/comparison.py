@@ -211,7 +211,6 @@ def oracle(runs: Mapping[str, RunOutcomes]) -> RunOutcomes:
 
 
 def shared_tokens(runs: Mapping[str, RunOutcomes]) -> dict[str, float | None]:
-    """Return the tokens that all strategies were charged for and those that were written for it."""
     charged = sum(run.charged_tokens for run in runs.values())
     written = sum(run.written_tokens for run in runs.values())
     return {

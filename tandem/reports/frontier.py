@@ -274,7 +274,6 @@ def _point(point: Point) -> dict[str, Any]:
 
 
 def _truncated(problems: Problems, plan: TrainingPlan) -> dict[str, float]:
-    """Return the share of answers cut at the cap, by level."""
     return {
         level.name: round(float(np.mean([bool(p[level.name].get("truncated")) for p in problems.values()])), 4)
         for level in plan.ladder

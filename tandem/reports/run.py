@@ -38,7 +38,6 @@ def summary_table(summary: Mapping[str, Any], described: Mapping[str, Any]) -> T
 
 
 def title(summary: Mapping[str, Any], described: Mapping[str, Any]) -> str:
-    """Return strategy and pair of a run in one line."""
     synthetic = "  (synthetic: a fake model took part)" if summary["synthetic"] else ""
     pair = f"{described['mentor']['name']} + {described['intern']['name']}"
     return one_line(f"{described['strategy']}: {pair}{synthetic}")
@@ -81,7 +80,6 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def accuracy_text(summary: Mapping[str, Any]) -> str:
-    """Return the accuracy with its interval; empty if there is none."""
     if summary["accuracy"] is None:
         return ""
     low, high = summary["accuracy_ci95"]
@@ -132,7 +130,6 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
 
 
 def escaped(text: str) -> str:
-    """Return a text for a cell or a heading of Markdown."""
     return html.escape(_MARKDOWN.sub(r"\\\1", one_line(text)), quote=False)
 
 

@@ -352,7 +352,6 @@ def _only(values: Iterable[float]) -> float:
 
 
 def _within(score: Sequence[float], own: float) -> list[float]:
-    """Return every threshold that a strategy takes and that matters."""
     return sorted({0.0, 1.0, own, *(float(value) for value in score if 0 <= value <= 1)})
 
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from tandem.server.errors import ApiError
@@ -16,35 +17,54 @@ from tandem.server.service import Bill, Service
 from tandem.server.usage import usage
 from tandem.types import Event, Solution
 
-
-def head_of(model: str, kind: str, prefix: str) -> dict[str, Any]:
-    """Return the common fields of every answer and every chunk."""
-    return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
 
 
-async def solve_all(service: Service, asked: Sequence[SolveRequest], bill: Bill) -> list[Solution]:
-    """Return the solutions of all choices. Raises ApiError."""
-    solutions = []
-    for one in asked:
-        async with aclosing(service.solve(one, bill)) as events:
-            async for event in events:
-                if isinstance(event, Solution):
-                    solutions.append(event)
-    return solutions
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """An endpoint's format: its objects' names and id prefix, a whole choice, and the pieces of a streamed one.
+
+    A piece holds the fields to send for an event of this choice (None: its start), or is None.
+    """
+
+    whole: str
+    chunk: str
+    prefix: str
+    choice: Callable[[int, Solution], Mapping[str, Any]]
+    pieces: Callable[[ChatRequest | CompletionRequest], Piece]
+
+    def head(self, model: str, kind: str) -> dict[str, Any]:
+        return {"id": f"{self.prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
 
 
-async def stream_all(
+async def answer(
     service: Service,
     request: ChatRequest | CompletionRequest,
     asked: Sequence[SolveRequest],
     bill: Bill,
-    head: Mapping[str, Any],
-    piece: Callable[[int, Event | None], Mapping[str, Any] | None],
-) -> AsyncGenerator[bytes, None]:
-    """Yield all choices as server-sent events; an error midway is the last of them.
+    form: AnswerFormat,
+) -> dict[str, Any]:
+    """Solve every choice and return the whole answer. Raises ApiError."""
+    solutions: list[Solution] = []
+    for one in asked:
+        async with aclosing(service.solve(one, bill)) as events:
+            solutions += [event async for event in events if isinstance(event, Solution)]
+    choices = [form.choice(index, solution) for index, solution in enumerate(solutions)]
+    return form.head(request.model, form.whole) | {
+        "choices": choices,
+        "usage": usage(solutions, asked, service.engine, request.n or 1),
+    }
 
-    `piece` returns the fields to send besides `head` for an event of this choice (None: its start), or None.
-    """
+
+async def stream(
+    service: Service,
+    request: ChatRequest | CompletionRequest,
+    asked: Sequence[SolveRequest],
+    bill: Bill,
+    form: AnswerFormat,
+) -> AsyncGenerator[bytes, None]:
+    """Yield all choices as server-sent events; an error midway is the last of them."""
+    head, piece = form.head(request.model, form.chunk), form.pieces(request)
     solutions: list[Solution] = []
     try:
         for index, one in enumerate(asked):
@@ -61,7 +81,7 @@ async def stream_all(
         yield _sse(error.body)
         return
     if request.stream_options and request.stream_options.include_usage:
-        yield _sse({**head, "choices": [], "usage": usage(solutions, asked, service.engine)})
+        yield _sse({**head, "choices": [], "usage": usage(solutions, asked, service.engine, request.n or 1)})
     yield b"data: [DONE]\n\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
-from tandem.server import chat, completions, errors
+from tandem.server import answers, chat, completions, errors
 from tandem.server.files import install_page
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
@@ -21,7 +21,6 @@ from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
 
 T = TypeVar("T")
-Body = TypeVar("Body", ChatRequest, CompletionRequest)
 _GRACE = 2.0  # seconds beyond the deadline for a client to read the rest
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
@@ -67,14 +66,13 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
     @app.post("/v1/chat/completions", responses=_ANSWERS)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation as OpenAI does; `tandem` has this server's own fields."""
-        asked = service.menu.ask(body)
-        return await _respond(service, request, body, asked, chat.answer, chat.stream)
+        return await _respond(service, request, body, service.menu.ask(body), chat.FORMAT)
 
     @app.post("/v1/completions", responses=_ANSWERS)
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
         """Answer one text or several, as OpenAI's older endpoint does."""
         asked = [one for prompt in body.prompt for one in service.menu.ask(body, prompt)]
-        return await _respond(service, request, body, asked, completions.answer, completions.stream)
+        return await _respond(service, request, body, asked, completions.FORMAT)
 
     _describe(app)
     return app
@@ -102,19 +100,16 @@ def _health(app: FastAPI, service: Service) -> None:
 
 
 def _about(app: FastAPI, service: Service) -> None:
-    own: dict[int | str, dict[str, Any]] = {401: _ERRORS[401], 404: _ERRORS[404]}
-
-    @app.get("/v1/models", responses={401: own[401]})
+    @app.get("/v1/models", responses={401: _ERRORS[401]})
     async def models() -> dict[str, Any]:
         """List the models: every strategy is one."""
-        menu = service.menu
-        return {"object": "list", "data": [menu.describe(name) for name in menu.names]}
+        return {"object": "list", "data": [service.menu.describe(name) for name in service.menu.names]}
 
-    @app.get("/v1/models/{model:path}", responses=own)
+    @app.get("/v1/models/{model:path}", responses={401: _ERRORS[401], 404: _ERRORS[404]})
     async def one_model(model: str) -> dict[str, Any]:
         return service.menu.describe(model)
 
-    @app.get("/v1/tandem", responses={401: own[401]})
+    @app.get("/v1/tandem", responses={401: _ERRORS[401]})
     async def about() -> dict[str, Any]:
         """Describe the pair, its ladder and its classifier."""
         plan = service.engine.plan()
@@ -145,10 +140,9 @@ async def _prepare(service: Service) -> None:
 async def _respond(
     service: Service,
     request: Request,
-    body: Body,
+    body: ChatRequest | CompletionRequest,
     asked: Sequence[SolveRequest],
-    answer: Callable[[Service, Body, Sequence[SolveRequest], Bill], Coroutine[Any, Any, dict[str, Any]]],
-    stream: Callable[[Service, Body, Sequence[SolveRequest], Bill], AsyncGenerator[bytes, None]],
+    form: answers.AnswerFormat,
 ) -> Response:
     """Admit a request and answer it; both models are stopped when its client disconnects."""
     request.state.model = service.menu.label(body.model)
@@ -158,8 +152,9 @@ async def _respond(
         bill = await _unless_gone(request, stack.enter_async_context(service.admit(account, asked)))
         if body.stream:
             latest = None if service.deadline is None else bill.began + service.deadline + _GRACE
-            return _Streamed(stream(service, body, asked, bill), stack.pop_all(), request, bill, latest)
-        return JSONResponse(await _unless_gone(request, answer(service, body, asked, bill)))
+            source = answers.stream(service, body, asked, bill, form)
+            return _Streamed(source, stack.pop_all(), request, bill, latest)
+        return JSONResponse(await _unless_gone(request, answers.answer(service, body, asked, bill, form)))
     except _Gone:
         return Response(status_code=499)  # never read
     finally:

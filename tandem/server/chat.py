@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tandem.server.answers import finish, head_of, solve_all, stream_all
-from tandem.server.requests import SolveRequest
-from tandem.server.schema import ChatRequest
-from tandem.server.service import Bill, Service
-from tandem.server.usage import usage
+from tandem.server.answers import AnswerFormat, Piece, finish
+from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 
 
-async def answer(service: Service, request: ChatRequest, asked: Sequence[SolveRequest], bill: Bill) -> dict[str, Any]:
-    """Solve every choice and return the whole answer. Raises ApiError."""
-    solutions = await solve_all(service, asked, bill)
-    choices = [
-        {
-            "index": index,
-            "message": {
-                "role": "assistant",
-                "content": solution.text,
-                "reasoning_content": solution.insight or None,
-                "refusal": None,
-            },
-            "finish_reason": finish(solution),
-            "logprobs": None,
-        }
-        for index, solution in enumerate(solutions)
-    ]
-    head = head_of(request.model, "chat.completion", "chatcmpl")
-    return head | {"choices": choices, "usage": usage(solutions, asked, service.engine)}
+def _choice(index: int, solution: Solution) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {
+            "role": "assistant",
+            "content": solution.text,
+            "reasoning_content": solution.insight or None,
+            "refusal": None,
+        },
+        "finish_reason": finish(solution),
+        "logprobs": None,
+    }
 
 
-def stream(
-    service: Service, request: ChatRequest, asked: Sequence[SolveRequest], bill: Bill
-) -> AsyncGenerator[bytes, None]:
-    """Yield the answer as server-sent events, choice by choice; an error midway is the last of them."""
+def _pieces(request: ChatRequest | CompletionRequest) -> Piece:
     with_events = bool(request.tandem and request.tandem.events)
     section: str | None = None
 
@@ -58,14 +45,13 @@ def stream(
             return _chunk(index, {}) | extra if with_events else None
         return _chunk(index, {_FIELDS[type(event)]: event.text}) | extra
 
-    return stream_all(service, request, asked, bill, head_of(request.model, "chat.completion.chunk", "chatcmpl"), piece)
+    return piece
 
 
 _FIELDS = {InsightDelta: "reasoning_content", AnswerDelta: "content"}
 
 
 def _for_our_clients(event: Event) -> dict[str, Any] | None:
-    """Return the fields for Tandem's own clients."""
     match event:
         case InsightDelta():
             return {"type": "insight", "section": event.section, "level": event.level}
@@ -82,3 +68,6 @@ def _for_our_clients(event: Event) -> dict[str, Any] | None:
 
 def _chunk(index: int, delta: Mapping[str, Any], end: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": index, "delta": delta, "finish_reason": end, "logprobs": None}]}
+
+
+FORMAT = AnswerFormat("chat.completion", "chat.completion.chunk", "chatcmpl", _choice, _pieces)

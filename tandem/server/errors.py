@@ -60,8 +60,6 @@ def api_error(error: TandemError) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Convert every error of an app to OpenAI's format."""
-
     @app.exception_handler(ApiError)
     async def known(request: Request, error: ApiError) -> JSONResponse:
         return JSONResponse(error.body, error.status, error.headers)
@@ -87,7 +85,6 @@ def install(app: FastAPI) -> None:
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Return the error for an invalid body, from pydantic's description of it."""
     first = errors[0]
     where = [part for part in first["loc"] if part not in ("body", "query", "path", "header")]
     if first["type"] == "json_invalid":

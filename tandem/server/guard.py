@@ -25,7 +25,6 @@ class Guard:
         self._app, self._service, self._most = app, service, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request if it is allowed."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

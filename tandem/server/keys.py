@@ -33,8 +33,6 @@ _MINUTE = 60.0
 
 
 class KeyEntry(BaseModel):
-    """One line of a key file; limits are optional."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=100)
@@ -50,8 +48,6 @@ class _File(BaseModel):
 
 
 class Account:
-    """The account that a request is charged to, with its remaining rate and budget."""
-
     def __init__(self, entry: KeyEntry, clock: Callable[[], float] = time.monotonic) -> None:
         self.entry = entry
         self.spent = 0.0  # US$, worst case
@@ -90,7 +86,6 @@ class Account:
         self._reserved += usd
 
     def settle(self, reserved: float, usd: float) -> None:
-        """Release the reservation, and charge the actual cost."""
         self._reserved = max(0.0, self._reserved - reserved)
         self.spent += usd
 
@@ -111,13 +106,9 @@ class KeyRing:
         self._away: dict[str, float] = {}  # spending of names that are no longer in the key file
         self._load_spent()
 
-    @property
-    def required(self) -> bool:
-        return self._path is not None
-
     def account(self, authorization: str | None) -> Account:
         """Return the account of an Authorization header. Raises ApiError 401."""
-        if not self.required:
+        if self._path is None:
             return self._open
         scheme, _, given = (authorization or "").partition(" ")
         digest = digest_of(given.strip() if scheme.lower() == "bearer" else "")
@@ -135,9 +126,8 @@ class KeyRing:
         if self._path is None:
             return
         spent = self._away | {account.entry.name: round(account.spent, 8) for account in self.accounts}
-        target = _spent_file(self._path)
-        try:
-            write_whole(target, json.dumps(spent) + "\n", durable=False)  # between requests: no wait for the disk
+        try:  # not durable: between requests there is no wait for the disk
+            write_whole(_spent_file(self._path), json.dumps(spent) + "\n", durable=False)
         except TandemError as error:
             _log.warning("%s", error)
 

@@ -16,8 +16,6 @@ _SHARES = tuple(n / 20 for n in range(1, 21))
 
 
 class Metrics:
-    """The metrics of one server, in their own registry."""
-
     def __init__(self, gate: Gate, models: Mapping[Role, Model]) -> None:
         self._gate, self._models = gate, models
         self._registry = own = CollectorRegistry()
@@ -77,13 +75,8 @@ class Metrics:
         self._running.set(self._gate.running)
         self._waiting.set(self._gate.waiting)
         for role, model in self._models.items():
-            for url, (up, load) in replicas(model).items():
+            states: dict[str, tuple[bool, int]] = getattr(model, "states", {})  # by URL; a model may have no replicas
+            for url, (up, load) in states.items():
                 self._up.labels(role, url).set(up)
                 self._open.labels(role, url).set(load)
         return generate_latest(self._registry)
-
-
-def replicas(model: Model) -> dict[str, tuple[bool, int]]:
-    """Return whether each replica of a model is up and its open requests, by URL; empty without replicas."""
-    found: dict[str, tuple[bool, int]] = getattr(model, "states", {})
-    return found

@@ -53,7 +53,6 @@ class ModelMenu:
         return name if name in self.names else name.partition(":")[0]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return a model's entry in /v1/models."""
         plan, _ = self._strategy(name)
         about = {"strategy": plan.strategy_name, "roles": list(plan.roles)}
         return {"id": name, "object": "model", "created": self.created, "owned_by": "tandem", "tandem": about}
@@ -85,13 +84,14 @@ class ModelMenu:
             plan = self.engine.plan(options)
         except UsageError as error:
             given = [name for name in ("effort", "pace", "draft_tokens") if getattr(extra, name) is not None]
-            raise ApiError(400, str(error), param=f"tandem.{[*given, 'aim'][0]}") from None
+            raise _bad_option([*given, "aim"][0], str(error)) from None
         if (ladder := _capped(plan, cap)) != plan.ladder:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
         choices = request.n or 1
         problem = Problem(
-            id=_id(messages),
+            # Conversations with the same beginning share the same prefix cache.
+            id=Problem.from_text(f"{messages[0].content}\n{messages[-1].content}").id,
             messages=messages,
             task=extra.task or guess_task(messages[-1].content),
             sampling=_sampling(request, self.engine.settings.sampling),
@@ -125,9 +125,7 @@ class ModelMenu:
     def _classifier(self, aim: str) -> str:
         if aim not in self.aims:
             known = ", ".join(self.aims) or "none; start the server with --aim AIM=CLASSIFIER"
-            raise ApiError(
-                400, f"there is no classifier for the aim '{aim}' here; there are {known}", param="tandem.aim"
-            )
+            raise _bad_option("aim", f"there is no classifier for the aim '{aim}' here; there are {known}")
         return self.aims[aim]
 
     def _within(
@@ -142,18 +140,13 @@ class ModelMenu:
             if all(spec.local for spec in specs):
                 return options, 0.0  # nothing is billed by token
             unpriced = ", ".join(spec.name for spec in specs if spec.prices is None)
-            raise ApiError(
-                400, f"no price is known for {unpriced}, so the budget cannot be checked", param="tandem.budget_usd"
-            )
+            raise _bad_option("budget_usd", f"no price is known for {unpriced}, so the budget cannot be checked")
         ladder = plan.ladder
         while most * choices > budget:
             ladder = ladder[:-1]
             if plan.strategy_name != "tandem" or not ladder:
-                raise ApiError(
-                    400,
-                    f"US$ {budget:g} is not enough: this may cost ${most * choices:.6f}",
-                    param="tandem.budget_usd",
-                )
+                reason = f"US$ {budget:g} is not enough: this may cost ${most * choices:.6f}"
+                raise _bad_option("budget_usd", reason)
             options = replace(options, effort=format_ladder(ladder))
             most = estimate(self.engine.plan(options), [problem])["at_most"]["usd"] or 0.0
         return options, most * choices
@@ -182,6 +175,10 @@ def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:
             )
 
 
+def _bad_option(name: str, message: str) -> ApiError:
+    return ApiError(400, message, param=f"tandem.{name}")
+
+
 def _no_model(message: str) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
 
@@ -202,11 +199,6 @@ def _choice(problem: Problem, number: int) -> Problem:
         return problem
     seed = (problem.sampling.seed + number) % (1 << 63)
     return problem.model_copy(update={"sampling": problem.sampling.model_copy(update={"seed": seed})})
-
-
-def _id(messages: tuple[Message, ...]) -> str:
-    """Return the problem's id: conversations with the same beginning share the same prefix cache."""
-    return Problem.from_text(messages[0].content + "\n" + messages[-1].content).id
 
 
 def _budget(level: str, plan: SolvePlan) -> int | None:

@@ -26,7 +26,6 @@ class _Server(uvicorn.Server):
         self._leaving: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Log when requests are accepted."""
         await super().startup(sockets)
         self._on_start()
 
@@ -93,6 +92,4 @@ def run(
         timeout_keep_alive=30,
         server_header=False,
     )
-    server = _Server(config, gate, notice, started)
-
-    asyncio.run(server.serve(sockets=[listening]))
+    asyncio.run(_Server(config, gate, notice, started).serve(sockets=[listening]))

@@ -133,8 +133,6 @@ class Service:
 
 @dataclass(slots=True)
 class Bill:
-    """One request's cost so far, and the events that were seen."""
-
     ledger: Ledger = field(default_factory=Ledger)
     began: float = field(default_factory=time.monotonic)
     insight_seen: bool = False

@@ -12,15 +12,15 @@ from tandem.server.requests import SolveRequest
 from tandem.types import Problem, Solution
 
 
-def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem) -> dict[str, Any]:
-    """Return the usage of one request, which may have several choices.
+def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem, choices: int) -> dict[str, Any]:
+    """Return the usage of one request, which may have several prompts, each with this many choices.
 
-    Prompt: the user's messages, once. Completion: the answers, and the insights as reasoning tokens. Other costs
-    (probes, repeated prompts, an insight before the mentor's own answer) are under `tandem`.
+    Prompt: the user's messages, once for all choices. Completion: the answers, and the insights as reasoning tokens.
+    Other costs (probes, repeated prompts, an insight before the mentor's own answer) are under `tandem`.
     """
     problem, mentor = asked[0].problem, engine.mentor
     ledger = sum((s.ledger for s in solutions), Ledger())
-    prompt = sum(engine.intern.count(message.content) for message in problem.messages)
+    prompt = sum(engine.intern.count(message.content) for one in asked[::choices] for message in one.problem.messages)
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
     alone = [_alone(solution, problem, mentor) for solution in solutions]

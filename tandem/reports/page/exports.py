@@ -29,8 +29,6 @@ _NONE = "–"
 
 
 class ComparisonCsv:
-    """report.csv of a comparison, of problems that are added one by one."""
-
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._text = io.StringIO()
@@ -48,7 +46,6 @@ class ComparisonCsv:
 
 
 def title(figures: Mapping[str, Any]) -> str:
-    """Return what was compared, in one line."""
     pair, n = figures["pair"], len(ran(figures))
     synthetic = "  (synthetic: a fake model took part)" if figures["synthetic"] else ""
     return one_line(f"{n} strateg{'y' if n == 1 else 'ies'}: {pair['mentor']} + {pair['intern']}{synthetic}")

@@ -78,7 +78,6 @@ def read_comparison(folder: Path) -> SavedComparison:
 
 
 def read_questions(folder: Path) -> dict[str, str]:
-    """Return the questions by problem id, from problems.jsonl; none if there is no such file."""
     rows = read_lines(folder / PROBLEMS)
     return {str(row["problem"]): str(row["question"]) for row in rows if "problem" in row and "question" in row}
 
