@@ -34,7 +34,9 @@ def generate(card: DatasetCard, task: str, *, size: int | None, seed: int | None
     if find_spec("reasoning_gym") is None:
         raise MissingPackageError(f"'{GENERATED}:{task}'", GENERATED)
     seed = 0 if seed is None else seed
-    for number, row in enumerate(_rows(task, size or SIZE, _spread(seed))):
+    # The package generates problem i from its seed + i: neighbouring seeds would share problems.
+    apart = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4]) >> 2
+    for number, row in enumerate(_rows(task, size or SIZE, apart)):
         yield Problem(
             id=f"{task}-{seed}-{number:05d}",
             messages=(Message(role="user", content=card.template.replace("{problem}", row["question"])),),
@@ -43,11 +45,6 @@ def generate(card: DatasetCard, task: str, *, size: int | None, seed: int | None
             grader=card.grader,
             metadata={"subject": task, "entry": row["entry"]},
         )
-
-
-def _spread(seed: int) -> int:
-    """Return the package's seed: it generates problem i from seed + i, so neighbouring seeds would share problems."""
-    return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4]) >> 2
 
 
 def _rows(task: str, size: int, seed: int) -> Iterator[dict[str, str]]:

@@ -42,14 +42,10 @@ def bare_letter(text: str) -> str | None:
     return (match[1] or match[2]).upper() if match else None
 
 
-def options(question: str) -> dict[str, str]:
-    """Return the options of a question by letter: lines that start with "(A)", "A." or "A)"."""
-    return {match[1] or match[2]: normalise_words(match[3]) for match in _OPTION.finditer(question)}
-
-
 def same_choice(question: str, reference: str, text: str) -> bool:
     """Whether `text` chooses what the reference names, each by letter or by the words of an option."""
-    offered = options(question)
+    # Options by letter: lines that start with "(A)", "A." or "A)".
+    offered = {match[1] or match[2]: normalise_words(match[3]) for match in _OPTION.finditer(question)}
     wanted = bare_letter(reference) or _letter_of(normalise_words(strip_markup(reference)), offered)
     letter = chosen_letter(text)
     if letter is None or (offered and letter not in offered):

@@ -37,7 +37,9 @@ def extract_answer(task: TaskKind, text: str) -> str | None:
     if not seen:
         return None
     if task == "math":
-        return _math(seen)
+        if boxed := last_boxed(seen):
+            return boxed
+        return None if _OPEN_BOX.search(seen) else _unboxed(seen)  # an open box: cut off in the midst of the answer
     if task == "code":
         return extract_program(after)
     if task == "choice":
@@ -49,12 +51,6 @@ def extract_hashes(text: str) -> str | None:
     """Return a math answer in GSM8K's own form, the last line `#### x` wherever it stands; else as for math."""
     hashes = _HASHES.findall(after_thinking(text))
     return str(hashes[-1]).strip(" *") if hashes else extract_answer("math", text)
-
-
-def _math(text: str) -> str | None:
-    if boxed := last_boxed(text):
-        return boxed
-    return None if _OPEN_BOX.search(text) else _unboxed(text)  # an open box: cut off in the midst of the answer
 
 
 def _unboxed(text: str) -> str | None:

@@ -87,7 +87,8 @@ def normalise(answer: str) -> Normalised:
 
 def quick_equal(reference: str, answer: str) -> bool | None:
     """Compare two normalised answers in the same unit; None where only algebra can tell."""
-    left, right = _packed(reference), _packed(answer)
+    # No spaces, except between digits: 1 4/5 is not 14/5.
+    left, right = (re.sub(r"(?<!\d) | (?!\d)", "", text) for text in (reference, answer))
     if not left or not right:
         return False
     if left == right:
@@ -156,11 +157,6 @@ def _elements(text: str) -> list[str]:
 
 def _vector(inside: str) -> str:
     return "\\begin{pmatrix}" + " \\\\ ".join(part.strip() for part in _elements(inside)) + "\\end{pmatrix}"
-
-
-def _packed(text: str) -> str:
-    """Drop the spaces, except between digits (1 4/5 is not 14/5)."""
-    return re.sub(r"(?<!\d) | (?!\d)", "", text)
 
 
 def _compare_words(left: str, right: str) -> bool | None:

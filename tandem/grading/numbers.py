@@ -55,11 +55,8 @@ def read_number(text: str) -> ExactNumber | None:
     if len(text) > _MAX_DIGITS:
         return None
     bare = re.sub(r"(?:\\?%|percent(?:age)?)$", "", text)
-    times = 1
-    if match := _MULTIPLIER.search(bare):
-        plain, times = bare[: match.start()], _MULTIPLIERS[match[1]]
-    else:
-        plain = bare
+    match = _MULTIPLIER.search(bare)
+    plain, times = (bare[: match.start()], _MULTIPLIERS[match[1]]) if match else (bare, 1)
     number = _as_decimal(plain) or _as_ratio(plain)
     return number and replace(number, value=number.value * times, percent=bare != text)
 

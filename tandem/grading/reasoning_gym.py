@@ -45,16 +45,12 @@ async def grade_reasoning_gym(problem: Problem, text: str, grading: Grading) -> 
         return None
     if find_spec("reasoning_gym") is None:
         raise MissingPackageError("grading reasoning-gym's problems", "reasoning-gym")
-    answer = _answer(text)
+    seen = after_thinking(text)
+    tagged = _TAGGED.findall(seen)
+    answer = str(tagged[-1] if tagged else last_boxed(seen) or seen).strip()
     if not answer or len(answer) > LONGEST or not _harmless(task, answer):
         return False
     return await asyncio.to_thread(_right, {"task": task, "entry": entry, "answer": answer}, grading.deadline)
-
-
-def _answer(text: str) -> str:
-    seen = after_thinking(text)
-    tagged = _TAGGED.findall(seen)
-    return str(tagged[-1] if tagged else last_boxed(seen) or seen).strip()
 
 
 def _harmless(task: str, answer: str) -> bool:

@@ -11,11 +11,10 @@ from tandem.grading.worker_loop import serve
 
 
 def main() -> None:
-    serve(lambda: importlib.import_module("reasoning_gym"), "right", lambda job: score(**_row(job)) >= 1.0)
+    def right(job: dict[str, Any]) -> bool:
+        return score(job["task"], job["entry"], job["answer"]) >= 1.0
 
-
-def _row(job: dict[str, Any]) -> dict[str, str]:
-    return {name: job[name] for name in ("task", "entry", "answer")}
+    serve(lambda: importlib.import_module("reasoning_gym"), "right", right)
 
 
 def score(task: str, entry: str, answer: str) -> float:

@@ -5,8 +5,8 @@ A verdict (True, yes, valid), a number, brackets that close a sequence, a list o
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
 
 from tandem.grading.answer_spans import PHRASE, answer_spans, strip_markup, tail
 from tandem.grading.choices import normalise_words
@@ -58,30 +58,20 @@ def _verdict(text: str, pair: tuple[str, str]) -> str | None:
 def _brackets(text: str) -> str | None:
     """Return the brackets of the answer; a brace in a box may be escaped or not."""
     end = tail(text)
-    read: list[Callable[[], str | None]] = [
-        lambda: _last(re.findall(r"\\boxed\{(.*)\}", end)),
-        lambda: _last([match["rest"] for match in PHRASE.finditer(end)]),
-        lambda: _last(re.findall(r"\*\*(.+?)\*\*|`(.+?)`", end.rpartition("\n")[2])),
-        lambda: end.rpartition("\n")[2],
+    line = end.rpartition("\n")[2]
+    stated = [
+        re.findall(r"\\boxed\{(.*)\}", end)[-1:],
+        [match["rest"] for match in PHRASE.finditer(end)][-1:],
+        ["".join(groups) for groups in re.findall(r"\*\*(.+?)\*\*|`(.+?)`", line)][-1:],
+        [line],
     ]
-    for attempt in read:
-        found = attempt()
-        if found is None:
-            continue
+    for found in itertools.chain(*stated):
         wrapped = re.fullmatch(r"\\(?:text\w*|math\w+)\{(.*)\}", found)
-        bare = re.sub(r"\\[lr]angle", _angle, wrapped[1] if wrapped else found)
+        bare = (wrapped[1] if wrapped else found).replace("\\langle", "<").replace("\\rangle", ">")
         runs = [re.sub(r"\s", "", run) for run in _BRACKETS.findall(re.sub(r"[\\$`*\"']", "", bare))]
         if runs := [run for run in runs if run]:
             return runs[-1]
     return None
-
-
-def _angle(match: re.Match[str]) -> str:
-    return "<" if match[0] == "\\langle" else ">"
-
-
-def _last(found: list[str] | list[tuple[str, ...]]) -> str | None:
-    return "".join(found[-1]) if found else None
 
 
 def _same_list(reference: str, text: str) -> bool:

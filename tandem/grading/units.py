@@ -68,8 +68,8 @@ def read_unit(phrase: str) -> Unit | None:
     factor = Fraction(1)
     for place, part in enumerate(parts):
         match = _PART.fullmatch(part)
-        entry = _entry(match[2]) if match else None
-        if match is None or entry is None:
+        entry = match and (_UNITS.get(match[2]) or _UNITS.get(match[2].removesuffix("s")))
+        if not match or not entry:
             return None
         power = (_POWERS.get(match[1] or "", 1) * int(match[3] or 1)) * (-1 if place else 1)
         powers[entry[0]] = powers.get(entry[0], 0) + power
@@ -89,7 +89,3 @@ _WORD = re.compile(
     r"men|old|cup|egg|way|of|the|"
     r"(?!(?:thousand|hundred|[mbtr]+illion|dozen|percent|half|third|quarter|alpha|beta|gamma|theta|lambda))[A-Za-z]{4,}"
 )
-
-
-def _entry(name: str) -> tuple[str, Fraction | int] | None:
-    return _UNITS.get(name) or _UNITS.get(name.removesuffix("s"))

@@ -99,12 +99,12 @@ def report(folder: Path, parts: Sequence[Part], *, seed: int = 0) -> dict[str, A
 
 
 def _row(part: Part, figures: Mapping[str, Mapping[str, Any]], wanted: int) -> dict[str, Any]:
+    row = {"name": part.name, "folder": part.folder, "status": "skipped", "reason": part.reason}
     if part.reason is not None:
-        return {"name": part.name, "folder": part.folder, "status": "skipped", "reason": part.reason}
+        return row
     own = figures[part.name]
     status = "finished" if own["n"] >= wanted else "partial"
-    row = {"name": part.name, "folder": part.folder, "status": status, "reason": None, "offline": part.offline}
-    return row | dict(own)
+    return row | {"status": status, "offline": part.offline, **own}
 
 
 def check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:

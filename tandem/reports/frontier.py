@@ -52,6 +52,7 @@ _CHOICES: dict[str, Choice] = {
     **{f"ours, lambda {x:g}": by_cost_weight(x) for x in _COST_WEIGHTS},
 }
 _COSTS = ("tflops", "published")
+_Gains = Mapping[str, Mapping[str, np.ndarray]]  # by cost and strategy, in each draw of the bootstrap
 _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 
 
@@ -109,14 +110,16 @@ def evaluate(
         else:
             ends[name], predictions[name] = found
     boot = Bootstrap(len(room.ids), seed=seed)
+    anchors = _ends_of(ends, plan)
+    gains = {cost: {name: gain_of(boot, found, *anchors, cost) for name, found in ends.items()} for cost in _COSTS}
     return {
         "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},
         "test": {"problems": counts(fresh), "truncated": _truncated(fresh, plan)},
         "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
-        "strategies": _strategies(boot, ends, plan),
+        "strategies": _strategies(ends, gains, plan),
         "points": {name: _point(point) for name, point in points.items()},
-        "differences": _differences(boot, ends, plan),
-        "headroom_share": _headroom(boot, ends, plan),
+        "differences": _differences(gains),
+        "headroom_share": _headroom(gains),
         "sufficiency": {name: figures(room.both, found) for name, found in predictions.items()},
         "auroc_difference": _aurocs(boot, room, predictions),
         "left_out": left_out,
@@ -150,7 +153,7 @@ def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[Repl
     return ends[anchor_name(plan.ladder[0])], ends[anchor_name(plan.ladder[-1])]
 
 
-def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+def _strategies(ends: Mapping[str, ReplayResult], gains: _Gains, plan: TrainingPlan) -> dict[str, Any]:
     cheap, expensive = _ends_of(ends, plan)
     rows: dict[str, Any] = {}
     for name, found in ends.items():
@@ -163,8 +166,8 @@ def _strategies(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: Trainin
             "tflops": round(float(found.tflops.mean()), 4),
             "tflops_published": round(float(found.published.mean()), 4),
             "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
-            "gain_over_chord": interval(gain_of(boot, found, cheap, expensive)),
-            "gain_over_chord_published": interval(gain_of(boot, found, cheap, expensive, "published")),
+            "gain_over_chord": interval(gains["tflops"][name]),
+            "gain_over_chord_published": interval(gains["published"][name]),
             "ace": _ace(found, cheap, expensive),
         }
     return rows
@@ -176,26 +179,18 @@ def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> f
     return None if np.isnan(value) else round(value, 3)
 
 
-def _differences(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+def _differences(gains: _Gains) -> dict[str, Any]:
     """Return how far our gain over the chord lies above that of each baseline, with paired intervals."""
-    cheap, expensive = _ends_of(ends, plan)
-    ours = {cost: gain_of(boot, ends[OURS], cheap, expensive, cost) for cost in _COSTS}
-    others = [name for name in ends if name in {"cascade", "published"} or name.startswith(BUDGET)]
-    return {
-        name: {cost: interval(ours[cost] - gain_of(boot, ends[name], cheap, expensive, cost)) for cost in ours}
-        for name in others
-    }
+    others = [name for name in gains["tflops"] if name in {"cascade", "published"} or name.startswith(BUDGET)]
+    return {name: {cost: interval(of[OURS] - of[name]) for cost, of in gains.items()} for name in others}
 
 
-def _headroom(boot: Bootstrap, ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+def _headroom(gains: _Gains) -> dict[str, Any]:
     """Return our gain over the chord as a share of the oracle's, each at its own cost."""
-    cheap, expensive = _ends_of(ends, plan)
-    found = {}
-    for cost in _COSTS:
-        best = gain_of(boot, ends["oracle"], cheap, expensive, cost)
-        ours = gain_of(boot, ends[OURS], cheap, expensive, cost)
-        found[cost] = interval(np.where(best > 0, quotient(ours, best), np.nan))
-    return found
+    return {
+        cost: interval(np.where(of["oracle"] > 0, quotient(of[OURS], of["oracle"]), np.nan))
+        for cost, of in gains.items()
+    }
 
 
 def _aurocs(boot: Bootstrap, room: _Test, predictions: Mapping[str, Sufficiencies]) -> dict[str, Any]:

@@ -16,10 +16,8 @@ from tandem.storage.files import write_whole
 if TYPE_CHECKING:
     from rich.table import Table
 
-_COLUMNS = (
-    *("id", "correct", "level", "answered_by", "mentor_tokens", "intern_tokens", "probe_tokens", "usd", "tflops"),
-    *("seconds", "truncated", "error"),
-)
+_FROM_LEDGER = ("mentor_tokens", "intern_tokens", "probe_tokens", "usd", "tflops")
+_COLUMNS = ("id", "correct", "level", "answered_by", *_FROM_LEDGER, "seconds", "truncated", "error")
 _FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the beginning of a formula
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 _FAILURES_SHOWN = 50
@@ -97,7 +95,8 @@ def write_report(
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for record in records:
-        row = _csv_row(record)
+        ledger = Ledger.model_validate(record["ledger"])
+        row = {**record, "id": record["problem"], **{name: getattr(ledger, name) for name in _FROM_LEDGER}}
         writer.writerow([cell(row[column]) for column in _COLUMNS])
         if record["error"] is not None:
             failures.append((record["problem"], record["error"]))
@@ -131,19 +130,6 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
 
 def escaped(text: str) -> str:
     return html.escape(_MARKDOWN.sub(r"\\\1", one_line(text)), quote=False)
-
-
-def _csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    ledger = Ledger.model_validate(record["ledger"])
-    return {
-        **{name: record[name] for name in ("correct", "level", "answered_by", "seconds", "truncated", "error")},
-        "id": record["problem"],
-        "mentor_tokens": ledger.mentor_tokens,
-        "intern_tokens": ledger.intern_tokens,
-        "probe_tokens": ledger.probe_tokens,
-        "usd": ledger.usd,
-        "tflops": ledger.tflops,
-    }
 
 
 def cell(value: Any) -> Any:

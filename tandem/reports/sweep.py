@@ -8,7 +8,7 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,20 +66,20 @@ def runs_of_comparison(folder: Path, strategy: str | None) -> Runs:
     comparison = read_comparison(folder)
     rows = comparison.figures["strategies"]
     stores = {rows[place]["name"]: store for place, store in comparison.stores.items()}
-    all_runs = Runs(stores, [], folder, list(comparison.warnings))
-    base = {name: _base(all_runs.strategy(name)) for name in stores}
+    runs = Runs(stores, [], folder, list(comparison.warnings))
+    base = {name: _base(runs.strategy(name)) for name in stores}
     if strategy is not None and strategy not in stores:
         why = next((row.get("reason") for row in rows if row["name"] == strategy), None)
         raise UsageError(f"'{strategy}' was not run in {folder}: {why or 'it has runs of ' + ', '.join(stores)}")
-    swept = [strategy] if strategy else [name for name in stores if base[name] in SWEPT]
-    if not swept:
+    runs.swept = [strategy] if strategy else [name for name in stores if base[name] in SWEPT]
+    if not runs.swept:
         raise UsageError(f"{folder} has no run of a strategy that can be swept: {', '.join(SWEPT)}")
     for anchor in (INTERN_ONLY, MENTOR_ONLY):
         if anchor not in stores:
             raise UsageError(f"{folder} has no run of {anchor}, which a replay needs")
-    needed = {INTERN_ONLY, MENTOR_ONLY, *swept, *(name for name in stores if base[name] == "fixed")}
-    kept = {name: store for name, store in stores.items() if name in needed}
-    return _checked(Runs(kept, swept, folder, all_runs.warnings))
+    needed = {INTERN_ONLY, MENTOR_ONLY, *runs.swept, *(name for name in stores if base[name] == "fixed")}
+    runs.stores = {name: store for name, store in stores.items() if name in needed}
+    return _checked(runs)
 
 
 def runs_of_folders(folder: Path, intern: Path | None, mentor: Path | None, levels: Sequence[Path]) -> Runs:
@@ -149,7 +149,8 @@ def _figures(
     """Return one run's sweep; `sampling` is the seed that coins were tossed with."""
     own, anchors = records[name], [records[key] for key in (INTERN_ONLY, MENTOR_ONLY)]
     failed = sum(record["error"] is not None for record in own.values())
-    ids = [one for one, record in own.items() if record["error"] is None and _graded(one, own, *anchors)]
+    graded = [{one for one, record in found.items() if record["correct"] is not None} for found in (own, *anchors)]
+    ids = [one for one, record in own.items() if record["error"] is None and all(one in run for run in graded)]
     if not ids:
         raise UsageError(f"no problem of {name} was graded in it and in both models' own runs")
     fixed = {_level(strategies[key]): found for key, found in records.items() if _base(strategies[key]) == "fixed"}
@@ -173,10 +174,6 @@ def _figures(
         "anchors": {INTERN_ONLY: _point(cheap), MENTOR_ONLY: _point(expensive)},
         "rows": _rows(options, (cheap, expensive), seed),
     }
-
-
-def _graded(problem: str, *runs: Mapping[str, Record]) -> bool:
-    return all(problem in run and run[problem]["correct"] is not None for run in runs)
 
 
 def _level(name: str) -> str:
@@ -301,13 +298,16 @@ def _one_decision(name: str, run: Records, intern: Records, mentor: Records, see
         own, rule = RandomMix.of(argument or None, {}).share, "the mentor answers this share of the problems, by coin"
         score = [coin(one, seed) for one in ids]
     else:
-        decisions = {one: _single(one, record) for one, record in run.items()}
-        own = _only(decision["threshold"] for decision in decisions.values())
+        decisions = [_single(one, record) for one, record in run.items()]
+        own, *others = sorted({decision["threshold"] for decision in decisions})
+        if others:
+            several = ", ".join(f"{v:g}" for v in [own, *others][:3])
+            raise UsageError(f"the run had several thresholds ({several}, …)")
         if base == "route":
             rule = "the mentor answers where its predicted gain is at least the threshold"
-            score = [decision["signals"]["gain"] for decision in decisions.values()]
+            score = [decision["signals"]["gain"] for decision in decisions]
         else:
-            score = [decision["sufficiency"] for decision in decisions.values()]
+            score = [decision["sufficiency"] for decision in decisions]
     discards = base == "cascade"
     ends = [
         outcomes_of(intern[one] for one in ids),
@@ -322,7 +322,7 @@ def _one_decision(name: str, run: Records, intern: Records, mentor: Records, see
         known=np.ones((2, len(ids)), dtype=bool),
         by_mentor=by_mentor,
         score=np.asarray([score, np.full(len(ids), np.inf)]),
-        grid=_within(score, own),
+        grid=sorted({0.0, 1.0, own, *(float(value) for value in score if 0 <= value <= 1)}),
         own=own,
         rule=rule,
     )
@@ -342,17 +342,6 @@ def _single(problem: str, record: Record) -> Record:
         raise UsageError(f"{problem} has {len(trace)} decisions in its record, and one was expected")
     decision: Record = trace[0]
     return decision
-
-
-def _only(values: Iterable[float]) -> float:
-    found = set(values)
-    if len(found) != 1:
-        raise UsageError(f"the run had several thresholds ({', '.join(f'{v:g}' for v in sorted(found)[:3])}, …)")
-    return found.pop()
-
-
-def _within(score: Sequence[float], own: float) -> list[float]:
-    return sorted({0.0, 1.0, own, *(float(value) for value in score if 0 <= value <= 1)})
 
 
 def _after(intern: Record, mentor: Record) -> Record:

@@ -85,8 +85,7 @@ class Service:
                 stream = self.engine.astream(asked.problem, options=asked.options, ledger=ledger)
                 async with aclosing(stream) as events:
                     async for event in self._timed(events, left):
-                        self._note(event, bill)
-                        _trace(event, trace)
+                        self._note(event, bill, trace)
                         yield event
         except TandemError as error:
             raise api_error(error) from None
@@ -116,7 +115,7 @@ class Service:
                 ) from None
             yield event
 
-    def _note(self, event: Event, bill: Bill) -> None:
+    def _note(self, event: Event, bill: Bill, trace: Trace) -> None:
         now = time.monotonic() - bill.began
         if isinstance(event, InsightDelta) and not bill.insight_seen:
             bill.insight_seen = True
@@ -126,9 +125,14 @@ class Service:
             self.metrics.latency("first_token", now)
         elif isinstance(event, Decision):
             self.metrics.decided(event)
+            names = ("level", "action", "sufficiency", "threshold", "insight_tokens")
+            trace.event("decision", {name: getattr(event, name) for name in names})
         elif isinstance(event, Solution):
             self.metrics.solved(event)
             self.metrics.latency("end", now)
+            trace.set("level", event.level or "")
+            trace.set("mentor_tokens", event.ledger.mentor_tokens)
+            trace.set("intern_tokens", event.ledger.intern_tokens)
 
 
 @dataclass(slots=True)
@@ -138,13 +142,3 @@ class Bill:
     insight_seen: bool = False
     answer_seen: bool = False
     failed: int | None = None  # the status of an error during a stream
-
-
-def _trace(event: Event, trace: Trace) -> None:
-    if isinstance(event, Decision):
-        names = ("level", "action", "sufficiency", "threshold", "insight_tokens")
-        trace.event("decision", {name: getattr(event, name) for name in names})
-    elif isinstance(event, Solution):
-        trace.set("level", event.level or "")
-        trace.set("mentor_tokens", event.ledger.mentor_tokens)
-        trace.set("intern_tokens", event.ledger.intern_tokens)

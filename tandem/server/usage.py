@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tandem.engine import Tandem
-from tandem.ledger import Ledger, Role
+from tandem.ledger import Ledger, Role, sum_known
 from tandem.models.base import TEMPLATE, Model
 from tandem.server.requests import SolveRequest
 from tandem.types import Problem, Solution
@@ -38,8 +38,8 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
             "seconds": round(sum(s.seconds for s in solutions), 3),
             "mentor_alone": {
                 "tokens": sum(a["tokens"] for a in alone),
-                "usd": _sum([a["usd"] for a in alone]),
-                "tflops": _sum([a["tflops"] for a in alone]),
+                "usd": sum_known(a["usd"] for a in alone),
+                "tflops": sum_known(a["tflops"] for a in alone),
                 "estimate": True,
             },
         },
@@ -69,8 +69,3 @@ def _alone(solution: Solution, problem: Problem, mentor: Model) -> dict[str, Any
         "usd": spec.prices.usd(prompt, 0, tokens) if spec.prices else None,
         "tflops": spec.tflops(prompt, 0, tokens),
     }
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None

@@ -33,10 +33,7 @@ class PageData:
 
     def __init__(self, strategies: int) -> None:
         self._strategies = strategies
-        self._ids: list[str] = []
-        self._excerpts: list[str] = []
-        self._marks: list[str] = []
-        self._starts: list[int] = []
+        self._list: dict[str, list[Any]] = {"ids": [], "excerpts": [], "marks": [], "starts": []}
         self.parts: list[str] = []
         self._fresh()
 
@@ -44,11 +41,11 @@ class PageData:
         if self._size > _PART:
             self._close()
         if not self._open:
-            self._starts.append(len(self._ids))
+            self._list["starts"].append(len(self._list["ids"]))
         question, records = problem.question or "", problem.records
-        self._ids.append(problem.id)
-        self._excerpts.append(" ".join(question[: 2 * _EXCERPT].split())[:_EXCERPT])
-        self._marks.append("".join(mark(records.get(place)) for place in range(self._strategies)))
+        self._list["ids"].append(problem.id)
+        self._list["excerpts"].append(" ".join(question[: 2 * _EXCERPT].split())[:_EXCERPT])
+        self._list["marks"].append("".join(mark(records.get(place)) for place in range(self._strategies)))
         first = next(iter(records.values()), {})
         reference = first.get("reference")
         self._open.append(
@@ -63,7 +60,7 @@ class PageData:
 
     def listed(self) -> dict[str, Any]:
         self._close()
-        return {"ids": self._ids, "excerpts": self._excerpts, "marks": self._marks, "starts": self._starts}
+        return self._list
 
     def _keep(self, text: Shown) -> int:
         """Store a text and return its number: strategies that share a call share its text."""
@@ -95,7 +92,7 @@ def write_page(path: Path, title: str, figures: Mapping[str, Any], data: PageDat
     blocks += [_block(f"part-{i}", part) for i, part in enumerate(data.parts)]
     style, script = _asset("style.css"), bundle(_SCRIPTS)
     filled = {
-        "TITLE": _text(title),
+        "TITLE": html.escape(one_line(title), quote=False),
         "POLICY": policy(style, script),
         "STYLE": style,
         "DATA": "\n".join(blocks),
@@ -130,10 +127,6 @@ def _json(value: Any) -> str:
 
 def _block(name: str, content: str) -> str:
     return f'<script type="application/json" id="{name}">{content}</script>'
-
-
-def _text(text: str) -> str:
-    return html.escape(one_line(text), quote=False)
 
 
 def _digest(content: str) -> str:

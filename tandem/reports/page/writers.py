@@ -62,13 +62,8 @@ class RunPage:
         alone = {
             "name": run["strategy"],
             "status": "finished",
-            "n": summary["n"],
-            "accuracy": summary["accuracy"],
-            "accuracy_ci95": summary["accuracy_ci95"],
             "cost": {unit: None if (total := summary.get(unit)) is None else total / n for unit in units},
-            "levels": summary["levels"],
-            "truncated": summary["truncated"],
-            "errors": summary["errors"],
+            **{key: summary[key] for key in ("n", "accuracy", "accuracy_ci95", "levels", "truncated", "errors")},
         }
         shown = figures(
             {
