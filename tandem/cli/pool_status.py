@@ -59,10 +59,7 @@ def report(before: Snapshot, now: Snapshot) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> Table:
-    """Return a report as a table, a row for each replica.
-
-    Requests that run and wait, the prefix cache's hit rate, tokens a second, the KV cache's use.
-    """
+    """A row has requests that run and wait, the prefix cache's hit rate, tokens a second, the KV cache's use."""
     figures = ("runs", "waits", "hits", "tok/s", "KV")  # in 80 columns these stay whole
     rows = (_cells(running["name"], replica) for running in report["pools"] for replica in running["replicas"])
     made = plain_table(("pool", "port", "on", *figures, "state"), rows, left=3, whole=("port", "on", *figures))

@@ -74,7 +74,11 @@ def load_model(
         spec = spec_of(entry) if entry else ModelSpec(name=name)
         return _at_endpoint(name, entry, endpoint, _assumed(spec, parameters), over_http)
     path, spec = _weights(name, entry)
-    if backend == "transformers" or (backend == "auto" and not _has_vllm()):
+    if backend == "auto":
+        from tandem.models.vllm.command import has_vllm
+
+        backend = "vllm" if has_vllm() else "transformers"
+    if backend == "transformers":
         spec = spec.model_copy(update={"backend": "transformers"})
         return _made("transformers", None, _assumed(spec, parameters), path, **options)
     spec = _assumed(spec.model_copy(update={"backend": "vllm"}), parameters)
@@ -99,12 +103,6 @@ def _at_endpoint(
     if len(urls) > 1:
         return _made("pooled", None, spec, urls, **options)
     return _made("openai", None, spec, base_url=urls[0] if urls else entry and entry.endpoint, **options)
-
-
-def _has_vllm() -> bool:
-    from tandem.models.vllm.command import has_vllm
-
-    return has_vllm()
 
 
 def _standing(name: str) -> list[str]:

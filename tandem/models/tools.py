@@ -64,9 +64,7 @@ def write_call(name: str, arguments: str) -> str:
 
 
 def find_call(text: str) -> ToolCall | None:
-    """Return the first call in a text, None if there is none; one that is not well formed has neither name nor
-    arguments.
-    """
+    """Return the first call in a text, or None; one that is not well formed has neither name nor arguments."""
     first = at = text.find(_OPEN)
     while at >= 0:
         called = _object(text[at + len(_OPEN) :], whole=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from types import TracebackType
 
 _CAREFUL = 10
 
@@ -15,8 +14,7 @@ class Limiter:
     A request refused for load (429, 503) halves it, once a round: requests that were in flight when it was halved do
     not halve it again. Nothing new is sent until all of those are answered, and then no more than were served at
     once, so that a storm is over after one round. Every `limit` requests that are let in while it is used up raise
-    it by one; ten times as many are needed for the step that was one too many the last time. `pause` holds back all
-    requests.
+    it by one; ten times as many are needed for the step that was one too many the last time.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -39,9 +37,6 @@ class Limiter:
 
     def slot(self) -> Slot:
         return Slot(self)
-
-    def pause(self, seconds: float) -> None:
-        self._resumes = max(self._resumes, asyncio.get_running_loop().time() + seconds)
 
     async def enter(self) -> int:
         if self._waiting or not self._free():
@@ -69,7 +64,7 @@ class Limiter:
     def refused(self, round_: int, after: float | None) -> None:
         """Note that a request of a round was refused, with the seconds that all are asked to wait."""
         if after is not None:
-            self.pause(after)
+            self._resumes = max(self._resumes, asyncio.get_running_loop().time() + after)
         if round_ == self._round:
             self._wall = self.limit
             self._limit = max(self._limit / 2, 1.0)
@@ -128,9 +123,7 @@ class Slot:
         self._round = await self._limiter.enter()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._limiter.leave(answered=self._answered, served=self._served)
 
     def let_in(self) -> None:

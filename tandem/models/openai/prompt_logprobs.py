@@ -21,10 +21,7 @@ from tandem.spec import ModelSpec
 
 
 async def read_text(endpoint: Endpoint, spec: ModelSpec, text: str, top_logprobs: int, backoff: Backoff) -> Reading:
-    """Return the log-probabilities of `text`.
-
-    Raises CapabilityError if the endpoint gives no log-probabilities of prompts, the last Failure if it fails.
-    """
+    """Raises CapabilityError if the endpoint gives no log-probabilities of prompts, the last Failure if it fails."""
     body = reading_body(endpoint.origin.model, text, top_logprobs)
     try:
         answer = json.loads(await endpoint.fetch(partial(endpoint.completion, body), backoff, REFUSED))

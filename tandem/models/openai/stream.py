@@ -22,8 +22,6 @@ _BROKEN = {"error", "abort"}
 class StreamReader:
     """The state of one stream. `feed` it bytes as they come, then ask for `usage` and `finish` at its end.
 
-    `logprobs` is how many were asked for at each token.
-
     The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
     block that the answer's prefix has left open is not opened again. `inside`: that block came apart too, and the
     stream goes on within it. The fragments of a call of a `tool` are held back; the call is there at the end.
@@ -34,7 +32,7 @@ class StreamReader:
         origin: Origin,
         *,
         vocabulary: int | None,
-        logprobs: int,
+        logprobs: int,  # how many were asked for at each token
         prefix: str = "",
         inside: bool = False,
         tool: bool = False,

@@ -19,7 +19,6 @@ def kv_length(kv: KV | None) -> int:
 
 
 def kv_row(cache: Any, index: int, start: int, end: int) -> KV:
-    """Copy the KV tensors of one row, tokens `start` to `end`."""
     return [(x.keys[index, :, start:end].clone(), x.values[index, :, start:end].clone()) for x in cache.layers]
 
 

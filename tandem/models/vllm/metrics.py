@@ -35,7 +35,6 @@ class ReplicaMetrics:
 
     @property
     def hit_rate(self) -> float | None:
-        """The share of the prompt tokens that came from the prefix cache."""
         return self.hits / self.queries if self.queries and self.hits is not None else None
 
 

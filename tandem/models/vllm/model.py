@@ -103,15 +103,11 @@ class PooledModel(Model):
         """
         members = self._balancer.all
         found = await asyncio.gather(*(member.model.probe() for member in members), return_exceptions=True)
-        specs: list[tuple[ReplicaClient, ModelSpec]] = []
-        errors: list[tuple[ReplicaClient, TandemError]] = []
-        for member, result in zip(members, found, strict=True):
-            if isinstance(result, ModelSpec):
-                specs.append((member, result))
-            elif isinstance(result, TandemError):
-                errors.append((member, result))
-            else:
+        for result in found:
+            if not isinstance(result, ModelSpec | TandemError):
                 raise result
+        specs = [(member, its) for member, its in zip(members, found, strict=True) if isinstance(its, ModelSpec)]
+        errors = [(member, its) for member, its in zip(members, found, strict=True) if isinstance(its, TandemError)]
         if not specs:
             raise errors[0][1]
         for member, error in errors:

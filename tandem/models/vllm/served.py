@@ -118,7 +118,6 @@ class ServedModel(Model):
 
     @property
     def states(self) -> dict[str, tuple[bool, int]]:
-        """Whether each replica is up, and its open requests, by URL; none before the first `probe`."""
         return self._inner.states if self._inner else {}
 
     @property

@@ -59,9 +59,7 @@ def _as_told(serve: Serve) -> Serve:
 
 
 def _open(serve: Serve) -> bool:
-    """Whether the number type is left to us: none was chosen, and the weights are not quantised, for which vLLM
-    takes no float32.
-    """
+    """Whether the number type is left to us: none was chosen, no weights are quantised (vLLM takes no float32 then)."""
     path = serve.path
     quantised = _as_told(serve).quantization is not None or (path is not None and path.is_file())
     chosen = serve.dtype != "auto" or option_value(serve.extra, "--dtype") is not None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tandem.errors import TandemError, UsageError
 from tandem.models.vllm import guard
+from tandem.models.vllm.machine import read_proc
 from tandem.paths import cache_dir
 from tandem.storage.files import replacing
 from tandem.storage.formats import read_model, stamped
@@ -182,7 +183,4 @@ def _file(name: str) -> Path:
 
 
 def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+    return read_proc("sys/kernel/random/boot_id").strip()

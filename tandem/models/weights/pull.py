@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,12 @@ def pull(entry: CatalogEntry, *, progress: Progress | None = None) -> Path:
         return target
     work = target.with_name(f".{entry.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_name(f".{entry.name}.lock"), say):
+    with contextlib.ExitStack() as held:
+        lock = FileLock(target.with_name(f".{entry.name}.lock"))  # it goes with the process, however that ends
+        held.callback(lock.release)
+        if not lock.take():
+            say("waiting for another process that pulls it", 0, 0)
+            lock.wait()
         if pulled(entry):
             return target
         work.mkdir(exist_ok=True)  # the last holder of the lock may have removed it
@@ -106,16 +110,3 @@ def _check_disk(entry: CatalogEntry, work: Path) -> None:
             f"{entry.name} needs {needed / 1e9:.1f} GB in {work.parent}, where {room / 1e9:.1f} GB are free; "
             "free some space, or set TANDEM_HOME to another folder"
         )
-
-
-@contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold an exclusive lock between processes; it goes with the process, however that ends."""
-    lock = FileLock(path)
-    try:
-        if not lock.take():
-            progress("waiting for another process that pulls it", 0, 0)
-            lock.wait()
-        yield
-    finally:
-        lock.release()

@@ -124,7 +124,6 @@ def _member(wheel: Path, member: str) -> Iterator[tuple[IO[bytes], int]]:
 
 
 def _given_wheels() -> Path | None:
-    """Return the folder of wheels that the user downloaded: TANDEM_WHEELS."""
     given = os.environ.get("TANDEM_WHEELS")
     if not given:
         return None
