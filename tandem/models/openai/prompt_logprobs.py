@@ -14,7 +14,6 @@ from tandem.ledger import Usage
 from tandem.models.base import Reading
 from tandem.models.logprobs import token_stat
 from tandem.models.openai.errors import Backoff, Failure
-from tandem.models.openai.request import reading_body
 from tandem.models.openai.token_ids import REFUSED
 from tandem.models.openai.transport import Endpoint
 from tandem.spec import ModelSpec
@@ -22,7 +21,15 @@ from tandem.spec import ModelSpec
 
 async def read_text(endpoint: Endpoint, spec: ModelSpec, text: str, top_logprobs: int, backoff: Backoff) -> Reading:
     """Raises CapabilityError if the endpoint gives no log-probabilities of prompts, the last Failure if it fails."""
-    body = reading_body(endpoint.origin.model, text, top_logprobs)
+    body = {
+        "model": endpoint.origin.model,
+        "prompt": text,
+        "stream": False,
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "prompt_logprobs": top_logprobs,
+        "return_token_ids": True,
+    }
     try:
         answer = json.loads(await endpoint.fetch(partial(endpoint.completion, body), backoff, REFUSED))
         return _reading(text, answer, top_logprobs, spec.vocabulary)

@@ -77,19 +77,6 @@ def completion_body(
     return body
 
 
-def reading_body(served: str, text: str, top_logprobs: int) -> dict[str, Any]:
-    """Return the JSON of a completion of which only the prompt's log-probabilities matter (vLLM's extension)."""
-    return {
-        "model": served,
-        "prompt": text,
-        "stream": False,
-        "max_tokens": 1,
-        "temperature": 0.0,
-        "prompt_logprobs": top_logprobs,
-        "return_token_ids": True,
-    }
-
-
 def _messages(messages: Sequence[Message], tool: Tool | None) -> list[dict[str, Any]]:
     """Return the messages of a chat; the calls of `tool` among them, with their replies, as such."""
     written: list[dict[str, Any]] = []

@@ -13,8 +13,7 @@ from typing import Protocol
 
 from tandem.errors import CapabilityError, EndpointError
 from tandem.ledger import Usage
-from tandem.models import base
-from tandem.models.base import Delta, Request
+from tandem.models.base import Attempt, Delta, Request
 from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
 from tandem.models.openai.limiter import Slot
 from tandem.models.openai.request import Dialect, chat_body, completion_body
@@ -263,8 +262,8 @@ class Try:
         cut = reader.started and not failure.refused
         return failure.within(f"the stream was cut after {reader.tokens} tokens" if cut else "", usage)
 
-    def report(self, failure: Failure) -> base.Attempt:
-        return base.Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self._began)
+    def report(self, failure: Failure) -> Attempt:
+        return Attempt(str(failure), failure.usage or Usage(), time.monotonic() - self._began)
 
     async def _send(self, slot: Slot) -> Pieces:
         target, request = self.target, self.request

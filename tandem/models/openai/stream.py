@@ -197,18 +197,13 @@ class StreamedCall:
         for part in found:
             place, name = part.get("index") or 0, part.get("id")
             self._key = self._key or (place, name)
+            function = part.get("function")
             # Some servers give every call the same place: a further id is a further call.
-            if place == self._key[0] and name in (None, "", self._key[1]):
-                self._add(part.get("function"))
+            if isinstance(function, dict) and place == self._key[0] and name in (None, "", self._key[1]):
+                self._name = self._name or str(function.get("name") or "")
+                if arguments := function.get("arguments"):
+                    self._arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
         return bool(found)
-
-    def _add(self, function: Any) -> None:
-        if not isinstance(function, dict):
-            return
-        self._name = self._name or str(function.get("name") or "")
-        arguments = function.get("arguments")
-        if arguments:
-            self._arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
 
 
 def reported_usage(usage: dict[str, Any]) -> Usage:
