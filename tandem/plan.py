@@ -66,11 +66,6 @@ class SolvePlan:
         match = f"uncalibrated: another {', '.join(mismatch)}" if mismatch else "exact"
         return {"id": self.card.id, "match": match}
 
-    @property
-    def offline(self) -> dict[str, Any] | None:
-        """The one-time cost of the strategy before any problem, if it reports one."""
-        return self.strategy.offline()
-
     def saw(self, problem_id: str) -> bool:
         """Whether the classifier or predictor that decides was fitted on this problem."""
         return self.strategy.saw(problem_id) or (self.card is not None and self.card.saw(problem_id))

@@ -21,7 +21,6 @@ class Budget:
         self._freed = asyncio.Event()
 
     def charge(self, entry: Entry) -> None:
-        """Count a call, unless it was free."""
         if entry.paid:
             self.spent += entry.usd_bound or 0.0
             self.tokens[entry.role] += entry.usage.completion
@@ -41,6 +40,5 @@ class Budget:
         self._reserved += usd
 
     def release(self, usd: float) -> None:
-        """Release what was reserved for a call."""
         self._reserved = max(self._reserved - usd, 0.0)
         self._freed.set()

@@ -35,8 +35,6 @@ Show = Callable[[str, RunStore, int], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The settings that all runs of a comparison share."""
-
     folder: Path
     data: Mapping[str, Any]
     problems: Sequence[Problem]
@@ -64,57 +62,46 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
     Raises TandemError if a model cannot serve at all.
     """
     await engine.prepare()
-    work = _Work(engine, job, show, folders_of(names))
-    write_problems(job.folder, job.problems)
-    # The budget can only be kept by one run at a time.
-    await work_through(names, work.run, concurrency=job.at_once if job.limits.usd is None else 1)
-    return [work.parts[name] for name in names if name in work.parts]
+    folders, shared = folders_of(names), SharedCalls(job.folder / SHARED)
+    ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds
+    usd = job.limits.usd
+    parts: dict[str, Part] = {}
 
-
-class _Work:
-    """The runs, which share calls, money and time."""
-
-    def __init__(self, engine: Tandem, job: Comparison, show: Show, folders: Mapping[str, str]) -> None:
-        self._engine, self._job, self._show, self._folders = engine, job, show, folders
-        self._shared = SharedCalls(job.folder / SHARED)
-        self._ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds
-        self._usd = job.limits.usd
-        self.parts: dict[str, Part] = {}
-
-    async def run(self, name: str) -> None:
-        """Run one strategy. Raises LimitReached if a limit ended its run."""
-        job, folder = self._job, self._folders[name]
+    async def run_one(name: str) -> None:
+        nonlocal usd
         try:
-            options = _options(self._engine, name)
-            plan = self._engine.plan(options)
-            await self._engine.prepare(options)
+            options = _options(engine, name)
+            plan = engine.plan(options)
+            await engine.prepare(options)
         except (UsageError, CapabilityError) as error:
-            self.parts[name] = Part(name, folder, reason=str(error))
+            parts[name] = Part(name, folders[name], reason=str(error))
             return
         manifest = describe_run(plan, job.data, job.problems, job.endpoints)
-        path = job.folder / folder
+        path = job.folder / folders[name]
         store = RunStore.reopen(path, manifest) if (path / "run.json").is_file() else RunStore.create(path, manifest)
-        with store, self._show(name, store, len(job.problems)) as progress:
+        with store, show(name, store, len(job.problems)) as progress:
+            seconds = None if ends is None else max(ends - time.monotonic(), 0.0)
             summary = await run(
-                self._engine,
+                engine,
                 job.problems,
                 store,
                 options=options,
                 concurrency=job.concurrency,
-                limits=self._limits(),
+                limits=Limits(None if usd is None else max(usd, 1e-9), seconds),
                 sandbox=job.sandbox,
-                cache=self._shared,
+                cache=shared,
                 progress=progress,
             )
-        if self._usd is not None:
-            self._usd -= (summary["usd_paid"] or 0.0) + (summary["lost"]["usd_bound"] or 0.0)
-        self.parts[name] = Part(name, folder, offline=plan.offline)
+        if usd is not None:
+            usd -= (summary["usd_paid"] or 0.0) + (summary["lost"]["usd_bound"] or 0.0)
+        parts[name] = Part(name, folders[name], offline=plan.strategy.offline())
         if summary["stopped"]:
             raise LimitReached(summary["stopped"])
 
-    def _limits(self) -> Limits:
-        seconds = None if self._ends is None else max(self._ends - time.monotonic(), 0.0)
-        return Limits(None if self._usd is None else max(self._usd, 1e-9), seconds)
+    write_problems(job.folder, job.problems)
+    # The budget can only be kept by one run at a time.
+    await work_through(names, run_one, concurrency=job.at_once if job.limits.usd is None else 1)
+    return [parts[name] for name in names if name in parts]
 
 
 def _options(engine: Tandem, name: str) -> SolveOptions:
@@ -168,13 +155,13 @@ def strategies_of(text: str, ladder: Ladder, budgets: Mapping[str, int] | None =
 
 
 def every(ladder: Ladder) -> list[str]:
-    """Return every installed strategy, with its default argument."""
     names: list[str] = []
+    ours = sorted(shipped("classifiers").glob("*/published.json"))
     for name in STRATEGIES.names():
         if name == "fixed":
             names += [f"fixed:{level.name}={level.tokens}" for level in ladder if level.tokens]
         elif name == "published":
-            names.append(_published())
+            names.append(next((f"published:{path.parent}" for path in ours), name))
         elif name == "shepherding":
             names += [f"shepherding:{way}" for way in ("proactive", "reactive", "oracle")]
         else:
@@ -196,23 +183,12 @@ def in_order(names: Sequence[str], ladder: Ladder) -> list[str]:
     return sorted(names, key=place)
 
 
-def folder_of(name: str) -> str:
-    """Return a strategy's folder name: its name without characters that file systems refuse."""
-    return re.sub(r"[^A-Za-z0-9.=_-]+", "-", name).strip("-.") or "strategy"
-
-
 def folders_of(names: Sequence[str]) -> Mapping[str, str]:
-    """Return a distinct folder for each name."""
     found: dict[str, str] = {}
     for name in names:
-        folder, number = folder_of(name), 2
+        plain = re.sub(r"[^A-Za-z0-9.=_-]+", "-", name).strip("-.") or "strategy"  # file systems refuse others
+        folder, number = plain, 2
         while folder in found.values():
-            folder, number = f"{folder_of(name)}-{number}", number + 1
+            folder, number = f"{plain}-{number}", number + 1
         found[name] = folder
     return found
-
-
-def _published() -> str:
-    for path in sorted(Path(shipped("classifiers")).glob("*/published.json")):
-        return f"published:{path.parent}"
-    return "published"

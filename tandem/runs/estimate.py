@@ -52,7 +52,6 @@ def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
 
 
 def estimate_table(found: Mapping[str, Any], plan: SolvePlan) -> Table:
-    """Return an estimate as a rich table."""
     from rich.table import Table
 
     most, likely = found["at_most"], found["likely"]

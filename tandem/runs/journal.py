@@ -87,7 +87,6 @@ class Journal:
         return self._cache.find(model, request, occurrence) if self._cache else None
 
     async def turn(self, model: Model, request: Request, occurrence: int) -> None:
-        """Wait for the cache."""
         if self._cache:
             await self._cache.turn(model, request, occurrence)
 
@@ -104,7 +103,6 @@ class Journal:
         return number
 
     def failed(self, number: str | None, request: Request, entry: Entry) -> None:
-        """Record a failed attempt of a call that continues."""
         self.budget.charge(entry)
         self._write(number, "failed", request.affinity, {"entry": _dump(entry), "spent": self.budget.spent})
 
@@ -122,7 +120,6 @@ class Journal:
         self._write(number, "end", request.affinity, row)
 
     def forget(self, problem: str) -> None:
-        """Drop the calls of a problem that has its record."""
         self._index.pop(problem, None)
         self._known.pop(problem, None)
 
@@ -141,7 +138,6 @@ class Journal:
         return ledger
 
     def close_file(self) -> None:
-        """Flush every line to disk and close the file."""
         self._writer.sync()
         self._writer.close()
 
@@ -154,7 +150,6 @@ class Journal:
             raise
 
     def _read(self, done: Collection[str]) -> None:
-        """Load the lines already in the file."""
         begun: dict[str, tuple[str, bytes]] = {}
         spent = b"0"
         damages = [self._writer.torn] if self._writer.torn else []

@@ -30,7 +30,6 @@ class ManifestDifference(NamedTuple):
     after: Any
 
     def __str__(self) -> str:
-        """Return path and both values, shortened."""
         return f"{self.path} ({_short(self.before)}, now {_short(self.after)})"
 
 
@@ -68,7 +67,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Man
 
 
 def name_differences(found: list[ManifestDifference]) -> str:
-    """Return the first few differences in one line."""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ", ".join(map(str, found[:_SHOWN])) + more
 
@@ -110,10 +108,8 @@ def _differences(before: Any, after: Any, path: str) -> list[ManifestDifference]
 
 
 def _rank(path: str) -> int:
-    for rank, first in enumerate(_FIRST):
-        if path == first or path.startswith(first + "."):
-            return rank
-    return len(_FIRST)
+    ranks = (rank for rank, first in enumerate(_FIRST) if path == first or path.startswith(first + "."))
+    return next(ranks, len(_FIRST))
 
 
 def _short(value: Any) -> str:

@@ -36,18 +36,15 @@ class RunOutcomes:
     )  # level, sufficiency, did it answer so
 
     def costs(self, unit: str) -> np.ndarray:
-        """Return the cost (n,) in a unit that is known."""
         found = self.cost[unit]
         assert found is not None
         return found
 
     def mean(self, unit: str) -> float | None:
-        """Return the mean cost of a problem; None where it is unknown."""
         found = self.cost[unit]
         return None if found is None or not len(found) else float(found.mean())
 
     def of(self, ids: Sequence[str]) -> RunOutcomes:
-        """Return the outcomes of these problems, in this order."""
         place = {one: k for k, one in enumerate(self.ids)}
         order = np.asarray([place[one] for one in ids], dtype=int)
         cost = {unit: None if values is None else values[order] for unit, values in self.cost.items()}
@@ -69,7 +66,6 @@ class RunOutcomes:
                     yield p, truth
 
     def truth(self) -> dict[str, float]:
-        """Return 1.0 or 0.0 for each problem."""
         return dict(zip(self.ids, self.correct.tolist(), strict=True))
 
 

@@ -14,7 +14,7 @@ from tandem.datasets import load_card, load_dataset
 from tandem.errors import TandemError, UsageError
 from tandem.grading import DEADLINE, Sandbox, grade
 from tandem.runs.store import RECORDS, RUN, RunStore
-from tandem.runs.summary import Summary
+from tandem.runs.summary import summarise
 from tandem.statistics.significance import wilson
 from tandem.storage.jsonl import read_lines
 from tandem.types import Message, Problem, TaskKind
@@ -25,8 +25,6 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A problem whose verdict changed."""
-
     problem: str
     before: bool | None
     after: bool | None
@@ -36,8 +34,6 @@ class Change:
 
 @dataclass(slots=True)
 class Regraded:
-    """The outcome of regrading."""
-
     n: int = 0
     not_judged: int = 0  # no reference, or code that must not run; the old verdict is kept
     graded: list[int] = field(default_factory=lambda: [0, 0])  # before, now
@@ -58,7 +54,6 @@ class Regraded:
             self.changes.append(Change(record["problem"], before, now, record.get("answer"), reference))
 
     def figures(self) -> dict[str, Any]:
-        """Return accuracy before and after (None if nothing is graded), and the changes."""
         before, after = (r / g if g else None for r, g in zip(self.right, self.graded, strict=True))
         interval = wilson(self.right[1], self.graded[1])
         return {
@@ -111,8 +106,10 @@ class RecordsToGrade:
         name = data.get("name")
         if not name:
             raise UsageError(f"{self.path} names no data set; give it with --dataset")
-        made = ":" in name  # generated problems depend on how many were requested; a file's do not
-        drawn = {"limit": data.get("limit"), "seed": data.get("seed", _seed(self.manifest))} if made else {}
+        drawn: dict[str, Any] = {}
+        if ":" in name:  # generated problems depend on how many were requested; a file's do not
+            sampling = self.manifest["run"].get("settings", {}).get("sampling", {})
+            drawn = {"limit": data.get("limit"), "seed": data.get("seed", sampling.get("seed"))}
         found = load_dataset(name, split=data.get("split"), fields=data.get("fields"), **drawn)
         return {problem.id: problem for problem in found}
 
@@ -126,7 +123,6 @@ class RecordsToGrade:
         return Problem(id=name, messages=_NO_QUESTION, task=card.task, grader=card.grader)
 
     def close(self) -> None:
-        """Release the run's folder."""
         if self.store:
             self.store.close()
 
@@ -140,10 +136,7 @@ class RecordsToGrade:
         before = self.store.summary()
         if before is None:  # it has not ended: resuming it will write one
             return
-        summary = Summary()
-        for record in self.store.records():
-            summary.add(record)
-        self.store.finish(before | summary.result(before.get("classifier")))
+        self.store.finish(before | summarise(self.store.records(), before.get("classifier")))
 
 
 async def regrade(
@@ -224,8 +217,3 @@ def _guess(reference: str | None) -> TaskKind:
     if reference is None or re.fullmatch(r"\(?[A-Z]\)?", reference):
         return "choice"
     return "math" if re.search(r"[\d\\]", reference) else "general"
-
-
-def _seed(manifest: Mapping[str, Any]) -> int | None:
-    seed: int | None = manifest["run"].get("settings", {}).get("sampling", {}).get("seed")
-    return seed

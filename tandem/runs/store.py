@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tandem.errors import TandemError, UsageError
@@ -85,7 +84,6 @@ class RunStore:
         return self._read(SUMMARY)
 
     def is_being_written(self) -> bool:
-        """Return whether some process is working on this run now."""
         return self._lock is not None or locked(self.folder)
 
     def append(self, record: Record) -> None:
@@ -120,7 +118,6 @@ class RunStore:
         return self._index().keys() - self._failed
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the summary and release the folder."""
         write_whole(self.folder / SUMMARY, _pretty(summary))
         self.close()
 
@@ -135,9 +132,7 @@ class RunStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _index(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tandem.ledger import Entry, Ledger
+from tandem.ledger import Ledger
 from tandem.statistics.significance import wilson
 
 
@@ -49,7 +49,7 @@ class Summary:
         self._usd.add(ledger.usd, billed)
         self._usd_bound.add(ledger.usd_bound, billed)
         self._usd_paid.add(0.0 if ledger.usd is not None else None, False)  # all of it may be from the cache
-        paid = _only(entry for entry in entries if entry.paid)
+        paid = Ledger.model_construct(entries=[entry for entry in entries if entry.paid])
         self._usd_paid.add(paid.usd, any(not entry.local for entry in paid.entries))
         self._tflops.add(ledger.tflops, bool(entries))
         self._published.add(ledger.tflops_published, any(entry.purpose != "probe" for entry in entries))
@@ -86,7 +86,6 @@ class Summary:
 
 
 def summarise(records: Iterable[Mapping[str, Any]], classifier: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the summary of a run's records (see `Summary.result`)."""
     summary = Summary()
     for record in records:
         summary.add(record)
@@ -101,7 +100,6 @@ class _Total:
         self._seen = self._unknown = False
 
     def add(self, value: float | None, matters: bool) -> None:
-        """Add a part; None is an unknown one if it `matters`, else nothing."""
         if value is not None:
             self._sum, self._seen = self._sum + value, True
         elif matters:
@@ -110,7 +108,3 @@ class _Total:
     @property
     def value(self) -> float | None:
         return self._sum if self._seen and not self._unknown else None
-
-
-def _only(entries: Iterable[Entry]) -> Ledger:
-    return Ledger.model_construct(entries=list(entries))

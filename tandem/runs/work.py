@@ -97,7 +97,6 @@ async def work_through(
 
 
 def time_is_over(seconds: float) -> str:
-    """Return the error for work stopped by its time limit."""
     return f"--max-minutes {seconds / 60:g} are over"
 
 
