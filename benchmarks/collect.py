@@ -25,8 +25,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from tandem.collection import Folder
-from tandem.collection.rows import calls, files
+from tandem.collection.rows import Folder, calls, files
 from tandem.collection.texts import CHECKPOINT
 from tandem.storage.jsonl import read_lines
 

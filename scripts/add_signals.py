@@ -19,9 +19,9 @@ from typing import Any
 
 import click
 
-from tandem.collection import Folder
 from tandem.collection.added_signals import PROMPT_SIGNALS, SECOND_DRAFTS, add_signals, prompt_pass, second_draft
 from tandem.collection.manifest import read_manifest
+from tandem.collection.rows import Folder
 from tandem.datasets import load_dataset
 from tandem.datasets.cards import training_split
 from tandem.errors import TandemError, UsageError

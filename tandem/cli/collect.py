@@ -138,7 +138,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
 
 
 def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
-    """Collect, write the table, print the summary, and say what is left to do."""
+    from dataclasses import asdict
     from time import monotonic
 
     from tandem.cli.live import CollectionView
@@ -160,7 +160,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
 
     def finish() -> None:
         summary = job.write_tables(table)
-        summary |= {"seconds": round(monotonic() - began, 1), **job.progress.as_dict()}
+        summary |= {"seconds": round(monotonic() - began, 1), **asdict(job.progress)}
         if as_json:
             click.echo(json.dumps(summary))
         else:

@@ -37,7 +37,6 @@ SECOND_DRAFTS = "second_drafts.jsonl"
 
 
 def join_added(rows: Iterable[Row], folder: Path) -> list[dict[str, Any]]:
-    """Return the rows with all signals added by files in `folder`."""
     joined = [dict(row) for row in rows]
     for name in (PROMPT_SIGNALS, SECOND_DRAFTS):
         found = _lines(folder / name)

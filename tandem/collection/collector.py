@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tandem.collection.plan import CollectionPlan
 from tandem.collection.problem import ProblemWork, Tools
@@ -45,13 +44,8 @@ class CollectionProgress:
             whole.stopped = whole.stopped or part.stopped
         return whole
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class Collector:
-    """Collects the rows of many problems, or one worker's share of them, with one pair of models into a folder."""
-
     def __init__(
         self,
         mentor: Model,

@@ -33,8 +33,6 @@ _ORPHANS = 10.0  # seconds for the workers of a killed collection to end
 
 @dataclass(slots=True)
 class CollectionJob:
-    """What to collect, with which models, and the progress."""
-
     engine: Tandem
     plan: CollectionPlan
     problems: Sequence[Problem]
@@ -85,7 +83,6 @@ class CollectionJob:
         return [p for p in self.problems if any(key not in folder for key in self.plan.keys(p.id))]
 
     def is_new(self) -> bool:
-        """Whether nothing has been collected here."""
         return read_manifest(self.out) is None
 
     async def run(

@@ -56,14 +56,12 @@ class CollectionPlan(BaseModel):
         return self
 
     def keys(self, problem: str) -> list[Key]:
-        """Return the keys of a problem's rows."""
         levels = [level.name for level in self.ladder] + [hint_name(share) for share in self.hints]
         rows = [Key(problem, name, s) for name in levels for s in range(1 if name == ANSWER else self.samples)]
         return rows + [Key(problem, budget_name(tokens)) for tokens in self.budgets]
 
     @property
     def insight_levels(self) -> Ladder:
-        """The levels that read an insight."""
         return tuple(level for level in self.ladder if level.tokens)
 
     def source(self, mode: str) -> Source:
@@ -72,7 +70,6 @@ class CollectionPlan(BaseModel):
         return "answer" if answer else "insight"
 
     def cap(self, source: Source) -> int:
-        """Return the mentor's token cap."""
         return self.max_tokens if source == "answer" else max(level.tokens or 0 for level in self.insight_levels)
 
     def sampled(self, sample: int) -> Sampling:
@@ -82,17 +79,14 @@ class CollectionPlan(BaseModel):
 
 
 def hint_name(share: int) -> str:
-    """Return the level name of a hint of `share` % of the mentor's answer."""
     return f"{HINT}{share}"
 
 
 def budget_name(tokens: int) -> str:
-    """Return the level name of a mentor's answer forced to end after so many tokens."""
     return f"{BUDGET}{tokens}"
 
 
 def shard_of(problem: str, shards: int) -> int:
-    """Return which of `shards` workers does a problem."""
     return int.from_bytes(hashlib.sha256(problem.encode()).digest()[:8]) % shards
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tandem.collection.plan import CollectionPlan, Key, Source, budget_name, hint_name
 from tandem.collection.rows import STAT_PLACES, Folder, Row, rounded, signals_of
-from tandem.collection.texts import CHECKPOINT, MentorText, Texts
+from tandem.collection.texts import CHECKPOINT, MentorText, Texts, TextWriter
 from tandem.errors import TandemError
 from tandem.grading import Sandbox, answer_of, grade
 from tandem.insight import answer_messages, intern_view, mentor_messages, opening, token_by_token, trim
@@ -29,8 +29,6 @@ from tandem.types import Message, Problem
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The state shared by all problems of a collection."""
-
     mentor: Model
     intern: Model
     plan: CollectionPlan
@@ -97,9 +95,7 @@ class ProblemWork:
         (written, tokens), counts, tools = cut, whole.counts or {}, self._tools
         forced, ledger = force(self._problem, written, tools.mentor.spec, self._plan.max_tokens), Ledger()
         request = self._mentor_request(forced.messages, "answer", forced.prefix, forced.max_tokens)
-        async with self._call(tools.mentor, request, "mentor", ledger) as call:
-            async for _ in call:
-                pass
+        call = await self._call(tools.mentor, request, "mentor", ledger).complete()
         found = _counts(call, ledger)
         read, before = found["prompt_tokens"], counts["prompt_tokens"]
         # Continuing its own text it reads only the cue; asked in a new turn it reads everything again.
@@ -183,9 +179,7 @@ class ProblemWork:
             affinity=self._problem.id,
         )
         read = extra.get("insight_tokens", 0) or extra.get("hint_tokens", 0)
-        async with self._call(self._tools.intern, request, "intern", ledger, read) as call:
-            async for _ in call:
-                pass
+        call = await self._call(self._tools.intern, request, "intern", ledger, read).complete()
         # Signals added later are computed from the stored statistics, and so are these: they must agree.
         stats = [[round(value, STAT_PLACES) for value in stat] for stat in call.stats]
         question = self._problem.question
@@ -225,7 +219,7 @@ class ProblemWork:
         had, cap = text.insight.tokens, plan.cap(source)
         messages = answer_messages(problem) if source == "answer" else mentor_messages(problem, self._mode)
         checkpoint = CHECKPOINT if self._continues else None
-        pieces, ledger = tools.texts.writer(problem.id, source, had, checkpoint), Ledger()
+        pieces, ledger = TextWriter(tools.texts, problem.id, source, had, checkpoint), Ledger()
         if had >= cap:  # killed between the last token and the server's report
             asked = sum(tools.mentor.count(m.content) for m in messages) + tools.mentor.count(begun)
             text.counts = dict(zip(_COUNTS, (asked, 0, had, True), strict=True))
@@ -317,6 +311,3 @@ def _counts(call: Call, ledger: Ledger) -> Row:
     return dict(
         zip(_COUNTS, (usage.prompt, usage.cached, usage.completion, call.finish_reason == "length"), strict=True)
     )
-
-
-__all__ = ["ProblemWork", "Tools"]

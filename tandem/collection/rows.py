@@ -44,7 +44,6 @@ def shard_file(folder: Path, kind: str, shard: int | None) -> Path:
 
 
 def files(folder: Path, kind: str) -> list[Path]:
-    """Return the files of one kind, of all workers."""
     return sorted(path for path in folder.glob(f"{kind}*.jsonl") if _NAME.fullmatch(path.name))
 
 
@@ -172,7 +171,6 @@ def signals_of(stats: Sequence[Sequence[float]], lengths: Iterable[int] = DRAFT_
 
 
 def rounded(signals: Mapping[str, float]) -> dict[str, float]:
-    """Return signals in the table's format."""
     return {name: round(value, _SIGNAL_PLACES) for name, value in signals.items()}
 
 

@@ -34,7 +34,6 @@ class Texts:
     """The mentor's texts of a collection, by problem and source; `begun` is the prefix that it was given, if any."""
 
     def __init__(self, folder: Path, shard: int | None = None) -> None:
-        """Read the files of all workers, and open this worker's own."""
         self._writer = JsonlWriter(shard_file(folder, "texts", shard))
         self._places: dict[tuple[str, str], list[tuple[Path, int]]] = {}
         for path in files(folder, "texts"):
@@ -47,7 +46,6 @@ class Texts:
 
     @staticmethod
     def known(folder: Path) -> set[tuple[str, str]]:
-        """Return the complete texts, by problem and source."""
         rows = (row for path in files(folder, "texts") for row in read_lines(path))
         return {(row["problem"], row["source"]) for row in rows if "counts" in row}
 
@@ -63,10 +61,6 @@ class Texts:
         found.insight.finished = found.counts is not None and not found.counts["truncated"]
         return found
 
-    def writer(self, problem: str, source: Source, begins_at: int, checkpoint: int | None = CHECKPOINT) -> TextWriter:
-        """Return a writer for the pieces of a stream; `checkpoint` None: only complete texts are kept."""
-        return TextWriter(self, problem, source, begins_at, checkpoint)
-
     def write(self, row: dict[str, Any], *, sync: bool) -> None:
         offset = self._writer.write(row, sync=sync)
         self._places.setdefault((row["problem"], row["source"]), []).append((self._writer.path, offset))
@@ -76,7 +70,7 @@ class Texts:
 
 
 class TextWriter:
-    """Saves one text as it grows."""
+    """Saves the pieces of a stream; `checkpoint` None: only complete texts are kept."""
 
     def __init__(self, texts: Texts, problem: str, source: Source, begins_at: int, checkpoint: int | None) -> None:
         self._checkpoint = checkpoint

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,6 @@ class ModelAt(BaseModel):
 
 
 class WorkerJob(BaseModel):
-    """One worker's share."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mentor: ModelAt
@@ -165,7 +164,6 @@ def _send(kind: str, fields: Mapping[str, Any]) -> None:
 
 
 async def _collect(job: WorkerJob, stop: asyncio.Event) -> CollectionProgress:
-    """Collect this worker's share until it is done or `stop` is set."""
     sandbox = open_sandbox(job.sandbox) if job.sandbox else None
     mentor, intern = job.mentor.load("mentor"), job.intern.load("intern")
     try:
@@ -175,7 +173,7 @@ async def _collect(job: WorkerJob, stop: asyncio.Event) -> CollectionProgress:
         async def report() -> None:
             while True:
                 await asyncio.sleep(_REPORT_EVERY)
-                _send("progress", collector.figures().as_dict())
+                _send("progress", asdict(collector.figures()))
 
         reporter = asyncio.create_task(report())
         work = asyncio.create_task(
@@ -196,7 +194,6 @@ async def _collect(job: WorkerJob, stop: asyncio.Event) -> CollectionProgress:
 
 
 async def _main() -> int:
-    """Read the job, run it, and report the result."""
     job = WorkerJob.model_validate_json(sys.stdin.buffer.readline())
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -212,7 +209,7 @@ async def _main() -> int:
     except TandemError as error:
         _send("error", {"error": str(error), "exit_code": error.exit_code})
         return 1
-    _send("done", progress.as_dict())
+    _send("done", asdict(progress))
     return 0
 
 

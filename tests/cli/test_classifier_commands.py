@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from synthetic import manifest, table
 
 from tandem.cli import cli
-from tandem.collection import export
+from tandem.collection.rows import export
 from tandem.errors import TandemError
 from tandem.models.catalog import lookup
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tandem.collection import CollectionPlan, Collector, Folder, describe_collection, export, open_manifest
-from tandem.collection.plan import Key, estimate, shard_of
-from tandem.collection.rows import calls, export_parquet, spent
+from tandem.collection.collector import Collector
+from tandem.collection.manifest import describe_collection, open_manifest
+from tandem.collection.plan import CollectionPlan, Key, estimate, shard_of
+from tandem.collection.rows import Folder, calls, export, export_parquet, spent
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ladder import parse_ladder
 from tandem.models.base import Delta, Request

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from tandem.collection import CollectionPlan, Collector, Folder, describe_collection, open_manifest
+from tandem.collection.collector import Collector
+from tandem.collection.manifest import describe_collection, open_manifest
+from tandem.collection.plan import CollectionPlan
 from tandem.collection.reuse import reuse
+from tandem.collection.rows import Folder
 from tandem.errors import UsageError
 from tandem.ladder import parse_ladder
 from tandem.models.fake import FakeModel, Rule, Script

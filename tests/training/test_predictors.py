@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from synthetic import INTERN, MENTOR, manifest, table
 
 from tandem.cli import cli
-from tandem.collection import export
+from tandem.collection.rows import export
 from tandem.errors import TandemError, UsageError
 from tandem.strategies import make_strategy
 from tandem.sufficiency.predictor import Predictor

@@ -16,8 +16,9 @@ from scalar_replay import level_shares, mean_of, replay
 from scripted_classifier import ScriptedClassifier
 from synthetic import INTERN, LADDER, MENTOR, table
 
-from tandem.collection import CollectionPlan as Collected
-from tandem.collection import Collector, Folder
+from tandem.collection.collector import Collector
+from tandem.collection.plan import CollectionPlan as Collected
+from tandem.collection.rows import Folder
 from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.ladder import Ladder, parse_ladder

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scalar_replay import mean_of, replay
 from synthetic import INTERN, LADDER, MENTOR, manifest, table
 
-from tandem.collection import export
+from tandem.collection.rows import export
 from tandem.errors import TandemError, UsageError
 from tandem.ladder import parse_ladder
 from tandem.spec import ModelSpec
