@@ -105,11 +105,6 @@ def _settled(line: str) -> bool:
     return word is not None and bool(word[1]) and not any(known.startswith(word[1].lower()) for known in _WORDS)
 
 
-def _section_of(word: str) -> str:
-    initial = word[0].lower()
-    return next(name for name in SECTIONS if name[0] == initial)
-
-
 class SectionParser:
     """Splits a stream into GPRA sections as it arrives, for any chunking.
 
@@ -147,7 +142,8 @@ class SectionParser:
         line, self._line = self._line, ""
         self._held = False
         if match := _HEADER.match(line if line.endswith("\n") else line + "\n"):
-            self.section = _section_of(match.group(1))
+            initial = match[1][0].lower()
+            self.section = next(name for name in SECTIONS if name[0] == initial)
             line = line[match.end() :]
         if line:
             yield self.section, line

@@ -126,7 +126,6 @@ def show(where: Path | None, as_json: bool) -> None:
 
 
 def _view(card: BlueprintCard) -> Iterator[Any]:
-    """Yield what a search found: scores by round, the held-out difference, its cost, the text that was chosen."""
     from tandem.cli.watch import plain
 
     parts = list(dict.fromkeys(score.part for score in card.scores))

@@ -18,8 +18,6 @@ from tandem.types import Decision, Event, Solution
 
 @dataclass(slots=True)
 class Block:
-    """One call as it is seen: who writes, what for, and how far it is."""
-
     role: Role
     purpose: Purpose
     text: str = ""
@@ -65,7 +63,6 @@ class Stage:
         self.started = time.monotonic()
 
     def tokens(self, role: Role) -> int:
-        """Return the tokens written by a role, those of calls in flight included."""
         return self.ledger.tokens(role) + sum(b.tokens for b in self.blocks if b.role == role and not b.closed)
 
     def take(self, event: Event) -> None:
@@ -83,7 +80,7 @@ class Stage:
     async def _seen(
         self, stream: Callable[[Request], AsyncGenerator[Delta, None]], request: Request
     ) -> AsyncGenerator[Delta, None]:
-        block = self.block_of(request)
+        block = next((b for b in reversed(self.blocks) if b.request is request), None)
         async with aclosing(stream(request)) as deltas:
             async for delta in deltas:
                 if block is not None:
@@ -100,7 +97,6 @@ class Stage:
         """Wait for no other call."""
 
     async def open(self, model: Model, request: Request, role: Role, occurrence: int) -> str | None:
-        """Begin a block; its place is the call's number."""
         block = Block(role, request.purpose, request=request)
         began = any(other.role == role and other.purpose == "insight" for other in self.blocks)
         if request.purpose == "insight" and isinstance(request.prefix, str) and not began:
@@ -114,15 +110,10 @@ class Stage:
     def close(
         self, number: str | None, model: Model, request: Request, occurrence: int, entry: Entry, given: Recorded | None
     ) -> None:
-        """End a block; what it was for may have changed."""
         block = self.blocks[int(number or 0)]
         block.purpose, block.tokens, block.error = entry.purpose, entry.usage.completion, entry.error
         block.cut = given is not None and given.finish_reason is None
         block.closed = True
-
-    def block_of(self, request: Request) -> Block | None:
-        """Return the block that was opened for this very request."""
-        return next((b for b in reversed(self.blocks) if b.request is request), None)
 
 
 def written(stage: Stage, role: Role) -> list[Block]:

@@ -147,7 +147,6 @@ class DemoView:
 
 
 def money(ledger: Ledger) -> list[str]:
-    """Return what a ledger comes to in TFLOPs and US$, where it is known."""
     found = [] if ledger.tflops is None else [f"{ledger.tflops:.3g} TFLOPs"]
     return found if ledger.usd is None else [*found, f"US$ {ledger.usd:.4f}"]
 

@@ -23,8 +23,6 @@ _WINDOW = 50
 
 
 class LiveView:
-    """Bars and lines; use it as a context manager. A subclass says what its figures are."""
-
     def __init__(self) -> None:
         self.err = Console(stderr=True)
         bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn()
@@ -189,8 +187,6 @@ class ComparisonView(LiveView):
 
 
 class RunFigures:
-    """Accuracy, tokens, US$, levels and errors of a run, kept up record by record."""
-
     def __init__(self, before: Iterable[Mapping[str, Any]] = ()) -> None:
         """`before` are the records of a run that is being resumed; those with an error are tried again."""
         self.n = 0

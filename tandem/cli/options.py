@@ -86,8 +86,6 @@ _METHOD = [
 
 
 def with_options(*options: Decorator) -> Decorator:
-    """Return a decorator that adds options to a command, in this order."""
-
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             command = option(command)
@@ -125,7 +123,6 @@ code_options = with_options(  # what `open_code_sandbox` reads
 
 
 def make_engine(options: dict[str, Any]) -> Tandem:
-    """Take the engine's options out of a command's and return the engine."""
     from inspect import signature
 
     from tandem.cli.serving_options import take_serving

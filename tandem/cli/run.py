@@ -118,7 +118,6 @@ def run(
 
 
 def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:
-    """Run, print the summary, and say what is left to do. Raises TandemError if every problem failed."""
     from tandem.cli.live import RunView
     from tandem.cli.session import Session, ready
     from tandem.reports.run import summary_table
@@ -186,7 +185,6 @@ def _cache(folder: Path | None) -> Recorder | None:
 
 
 def default_folder(dataset: str, strategy: str) -> Path:
-    """Return a folder under runs/ that does not exist yet, named by the day."""
     from datetime import UTC, datetime
 
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{Path(dataset).stem}-{strategy}")

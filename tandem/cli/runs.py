@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tandem.cli.options import PATH
 from tandem.cli.output import emit, note, warn
-
-if TYPE_CHECKING:
-    pass
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 _FLIPS_SHOWN = 20

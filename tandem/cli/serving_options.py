@@ -12,8 +12,6 @@ ROLES = ("mentor", "intern")
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A list of numbers with commas between them."""
-
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:

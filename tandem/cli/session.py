@@ -69,7 +69,6 @@ class Session:
 
 
 async def ready(engine: Tandem, view: LiveView) -> None:
-    """Get the models of an engine ready, and say so. Raises TandemError if one cannot serve."""
     view.status("getting both models ready")
     await engine.prepare()
     view.status("")

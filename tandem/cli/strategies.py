@@ -59,7 +59,6 @@ def _rows() -> Iterator[dict[str, Any]]:
 
 
 def _found(name: str) -> dict[str, Any]:
-    """Return what is known of a strategy. Raises what its module raises, or TandemError for one that is none."""
     from tandem.strategies import STRATEGIES, Strategy, make_strategy
 
     made: Strategy | None = None

@@ -174,7 +174,6 @@ def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_
 
 
 def _view(predictor: Predictor) -> Iterator[Any]:
-    """Yield a table of held-out problems beside the anchors, by data set, and the notes."""
     figures = predictor.figures
     rows: dict[str, Mapping[str, Any]] = {**figures.get("anchors", {}), "held out": figures.get("held_out", {})}
     rows |= {f"  {name}": own for name, own in figures.get("held_out_by_set", {}).items()}

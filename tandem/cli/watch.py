@@ -29,8 +29,6 @@ def plain(text: str) -> str:
 
 
 class Watcher:
-    """Prints events as they come; `solution` is the last one."""
-
     def __init__(self, console: Console) -> None:
         self.console = console
         self.solution: Solution | None = None
@@ -57,7 +55,6 @@ class Watcher:
             self.console.print(Text(plain(str(event)), style="green"))
 
     def break_off(self) -> None:
-        """End the line that is being written: something else is printed next."""
         if not self._fresh_line:
             self._print("\n")
 

@@ -44,7 +44,8 @@ def read_stamped(
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):
-        raise _unreadable(path, "is damaged: it is not JSON", _version_in(raw), instead) from None
+        found = _VERSION.search(raw)  # manifests have it at the beginning, so a truncated one too
+        raise _unreadable(path, "is damaged: it is not JSON", found and found[1].decode(), instead) from None
     if not isinstance(content, dict):
         raise _unreadable(path, "is damaged: it is not a JSON object", None, instead)
     version = content.get("version")
@@ -52,9 +53,10 @@ def read_stamped(
     number = content.get("format", 1)
     if not isinstance(number, int) or number > latest:
         upgrade = f"upgrade Tandem (pip install --upgrade tandem-reasoning), or {instead}"
+        writer = f"Tandem {version}" if version else "a later version of Tandem"
         raise TandemError(
             f"{path} has format {number!r} and this version of Tandem reads up to {latest}; "
-            f"it was written by {_named(version, 'a later version of Tandem')}: {upgrade}"
+            f"it was written by {writer}: {upgrade}"
         )
     for name in needs:
         if _member(content, name.split(".")) is None:
@@ -84,17 +86,8 @@ def _unreadable(path: Path, reason: str, version: Any, instead: str) -> TandemEr
     advice = "restore it from a copy"
     if known and version != __version__:
         advice = f"read it with that version (pip install tandem-reasoning=={version})"
-    who = _named(version if known else None, "an unknown version of Tandem")
+    who = f"Tandem {version}" if known and version else "an unknown version of Tandem"
     return TandemError(f"{path} {reason}; it was written by {who}: {advice}, or {instead}")
-
-
-def _named(version: str | None, unknown: str) -> str:
-    return f"Tandem {version}" if version else unknown
-
-
-def _version_in(raw: bytes) -> str | None:
-    """Return the version in a truncated file; manifests have it at the beginning."""
-    return found[1].decode() if (found := _VERSION.search(raw)) else None
 
 
 def _member(content: Any, names: Sequence[str]) -> Any:

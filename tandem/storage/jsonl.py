@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from tandem.errors import UsageError
@@ -196,7 +195,6 @@ class JsonlWriter:
         return start
 
     def sync(self) -> None:
-        """Wait until every row is on disk."""
         try:
             os.fsync(self._fd)
         except OSError as error:
@@ -211,9 +209,7 @@ class JsonlWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -34,7 +34,6 @@ class FileLock:
         return _take(self._fd)
 
     def wait(self) -> None:
-        """Wait for the lock and take it."""
         if not self.take():
             fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -70,7 +69,6 @@ class FolderLock(FileLock):
 
 
 def locked(folder: Path) -> bool:
-    """Return whether some process is writing to the folder now."""
     try:
         fd = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -31,9 +31,7 @@ class Cascade(LearnedStrategy):
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         async with ctx.call("intern", "answer", logprobs=True) as call:
-            async for _ in call:
-                pass
-            decision = ctx.record(self._judge(call.require_end(), ctx))
+            decision = ctx.record(self._judge(await call.read_to_end(), ctx))
             if decision.action == "answer":
                 await call.close("probe")
             yield decision

@@ -83,7 +83,6 @@ class Conversation:
         return Decision(level=LEVEL, action="answer" if over else "go_on", reason=reason, signals=signals)
 
     async def reply(self, question: Question) -> str:
-        """Return the reply to the mentor's question, and count the call as valid or unanswered."""
         key = " ".join(question.text.lower().split())
         if not key or key in self.replies:
             self.unanswered += 1
@@ -190,7 +189,6 @@ class Delegate(Strategy):
 
 
 def _first(problem: Problem, protocol: ToolProtocol) -> tuple[Message, ...]:
-    """Return the conversation's beginning: the protocol, and the problem."""
     text = f"{protocol.instructions}{_END[problem.task]}\n\nProblem: {problem.question}"
     return (*problem.messages[:-1], Message(role="user", content=text))
 

@@ -58,7 +58,6 @@ class InsightSource:
         return _Thrifty(ctx)
 
     def cut(self, level: Effort) -> tuple[str, int]:
-        """Return the insight at a level's boundary, and its mentor tokens."""
         return self.insight.cut(level.tokens or 0)
 
     def exhausted(self, level: Effort) -> bool:

@@ -118,9 +118,7 @@ class Shepherding(LearnedStrategy):
 
     async def _reactive(self, ctx: Context) -> AsyncGenerator[Event, None]:
         async with ctx.call("intern", "answer", logprobs=True) as own:
-            async for _ in own:
-                pass
-            features = question_features(ctx) | answer_features(own.require_end())
+            features = question_features(ctx) | answer_features(await own.read_to_end())
             tokens, decision = self._decide(ctx, features)
             await own.close("probe" if tokens else "answer")
         yield decision

@@ -52,7 +52,6 @@ class Answer:
 
     @property
     def prefix(self) -> str:
-        """What the next step goes on from."""
         return self.text + self.joint
 
     def sampling(self) -> Sampling:

@@ -63,7 +63,8 @@ class TandemStrategy(Strategy):
             if source.begins_answer and source.exhausted(level) and ctx.ladder[-1].is_answer:
                 break  # the mentor's answer is complete
             text, tokens = source.cut(level)
-            later = _later(ladder[position + 1 :], source.exhausted(level))
+            exhausted = source.exhausted(level)  # then only the mentor's answer still adds something
+            later = tuple(further for further in ladder[position + 1 :] if further.is_answer or not exhausted)
             if tokens == seen and later:  # `same_as` the level before
                 continue
             seen = tokens
@@ -90,7 +91,6 @@ class TandemStrategy(Strategy):
     async def _judge(
         self, call: Call, ctx: Context, policy: Policy, level: Effort, tokens: int, later: Ladder
     ) -> Decision:
-        """Read the draft off the stream and let the policy decide."""
         wanted = ctx.draft_tokens
         async for _ in call:
             if wanted is not None and call.tokens >= wanted:
@@ -112,8 +112,3 @@ async def _mentor_answers(ctx: Context, source: InsightSource) -> AsyncGenerator
         rest = stream_answer("mentor", ctx, level.name)
     async for event in rest:
         yield event
-
-
-def _later(rest: Ladder, exhausted: bool) -> Ladder:
-    """Return the levels that still add something: only the mentor's answer once its insight has ended."""
-    return tuple(level for level in rest if level.is_answer or not exhausted)

@@ -146,12 +146,10 @@ class BlueprintCard(_BlueprintPart):
 
     @property
     def text(self) -> Text | None:
-        """The blueprint that was chosen, if any."""
         name = self.choice.blueprint
         return None if name is None else self.blueprints[name]
 
     def score(self, candidate: str, part: str = HELD_OUT) -> Score | None:
-        """Return what a candidate did in a part, if it was tried there."""
         return next((s for s in self.scores if (s.candidate, s.part) == (candidate, part)), None)
 
     def saw(self, problem_id: str) -> bool:
@@ -215,7 +213,6 @@ def find_cards(mentor: str, intern: str, where: str = "") -> tuple[Sequence[Blue
 
 
 def how(mentor: str, intern: str, folder: str) -> str:
-    """Return the command that makes a blueprint."""
     return (
         f"make one with: tandem blueprint build --mentor {mentor} --intern {intern} --dataset gsm8k --split train "
         f"--limit 128 --out {folder}"

@@ -62,8 +62,6 @@ class PolicyCard(BaseModel):
 
 
 class SufficiencyModel(Protocol):
-    """Anything that turns a draft's signals into sufficiency, 0 to 1."""
-
     id: str
 
     def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float: ...
@@ -87,7 +85,6 @@ class Policy:
         self._seen: dict[str, list[float]] = {}
 
     def threshold(self, level: Effort) -> float:
-        """Return the sufficiency from which on this level is enough."""
         seen = self._seen.get(level.name, [])
         if self.calibrated or len(seen) < self._warm_up:
             return self.card.threshold(level.name)

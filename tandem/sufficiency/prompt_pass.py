@@ -31,7 +31,6 @@ _QUESTION, _HINT, _ANSWER = "Question: ", "\nHint: ", "\nAnswer:"
 
 
 def prompt_text(question: str, insight: str) -> str:
-    """Return the text that the pass reads; without an insight there is no hint line."""
     return f"{_QUESTION}{question}{_HINT + insight if insight else ''}{_ANSWER}"
 
 

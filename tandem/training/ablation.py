@@ -55,8 +55,6 @@ class Data:
 
 @dataclass(slots=True)
 class VariantResult:
-    """A variant's sufficiencies and what the bootstrap made of them."""
-
     p: np.ndarray
     aurocs: dict[str, np.ndarray]  # by part; first the value, then the resamples
     gain: np.ndarray
@@ -209,10 +207,9 @@ class _Replay:
         self._ends = [(end.tflops, end.correct) for end in ends]
         self._curve = np.repeat([len(option) == 2 for option in options], len(_SHARES))
         self._first = data.level == ladder[0].name
-        fold = np.zeros(len(data.problems), dtype=int)
+        self._fold = np.zeros(len(data.problems), dtype=int)
         for number, mask in enumerate(data.held):
-            fold[data.owner[mask]] = number
-        self._fold = fold
+            self._fold[data.owner[mask]] = number
 
     def gains(self, p: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the cross-fitted gain over the chord and the curve's mean gain, for each line of weights."""
@@ -251,7 +248,6 @@ class _Replay:
 
 
 def _line(data: Data, draft: str, variant: Variant, result: VariantResult, standing: VariantResult) -> dict[str, Any]:
-    """Return a variant's figures; differences are to the standing set."""
     line: dict[str, Any] = {
         "draft": draft,
         "signal": variant.name,

@@ -79,7 +79,6 @@ def with_question(ladder: Ladder) -> Ladder:
 
 
 def intern_rows(problems: Problems, ids: Sequence[str], ladder: Ladder) -> list[Row]:
-    """Return the rows of the ladder in which the intern answered."""
     return [problems[i][level.name] for i in ids for level in ladder if not level.is_answer]
 
 

@@ -30,8 +30,6 @@ _FIELDS = ("correct", "tflops", "published", "mentor_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One problem replayed."""
-
     level: str
     correct: bool
     tflops: float
@@ -92,7 +90,6 @@ def _known(tflops: float | None) -> float:
 
 
 def fixed(problem: Levels, level: str, pair: Pair) -> Outcome:
-    """Return the outcome of always using one level."""
     row = problem[level]
     alone = is_mentors(level)
     mentor = row["completion_tokens"] if alone else row["insight_tokens"]
@@ -172,7 +169,6 @@ class ReplayResult:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], level: int = 0) -> ReplayResult:
-        """Return outcomes of one level as arrays."""
         columns = [np.asarray([getattr(o, field) for o in outcomes], dtype=float) for field in _FIELDS]
         return cls(np.full(len(outcomes), level), *columns)
 
@@ -184,7 +180,6 @@ class ReplayResult:
         return means(self.correct, self.tflops, self.mentor_tokens)
 
     def first(self) -> ReplayResult:
-        """Return the first of several sets of thresholds."""
         return ReplayResult(*(getattr(self, name)[0] for name in ("level", *_FIELDS)))
 
 
@@ -327,5 +322,4 @@ def _by_level(p: Sufficiencies, ladder: Ladder) -> np.ndarray:
 
 
 def replay_fixed(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> ReplayResult:
-    """Return how problems end when one level is always used."""
     return ReplayResult.of([fixed(problems[i], level, pair) for i in ids])

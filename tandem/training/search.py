@@ -51,7 +51,6 @@ class Point:
         return max(alone, *self.shares.values()) > DEGENERATE
 
     def card(self, upgrades: Upgrades) -> PolicyCard:
-        """Return the policy card of the point, with the shares that stop at each level."""
         names = {level.name for level in self.ladder}
         kept = {
             here: {there: gain for there, gain in later.items() if there in names}
@@ -118,7 +117,6 @@ class Space:
     def many(
         self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
     ) -> list[Point]:
-        """Return the points of several sets of thresholds, with what they do."""
         ends = self.replay_of(ladder, draft).run_many(thresholds, cost_weight)
         right = ends.correct > 0
         accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))

@@ -174,7 +174,6 @@ def cascade(aim: Aim | None = None) -> Choice:
 
 
 def estimator_of(problems: Problems, fits: Fits, draft: int | None, plan: TrainingPlan) -> Any:
-    """Fit the recipe of a draft length on everything that `fits` saw."""
     rows = intern_rows(problems, fits.ids, plan.ladder)
     return fit(rows, plan.drafts[draft], fits.recipes[draft], seed=plan.seed)
 

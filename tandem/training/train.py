@@ -17,7 +17,6 @@ from tandem.statistics.reliability import figures, reliability
 from tandem.sufficiency.classifier import FORMAT, Classifier, ClassifierCard, short_hash
 from tandem.training import certify
 from tandem.training.aims import Aim, choose
-from tandem.training.data import read_collection
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, counts, with_question
 from tandem.training.folds import FOLDS, digest, digests, halves
@@ -41,8 +40,6 @@ from tandem.training.selection import (
     sequence,
     with_features,
 )
-
-__all__ = ["Trained", "plan_of", "read_collection", "train"]
 
 
 @dataclass(frozen=True)
@@ -238,7 +235,6 @@ def anchors_of(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> di
 
 
 def anchor_name(level: Effort) -> str:
-    """Return the strategy that always uses one level."""
     alone = {QUESTION: "intern-only", "none": "intern-only", ANSWER: "mentor-only"}
     return alone.get(level.name, f"fixed:{level.name}")
 

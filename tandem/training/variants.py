@@ -41,11 +41,9 @@ class ExtraPair(Pair):
     more: Callable[[ModelSpec, Row], float] = field(kw_only=True)
 
     def answer(self, row: Row, before: Row | None = None) -> float:
-        """TFLOPs of the answer, and of what came before it."""
         return super().answer(row, before) + self._more(row)
 
     def draft(self, row: Row, tokens: int | None, before: Row | None = None) -> float:
-        """TFLOPs of a discarded draft, and of what came with it."""
         return super().draft(row, tokens, before) + self._more(row)
 
     def _more(self, row: Row) -> float:
@@ -59,7 +57,6 @@ def extra(name: str) -> Extra:
 
 
 def variants(names: Sequence[str]) -> Iterator[Variant]:
-    """Yield the variants that can be made of the features at hand."""
     standing = tuple(name for name in STANDING if name in names)
     others = tuple(name for name in names if name not in standing and name not in PLACE)
     yield Variant("standing", "standing", standing)

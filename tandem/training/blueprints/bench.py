@@ -90,8 +90,6 @@ class Bench:
         return await self._answers("mentor", [(problem, answer_messages(problem)) for problem in problems])
 
     async def write(self, requests: Sequence[Problem], max_tokens: int) -> list[Call]:
-        """Return the ended calls in which the mentor wrote blueprints."""
-
         async def one(request: Problem) -> Call:
             return await self._call("mentor", "insight", request, request.messages, max_tokens, Ledger())
 

@@ -86,8 +86,6 @@ class BlueprintPlan:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The disjoint problems of a build."""
-
     examples: list[Problem]
     pool: list[Problem]
     held_out: list[Problem]
@@ -248,7 +246,6 @@ def _card(
 
 
 def compare(best: Candidate, problems: Sequence[Problem], outcomes: TrialAnswers) -> HeldOutDifference:
-    """Return the paired difference between a candidate and "no blueprint" over these problems."""
     pairs = [(outcomes[best.name, p.id].right, outcomes[NONE, p.id].right) for p in problems]
     won, lost = pairs.count((True, False)), pairs.count((False, True))
     interval = paired_bootstrap(won, lost, len(pairs))

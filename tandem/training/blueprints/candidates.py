@@ -74,7 +74,6 @@ def candidates(styles: Sequence[str], n: int) -> list[Candidate]:
 
 
 def candidate(blueprint: str, place: Place, follow: bool) -> Candidate:
-    """Return a candidate, named after what it is made of."""
     return Candidate(
         name=f"{blueprint}/{place}{'+follow' if follow else ''}", blueprint=blueprint, place=place, follow=follow
     )

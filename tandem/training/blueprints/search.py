@@ -15,8 +15,6 @@ from tandem.types import Problem
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """The intern's answer to one problem under one candidate, graded, and its cost."""
-
     right: bool
     text: str
     prompt_tokens: int

@@ -36,7 +36,7 @@ from tandem.training.predictors import Say, silent
 from tandem.training.predictors.choice import NOTES, Choice, settle
 from tandem.training.predictors.outcomes import NONE, OutcomeTable
 
-_HALF = 0.5
+_HALF = 0.5  # where samples make a share of a label, the nearer outcome counts for them
 
 
 def train(
@@ -84,7 +84,7 @@ def train(
     every = np.arange(len(outcomes.ids))
     labels = {f"{what}-{n}": own[n - 1] for n in numbers for what, own in (("match", match), ("right", right))}
     figures["out_of_fold"] = {
-        name: _figure(own, out_of_fold(outcomes.ids, questions, own, by_question, seed=seed))
+        name: figure((own >= _HALF).astype(int), out_of_fold(outcomes.ids, questions, own, by_question, seed=seed))
         for name, own in labels.items()
     }
     figures["right"] = {f"best-of-{n}": round(float(right[n - 1].mean()), 4) for n in numbers}
@@ -125,11 +125,6 @@ def _closed(problem: str) -> bool:
     name = dataset_of(problem)
     card = cards().get(name) or cards().get(name.partition("-")[0])
     return card is None or card.task in ("math", "choice") or bool(card.grader)
-
-
-def _figure(shares: np.ndarray, p: np.ndarray) -> dict[str, Any]:
-    """Return the figures of a head; where samples make a share of a label, the nearer outcome counts for them."""
-    return figure((shares >= _HALF).astype(int), p)
 
 
 def _notes(samples: int, most: int, manifest: Mapping[str, Any]) -> list[str]:

@@ -129,7 +129,6 @@ class _Method:
         )
 
     def fit(self, at: np.ndarray) -> dict[str, Head]:
-        """Return the three heads, fitted on the problems at some positions."""
         rows, needs = [self.features[k] for k in at], self.needed[at] > 0
         if needs.sum() < _FEWEST:
             raise UsageError(
