@@ -13,7 +13,7 @@ import numpy as np
 from tandem.errors import TandemError, UsageError
 from tandem.runs import UNITS
 from tandem.runs.compare import Part
-from tandem.runs.manifest import ManifestDifference, differences, name_differences
+from tandem.runs.manifest import differences, name_differences
 from tandem.runs.outcomes import RunOutcomes, outcomes_of
 from tandem.runs.store import RUN, RunStore
 from tandem.statistics.chord import ace, chord, quotient
@@ -31,8 +31,8 @@ _BOUND = "looks at the reference: an upper bound, no method"
 _BINS = 5  # of a reliability table
 # What two runs may differ in and still be compared: the method, and what only a method reads.
 _OWN = (
-    *("strategy", "ladder", "draft_tokens", "classifier", "predictor", "settings.effort", "settings.pace"),
-    *("settings.draft_tokens", "settings.classifier", "settings.intern_logprobs"),
+    *("strategy.", "ladder.", "draft_tokens.", "classifier.", "predictor.", "settings.effort.", "settings.pace."),
+    *("settings.draft_tokens.", "settings.classifier.", "settings.intern_logprobs."),
 )
 
 
@@ -111,13 +111,9 @@ def check_same(manifests: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise UsageError, with the difference, for manifests of runs that differ in more than their method."""
     (first, one), *others = manifests.items()
     for name, other in others:
-        found = [d for d in differences(one["run"], other["run"]) if not _own(d)]
+        found = [d for d in differences(one["run"], other["run"]) if not f"{d.path}.".startswith(_OWN)]
         if found:
             raise UsageError(f"{first} and {name} cannot be compared: they differ in {name_differences(found)}")
-
-
-def _own(difference: ManifestDifference) -> bool:
-    return any(difference.path == own or difference.path.startswith(own + ".") for own in _OWN)
 
 
 def check_graded(runs: Mapping[str, RunOutcomes]) -> None:

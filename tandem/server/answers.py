@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from tandem.server.errors import ApiError
+from tandem.server.formats import AnswerFormat
 from tandem.server.requests import SolveRequest
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
 from tandem.server.usage import usage
-from tandem.types import Event, Solution
-
-Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerFormat:
-    """An endpoint's format: its objects' names and id prefix, a whole choice, and the pieces of a streamed one.
-
-    A piece holds the fields to send for an event of this choice (None: its start), or is None.
-    """
-
-    whole: str
-    chunk: str
-    prefix: str
-    choice: Callable[[int, Solution], Mapping[str, Any]]
-    pieces: Callable[[ChatRequest | CompletionRequest], Piece]
-
-    def head(self, model: str, kind: str) -> dict[str, Any]:
-        return {"id": f"{self.prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+from tandem.types import Solution
 
 
 async def answer(
@@ -83,11 +62,6 @@ async def stream(
     if request.stream_options and request.stream_options.include_usage:
         yield _sse({**head, "choices": [], "usage": usage(solutions, asked, service.engine, request.n or 1)})
     yield b"data: [DONE]\n\n"
-
-
-def finish(solution: Solution) -> str:
-    """Return an answer's finish reason in OpenAI's terms."""
-    return "length" if solution.truncated else "stop"
 
 
 def _sse(data: Mapping[str, Any]) -> bytes:

@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
-from tandem.server import answers, chat, completions, errors
+from tandem.server import answers, errors
 from tandem.server.files import install_page
+from tandem.server.formats import CHAT, TEXT, AnswerFormat
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
 from tandem.server.requests import SolveRequest
@@ -66,13 +67,13 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
     @app.post("/v1/chat/completions", responses=_ANSWERS)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation as OpenAI does; `tandem` has this server's own fields."""
-        return await _respond(service, request, body, service.menu.ask(body), chat.FORMAT)
+        return await _respond(service, request, body, service.menu.ask(body), CHAT)
 
     @app.post("/v1/completions", responses=_ANSWERS)
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
         """Answer one text or several, as OpenAI's older endpoint does."""
         asked = [one for prompt in body.prompt for one in service.menu.ask(body, prompt)]
-        return await _respond(service, request, body, asked, completions.FORMAT)
+        return await _respond(service, request, body, asked, TEXT)
 
     _describe(app)
     return app
@@ -142,7 +143,7 @@ async def _respond(
     request: Request,
     body: ChatRequest | CompletionRequest,
     asked: Sequence[SolveRequest],
-    form: answers.AnswerFormat,
+    form: AnswerFormat,
 ) -> Response:
     """Admit a request and answer it; both models are stopped when its client disconnects."""
     request.state.model = service.menu.label(body.model)

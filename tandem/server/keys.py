@@ -90,9 +90,6 @@ class Account:
         self.spent += usd
 
 
-ANYONE = KeyEntry(name="anyone", sha256="0" * 64)
-
-
 class KeyRing:
     """The accounts of a server; without a key file all callers share one account without limits."""
 
@@ -102,7 +99,7 @@ class KeyRing:
         self.accounts = [Account(entry) for entry in read_keys(path)] if path else []
         if path and not self.accounts:
             raise UsageError(f"{path} has no keys; add one with `tandem keys add {path} --name NAME`")
-        self._open = Account(ANYONE)
+        self._open = Account(KeyEntry(name="anyone", sha256="0" * 64))
         self._away: dict[str, float] = {}  # spending of names that are no longer in the key file
         self._load_spent()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -18,33 +19,26 @@ _SHARES = tuple(n / 20 for n in range(1, 21))
 class Metrics:
     def __init__(self, gate: Gate, models: Mapping[Role, Model]) -> None:
         self._gate, self._models = gate, models
-        self._registry = own = CollectorRegistry()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"tandem_{name}", text, labels, registry=own)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"tandem_{name}", text, labels, registry=own)
-
-        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(f"tandem_{name}", text, labels, buckets=buckets, registry=own)
-
-        self._requests = counter("requests", "Requests that ended, by model and status.", "model", "status")
-        self._levels = counter("levels", "Answers by the level at which they were given.", "level")
-        self._decisions = counter("decisions", "Decisions by level and action.", "level", "action")
-        self._sufficiency = histogram("sufficiency", "Sufficiency by level.", _SHARES, "level")
-        self._tokens = counter("tokens", "Tokens written.", "role", "purpose")
-        self._prompts = counter("prompt_tokens", "Prompt tokens, including cached ones.", "role")
-        self._cached = counter("cached_tokens", "Prompt tokens served from a cache.", "role")
-        self._usd = counter("usd", "US$ by catalog or user prices.", "role")
+        self._registry = CollectorRegistry()
+        counter = partial(Counter, namespace="tandem", registry=self._registry)
+        gauge = partial(Gauge, namespace="tandem", registry=self._registry)
+        histogram = partial(Histogram, namespace="tandem", registry=self._registry)
+        self._requests = counter("requests", "Requests that ended, by model and status.", ("model", "status"))
+        self._levels = counter("levels", "Answers by the level at which they were given.", ("level",))
+        self._decisions = counter("decisions", "Decisions by level and action.", ("level", "action"))
+        self._sufficiency = histogram("sufficiency", "Sufficiency by level.", ("level",), buckets=_SHARES)
+        self._tokens = counter("tokens", "Tokens written.", ("role", "purpose"))
+        self._prompts = counter("prompt_tokens", "Prompt tokens, including cached ones.", ("role",))
+        self._cached = counter("cached_tokens", "Prompt tokens served from a cache.", ("role",))
+        self._usd = counter("usd", "US$ by catalog or user prices.", ("role",))
         self._latency = {
-            name: histogram(f"{name}_seconds", f"Seconds to the {name.replace('_', ' ')}.", _SECONDS)
+            name: histogram(f"{name}_seconds", f"Seconds to the {name.replace('_', ' ')}.", buckets=_SECONDS)
             for name in ("first_insight", "first_token", "end")
         }
         self._running = gauge("requests_running", "Requests being solved.")
         self._waiting = gauge("requests_waiting", "Requests waiting for a slot.")
-        self._open = gauge("replica_requests", "Open requests at a replica.", "role", "replica")
-        self._up = gauge("replica_up", "Whether a replica is up (1) or down (0).", "role", "replica")
+        self._open = gauge("replica_requests", "Open requests at a replica.", ("role", "replica"))
+        self._up = gauge("replica_up", "Whether a replica is up (1) or down (0).", ("role", "replica"))
 
     def ended(self, model: str, status: int) -> None:
         """Count how a request ended; 499 is a client that disconnected."""

@@ -65,7 +65,8 @@ class ModelMenu:
         named, cap = self._strategy(request.model)
         extra = request.tandem or TandemOptions()
         if isinstance(request, ChatRequest):
-            messages, most, field = _messages(request.messages), request.most_tokens, "messages"
+            messages, field = _messages(request.messages), "messages"
+            most = request.max_completion_tokens or request.max_tokens
             if request.reasoning_effort is not None:
                 cap = _lower(cap, _CAPS.get(request.reasoning_effort), named)
         else:
@@ -190,7 +191,7 @@ def _messages(messages: list[ChatMessage]) -> tuple[Message, ...]:
 def _sampling(request: ChatRequest | CompletionRequest, own: Sampling) -> Sampling:
     asked = {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
     kept = {name: value for name, value in asked.items() if value is not None}
-    return own.model_copy(update=kept | {"stop": request.stops or own.stop})
+    return own.model_copy(update=kept | {"stop": tuple(text for text in request.stop or () if text) or own.stop})
 
 
 def _choice(problem: Problem, number: int) -> Problem:

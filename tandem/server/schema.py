@@ -134,10 +134,6 @@ class _Sampled(_Strict):
             raise ValueError("'n' choices at temperature 0 are all the same: give a temperature, or n 1")
         return self
 
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return tuple(text for text in self.stop or () if text)
-
 
 class ChatRequest(_Sampled):
     """The body of /v1/chat/completions."""
@@ -154,16 +150,11 @@ class ChatRequest(_Sampled):
             raise ValueError("the last of 'messages' is empty")
         return self
 
-    @property
-    def most_tokens(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
-
 
 class CompletionRequest(_Sampled):
     """The body of /v1/completions: `prompt` is sent as one user message."""
 
     prompt: Annotated[_Prompts, BeforeValidator(_listed, json_schema_input_type=str | _Prompts)]
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _asks(self) -> Self:

@@ -7,9 +7,9 @@ from typing import Any
 
 from tandem.engine import Tandem
 from tandem.ledger import Ledger, Role, sum_known
-from tandem.models.base import TEMPLATE, Model
+from tandem.models.base import TEMPLATE
 from tandem.server.requests import SolveRequest
-from tandem.types import Problem, Solution
+from tandem.types import Solution
 
 
 def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem, choices: int) -> dict[str, Any]:
@@ -18,12 +18,14 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
     Prompt: the user's messages, once for all choices. Completion: the answers, and the insights as reasoning tokens.
     Other costs (probes, repeated prompts, an insight before the mentor's own answer) are under `tandem`.
     """
-    problem, mentor = asked[0].problem, engine.mentor
+    mentor = engine.mentor
     ledger = sum((s.ledger for s in solutions), Ledger())
     prompt = sum(engine.intern.count(message.content) for one in asked[::choices] for message in one.problem.messages)
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
-    alone = [_alone(solution, problem, mentor) for solution in solutions]
+    # Answers of the same lengths by the mentor alone; its answers may be longer.
+    spec, alone = mentor.spec, [mentor.count(solution.text) for solution in solutions]
+    read = sum(mentor.count(message.content) for message in asked[0].problem.messages) + TEMPLATE
     return {
         "prompt_tokens": prompt,
         "completion_tokens": answer + insight,
@@ -37,9 +39,9 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
             "tflops_published": ledger.tflops_published,
             "seconds": round(sum(s.seconds for s in solutions), 3),
             "mentor_alone": {
-                "tokens": sum(a["tokens"] for a in alone),
-                "usd": sum_known(a["usd"] for a in alone),
-                "tflops": sum_known(a["tflops"] for a in alone),
+                "tokens": sum(alone),
+                "usd": sum_known(spec.prices.usd(read, 0, tokens) if spec.prices else None for tokens in alone),
+                "tflops": sum_known(spec.tflops(read, 0, tokens) for tokens in alone),
                 "estimate": True,
             },
         },
@@ -56,16 +58,4 @@ def _role(ledger: Ledger, role: Role, other: Any) -> dict[str, Any]:
         "answer": own.tokens(purpose="answer"),
         "usd": own.usd,
         "tflops": own.tflops,
-    }
-
-
-def _alone(solution: Solution, problem: Problem, mentor: Model) -> dict[str, Any]:
-    """Return the cost of an answer of the same length by the mentor alone; its answer may be longer."""
-    spec = mentor.spec
-    prompt = sum(mentor.count(message.content) for message in problem.messages) + TEMPLATE
-    tokens = mentor.count(solution.text)
-    return {
-        "tokens": tokens,
-        "usd": spec.prices.usd(prompt, 0, tokens) if spec.prices else None,
-        "tflops": spec.tflops(prompt, 0, tokens),
     }

@@ -66,12 +66,9 @@ def comparison_table(figures: Mapping[str, Any]) -> Table:
     unit = first_unit(figures)
     table = Table(title=Text(title(figures)))
     costs_shown = dict.fromkeys((unit, "mentor_tokens"))
-    head = ["strategy", "accuracy", *(NAMES[u] for u in costs_shown), "gain", "less mentor", "p"]
-    for place, name in enumerate(head):
-        if place:
-            table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
-        else:
-            table.add_column(name, overflow="fold")  # long names are broken, figures never
+    table.add_column("strategy", overflow="fold")  # long names are broken, figures never
+    for name in ("accuracy", *(NAMES[u] for u in costs_shown), "gain", "less mentor", "p"):
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for one in ran(figures):
         against = one["against_mentor"] or {}
         row = [

@@ -1,17 +1,37 @@
-"""/v1/chat/completions: a strategy's events as OpenAI messages, whole or streamed in chunks."""
+"""A strategy's events as OpenAI's objects, whole or streamed: chat messages, and the texts of /v1/completions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from tandem.server.answers import AnswerFormat, Piece, finish
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
 
+Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
 
-def _choice(index: int, solution: Solution) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """An endpoint's format: its objects' names and id prefix, a whole choice, and the pieces of a streamed one.
+
+    A piece holds the fields to send for an event of this choice (None: its start), or is None.
+    """
+
+    whole: str
+    chunk: str
+    prefix: str
+    choice: Callable[[int, Solution], Mapping[str, Any]]
+    pieces: Callable[[ChatRequest | CompletionRequest], Piece]
+
+    def head(self, model: str, kind: str) -> dict[str, Any]:
+        return {"id": f"{self.prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
     return {
         "index": index,
         "message": {
@@ -20,12 +40,12 @@ def _choice(index: int, solution: Solution) -> dict[str, Any]:
             "reasoning_content": solution.insight or None,
             "refusal": None,
         },
-        "finish_reason": finish(solution),
+        "finish_reason": _finish(solution),
         "logprobs": None,
     }
 
 
-def _pieces(request: ChatRequest | CompletionRequest) -> Piece:
+def _chat_pieces(request: ChatRequest | CompletionRequest) -> Piece:
     with_events = bool(request.tandem and request.tandem.events)
     section: str | None = None
 
@@ -36,7 +56,7 @@ def _pieces(request: ChatRequest | CompletionRequest) -> Piece:
             return _chunk(index, {"role": "assistant", "content": ""})
         extra = {"tandem": own} if with_events and (own := _for_our_clients(event)) else {}
         if isinstance(event, Solution):
-            return _chunk(index, {}, finish(event)) | extra
+            return _chunk(index, {}, _finish(event)) | extra
         if isinstance(event, InsightDelta) and not with_events:  # without sections these look like headings
             heading = f"{event.section.capitalize()}: " if event.section not in (None, section) else ""
             section = event.section
@@ -70,4 +90,25 @@ def _chunk(index: int, delta: Mapping[str, Any], end: str | None = None) -> dict
     return {"choices": [{"index": index, "delta": delta, "finish_reason": end, "logprobs": None}]}
 
 
-FORMAT = AnswerFormat("chat.completion", "chat.completion.chunk", "chatcmpl", _choice, _pieces)
+def _text_choice(index: int, text: str, end: str | None) -> Mapping[str, Any]:
+    return {"index": index, "text": text, "finish_reason": end, "logprobs": None}
+
+
+def _text_piece(index: int, event: Event | None) -> Mapping[str, Any] | None:
+    if isinstance(event, AnswerDelta):
+        return {"choices": [_text_choice(index, event.text, None)]}
+    return {"choices": [_text_choice(index, "", _finish(event))]} if isinstance(event, Solution) else None
+
+
+def _finish(solution: Solution) -> str:
+    return "length" if solution.truncated else "stop"
+
+
+CHAT = AnswerFormat("chat.completion", "chat.completion.chunk", "chatcmpl", _chat_choice, _chat_pieces)
+TEXT = AnswerFormat(
+    "text_completion",
+    "text_completion",
+    "cmpl",
+    lambda index, solution: _text_choice(index, solution.text, _finish(solution)),
+    lambda request: _text_piece,
+)
