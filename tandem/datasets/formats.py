@@ -25,10 +25,6 @@ def is_file_name(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith(tuple(_READERS))
 
 
-def stem(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).stem
-
-
 def read_rows(path: Path) -> _Rows:
     """Yield (line or row number from 1, fields) for each row of a file, read as a stream.
 

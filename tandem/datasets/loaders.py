@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets.cards import GENERATED, DatasetCard, Fields, card_of_file, cards, load_card, plugins
-from tandem.datasets.formats import is_file_name, read_rows, stem
+from tandem.datasets.formats import is_file_name, read_rows
 from tandem.datasets.locations import locate, missing
 from tandem.datasets.row_parser import DataFile, card_file, parse_row
 from tandem.errors import TandemError, UsageError, nearest
@@ -135,7 +135,8 @@ def _source(name: str, split: str | None, fields: Mapping[str, str] | None) -> D
     changes: dict[str, Any] = {key: (field,) for key, field in named.items()}
     changes["metadata"] = _OWN.metadata | metadata
     own_fields = _OWN.model_copy(update=changes)
-    return DataFile(path, own_fields, stem(path), answers="answer" in named, tested="tests" in named)
+    stem = Path(path.name.removesuffix(".gz")).stem
+    return DataFile(path, own_fields, stem, answers="answer" in named, tested="tests" in named)
 
 
 def _file(name: str) -> Path:

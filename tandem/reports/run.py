@@ -52,7 +52,8 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     else:
         graded = summary.get("graded", n)
         of = "" if graded == n else f" of the {graded} that could be graded"
-        rows.append(("accuracy", accuracy_text(summary) + of))
+        low, high = summary["accuracy_ci95"]
+        rows.append(("accuracy", f"{summary['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}){of}"))
     shares = summary["levels"].items()
     rows.append(("levels", ", ".join(f"{level} {count}" for level, count in shares) or "none reached"))
     probe = f", {summary['probe_tokens'] / each:.0f} of them in discarded drafts" if summary["probe_tokens"] else ""
@@ -75,13 +76,6 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if classifier := summary["classifier"]:
         rows.append(("classifier", f"{classifier['id']} ({classifier['match']})"))
     return rows
-
-
-def accuracy_text(summary: Mapping[str, Any]) -> str:
-    if summary["accuracy"] is None:
-        return ""
-    low, high = summary["accuracy_ci95"]
-    return f"{summary['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})"
 
 
 def write_report(
