@@ -117,9 +117,9 @@ class Tandem:
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
         self._placement = placement
         # Slow-to-load files are cached by name. An uncalibrated policy learns from the problems it sees, so there is
-        # one for each use; uses come from outside and are unlimited, so the number of cached policies is bounded.
+        # one for each use. Strategies and uses are named by requests, without limit, so these two caches are bounded.
         self._fitted = cache(self._find_classifier)
-        self._learned: dict[str, tuple[Strategy, str | None]] = {}
+        self._bound = lru_cache(256)(self._bind_strategy)
         self._classifiers: dict[Path, Classifier] = {}
         self._policy: Callable[..., Policy] = lru_cache(256)(_policy)
         self._preparing = asyncio.Lock()
@@ -140,13 +140,7 @@ class Tandem:
 
     def _resolve(self, name: str, settings: Settings) -> SolvePlan:
         folder, card, own, budgets = self._fitted(settings.classifier)
-        if name in self._learned:
-            strategy, predictor = self._learned[name]
-        else:
-            strategy = make_strategy(name, budgets)
-            predictor = strategy.bind(self.mentor.spec.name, self.intern.spec.name)
-            if predictor:
-                self._learned[name] = strategy, predictor
+        strategy, predictor = self._bound(name, tuple(budgets.items()))
         if not strategy.needs_classifier:
             folder = card = None
         elif card is None:
@@ -164,6 +158,10 @@ class Tandem:
             card=card,
             predictor=predictor,
         )
+
+    def _bind_strategy(self, name: str, budgets: tuple[tuple[str, int], ...]) -> tuple[Strategy, str | None]:
+        strategy = make_strategy(name, dict(budgets))
+        return strategy, strategy.bind(self.mentor.spec.name, self.intern.spec.name)
 
     def _find_classifier(
         self, name: str | None

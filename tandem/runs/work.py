@@ -37,7 +37,7 @@ async def work_through(
     give_up: int | None = None,
     cut: bool = True,
 ) -> str | None:
-    """Do `one` for each item, at most `concurrency` at a time; return the error that stopped it early, or None.
+    """Do `one` for each item, at most `concurrency` at a time; return why it stopped early, or None.
 
     `settle` gets the result of `one` or its error, and does not block further items; an exception in it ends the work.
     After a LimitReached in `one`, or `give_up` failures in a row, no further item starts and those in flight finish.
