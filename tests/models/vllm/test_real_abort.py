@@ -31,8 +31,8 @@ from tandem.types import Decision, InsightDelta, Problem, Solution
 
 pytestmark = [pytest.mark.vllm, pytest.mark.weights, pytest.mark.timeout(900)]
 
-LONG = 1500  # tokens that are allowed; for PROBLEM the model writes many more than FEW
-FEW = 200  # tokens that may be written until an abort has reached the server
+LONG = 4000  # tokens that are allowed: half a minute or more of writing
+EARLY = LONG // 2  # what was aborted ends before (how long an abort takes is the machine's affair), other answers after
 PROBLEM = Problem.from_text(
     "List every whole number from 1 to 300 as an English word, each with its square and its cube.", id="p", task="math"
 )
@@ -58,15 +58,15 @@ class Watched:
 
     async def until_running(self, requests: int) -> None:
         """Wait until so many requests run there."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while (await self.look()).running != requests:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def until_still(self, before: float) -> None:
-        """Wait until nothing runs; see that little was written since `before`, and that nothing is any more."""
+        """Wait until nothing runs; see that it ended early since `before`, and that nothing is written any more."""
         await self.until_running(0)
         written = await self.written()
-        assert written - before < FEW
+        assert written - before < EARLY
         await asyncio.sleep(2)
         assert await self.written() == written
 
@@ -74,7 +74,7 @@ class Watched:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replica(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    serve = Serve(str(smollm2), "smollm2", context=2048, kv_cache_gib=1)
+    serve = Serve(str(smollm2), "smollm2", context=8192, kv_cache_gib=1)
     pool = Pool(serve, [Place(0, cores=cores[-1:])], tmp_path_factory.mktemp("pool"))
     await pool.start()
     model = PooledModel(
@@ -94,8 +94,8 @@ def context(mentor: Model, intern: Model, ladder: str, by_level: Mapping[str, fl
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_is_cut_here_would_have_been_long(replica: Watched) -> None:
-    request = Request(answer_messages(PROBLEM), "answer", 2 * FEW)  # the insight's prompt too, and the draft's
-    assert (await replica.model.complete(request)).tokens == 2 * FEW
+    request = Request(answer_messages(PROBLEM), "answer", EARLY)  # the insight's prompt too, and the draft's
+    assert (await replica.model.complete(request)).tokens == EARLY
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -108,7 +108,7 @@ async def test_an_eager_mentor_stops_when_its_insight_suffices(replica: Watched)
     assert isinstance(solution, Solution) and solution.level == "low"
     (insight,) = solution.ledger.select("mentor")
     assert insight.usage.source == "counted" and insight.usage.completion_bound == LONG  # cut, and not ended
-    assert 20 <= insight.usage.completion < FEW
+    assert 20 <= insight.usage.completion < EARLY
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -124,7 +124,7 @@ async def test_a_discarded_draft_stops_while_the_mentor_goes_on(replica: Watched
         assert isinstance(await anext(events), InsightDelta)  # of the next level: the draft is discarded
         await replica.until_still(before)
         (probe,) = ctx.ledger.select("intern")
-        assert probe.purpose == "probe" and 16 <= probe.usage.completion < FEW
+        assert probe.purpose == "probe" and 16 <= probe.usage.completion < EARLY
 
 
 @pytest.mark.asyncio(loop_scope="module")
