@@ -1,4 +1,4 @@
-"""What a solution cost: one entry per call, by role and purpose; every total is a sum over entries."""
+"""What a solution cost: one entry per call, by role and purpose; every total in every unit is a sum over entries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tandem.costs import Unit, published_rates, rates
 from tandem.spec import ModelSpec
 
 Role = Literal["mentor", "intern"]
@@ -15,7 +16,7 @@ UsageSource = Literal["reported", "counted", "bound"]
 
 
 class Usage(BaseModel):
-    """Tokens of one call. `completion` includes `reasoning`; `cached` is part of `prompt`.
+    """Tokens of one call. `completion` includes `reasoning`; `cached` and `cache_write` are parts of `prompt`.
 
     A stream that was cut has no usage report: received tokens are counted, and `completion_bound` keeps the worst case.
     If it is not known whether the prompt was read, `prompt` is 0 and `prompt_bound` its size.
@@ -25,6 +26,7 @@ class Usage(BaseModel):
 
     prompt: int = 0
     cached: int = 0
+    cache_write: int = 0
     completion: int = 0
     reasoning: int = 0
     source: UsageSource = "reported"
@@ -46,7 +48,8 @@ class Entry(BaseModel):
     """One call in the ledger.
 
     `error` says why it failed, if it did. `call` is its number in the run's journal. `paid` is False for an answer
-    from the response cache: it is still charged to the strategy, but was not billed again.
+    from the response cache: it is still charged to the strategy, but was not billed again. `seconds` is how long the
+    call took, `device_seconds` the device time that it used by its model's speed profile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +62,7 @@ class Entry(BaseModel):
     usd: float | None
     usd_bound: float | None
     tflops: float | None
+    device_seconds: float | None = None
     local: bool = True
     billions: float | None = None  # nominal size, for the published formula
     read_tokens: int = 0  # mentor tokens in an intern's prompt, for the published formula
@@ -80,16 +84,23 @@ class Entry(BaseModel):
         error: str | None = None,
     ) -> Entry:
         """Price one call by its model's spec."""
-        prices = spec.prices
+
+        def cost(unit: Unit, prompt: int, completion: int) -> float | None:
+            own = rates(spec, unit, role)
+            if own is None:
+                return None
+            return own.cost(prompt, usage.cached, completion, cache_write=usage.cache_write)
+
         return cls(
             role=role,
             purpose=purpose,
             model=spec.name,
             usage=usage,
             seconds=seconds,
-            usd=prices.usd(usage.prompt, usage.cached, usage.completion) if prices else None,
-            usd_bound=prices.usd(usage.worst_prompt, usage.cached, usage.worst) if prices else None,
-            tflops=spec.tflops(usage.prompt, usage.cached, usage.completion),
+            usd=cost("usd", usage.prompt, usage.completion),
+            usd_bound=cost("usd", usage.worst_prompt, usage.worst),
+            tflops=cost("tflops", usage.prompt, usage.completion),
+            device_seconds=cost("seconds", usage.prompt, usage.completion),
             local=spec.local,
             billions=spec.parameters / 1e9 if spec.parameters else None,
             read_tokens=read_tokens,
@@ -150,20 +161,36 @@ class Ledger(BaseModel):
         return sum_known(e.tflops for e in self.entries)
 
     @property
+    def device_seconds(self) -> float | None:
+        """Device time of every call, by the speed profiles of their models; None where one has none."""
+        return sum_known(e.device_seconds for e in self.entries)
+
+    def cost(self, unit: Unit) -> float | None:
+        """Return the total in a unit; None where a call's cost is not known."""
+        totals: dict[Unit, float | None] = {
+            "usd": self.usd,
+            "seconds": self.device_seconds,
+            "tflops": self.tflops,
+            "tflops_published": self.tflops_published,
+            "mentor_tokens": float(self.mentor_tokens),
+        }
+        return totals[unit]
+
+    @property
     def assumed(self) -> bool:
         """Whether a model's size is the user's assumption."""
         return any(e.assumed for e in self.entries)
 
     @property
     def tflops_published(self) -> float | None:
-        """TFLOPs by the published formula (arXiv 2604.23623): no prefill, no probes.
-
-        2 x [mentor billions x mentor tokens + intern billions x (mentor tokens read + final answer)] / 1000.
-        """
+        """TFLOPs by the published formula (arXiv 2604.23623); see costs.py."""
         counted = [e for e in self.entries if e.purpose != "probe"]
-        return sum_known(
-            None if e.billions is None else 2 * e.billions * (e.usage.completion + e.read_tokens) / 1e3 for e in counted
-        )
+        return sum_known(None if e.billions is None else _published(e) for e in counted)
+
+
+def _published(entry: Entry) -> float:
+    own = published_rates(1e9 * (entry.billions or 0.0))
+    return own.cost(0, 0, entry.usage.completion, read_tokens=entry.read_tokens)
 
 
 def sum_known(values: Iterable[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""What is known about a model: sizes, prices, capabilities. A plain value, shared by all layers."""
+"""What is known about a model: sizes, prices, speed, capabilities. A plain value, shared by all layers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,37 @@ class Prices(BaseModel):
     input: float = Field(ge=0, allow_inf_nan=False)
     output: float = Field(ge=0, allow_inf_nan=False)
     cached_input: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)  # None: as any input
     date: str = ""
 
-    def usd(self, prompt: int, cached: int, completion: int) -> float:
-        """Return the price of one call; reasoning tokens are part of `completion`."""
-        cached_price = self.input if self.cached_input is None else self.cached_input
-        return ((prompt - cached) * self.input + cached * cached_price + completion * self.output) / 1e6
+
+class SpeedProfile(BaseModel):
+    """Device-seconds per token of one model on one pool or endpoint at one load; wall time x `devices`, shared out.
+
+    `load` says in words what ran meanwhile; the three counts give it in figures (requests at once, and the tokens of a
+    prompt and of an answer).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    endpoint: str = ""  # its address without secrets, or the backend's name for a model in this process
+    uncached: float = Field(ge=0, allow_inf_nan=False)
+    cached: float = Field(ge=0, allow_inf_nan=False)
+    written: float = Field(ge=0, allow_inf_nan=False)
+    device: str = ""
+    devices: float = Field(default=1, gt=0, allow_inf_nan=False)
+    load: str = ""
+    concurrency: int = Field(default=1, ge=1)
+    prompt_tokens: int = Field(default=0, ge=0)
+    completion_tokens: int = Field(default=0, ge=0)
+    date: str = ""
+    assumed: bool = False
+
+    def __str__(self) -> str:
+        if self.assumed:
+            return f"assumed for {self.device}, {self.load}"
+        return f"profile of {self.date}: {self.device}, {self.load}"
 
 
 class Architecture(BaseModel):
@@ -56,6 +81,8 @@ class ModelSpec(BaseModel):
     assumed_parameters: bool = False  # the user gave the size, it was not published
     architecture: Architecture | None = None
     prices: Prices | None = None
+    profile: SpeedProfile | None = None
+    usd_per_device_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)  # of own hardware
     context: int | None = None
     vocabulary: int | None = None
     insight_mode: InsightMode = "gpra"
@@ -70,20 +97,3 @@ class ModelSpec(BaseModel):
     synthetic: bool = False  # the fake model
     revision: str | None = None
     licence: str | None = None
-
-    def tflops(self, prompt: int, cached: int, completion: int) -> float | None:
-        """Return the TFLOPs of one call: uncached prefill + decode + attention.
-
-        2 x active parameters for each token computed, plus 4 x layers x width for each earlier position that a
-        token attends to (scores and values). None where size or architecture is unknown; a size that the user
-        assumed is counted without attention.
-        """
-        active = self.active_parameters or self.parameters
-        if active is None or (self.architecture is None and not self.assumed_parameters):
-            return None
-        total = prompt + completion
-        flops = 2.0 * active * (total - cached)
-        if self.architecture is not None:
-            pairs = (total * total - cached * cached) / 2
-            flops += 4.0 * self.architecture.layers * self.architecture.attention_width * pairs
-        return flops / 1e12

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tandem.costs import rates
 from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
 from tandem.spec import Architecture, ModelSpec, Prices
 
@@ -168,11 +169,11 @@ def test_only_active_parameters_compute_and_an_assumed_size_says_so() -> None:
     shape = Architecture(layers=1, attention_width=1)
     sparse = ModelSpec(name="moe", parameters=30e9, active_parameters=3e9, architecture=shape)
     dense = ModelSpec(name="dense", parameters=3e9, architecture=shape)
-    assert sparse.tflops(10, 0, 10) == dense.tflops(10, 0, 10)
+    assert rates(sparse, "tflops", "intern").cost(10, 0, 10) == rates(dense, "tflops", "intern").cost(10, 0, 10)
     guessed = ModelSpec(name="closed", parameters=200e9, assumed_parameters=True)
     ledger = Ledger(entries=[call(guessed, "answer", 10, prompt=10)])
     assert ledger.assumed and ledger.tflops == pytest.approx(2 * 200e9 * 20 / 1e12)
-    assert ModelSpec(name="shapeless", parameters=7e9).tflops(10, 0, 10) is None
+    assert rates(ModelSpec(name="shapeless", parameters=7e9), "tflops", "mentor") is None
 
 
 @pytest.mark.parametrize(("cached_price", "expected"), [(0.1, 0.3 + 0.07 + 5.0), (None, 0.3 + 0.7 + 5.0)])

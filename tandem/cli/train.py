@@ -190,7 +190,7 @@ def _view(predictor: Predictor) -> Iterator[Any]:
 def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
     from tandem.cli.classifiers import interval
 
-    for value in map(figures.get, ("accuracy", "tflops", "mentor_tokens")):
+    for value in map(figures.get, ("accuracy", "cost", "mentor_tokens")):
         yield "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
     gain = figures.get("gain_over_chord") or {}
     yield "" if gain.get("value") is None else interval(gain)

@@ -17,6 +17,7 @@ from typing import Any
 from tandem.collection.manifest import read_manifest
 from tandem.collection.plan import Key
 from tandem.collection.rows import DRAFT_LENGTHS, WHOLE, Folder, files, key_of, rounded
+from tandem.costs import Rates
 from tandem.errors import CapabilityError, TandemError
 from tandem.insight import intern_view, trim
 from tandem.ledger import Ledger
@@ -24,7 +25,7 @@ from tandem.models.base import Model, Reads, Request
 from tandem.models.call import Call
 from tandem.models.logprobs import TokenStat
 from tandem.runs.work import work_through
-from tandem.spec import InsightMode, ModelSpec
+from tandem.spec import InsightMode
 from tandem.storage.jsonl import JsonlWriter, read_lines
 from tandem.strategies.best_of import same_answer
 from tandem.sufficiency.prompt_pass import MAX_TOKENS, insight_signals, prompt_text, published_signals
@@ -194,10 +195,10 @@ def agreement_signals(
     }
 
 
-def second_tflops(intern: ModelSpec, row: Mapping[str, Any], draft: str) -> float:
+def second_cost(intern: Rates, row: Mapping[str, Any], draft: str) -> float:
     """Return the cost of a collected row's second draft: its tokens only, as both share one prompt pass."""
     written = round(math.expm1(row["signals"]["agreement"][draft]["second_length"]))
-    return intern.tflops(row["prompt_tokens"], row["prompt_tokens"], written) or 0.0
+    return intern.cost(row["prompt_tokens"], row["prompt_tokens"], written, discarded=True)
 
 
 def _dice(one: Sequence[str], other: Sequence[str]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import Unit
 from tandem.errors import UsageError
 from tandem.ladder import format_ladder
 from tandem.reports.published_figures import published_frontier
@@ -22,7 +23,7 @@ from tandem.training.data import Table, check_same
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, complete, counts
 from tandem.training.published import Baseline
-from tandem.training.replay import Pair, ReplayResult, replay_fixed
+from tandem.training.replay import Pair, ReplayResult, replay_fixed, rounded
 from tandem.training.search import Point, Space
 from tandem.training.selection import (
     Choice,
@@ -51,8 +52,8 @@ _CHOICES: dict[str, Choice] = {
     **{f"ours, cost:{x:g}": by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
     **{f"ours, lambda {x:g}": by_cost_weight(x) for x in _COST_WEIGHTS},
 }
-_COSTS = ("tflops", "published")
-_Gains = Mapping[str, Mapping[str, np.ndarray]]  # by cost and strategy, in each draw of the bootstrap
+_UNITS: tuple[Unit, ...] = ("tflops", "tflops_published")
+_Gains = Mapping[Unit, Mapping[str, np.ndarray]]  # by cost and strategy, in each draw of the bootstrap
 _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 
 
@@ -97,26 +98,35 @@ def evaluate(
     plan = with_features(plan, known | fresh)
     fits = fit_all(known, list(known), plan, say)
     room = _Test(known | fresh, list(fresh), plan, fits, search(known, fits, plan))
-    ends, points, p = _ours(room)
-    ends |= _anchors(room)
-    left_out = (
-        {} if any(name.startswith(BUDGET) for name in ends) else {"budget-forcing": "the table has no rows of it"}
-    )
-    predictions: dict[str, Sufficiencies] = {OURS: p}
-    for name, baseline in (baselines or {}).items():
-        found = baseline(known, fresh, plan)
-        if isinstance(found, str):
-            left_out[name] = found
-        else:
-            ends[name], predictions[name] = found
+    points = _points(room)
+    predicted = {
+        draft: predict_held_out(room.both, fits, draft, plan, room.ids) for draft in {p.draft for p in points.values()}
+    }
+    predictions: dict[str, Sufficiencies] = {OURS: predicted[points[OURS].draft].p}
+    left_out: dict[str, str] = {}
+    by_unit: dict[Unit, dict[str, ReplayResult]] = {}
+    for unit in _UNITS:
+        own = replace(room, plan=replace(plan, pair=replace(plan.pair, unit=unit)))
+        space = Space(room.both, predicted, plan.ladder, own.plan.pair)
+        by_unit[unit] = {name: space.ends(point) for name, point in points.items()} | _anchors(own)
+        for name, baseline in (baselines or {}).items():
+            found = baseline(known, fresh, own.plan)
+            if isinstance(found, str):
+                left_out[name] = found
+            else:
+                by_unit[unit][name], predictions[name] = found
+    if not any(name.startswith(BUDGET) for name in by_unit[_UNITS[0]]):
+        left_out = {"budget-forcing": "the table has no rows of it"} | left_out
     boot = Bootstrap(len(room.ids), seed=seed)
-    anchors = _ends_of(ends, plan)
-    gains = {cost: {name: gain_of(boot, found, *anchors, cost) for name, found in ends.items()} for cost in _COSTS}
+    gains = {
+        unit: {name: gain_of(boot, found, *_ends_of(ends, plan)) for name, found in ends.items()}
+        for unit, ends in by_unit.items()
+    }
     return {
         "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},
         "test": {"problems": counts(fresh), "truncated": _truncated(fresh, plan)},
         "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
-        "strategies": _strategies(ends, gains, plan),
+        "strategies": _strategies(by_unit, gains, plan),
         "points": {name: _point(point) for name, point in points.items()},
         "differences": _differences(gains),
         "headroom_share": _headroom(gains),
@@ -128,17 +138,9 @@ def evaluate(
     }
 
 
-def _ours(room: _Test) -> tuple[dict[str, ReplayResult], dict[str, Point], Sufficiencies]:
-    """Return how each of our points ends on the test problems; and the sufficiencies behind the first."""
+def _points(room: _Test) -> dict[str, Point]:
     choices = _CHOICES | ({"cascade": cascade()} if room.plan.ladder[-1].is_answer else {})
-    points = {name: choice(room.chosen) for name, choice in choices.items()}
-    predictions = {
-        draft: predict_held_out(room.both, room.fits, draft, room.plan, room.ids)
-        for draft in {point.draft for point in points.values()}
-    }
-    space = Space(room.both, predictions, room.plan.ladder, room.plan.pair)
-    ends = {name: space.ends(point) for name, point in points.items()}
-    return ends, points, predictions[points[OURS].draft].p
+    return {name: choice(room.chosen) for name, choice in choices.items()}
 
 
 def _anchors(room: _Test) -> dict[str, ReplayResult]:
@@ -153,7 +155,10 @@ def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[Repl
     return ends[anchor_name(plan.ladder[0])], ends[anchor_name(plan.ladder[-1])]
 
 
-def _strategies(ends: Mapping[str, ReplayResult], gains: _Gains, plan: TrainingPlan) -> dict[str, Any]:
+def _strategies(
+    by_unit: Mapping[Unit, Mapping[str, ReplayResult]], gains: _Gains, plan: TrainingPlan
+) -> dict[str, Any]:
+    ends = by_unit["tflops"]
     cheap, expensive = _ends_of(ends, plan)
     rows: dict[str, Any] = {}
     for name, found in ends.items():
@@ -163,19 +168,19 @@ def _strategies(ends: Mapping[str, ReplayResult], gains: _Gains, plan: TrainingP
             "accuracy": round(right / n, 4),
             "low": low,
             "high": high,
-            "tflops": round(float(found.tflops.mean()), 4),
-            "tflops_published": round(float(found.published.mean()), 4),
+            "tflops": rounded(float(found.cost.mean())),
+            "tflops_published": rounded(float(by_unit["tflops_published"][name].cost.mean())),
             "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
             "gain_over_chord": interval(gains["tflops"][name]),
-            "gain_over_chord_published": interval(gains["published"][name]),
+            "gain_over_chord_published": interval(gains["tflops_published"][name]),
             "ace": _ace(found, cheap, expensive),
         }
     return rows
 
 
 def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> float | None:
-    ends = ((float(end.tflops.mean()), float(end.correct.mean())) for end in (cheap, expensive))
-    value = float(ace(float(found.tflops.mean()), float(found.correct.mean()), *ends))
+    ends = ((float(end.cost.mean()), float(end.correct.mean())) for end in (cheap, expensive))
+    value = float(ace(float(found.cost.mean()), float(found.correct.mean()), *ends))
     return None if np.isnan(value) else round(value, 3)
 
 
@@ -252,7 +257,7 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[
                 "ours": interval(gain_of(boot, ours, cheap, expensive)),
                 "oracle": interval(gain_of(boot, ends["oracle"], cheap, expensive)),
                 "accuracy": round(float(ours.correct.mean()), 4),
-                "share_of_mentor_cost": round(float(ours.tflops.mean() / expensive.tflops.mean()), 4),
+                "share_of_mentor_cost": round(float(ours.cost.mean() / expensive.cost.mean()), 4),
             }
         )
     return found
@@ -316,12 +321,12 @@ def markdown(found: Mapping[str, Any]) -> str:
         *_table(
             ("ours less", "gain, honest", "gain, published"),
             [
-                (name, _interval(row["tflops"]), _interval(row["published"]))
+                (name, _interval(row["tflops"]), _interval(row["tflops_published"]))
                 for name, row in found["differences"].items()
             ],
         ),
         "Share of the oracle's headroom, (ours - chord) / (oracle - chord), each at its own cost: "
-        + " honest, ".join(_share(found["headroom_share"][cost]) for cost in _COSTS)
+        + " honest, ".join(_share(found["headroom_share"][cost]) for cost in _UNITS)
         + " published.",
         "",
         "## Sufficiency",

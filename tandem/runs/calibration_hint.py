@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tandem.costs import rates
 from tandem.plan import SolvePlan
 from tandem.spec import ModelSpec
 
@@ -12,12 +13,12 @@ _PROMPT = 300  # tokens of a typical question with its instructions
 def collection_price(mentor: ModelSpec, insight_tokens: int, answer_tokens: int, problems: int = PROBLEMS) -> str:
     """Return, as text, the maximal cost of the mentor's two generations per problem."""
     tokens = problems * (insight_tokens + answer_tokens)
-    if mentor.prices is not None:
-        usd = mentor.prices.usd(2 * problems * _PROMPT, 0, tokens)
-        return f"at most about US$ {usd:.2f} for the mentor's {tokens:,} tokens"
-    tflops = mentor.tflops(_PROMPT, 0, insight_tokens), mentor.tflops(_PROMPT, 0, answer_tokens)
-    known = [t for t in tflops if t is not None]
-    work = f", {problems * sum(known):,.0f} TFLOPs" if len(known) == 2 else ""
+    usd, tflops = rates(mentor, "usd", "mentor"), rates(mentor, "tflops", "mentor")
+    if usd is not None:
+        price = usd.cost(2 * problems * _PROMPT, 0, tokens)
+        return f"at most about US$ {price:.2f} for the mentor's {tokens:,} tokens"
+    each = sum(tflops.cost(_PROMPT, 0, written) for written in (insight_tokens, answer_tokens)) if tflops else 0.0
+    work = f", {problems * each:,.0f} TFLOPs" if tflops else ""
     return f"at most {tokens:,} tokens of the mentor{work}" + (
         "; it runs here" if mentor.local else "; no price is known"
     )

@@ -39,14 +39,17 @@ def describe_run(
     """Return run.json: `run` has what a resumed run must share, the rest is informational. No secrets."""
     described = plan.describe()
     described["classifier"] = plan.card.id if plan.card else None  # known once the models are loaded
-    prices = {role: described[role].pop("prices") for role in ("mentor", "intern")}
+    costs = {
+        name: {role: described[role].pop(name) for role in ("mentor", "intern")}
+        for name in ("prices", "profile", "usd_per_device_hour")
+    }
     dataset = {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
     found = {
         "run": described | {"dataset": dataset, "prompts_sha256": prompts_digest()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "synthetic": plan.mentor.spec.synthetic or plan.intern.spec.synthetic,
         "endpoints": {role: _address(endpoint) for role, endpoint in endpoints.items()},
-        "prices": prices,
+        **costs,
     }
     return stamped(found)
 

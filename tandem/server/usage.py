@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tandem.costs import rates
 from tandem.engine import Tandem
 from tandem.ledger import Ledger, Role, sum_known
 from tandem.models.base import TEMPLATE
@@ -24,7 +25,8 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
     # Answers of the same lengths by the mentor alone; its answers may be longer.
-    spec, alone = mentor.spec, [mentor.count(solution.text) for solution in solutions]
+    usd, tflops = rates(mentor.spec, "usd", "mentor"), rates(mentor.spec, "tflops", "mentor")
+    alone = [mentor.count(solution.text) for solution in solutions]
     read = sum(mentor.count(message.content) for message in asked[0].problem.messages) + TEMPLATE
     return {
         "prompt_tokens": prompt,
@@ -40,8 +42,8 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
             "seconds": round(sum(s.seconds for s in solutions), 3),
             "mentor_alone": {
                 "tokens": sum(alone),
-                "usd": sum_known(spec.prices.usd(read, 0, tokens) if spec.prices else None for tokens in alone),
-                "tflops": sum_known(spec.tflops(read, 0, tokens) for tokens in alone),
+                "usd": sum_known(usd.cost(read, 0, tokens) if usd else None for tokens in alone),
+                "tflops": sum_known(tflops.cost(read, 0, tokens) if tflops else None for tokens in alone),
                 "estimate": True,
             },
         },

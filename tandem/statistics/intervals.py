@@ -19,6 +19,9 @@ class Results(Protocol):
     @property
     def correct(self) -> np.ndarray: ...
 
+    @property
+    def cost(self) -> np.ndarray: ...
+
 
 class Bootstrap:
     """Draws of problems with replacement. The first draw is every problem once: the estimate itself."""
@@ -32,8 +35,8 @@ class Bootstrap:
         found: np.ndarray = self.weights @ values / self.weights.shape[1]
         return found
 
-    def means(self, ends: Results, cost: str = "tflops") -> Means:
-        return self.mean(getattr(ends, cost)), self.mean(ends.correct)
+    def means(self, ends: Results) -> Means:
+        return self.mean(ends.cost), self.mean(ends.correct)
 
     def auroc(self, groups: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
         """Return the AUROC of rows in each draw; `groups` are the rows' problems, by position."""
@@ -49,8 +52,8 @@ def interval(draws: np.ndarray) -> dict[str, float | None]:
     return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def gain_of(boot: Bootstrap, ends: Results, cheap: Results, expensive: Results, cost: str = "tflops") -> np.ndarray:
+def gain_of(boot: Bootstrap, ends: Results, cheap: Results, expensive: Results) -> np.ndarray:
     """Return the gain over the chord in each draw, in accuracy."""
-    at, accuracy = boot.means(ends, cost)
-    gain: np.ndarray = accuracy - chord(at, boot.means(cheap, cost), boot.means(expensive, cost))
+    at, accuracy = boot.means(ends)
+    gain: np.ndarray = accuracy - chord(at, boot.means(cheap), boot.means(expensive))
     return gain

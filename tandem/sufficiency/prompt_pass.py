@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import Rates
 from tandem.models.base import Reading
 from tandem.models.logprobs import TokenStat
-from tandem.spec import ModelSpec
 
 MAX_TOKENS = 1024
 _SHAPES = ("mean", "std", "max", "min", "slope", "rising", "falling", "first_quarter", "last_quarter", "trend_change")
@@ -34,10 +34,10 @@ def prompt_text(question: str, insight: str) -> str:
     return f"{_QUESTION}{question}{_HINT + insight if insight else ''}{_ANSWER}"
 
 
-def pass_tflops(intern: ModelSpec, row: Mapping[str, Any]) -> float:
+def pass_cost(intern: Rates, row: Mapping[str, Any]) -> float:
     """Return what the pass over a collected row's question and insight costs: an uncached prefill and one token."""
     tokens = row["question_tokens"] + row["insight_tokens"] + _LABELS
-    return intern.tflops(min(tokens, MAX_TOKENS), 0, 1) or 0.0
+    return intern.cost(min(tokens, MAX_TOKENS), 0, 1, discarded=True)
 
 
 def published_signals(stats: Sequence[TokenStat]) -> dict[str, float]:

@@ -204,7 +204,7 @@ class _Replay:
         self._replays = [BatchReplay(data.problems, unknown, option, pair, draft) for option in options]
         plain = Pair(pair.mentor, pair.intern, pair.prefix_cache)
         ends = [replay_fixed(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
-        self._ends = [(end.tflops, end.correct) for end in ends]
+        self._ends = [(end.cost, end.correct) for end in ends]
         self._curve = np.repeat([len(option) == 2 for option in options], len(_SHARES))
         self._first = data.level == ladder[0].name
         self._fold = np.zeros(len(data.problems), dtype=int)
@@ -228,7 +228,7 @@ class _Replay:
             for threshold in at_first if len(walks.ladder) == 2 else pooled:
                 ends = replay.run(PolicyCard(thresholds=dict.fromkeys(names, float(threshold))))
                 correct.append(ends.correct)
-                cost.append(ends.tflops)
+                cost.append(ends.cost)
         right, paid = np.asarray(correct), np.asarray(cost)
         picked_right, picked_cost = np.zeros(len(ids)), np.zeros(len(ids))
         for number in range(len(data.held)):
@@ -243,7 +243,7 @@ class _Replay:
 
     def _gain(self, accuracy: np.ndarray, cost: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Return the gain over the chord of points that hold for problems drawn by `share` (..., problems)."""
-        found: np.ndarray = accuracy - chord(cost, *((share @ tflops, share @ right) for tflops, right in self._ends))
+        found: np.ndarray = accuracy - chord(cost, *((share @ cost, share @ right) for cost, right in self._ends))
         return found
 
 

@@ -40,22 +40,22 @@ def parse_aim(text: str) -> Aim:
     )
 
 
-def choose(points: Sequence[Point], aim: Aim, accuracy: float, tflops: float) -> tuple[Point, Point | None]:
+def choose(points: Sequence[Point], aim: Aim, accuracy: float, cost: float) -> tuple[Point, Point | None]:
     """Return the point for an aim among those that adapt, and the degenerate one it was preferred to, if any.
 
-    `accuracy` and `tflops` are those of the mentor alone on the same problems, not rounded. Points within the budget
+    `accuracy` and `cost` are those of the mentor alone on the same problems, not rounded. Points within the budget
     count, which is the mentor's own cost, or the share of it that `cost` gives; without any, the cheapest is taken. For
     `accuracy`: the cheapest that is at least as accurate as the mentor, else the most accurate. For `cost`: the most
     accurate. `regret` is not chosen but certified (certify.py).
     """
-    budget = tflops * (aim.limit if aim.kind == "cost" else 1.0)
+    budget = cost * (aim.limit if aim.kind == "cost" else 1.0)
 
     def best(candidates: Sequence[Point]) -> Point:
-        within = [point for point in candidates if point.tflops <= budget]
+        within = [point for point in candidates if point.cost <= budget]
         enough = [point for point in within if point.accuracy >= accuracy and aim.kind == "accuracy"]
         if within and not enough:
-            return max(within, key=lambda point: (point.accuracy, -point.tflops))
-        return min(enough or candidates, key=lambda point: (point.tflops, -point.accuracy))
+            return max(within, key=lambda point: (point.accuracy, -point.cost))
+        return min(enough or candidates, key=lambda point: (point.cost, -point.accuracy))
 
     overall = best(points)
     if not overall.degenerate:

@@ -11,7 +11,7 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder
 from tandem.sufficiency.classifier import short_hash
-from tandem.sufficiency.prompt_pass import PUBLISHED, pass_tflops
+from tandem.sufficiency.prompt_pass import PUBLISHED, pass_cost
 from tandem.sufficiency.published import PublishedClassifier, Tree
 from tandem.sufficiency.rows import Levels, Row, Sufficiencies
 from tandem.training.fit import Problems, complete, intern_rows
@@ -37,10 +37,10 @@ def replay_published(
     chosen = found.choose(p)
     seen = chosen if p[chosen] >= found.thresholds[chosen] else len(ladder) - 1
     row, highest = problem[ladder[chosen].name], problem[ladder[seen].name]
-    passes = sum(pass_tflops(pair.intern, problem[e.name]) for e in ladder[: seen + 1])
+    passes = sum(pass_cost(pair.intern_rates, problem[e.name]) for e in ladder[: seen + 1])
     tokens = highest["insight_tokens"]
     cost = pair.insight(highest) + passes + pair.answer(row)
-    return Outcome(ladder[chosen].name, bool(row["correct"]), cost, tokens, pair.published(tokens, row))
+    return Outcome(ladder[chosen].name, bool(row["correct"]), cost, tokens)
 
 
 def published_baseline(

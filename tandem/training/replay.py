@@ -1,9 +1,10 @@
 """Replaying a collected table: what a policy would have answered, and at what cost, without calling a model.
 
-A problem is a dict of level name to row (collection/ writes them). Costs are honest TFLOPs by
-`ModelSpec.tflops`: without a prefix cache every draft prefills its whole prompt; with one (`Pair.prefix_cache`) a
-draft prefills what is new since the draft before it. The insight is charged as one generation that ends at the level
-reached: a thrifty mentor without a cache re-reads more, an eager one overshoots.
+A problem is a dict of level name to row (collection/ writes them). Costs are in one unit, by the pair's rates
+(costs.py): without a prefix cache every draft prefills its whole prompt; with one (`Pair.prefix_cache`) a draft
+prefills what is new since the draft before it. The insight is charged as one generation that ends at the level
+reached: a thrifty mentor without a cache re-reads more, an eager one overshoots. The same policy replayed with a pair
+in another unit decides the same and costs otherwise.
 
 `walk` follows strategies/tandem.py through one problem; `BatchReplay` decides for all problems at once, as
 `Policy.verdict` does for one: a search tries thousands of operating points on hundreds of problems.
@@ -13,33 +14,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tandem.errors import UsageError
+from tandem.costs import Rates, Unit, pair_rates
 from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import PLACES, PolicyCard, Upgrades
 from tandem.sufficiency.rows import Levels, PCorrectLater, Row, Sufficiencies, is_mentors
 
 BLOCK = 16  # tokens; what vLLM's prefix cache keeps or drops as one
-_FIELDS = ("correct", "tflops", "published", "mentor_tokens")
+_FIELDS = ("correct", "cost", "mentor_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     level: str
     correct: bool
-    tflops: float
+    cost: float  # in the pair's unit
     mentor_tokens: int
-    published: float = 0.0  # TFLOPs by the published formula: no prefill, no probes (see Ledger.tflops_published)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pair:
-    """The two specs that a replay counts costs by; both need their sizes.
+    """The two specs that a replay counts costs by, in one unit. Raises UnknownRatesError where one has no rates in it.
 
     `prefix_cache`: the intern's server keeps prompts.
     """
@@ -47,6 +47,14 @@ class Pair:
     mentor: ModelSpec
     intern: ModelSpec
     prefix_cache: bool = False
+    unit: Unit = "tflops"
+    mentor_rates: Rates = field(init=False, repr=False)
+    intern_rates: Rates = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        mentor, intern = pair_rates(self.mentor, self.intern, self.unit)
+        object.__setattr__(self, "mentor_rates", mentor)
+        object.__setattr__(self, "intern_rates", intern)
 
     @property
     def begins_answer(self) -> bool:
@@ -54,26 +62,22 @@ class Pair:
         return self.mentor.insight_mode == "prefix"
 
     def insight(self, row: Row) -> float:
-        """TFLOPs of the mentor's one generation up to this level."""
+        """Return the cost of the mentor's one generation up to this level."""
         tokens = row["insight_tokens"]
-        return _known(self.mentor.tflops(row["mentor_prompt_tokens"], 0, tokens)) if tokens else 0.0
+        return self.mentor_rates.cost(row["mentor_prompt_tokens"], 0, tokens) if tokens else 0.0
 
     def answer(self, row: Row, before: Row | None = None) -> float:
-        """TFLOPs of the whole answer in this row, whichever model wrote it; `before` is the last level drafted."""
-        spec = self.mentor if is_mentors(row["level"]) else self.intern
-        return _known(spec.tflops(row["prompt_tokens"], self._cached(row, before), row["completion_tokens"]))
+        """Return the cost of the whole answer in this row, whoever wrote it; `before` is the last level drafted."""
+        prompt, written = row["prompt_tokens"], row["completion_tokens"]
+        if is_mentors(row["level"]):
+            return self.mentor_rates.cost(prompt, 0, written)
+        read = row.get("insight_tokens", 0)
+        return self.intern_rates.cost(prompt, self._cached(row, before), written, read_tokens=read)
 
     def draft(self, row: Row, tokens: int | None, before: Row | None = None) -> float:
-        """TFLOPs of a discarded draft of `tokens` (None: the whole answer)."""
+        """Return the cost of a discarded draft of `tokens` (None: the whole answer)."""
         written = row["completion_tokens"] if tokens is None else min(tokens, row["completion_tokens"])
-        return _known(self.intern.tflops(row["prompt_tokens"], self._cached(row, before), written))
-
-    def published(self, mentor_tokens: int, row: Row | None) -> float:
-        """TFLOPs by the published formula: all that the mentor wrote, and the intern's final answer in `row`."""
-        if not self.mentor.parameters or not self.intern.parameters:
-            raise UsageError("a replay is priced in TFLOPs and needs the sizes and architectures of both models")
-        intern = 0 if row is None else row["insight_tokens"] + row["completion_tokens"]
-        return 2e-12 * (self.mentor.parameters * mentor_tokens + self.intern.parameters * intern)
+        return self.intern_rates.cost(row["prompt_tokens"], self._cached(row, before), written, discarded=True)
 
     def _cached(self, row: Row, before: Row | None) -> int:
         """Prompt tokens that the cache holds: the earlier, shorter prompt in whole blocks."""
@@ -83,19 +87,12 @@ class Pair:
         return shared // BLOCK * BLOCK
 
 
-def _known(tflops: float | None) -> float:
-    if tflops is None:
-        raise UsageError("a replay is priced in TFLOPs and needs the sizes and architectures of both models")
-    return tflops
-
-
 def fixed(problem: Levels, level: str, pair: Pair) -> Outcome:
     row = problem[level]
     alone = is_mentors(level)
     mentor = row["completion_tokens"] if alone else row["insight_tokens"]
     insight = 0.0 if alone else pair.insight(row)
-    published = pair.published(mentor, None if alone else row)
-    return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor, published)
+    return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +112,14 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
     its answer ends that one.
     """
     steps: list[Step] = []
-    cost, read, before = 0.0, -1, 0.0  # without an answer: TFLOPs so far, mentor tokens, and TFLOPs of those
+    cost, read, before = 0.0, -1, 0.0  # without an answer: cost so far, mentor tokens, and the cost of those
     drafted: Row | None = None
 
     def by_mentor() -> Outcome:
         row = problem[ANSWER]
         spent, tokens = (cost - before, 0) if pair.begins_answer else (cost, max(read, 0))
         tokens += row["completion_tokens"]
-        return Outcome(ANSWER, bool(row["correct"]), spent + pair.answer(row), tokens, pair.published(tokens, None))
+        return Outcome(ANSWER, bool(row["correct"]), spent + pair.answer(row), tokens)
 
     for position, level in enumerate(ladder):
         row = problem[level.name]
@@ -131,7 +128,7 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
             break
         if level.is_question:
             later = ladder[position + 1 :]
-            alone = Outcome(level.name, bool(row["correct"]), pair.answer(row), 0, pair.published(0, row))
+            alone = Outcome(level.name, bool(row["correct"]), pair.answer(row), 0)
             steps.append(Step(level, later, alone, by_mentor() if later and later[-1].is_answer else None))
             continue
         tokens = row["insight_tokens"]
@@ -141,7 +138,7 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
         insight = pair.insight(row)
         cost, read, before = cost + insight - before, tokens, insight
         total = cost + pair.answer(row, drafted)
-        stop = Outcome(level.name, bool(row["correct"]), total, tokens, pair.published(tokens, row))
+        stop = Outcome(level.name, bool(row["correct"]), total, tokens)
         cost += pair.draft(row, draft, drafted)
         drafted = row
         answered = by_mentor() if later and later[-1].is_answer else None
@@ -153,7 +150,7 @@ def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list
 
 def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:
     """Return the cheapest right level, else the cheapest level."""
-    outcomes = sorted((fixed(problem, level, pair) for level in levels), key=lambda o: o.tflops)
+    outcomes = sorted((fixed(problem, level, pair) for level in levels), key=lambda o: o.cost)
     return next((o for o in outcomes if o.correct), outcomes[0])
 
 
@@ -163,8 +160,7 @@ class ReplayResult:
 
     level: np.ndarray
     correct: np.ndarray
-    tflops: np.ndarray
-    published: np.ndarray
+    cost: np.ndarray
     mentor_tokens: np.ndarray
 
     @classmethod
@@ -177,19 +173,24 @@ class ReplayResult:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("level", *_FIELDS)))
 
     def means(self) -> dict[str, float]:
-        return means(self.correct, self.tflops, self.mentor_tokens)
+        return means(self.correct, self.cost, self.mentor_tokens)
 
     def first(self) -> ReplayResult:
         return ReplayResult(*(getattr(self, name)[0] for name in ("level", *_FIELDS)))
 
 
-def means(correct: Any, tflops: Any, mentor_tokens: Any) -> dict[str, float]:
+def means(correct: Any, cost: Any, mentor_tokens: Any) -> dict[str, float]:
     """Return the means of replayed problems (or of what is one already), rounded as in every file."""
     return {
         "accuracy": round(float(np.mean(correct)), 4),
-        "tflops": round(float(np.mean(tflops)), 4),
+        "cost": rounded(float(np.mean(cost))),
         "mentor_tokens": round(float(np.mean(mentor_tokens)), 1),
     }
+
+
+def rounded(cost: float) -> float:
+    """Return a mean cost with the digits that a file keeps: US$ a problem are small."""
+    return float(f"{cost:.6g}")
 
 
 class BatchVerdicts:

@@ -38,7 +38,7 @@ class Point:
     thresholds: Mapping[str, float]
     cost_weight: float | None  # lambda; None: thresholds alone
     accuracy: float
-    tflops: float
+    cost: float
     mentor_tokens: float
     shares: Mapping[str, float]
     lost: float = 0.0  # share of problems that the ladder's last level has right and this point wrong
@@ -76,7 +76,7 @@ class Point:
 
     def describe(self) -> dict[str, Any]:
         shares = {name: round(share, 4) for name, share in self.shares.items()}
-        return means(self.accuracy, self.tflops, self.mentor_tokens) | {"level_shares": shares}
+        return means(self.accuracy, self.cost, self.mentor_tokens) | {"level_shares": shares}
 
 
 def ladders(full: Ladder) -> list[Ladder]:
@@ -119,11 +119,11 @@ class Space:
     ) -> list[Point]:
         ends = self.replay_of(ladder, draft).run_many(thresholds, cost_weight)
         right = ends.correct > 0
-        accuracy, tflops, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.tflops, ends.mentor_tokens))
+        accuracy, cost, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.cost, ends.mentor_tokens))
         lost, won = (values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last))
         parts = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1).tolist()
         shares = [dict(zip((level.name for level in ladder), part, strict=True)) for part in parts]
-        figures = zip(thresholds, accuracy, tflops, mentor, shares, lost, won, strict=True)
+        figures = zip(thresholds, accuracy, cost, mentor, shares, lost, won, strict=True)
         return [Point(ladder, draft, own, cost_weight, *of_it) for own, *of_it in figures]
 
     def search(self, *, hand_over: bool = True) -> list[Point]:
@@ -160,7 +160,7 @@ class Space:
 def frontier(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other one beats in both accuracy and cost, from the cheapest up."""
     best: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.tflops, -point.accuracy)):
+    for point in sorted(points, key=lambda point: (point.cost, -point.accuracy)):
         if not best or point.accuracy > best[-1].accuracy:
             best.append(point)
     return best

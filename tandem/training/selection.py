@@ -72,7 +72,7 @@ class Fits:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A searched space of operating points with the anchors on the same problems, as (TFLOPs, accuracy)."""
+    """A searched space of operating points with the anchors on the same problems, as (cost, accuracy)."""
 
     space: Space
     points: Sequence[Point]
@@ -81,7 +81,7 @@ class Chosen:
 
     def gain(self, point: Point) -> float:
         """Return how far a point lies above the random mix of its ends at equal cost, in accuracy."""
-        return point.accuracy - float(chord(point.tflops, self.cheap, self.expensive))
+        return point.accuracy - float(chord(point.cost, self.cheap, self.expensive))
 
 
 def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say = lambda line: None) -> Fits:
@@ -124,7 +124,7 @@ def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
             f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
         )
     ends = [replay_fixed(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
-    cheap, expensive = ((float(e.tflops.mean()), float(e.correct.mean())) for e in ends)
+    cheap, expensive = ((float(e.cost.mean()), float(e.correct.mean())) for e in ends)
     return Chosen(space, points, cheap, expensive)
 
 
@@ -143,14 +143,14 @@ def by_aim(aim: Aim) -> Choice:
 def by_gain(chosen: Chosen) -> Point:
     """Choose the point that lies farthest above the chord, among those that adapt."""
     adapting = [point for point in chosen.points if not point.degenerate] or list(chosen.points)
-    return max(adapting, key=lambda point: (chosen.gain(point), -point.tflops))
+    return max(adapting, key=lambda point: (chosen.gain(point), -point.cost))
 
 
 def by_cost_weight(weight: float) -> Choice:
     """Return the choice of the best accuracy less `weight` x cost, as a share of the expensive end's: a family."""
 
     def value(chosen: Chosen, point: Point) -> tuple[float, float]:
-        return point.accuracy - weight * point.tflops / chosen.expensive[0], -point.tflops
+        return point.accuracy - weight * point.cost / chosen.expensive[0], -point.cost
 
     return lambda chosen: max(chosen.points, key=lambda point: value(chosen, point))
 
@@ -168,7 +168,7 @@ def cascade(aim: Aim | None = None) -> Choice:
         points = chosen.space.many((first, last), None, [{first.name: threshold} for threshold in grid], None)
         if aim:
             return choose(points, aim, chosen.expensive[1], chosen.expensive[0])[0]
-        return max(points, key=lambda point: (chosen.gain(point), -point.tflops))
+        return max(points, key=lambda point: (chosen.gain(point), -point.cost))
 
     return chosen_from
 
@@ -243,17 +243,17 @@ def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:
         return room * room / (point.lost + point.won - mean * mean + room * room + 1e-9) if room > 0 else 0.0
 
     top = chosen.expensive[0]
-    able = [p for p in chosen.points if p.ladder[-1].is_answer and p.tflops < top and promise(p) > 0]
+    able = [p for p in chosen.points if p.ladder[-1].is_answer and p.cost < top and promise(p) > 0]
     if not able:
         return []
-    low = min(point.tflops for point in able)
+    low = min(point.cost for point in able)
     found: list[Point] = []
     for cost in np.linspace(top, low, most):
-        below = [point for point in able if point.tflops <= cost + 1e-12]
-        best = max(below, key=lambda point: (promise(point), -point.tflops))
+        below = [point for point in able if point.cost <= cost + 1e-12]
+        best = max(below, key=lambda point: (promise(point), -point.cost))
         if not found or best is not found[-1]:
             found.append(best)
-    return sorted(found, key=lambda point: -point.tflops)
+    return sorted(found, key=lambda point: -point.cost)
 
 
 def losses(problems: Problems, ids: Sequence[str], ends: ReplayResult, last: str) -> np.ndarray:

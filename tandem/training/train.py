@@ -260,13 +260,13 @@ def _alternatives(
     notes = []
     if aim.kind != "regret":
         for name, ends in anchors.items():
-            accuracy, cost = float(ends.correct.mean()), float(ends.tflops.mean())
+            accuracy, cost = float(ends.correct.mean()), float(ends.cost.mean())
             # A cascade is a ladder of two levels, with the whole answer as the draft.
             how = "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
-            if name != "oracle" and accuracy >= ours["accuracy"] and cost <= ours["tflops"]:
+            if name != "oracle" and accuracy >= ours["accuracy"] and cost <= ours["cost"]:
                 notes.append(
                     f"{name} serves better on this pair: accuracy {accuracy:.3f} at {cost:.2f} TFLOPs, against "
-                    f"{ours['accuracy']:.3f} at {ours['tflops']:.2f} here ({how})."
+                    f"{ours['accuracy']:.3f} at {ours['cost']:.2f} here ({how})."
                 )
     gain = ours["gain_over_chord"]
     if plan.ladder[-1].is_answer and not notes and gain["value"] is not None and gain["value"] <= 0:
@@ -287,7 +287,7 @@ def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[
     if point.degenerate:
         notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end at one level: it does not adapt.")
     elif passed_over:
-        best = f"accuracy {passed_over.accuracy:.3f}, {passed_over.tflops:.2f} TFLOPs"
+        best = f"accuracy {passed_over.accuracy:.3f}, {passed_over.cost:.2f} TFLOPs"
         notes.append(
             "A point that hardly adapts would serve the aim better and was passed over: "
             f"{format_ladder(passed_over.ladder)} ({best})."

@@ -90,7 +90,7 @@ def extra_costs(
     problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair, draft: int | None
 ) -> dict[str, dict[str, float]]:
     """Return what going from each level to each later one adds on average, as a share of the ladder's last level."""
-    scale = float(np.mean([fixed(problems[i], ladder[-1].name, pair).tflops for i in ids]))
+    scale = float(np.mean([fixed(problems[i], ladder[-1].name, pair).cost for i in ids]))
     found: dict[str, dict[str, float]] = {}
     for here, there in combinations(ladder, 2):
         mean = float(np.mean([_extra(problems[i], here, there.name, pair, draft) for i in ids]))
@@ -99,11 +99,11 @@ def extra_costs(
 
 
 def _extra(problem: Levels, here: Effort, there: str, pair: Pair, draft: int | None) -> float:
-    """TFLOPs that going on adds over answering here: the discarded draft, the extra insight, less the answer here."""
+    """Return what going on adds: the discarded draft and the extra insight, less the answer here."""
     row = problem[here.name]
     written = pair.insight(row) if there != ANSWER or pair.begins_answer else 0.0
     wasted = 0.0 if here.is_question else pair.draft(row, draft)
-    return wasted + fixed(problem, there, pair).tflops - written - pair.answer(row)
+    return wasted + fixed(problem, there, pair).cost - written - pair.answer(row)
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from tandem.collection.added_signals import AGREEMENT, second_tflops
-from tandem.spec import ModelSpec
-from tandem.sufficiency.prompt_pass import INSIGHT, PUBLISHED, pass_tflops
+from tandem.collection.added_signals import AGREEMENT, second_cost
+from tandem.costs import Rates
+from tandem.sufficiency.prompt_pass import INSIGHT, PUBLISHED, pass_cost
 from tandem.sufficiency.rows import Row, is_mentors
 from tandem.sufficiency.signals import CANDIDATES, NAMES, QUESTION, QUESTION_CANDIDATES
 from tandem.training.replay import Pair
@@ -36,9 +36,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class ExtraPair(Pair):
-    """A pair whose intern does more at every level: `more` gives that in TFLOPs for a row of the intern's."""
+    """A pair whose intern does more at every level: `more` gives its cost for a row of the intern's."""
 
-    more: Callable[[ModelSpec, Row], float] = field(kw_only=True)
+    more: Callable[[Rates, Row], float] = field(kw_only=True)
 
     def answer(self, row: Row, before: Row | None = None) -> float:
         return super().answer(row, before) + self._more(row)
@@ -47,7 +47,7 @@ class ExtraPair(Pair):
         return super().draft(row, tokens, before) + self._more(row)
 
     def _more(self, row: Row) -> float:
-        return 0.0 if is_mentors(row["level"]) else self.more(self.intern, row)
+        return 0.0 if is_mentors(row["level"]) else self.more(self.intern_rates, row)
 
 
 def extra(name: str) -> Extra:
@@ -88,5 +88,5 @@ def paid(pair: Pair, buys: Extra, draft: str) -> Pair:
     """Return the pair with the extra cost: an uncached pass, or the second draft's tokens."""
     if not buys:
         return pair
-    more = pass_tflops if buys == "pass" else partial(second_tflops, draft=draft)
-    return ExtraPair(pair.mentor, pair.intern, pair.prefix_cache, more=more)
+    more = pass_cost if buys == "pass" else partial(second_cost, draft=draft)
+    return ExtraPair(pair.mentor, pair.intern, pair.prefix_cache, pair.unit, more=more)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import INTERN
 
-from tandem.collection.added_signals import AGREEMENT, agreement_signals, second_tflops
+from tandem.collection.added_signals import AGREEMENT, agreement_signals, second_cost
+from tandem.costs import rates
 from tandem.models.logprobs import TokenStat
 
 STATS = [TokenStat(-0.5, 0.4, 0.0, 1.0), TokenStat(-1.5, 0.9, 0.0, 0.2)]
@@ -37,6 +38,6 @@ def test_agreement_is_mutual_and_between_none_and_all(one: str, other: str) -> N
 
 def test_a_second_draft_costs_its_tokens_and_no_prompt() -> None:
     row = {"prompt_tokens": 200, "signals": {"agreement": {"32": {"second_length": math.log1p(30)}}}}
-    both, one = INTERN.tflops(200, 0, 30), INTERN.tflops(200, 0, 0)
+    both, one = rates(INTERN, "tflops", "intern").cost(200, 0, 30), rates(INTERN, "tflops", "intern").cost(200, 0, 0)
     assert both is not None and one is not None
-    assert second_tflops(INTERN, row, "32") == pytest.approx(both - one)
+    assert second_cost(rates(INTERN, "tflops", "intern"), row, "32") == pytest.approx(both - one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tandem.costs import rates
 from tandem.errors import UsageError
 from tandem.models.catalog import CatalogEntry, find, load_catalog, lookup, spec_of
 from tandem.spec import Prices
@@ -75,9 +76,10 @@ def test_api_models_are_priced_and_never_local(entry: CatalogEntry) -> None:
 
 
 def test_a_price_is_that_of_the_price_list() -> None:
-    prices = spec_of(find("gpt-4o")).prices
-    assert prices == Prices(input=2.5, cached_input=1.25, output=10, date="2026-10-10")
-    assert prices.usd(prompt=1_000_000, cached=400_000, completion=100_000) == pytest.approx(1.5 + 0.5 + 1.0)
+    spec = spec_of(find("gpt-4o"))
+    assert spec.prices == Prices(input=2.5, cached_input=1.25, output=10, date="2026-10-10")
+    own = rates(spec, "usd", "mentor")
+    assert own and own.cost(1_000_000, 400_000, 100_000) == pytest.approx(1.5 + 0.5 + 1.0)
 
 
 def test_thinking_models_take_their_first_tokens_as_insight() -> None:

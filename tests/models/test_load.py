@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tandem.config import Serving
+from tandem.costs import rates
 from tandem.errors import UsageError
 from tandem.models.base import Model
 from tandem.models.load import load_model
@@ -74,7 +75,9 @@ def test_an_endpoint_elsewhere_is_not_free(endpoint: str, local: bool) -> None:
 def test_a_size_that_the_user_gives_is_marked_as_assumed() -> None:
     spec = load_model("gpt-4o", role="mentor", parameters=200e9).spec
     assert spec.assumed_parameters
-    assert spec.tflops(prompt=0, cached=0, completion=1000) == pytest.approx(2 * 200e9 * 1000 / 1e12)
+    assert rates(spec, "tflops", "intern").cost(prompt=0, cached=0, completion=1000) == pytest.approx(
+        2 * 200e9 * 1000 / 1e12
+    )
     known = load_model("deepseek-7b", role="mentor", parameters=9e9).spec
     assert (known.parameters, known.active_parameters, known.assumed_parameters) == (9e9, None, True)
 

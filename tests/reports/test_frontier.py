@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from synthetic import INTERN, MENTOR, manifest, table
 
+from tandem.costs import rates
 from tandem.reports.frontier import evaluate, markdown
 from tandem.sufficiency.prompt_pass import PUBLISHED
 from tandem.training.published import published_baseline
@@ -38,7 +39,9 @@ def test_budgets_that_every_problem_has_are_rivals() -> None:
     mentor, cut = found["strategies"]["mentor-only"], found["strategies"]["budget-150"]
     assert (cut["accuracy"], cut["mentor_tokens"]) == (mentor["accuracy"], 150)
     answers = [row for row in rows if row["level"] == "answer"]
-    tflops = sum(MENTOR.tflops(row["prompt_tokens"], 0, 150) or 0 for row in answers) / len(answers)
+    tflops = sum(rates(MENTOR, "tflops", "intern").cost(row["prompt_tokens"], 0, 150) or 0 for row in answers) / len(
+        answers
+    )
     assert cut["tflops"] == pytest.approx(tflops, abs=1e-4)
     assert cut["tflops_published"] == pytest.approx(2e-12 * 32e9 * 150, abs=1e-4)
     assert cut["gain_over_chord"]["value"] > 0  # as right as the mentor, at less

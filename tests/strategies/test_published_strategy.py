@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tandem.costs import rates
 from tandem.engine import Tandem
 from tandem.errors import CapabilityError, UsageError
 from tandem.models.fake import FakeModel, Script
@@ -80,7 +81,7 @@ def test_every_pass_is_charged_as_a_probe_without_a_cache(tmp_path: Path) -> Non
     prompts = [e.usage.prompt for e in probes]
     assert prompts == sorted(prompts) and prompts[0] < prompts[-1]
     spec = FakeModel().spec
-    assert probes[3].tflops == pytest.approx(spec.tflops(prompts[3], 0, 1))
+    assert probes[3].tflops == pytest.approx(rates(spec, "tflops", "intern").cost(prompts[3], 0, 1))
     assert len(solution.ledger.select("intern", "answer")) == 1
 
 

@@ -21,7 +21,7 @@ from tandem.models.logprobs import TokenStat
 from tandem.sufficiency.prompt_pass import (
     PUBLISHED,
     insight_signals,
-    pass_tflops,
+    pass_cost,
     prompt_text,
     published_signals,
 )
@@ -172,9 +172,9 @@ def test_a_replay_pays_every_pass_and_the_mentor_to_the_highest_level_seen(found
     pair = Pair(MENTOR, INTERN)
     at_once = replay_published(found.model_copy(update={"thresholds": (0.0,) * 4}), problem, LEVELS, pair)
     assert (at_once.level, at_once.mentor_tokens) == ("none", 0)
-    assert at_once.tflops == pytest.approx(pass_tflops(INTERN, problem["none"]) + pair.answer(problem["none"]))
+    assert at_once.cost == pytest.approx(pass_cost(pair.intern_rates, problem["none"]) + pair.answer(problem["none"]))
     never = replay_published(found.model_copy(update={"thresholds": (1.01,) * 4}), problem, LEVELS, pair)
-    passes = sum(pass_tflops(INTERN, problem[level.name]) for level in LEVELS)
+    passes = sum(pass_cost(pair.intern_rates, problem[level.name]) for level in LEVELS)
     assert never.tflops == pytest.approx(passes + pair.insight(problem["high"]) + pair.answer(problem[never.level]))
     assert never.mentor_tokens == problem["high"]["insight_tokens"]
 

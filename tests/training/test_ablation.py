@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from synthetic import INTERN, LADDER, MENTOR, table
 
-from tandem.collection.added_signals import AGREEMENT, second_tflops
+from tandem.collection.added_signals import AGREEMENT, second_cost
+from tandem.costs import rates
 from tandem.errors import UsageError
 from tandem.models.logprobs import TokenStat
 from tandem.statistics.reliability import aurocs, calibration_error
@@ -86,7 +87,7 @@ def test_a_prompt_pass_is_paid_at_every_level_of_the_intern_and_only_there() -> 
     row = next(row for row in table(1) if row["level"] == "medium")
     expensive, plain = paid(PAIR, "pass", "64"), PAIR
     tokens = row["question_tokens"] + row["insight_tokens"] + 8
-    one = INTERN.tflops(min(tokens, 1024), 0, 1)
+    one = rates(INTERN, "tflops", "intern").cost(min(tokens, 1024), 0, 1)
     assert expensive.answer(row) - plain.answer(row) == pytest.approx(one)
     assert expensive.draft(row, 64) - plain.draft(row, 64) == pytest.approx(one)
     answer = next(row for row in table(1) if row["level"] == "answer")
@@ -124,7 +125,7 @@ def test_a_second_draft_that_agrees_where_the_first_is_right_is_worth_its_tokens
     assert silent["auroc"]["pooled"]["difference"] == pytest.approx(0.0, abs=0.01)
     assert silent["curve"]["difference"] < 0
     row, both = next(row for row in rows if row["level"] == "low"), paid(PAIR, "draft", "16")
-    assert both.draft(row, 16) - PAIR.draft(row, 16) == pytest.approx(second_tflops(INTERN, row, "16"))
+    assert both.draft(row, 16) - PAIR.draft(row, 16) == pytest.approx(second_cost(PAIR.intern_rates, row, "16"))
 
 
 def test_tables_that_cannot_be_judged_are_refused() -> None:

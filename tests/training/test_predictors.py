@@ -16,6 +16,7 @@ from synthetic import INTERN, MENTOR, manifest, table
 
 from tandem.cli import cli
 from tandem.collection.rows import export
+from tandem.costs import rates
 from tandem.errors import TandemError, UsageError
 from tandem.strategies import make_strategy
 from tandem.sufficiency.predictor import Predictor
@@ -199,8 +200,10 @@ def test_several_samples_make_a_share_and_a_mean() -> None:
     samples = outcomes.rows("none")[place]
     assert [row.get("sample", 0) for row in samples] == [0, 1]
     assert outcomes.right("none")[place] == 0.5 and outcomes.right("answer")[place] == 0.0
-    costs = [INTERN.tflops(row["prompt_tokens"], 0, row["completion_tokens"]) for row in samples]
-    assert outcomes.tflops("none")[place] == pytest.approx(np.mean(costs))  # type: ignore[arg-type]
+    costs = [
+        rates(INTERN, "tflops", "intern").cost(row["prompt_tokens"], 0, row["completion_tokens"]) for row in samples
+    ]
+    assert outcomes.costs("none")[place] == pytest.approx(np.mean(costs))  # type: ignore[arg-type]
     answers = outcomes.answers()
     assert len(answers.ids) == 41 and answers.ids.count("made-0") == 2
     assert answers.right[answers.place == place].tolist() == [1.0, 0.0]
@@ -212,11 +215,16 @@ def test_a_hint_costs_its_own_tokens_of_the_mentors_answer() -> None:
     outcomes = small()
     (place,) = outcomes.places(["made-0"])
     row, answer = outcomes.rows("hint-20")[place][0], outcomes.rows("answer")[place][0]
-    hint, own = MENTOR.tflops(answer["prompt_tokens"], 0, 30), INTERN.tflops(150, 0, row["completion_tokens"])
+    hint, own = (
+        rates(MENTOR, "tflops", "intern").cost(answer["prompt_tokens"], 0, 30),
+        rates(INTERN, "tflops", "intern").cost(150, 0, row["completion_tokens"]),
+    )
     assert hint is not None and own is not None
-    assert outcomes.tflops("hint-20")[place] == pytest.approx(hint + own)
+    assert outcomes.costs("hint-20")[place] == pytest.approx(hint + own)
     assert outcomes.mentor_tokens("hint-20")[place] == 30
-    assert outcomes.tflops("answer")[place] == MENTOR.tflops(answer["prompt_tokens"], 0, answer["completion_tokens"])
+    assert outcomes.costs("answer")[place] == rates(MENTOR, "tflops", "intern").cost(
+        answer["prompt_tokens"], 0, answer["completion_tokens"]
+    )
 
 
 def test_only_what_every_question_has_is_a_feature() -> None:
@@ -280,7 +288,7 @@ def test_how_problems_end_is_the_mean_of_their_samples() -> None:
     tokens = np.array([[0.0, 0.0, 0.0], [7.0, 7.0, 9.0]])
     choice = Choice(ids, ("none", "answer"), right, cost, tokens, lambda a, b: np.zeros((len(b), 1)), below, (0, 1))
     found = choice.ended(np.arange(3), np.array([0, 1, 1]))
-    assert found.correct.tolist() == [0.75, 1.0] and found.tflops.tolist() == [6.0, 12.0]
+    assert found.correct.tolist() == [0.75, 1.0] and found.cost.tolist() == [6.0, 12.0]
     assert found.mentor_tokens.tolist() == [3.5, 9.0] and found.shares.tolist() == [[0.5, 0.0], [0.5, 1.0]]
 
 

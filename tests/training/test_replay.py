@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tandem.collection.collector import Collector
 from tandem.collection.plan import CollectionPlan as Collected
 from tandem.collection.rows import Folder
 from tandem.config import Settings
+from tandem.costs import rates
 from tandem.errors import UsageError
 from tandem.ladder import Ladder, parse_ladder
 from tandem.models.base import Request
@@ -113,10 +115,16 @@ def test_the_walk_is_that_of_the_real_strategy(
     ledger, bought = solution.ledger, solution.trace[-1].insight_tokens if solution.trace else 0
     paid = [e.tflops for e in ledger if e.purpose != "insight" and (e.role == "intern" or mode == "gpra")]
     if mode == "prefix" and solution.level == "answer":
-        paid.append(pair.mentor.tflops(ledger.select("mentor")[0].usage.prompt, 0, ledger.mentor_tokens))
+        paid.append(
+            rates(pair.mentor, "tflops", "intern").cost(
+                ledger.select("mentor")[0].usage.prompt, 0, ledger.mentor_tokens
+            )
+        )
     elif bought:
-        paid.append(pair.mentor.tflops(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought))
-    assert outcome.tflops == pytest.approx(sum(paid))
+        paid.append(
+            rates(pair.mentor, "tflops", "intern").cost(ledger.select("mentor", "insight")[0].usage.prompt, 0, bought)
+        )
+    assert outcome.cost == pytest.approx(sum(paid))
 
 
 def replayed(
@@ -139,9 +147,9 @@ def batch_replayed(
     later = predict_later(card.upgrades, p, signals)
     found = BatchReplay(problems, p, ladder, pair, draft, card.upgrades, later).run(card)
     outcomes = [
-        Outcome(ladder[level].name, bool(correct), tflops, int(tokens), published)
-        for level, correct, tflops, published, tokens in zip(
-            *(getattr(found, name).tolist() for name in ("level", "correct", "tflops", "published", "mentor_tokens")),
+        Outcome(ladder[level].name, bool(correct), spent, int(tokens))
+        for level, correct, spent, tokens in zip(
+            *(getattr(found, name).tolist() for name in ("level", "correct", "cost", "mentor_tokens")),
             strict=True,
         )
     ]
@@ -149,7 +157,7 @@ def batch_replayed(
         policy = Policy(ScriptedClassifier({}), card)
         one = replay(walk(problems[i], ladder, pair, draft), policy, by_level, signals[i])
         assert (outcome.level, outcome.correct, outcome.mentor_tokens) == (one.level, one.correct, one.mentor_tokens)
-        assert (outcome.tflops, outcome.published) == pytest.approx((one.tflops, one.published))
+        assert outcome.cost == pytest.approx(one.cost)
     return outcomes
 
 
@@ -174,7 +182,7 @@ def with_rows(**changes: dict[str, Any]) -> Levels:
 
 
 def cost(spec: ModelSpec, prompt: int, completion: int) -> float:
-    found = spec.tflops(prompt, 0, completion)
+    found = rates(spec, "tflops", "intern").cost(prompt, 0, completion)
     assert found is not None
     return found
 
@@ -192,30 +200,30 @@ def test_costs_by_hand() -> None:
     drafts = cost(INTERN, 100, 64) + cost(INTERN, 200, 64)
     expected = drafts + cost(MENTOR, 150, 500) + cost(INTERN, 600, 200)
     assert (found.level, found.correct, found.mentor_tokens) == ("medium", True, 500)
-    assert found.tflops == pytest.approx(expected)
+    assert found.cost == pytest.approx(expected)
 
 
 def test_a_discarded_draft_is_never_longer_than_its_answer() -> None:
     problem = with_rows(none={"completion_tokens": 30})
     p = {"none": 0.1, "low": 0.9}
     short = cost(INTERN, 100, 30) + cost(MENTOR, 150, 100) + cost(INTERN, 200, 200)
-    assert outcome(problem, MIDDLE, p, 64).tflops == pytest.approx(short)
-    assert outcome(problem, MIDDLE, p, None).tflops == pytest.approx(short)
-    assert outcome(with_rows(), MIDDLE, p, None).tflops > outcome(with_rows(), MIDDLE, p, 64).tflops
+    assert outcome(problem, MIDDLE, p, 64).cost == pytest.approx(short)
+    assert outcome(problem, MIDDLE, p, None).cost == pytest.approx(short)
+    assert outcome(with_rows(), MIDDLE, p, None).cost > outcome(with_rows(), MIDDLE, p, 64).cost
 
 
 def test_climbing_to_the_answer_charges_everything_bought_on_the_way() -> None:
     found = outcome(with_rows(), MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
     drafts = sum(cost(INTERN, 100 + tokens, 16) for tokens in (0, 100, 500, 1000))
     assert found.level == "answer" and found.mentor_tokens == 1400
-    assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 1000) + cost(MENTOR, 100, 400))
+    assert found.cost == pytest.approx(drafts + cost(MENTOR, 150, 1000) + cost(MENTOR, 100, 400))
 
 
 def test_jumping_to_the_answer_buys_nothing_between() -> None:
     upgrades = {"none": {"answer": Upgrade(offset=9, slope=0, cost=0.1)}}
     found = outcome(with_rows(), PolicyCard(thresholds={"none": 0.5}, upgrades=upgrades), {"none": 0.1}, 16)
     assert (found.level, found.mentor_tokens) == ("answer", 400)
-    assert found.tflops == pytest.approx(cost(INTERN, 100, 16) + cost(MENTOR, 100, 400))
+    assert found.cost == pytest.approx(cost(INTERN, 100, 16) + cost(MENTOR, 100, 400))
 
 
 def test_levels_that_add_nothing_cost_nothing() -> None:
@@ -223,7 +231,7 @@ def test_levels_that_add_nothing_cost_nothing() -> None:
     problem = with_rows(low=ended, medium=ended, high=ended)
     found = outcome(problem, MIDDLE, dict.fromkeys(NAMES, 0.1), 16)
     drafts = cost(INTERN, 100, 16) + cost(INTERN, 170, 16)
-    assert found.tflops == pytest.approx(drafts + cost(MENTOR, 150, 70) + cost(MENTOR, 100, 400))
+    assert found.cost == pytest.approx(drafts + cost(MENTOR, 150, 70) + cost(MENTOR, 100, 400))
     without_answer = replayed(problem, LADDER[:-1], PAIR, 16, MIDDLE, dict.fromkeys(NAMES, 0.1))
     assert (without_answer.level, without_answer.mentor_tokens) == ("low", 70)
 
@@ -294,26 +302,27 @@ def test_a_prefix_cache_pays_for_what_is_new_and_changes_nothing_else() -> None:
     found = replayed(problem, LADDER, cached, 64, MIDDLE, p)
     # Whole blocks of 16: of 100 tokens 96 are kept, of 200 tokens 192.
     saved = sum(
-        cost(INTERN, prompt, written) - (INTERN.tflops(prompt, kept, written) or 0)
+        cost(INTERN, prompt, written) - (rates(INTERN, "tflops", "intern").cost(prompt, kept, written) or 0)
         for prompt, kept, written in ((200, 96, 64), (600, 192, 200))
     )
-    assert plain.tflops - found.tflops == pytest.approx(saved)
-    assert (found.level, found.correct, found.published) == (plain.level, plain.correct, plain.published)
+    assert plain.cost - found.cost == pytest.approx(saved)
+    assert (found.level, found.correct) == (plain.level, plain.correct)
     assert fixed(problem, "high", cached) == fixed(problem, "high", PAIR)  # one prompt a problem shares nothing
 
 
 def test_published_tflops_by_hand() -> None:
     problem = with_rows()
-    assert fixed(problem, "medium", PAIR).published == pytest.approx(2e-3 * (32 * 500 + 1.5 * (500 + 200)))
-    assert fixed(problem, "answer", PAIR).published == pytest.approx(2e-3 * 32 * 400)
-    assert fixed(problem, "none", PAIR).published == pytest.approx(2e-3 * 1.5 * 200)
+    pair = replace(PAIR, unit="tflops_published")
+    assert fixed(problem, "medium", pair).cost == pytest.approx(2e-3 * (32 * 500 + 1.5 * (500 + 200)))
+    assert fixed(problem, "answer", pair).cost == pytest.approx(2e-3 * 32 * 400)
+    assert fixed(problem, "none", pair).cost == pytest.approx(2e-3 * 1.5 * 200)
 
 
 def test_a_mentor_cut_short_is_priced_as_the_mentor() -> None:
     problem = dict(with_rows()) | {"budget-100": {"level": "budget-100", "correct": True} | {"prompt_tokens": 100}}
     problem["budget-100"] = dict(problem["budget-100"]) | {"completion_tokens": 150}
     found = fixed(problem, "budget-100", PAIR)
-    assert (found.mentor_tokens, found.tflops) == (150, pytest.approx(cost(MENTOR, 100, 150)))
+    assert (found.mentor_tokens, found.cost) == (150, pytest.approx(cost(MENTOR, 100, 150)))
 
 
 def point(accuracy: float, tflops: float, top_share: float) -> Point:

@@ -53,10 +53,10 @@ def train(
     numbers = range(1, min(MOST, *(len(own) for own in samples)) + 1)
     closed = [_closed(i) for i in outcomes.ids]
     right = np.array([[best_right(own, n, shut) for own, shut in zip(samples, closed, strict=True)] for n in numbers])
-    mentor, cost = outcomes.right(ANSWER), outcomes.tflops(NONE)
+    mentor, cost = outcomes.right(ANSWER), outcomes.costs(NONE)
     match = 1 - mentor * (1 - right)
     # A candidate that costs what the mentor costs is none: the mentor always matches.
-    most = max([n for n in numbers if n * cost.mean() < outcomes.tflops(ANSWER).mean()], default=1)
+    most = max([n for n in numbers if n * cost.mean() < outcomes.costs(ANSWER).mean()], default=1)
     say(f"{len(outcomes.ids)} problems, {len(numbers)} samples each; up to {most} cost less than the mentor")
 
     def by_question(rows: Sequence[Features], target: np.ndarray) -> Head:
@@ -73,7 +73,7 @@ def train(
         ids=outcomes.ids,
         names=(NONE, *(f"best-of-{n}" for n in range(2, most + 1)), ANSWER),
         right=np.array([*right[:most], mentor]),
-        tflops=np.array([*(n * cost for n in range(1, most + 1)), outcomes.tflops(ANSWER)]),
+        cost=np.array([*(n * cost for n in range(1, most + 1)), outcomes.costs(ANSWER)]),
         mentor_tokens=np.array([*([np.zeros(len(cost))] * most), outcomes.mentor_tokens(ANSWER)]),
         score=score,
         take=lambda p, threshold: np.where((p >= threshold).any(axis=1), np.argmax(p >= threshold, axis=1), p.shape[1]),

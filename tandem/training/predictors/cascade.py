@@ -41,14 +41,12 @@ def train(
         return np.array([[head.predict(answers.features[k]) if answers.readable[k] else 0.0] for k in test])
 
     # The mentor's answer does not depend on which sample was discarded: each meets the mean of the mentor's.
-    right, tflops, tokens = (
-        of(ANSWER)[answers.place] for of in (outcomes.right, outcomes.tflops, outcomes.mentor_tokens)
-    )
+    right, cost, tokens = (of(ANSWER)[answers.place] for of in (outcomes.right, outcomes.costs, outcomes.mentor_tokens))
     choice = Choice(
         ids=answers.ids,
         names=(NONE, ANSWER),
         right=np.array([answers.right, right]),
-        tflops=np.array([answers.tflops, tflops + answers.tflops]),
+        cost=np.array([answers.cost, cost + answers.cost]),
         mentor_tokens=np.array([np.zeros(len(tokens)), tokens]),
         score=score,
         take=lambda p, threshold: (p[:, 0] < threshold).astype(int),

@@ -43,7 +43,7 @@ class Choice:
     ids: tuple[str, ...]  # (rows,) the rows' problems
     names: tuple[str, ...]  # of the options; the last is the mentor's own answer
     right: np.ndarray
-    tflops: np.ndarray
+    cost: np.ndarray
     mentor_tokens: np.ndarray
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
     take: Callable[[np.ndarray, float], np.ndarray]
@@ -73,8 +73,8 @@ class Choice:
             found: np.ndarray = np.bincount(place, weights=values) / counts
             return found
 
-        right, tflops, tokens = (mean(column[taken, rows]) for column in (self.right, self.tflops, self.mentor_tokens))
-        return Ended(right, tflops, tokens, np.array([mean(taken == k) for k in range(len(self.names))]))
+        right, cost, tokens = (mean(column[taken, rows]) for column in (self.right, self.cost, self.mentor_tokens))
+        return Ended(right, cost, tokens, np.array([mean(taken == k) for k in range(len(self.names))]))
 
     def shares(self, ended: Ended) -> dict[str, float]:
         return dict(zip(self.names, ended.shares.mean(axis=1).tolist(), strict=True))
@@ -85,16 +85,16 @@ class Ended:
     """How problems ended, all (problems,): 0..1 right, TFLOPs, mentor tokens; `shares` (options, problems): by what."""
 
     correct: np.ndarray
-    tflops: np.ndarray
+    cost: np.ndarray
     mentor_tokens: np.ndarray
     shares: np.ndarray
 
     def describe(self) -> dict[str, Any]:
         share = round(float(self.shares[-1].mean()), 4)
-        return means(self.correct, self.tflops, self.mentor_tokens) | {"mentor_share": share}
+        return means(self.correct, self.cost, self.mentor_tokens) | {"mentor_share": share}
 
     def only(self, where: np.ndarray) -> Ended:
-        return Ended(self.correct[where], self.tflops[where], self.mentor_tokens[where], self.shares[:, where])
+        return Ended(self.correct[where], self.cost[where], self.mentor_tokens[where], self.shares[:, where])
 
 
 def search(
@@ -111,14 +111,14 @@ def search(
     points = []
     for threshold in (choice.limits[0], *between, choice.limits[1]):
         found = choice.ended(rows, choice.take(scores, threshold))
-        right, cost, tokens = (float(a.mean()) for a in (found.correct, found.tflops, found.mentor_tokens))
+        right, cost, tokens = (float(a.mean()) for a in (found.correct, found.cost, found.mentor_tokens))
         points.append(Point(_LADDER, None, {NONE: float(threshold)}, None, right, cost, tokens, choice.shares(found)))
     return choose(points, Aim(), *anchor)
 
 
 def cross_fitted(choice: Choice, outcomes: OutcomeTable, seed: int) -> np.ndarray:
     """Return the option of each row where each fold's threshold and fit come from the other folds."""
-    accuracy, cost = outcomes.right(ANSWER), outcomes.tflops(ANSWER)
+    accuracy, cost = outcomes.right(ANSWER), outcomes.costs(ANSWER)
     taken = np.empty(len(choice.ids), dtype=int)
     for kept, held in folds(outcomes.ids, seed):
         own = outcomes.places(kept)
@@ -132,13 +132,13 @@ def settle(choice: Choice, outcomes: OutcomeTable, seed: int) -> tuple[float, di
     """Return the threshold for all problems, the figures of what it does, and the notes that belong beside them."""
     anchors, every = anchors_of(outcomes), np.arange(len(choice.ids))
     mentor = anchors["mentor-only"]
-    point, passed_over = search(choice, outcomes.ids, (mentor.correct.mean(), mentor.tflops.mean()), seed)
+    point, passed_over = search(choice, outcomes.ids, (mentor.correct.mean(), mentor.cost.mean()), seed)
     held = choice.ended(every, cross_fitted(choice, outcomes, seed))
     names = np.array([dataset_of(i) for i in outcomes.ids])
     always = {name: choice.ended(every, np.full(len(every), k)) for k, name in enumerate(choice.names)}
     found: dict[str, Any] = {
         "chosen": {"threshold": point.thresholds[NONE]}
-        | means(point.accuracy, point.tflops, point.mentor_tokens)
+        | means(point.accuracy, point.cost, point.mentor_tokens)
         | {"mentor_share": round(point.shares[ANSWER], 4), "way_shares": _rounded(point.shares)},
         "held_out": compared(held, anchors, seed) | {"way_shares": _rounded(choice.shares(held))},
         "held_out_by_set": {
@@ -162,12 +162,12 @@ def anchors_of(outcomes: OutcomeTable) -> dict[str, Ended]:
     for name, level in (("intern-only", NONE), ("mentor-only", ANSWER)):
         tokens = outcomes.mentor_tokens(level)
         shares = np.repeat([[float(level == NONE)], [float(level == ANSWER)]], len(tokens), axis=1)
-        found[name] = Ended(outcomes.right(level), outcomes.tflops(level), tokens, shares)
+        found[name] = Ended(outcomes.right(level), outcomes.costs(level), tokens, shares)
     pairs = zip(outcomes.rows(NONE), outcomes.rows(ANSWER), strict=True)
     best = [oracle({NONE: none[0], ANSWER: own[0]}, (NONE, ANSWER), outcomes.pair) for none, own in pairs]
     found["oracle"] = Ended(
         np.array([float(one.correct) for one in best]),
-        np.array([one.tflops for one in best]),
+        np.array([one.cost for one in best]),
         np.array([float(one.mentor_tokens) for one in best]),
         np.array([[float(one.level == level) for one in best] for level in (NONE, ANSWER)]),
     )
@@ -196,14 +196,14 @@ def _notes(point: Point, passed_over: Point | None, found: Mapping[str, Any]) ->
         option, share = max(passed_over.shares.items(), key=lambda one: one[1])
         notes.append(
             f"A point that takes '{option}' for {share:.0%} of the problems would serve the aim better (accuracy "
-            f"{passed_over.accuracy:.3f}, {passed_over.tflops:.2f} TFLOPs); one that hardly adapts is passed over."
+            f"{passed_over.accuracy:.3f}, {passed_over.cost:.2f} TFLOPs); one that hardly adapts is passed over."
         )
     for name in ("intern-only", "mentor-only"):
         other = found["anchors"][name]
-        if other["accuracy"] >= held["accuracy"] and other["tflops"] <= held["tflops"]:
+        if other["accuracy"] >= held["accuracy"] and other["cost"] <= held["cost"]:
             notes.append(
-                f"{name} serves better: accuracy {other['accuracy']:.3f} at {other['tflops']:.2f} TFLOPs, against "
-                f"{held['accuracy']:.3f} at {held['tflops']:.2f}."
+                f"{name} serves better: accuracy {other['accuracy']:.3f} at {other['cost']:.2f} TFLOPs, against "
+                f"{held['accuracy']:.3f} at {held['cost']:.2f}."
             )
     if gain["value"] is None:
         notes.append("The gain over a random mix of both models at the same cost is not known.")

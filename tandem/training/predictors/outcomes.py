@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tandem.costs import Unit
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -40,7 +41,7 @@ class Answers:
     place: np.ndarray  # (rows,)
     features: tuple[Features, ...]  # the question's, the whole answer's signals, and `truncated`
     right: np.ndarray  # (rows,) 0 or 1
-    tflops: np.ndarray  # (rows,) of the answer itself
+    cost: np.ndarray  # (rows,) of the answer itself
     readable: np.ndarray  # (rows,) whether an answer could be read out of the text: what has none is wrong
 
 
@@ -56,7 +57,13 @@ class OutcomeTable:
         self._rows, self._manifest = rows, manifest
 
     @classmethod
-    def of(cls, table: Table, specs: tuple[ModelSpec, ModelSpec], levels: Sequence[str] = (NONE, ANSWER)) -> Self:
+    def of(
+        cls,
+        table: Table,
+        specs: tuple[ModelSpec, ModelSpec],
+        levels: Sequence[str] = (NONE, ANSWER),
+        unit: Unit = "tflops",
+    ) -> Self:
         """Return the problems that have every level of `levels`, sorted by id; `specs` are mentor and intern.
 
         Raises UsageError where fewer than 40 problems have them.
@@ -71,7 +78,7 @@ class OutcomeTable:
                 f"the table has {len(whole)} problems with all of the levels {', '.join(levels)}; "
                 f"training needs at least {MIN_PROBLEMS}: collect more"
             )
-        return cls(whole, Pair(*specs), manifest)
+        return cls(whole, Pair(*specs, unit=unit), manifest)
 
     def rows(self, level: str) -> list[Sequence[Row]]:
         return [self._rows[i][level] for i in self.ids]
@@ -96,8 +103,8 @@ class OutcomeTable:
         """Return the share of a level's samples that is right, (problems,) in 0..1."""
         return np.array([np.mean([bool(row["correct"]) for row in samples]) for samples in self.rows(level)])
 
-    def tflops(self, level: str) -> np.ndarray:
-        """Return the mean TFLOPs of always using a level, (problems,): insight or hint, and the whole answer."""
+    def costs(self, level: str) -> np.ndarray:
+        """Return the mean cost of always using a level, (problems,): insight or hint, and the whole answer."""
         return np.array([np.mean([self.cost(i, row) for row in self._rows[i][level]]) for i in self.ids])
 
     def mentor_tokens(self, level: str) -> np.ndarray:
@@ -105,14 +112,14 @@ class OutcomeTable:
         return np.array([np.mean([_mentor_tokens(row) for row in samples]) for samples in self.rows(level)])
 
     def cost(self, problem: str, row: Row) -> float:
-        """Return the TFLOPs of one row: the mentor's text that it reads, requested for it alone, and its answer.
+        """Return the cost of one row: the mentor's text that it reads, requested for it alone, and its answer.
 
         A hint is the beginning of the mentor's own answer, requested with fewer tokens: its prompt is that answer's.
         """
         if row["level"].startswith(HINT):
             prompt = self._rows[problem][ANSWER][0]["prompt_tokens"]
-            hint = self.pair.mentor.tflops(prompt, 0, row["hint_tokens"]) if row["hint_tokens"] else 0.0
-            return self.pair.answer(row) + (hint or 0.0)
+            hint = self.pair.mentor_rates.cost(prompt, 0, row["hint_tokens"]) if row["hint_tokens"] else 0.0
+            return self.pair.answer(row) + hint
         insight = 0.0 if is_mentors(row["level"]) else self.pair.insight(row)
         return self.pair.answer(row) + insight
 
@@ -131,7 +138,7 @@ class OutcomeTable:
             place=np.array([n for n, _ in where]),
             features=tuple(features),
             right=np.array([float(row["correct"]) for _, row in where]),
-            tflops=np.array([self.pair.answer(row) for _, row in where]),
+            cost=np.array([self.pair.answer(row) for _, row in where]),
             readable=np.array([bool(row["extracted"]) for _, row in where]),
         )
 

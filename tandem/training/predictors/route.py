@@ -49,7 +49,7 @@ def train(
         ids=outcomes.ids,
         names=(NONE, ANSWER),
         right=np.array([right["intern"], right["mentor"]]),
-        tflops=np.array([outcomes.tflops(NONE), outcomes.tflops(ANSWER)]),
+        cost=np.array([outcomes.costs(NONE), outcomes.costs(ANSWER)]),
         mentor_tokens=np.array([np.zeros(len(outcomes.ids)), outcomes.mentor_tokens(ANSWER)]),
         score=score,
         take=lambda gain, threshold: (gain[:, 0] >= threshold).astype(int),

@@ -46,7 +46,7 @@ class _Sizes:
     names: tuple[str, ...]
     tokens: np.ndarray  # of the mentor's answer
     right: np.ndarray  # 0 or 1
-    tflops: np.ndarray
+    cost: np.ndarray
 
     @property
     def needed(self) -> np.ndarray:
@@ -96,7 +96,7 @@ def train(
         figures |= found if name == "proactive" else {name: found}
         notes += [f"{name}: {line}" for line in own_notes]
         held = found["held_out"]
-        say(f"{name}: held-out accuracy {held['accuracy']:.3f} at {held['tflops']:.3f} TFLOPs")
+        say(f"{name}: held-out accuracy {held['accuracy']:.3f} at {held['cost']:.3f} TFLOPs")
     return outcomes.predictor(
         seed,
         strategy="shepherding",
@@ -116,12 +116,12 @@ class _Method:
         self.features, self.sizes, self.needed = features, sizes, sizes.needed
         self.names = list(features[0])
         self.of_size = [name for name in self.names if name in _SIZE]
-        extra = sizes.tflops[0] * (np.arange(len(sizes.names)) > 0)[:, None] if discards else 0.0
+        extra = sizes.cost[0] * (np.arange(len(sizes.names)) > 0)[:, None] if discards else 0.0
         self.choice = Choice(
             ids=ids,
             names=sizes.names,
             right=sizes.right,
-            tflops=sizes.tflops + extra,
+            cost=sizes.cost + extra,
             mentor_tokens=sizes.tokens,
             score=self._score,
             take=lambda scores, threshold: np.where(scores[:, 0] >= threshold, scores[:, 1], 0).astype(int),
@@ -186,7 +186,7 @@ def _sizes(outcomes: OutcomeTable, hints: Sequence[str]) -> _Sizes:
         names,
         tokens=np.array([[_tokens(row) for row in own] for own in rows]),
         right=np.array([[float(row["correct"]) for row in own] for own in rows]),
-        tflops=np.array([[outcomes.cost(i, row) for i, row in zip(outcomes.ids, own, strict=True)] for own in rows]),
+        cost=np.array([[outcomes.cost(i, row) for i, row in zip(outcomes.ids, own, strict=True)] for own in rows]),
     )
 
 
