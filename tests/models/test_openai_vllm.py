@@ -124,8 +124,10 @@ async def test_closing_a_stream_aborts_it_at_the_server(model: OpenAIModel, serv
             assert (await anext(stream)).finish_reason is None
         await _running(server, 1)
     await _running(server, 0)
-    await asyncio.sleep(1)  # a request that went on would write many more tokens now
-    assert _metric(server, "vllm:generation_tokens_total") - before < 200
+    written = _metric(server, "vllm:generation_tokens_total")
+    assert written - before < 1400  # it ended early; how long an abort takes is the machine's affair
+    await asyncio.sleep(1)  # a request that went on would write more tokens now
+    assert _metric(server, "vllm:generation_tokens_total") == written
 
 
 async def test_a_partial_answer_is_continued(model: OpenAIModel) -> None:
@@ -163,8 +165,8 @@ def _healthy(port: int) -> bool:
 
 
 async def _running(server: str, requests: int) -> None:
-    """Wait until that many requests run; raises TimeoutError after ten seconds."""
-    async with asyncio.timeout(10):
+    """Wait until that many requests run; raises TimeoutError after two minutes."""
+    async with asyncio.timeout(120):
         while _metric(server, "vllm:num_requests_running") != requests:  # noqa: ASYNC110 (another process's state)
             await asyncio.sleep(0.05)
 
