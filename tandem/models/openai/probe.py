@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tandem.errors import EndpointError, TandemError
 from tandem.models.base import Request
+from tandem.models.catalog import lookup
 from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.openai.request import CONTINUE
 from tandem.models.openai.token_ids import REFUSED, joins, prompt_ids
@@ -90,15 +92,16 @@ async def served_weights(endpoint: Endpoint) -> str | None:
     """
     card = await _served_card(endpoint, _RETRIES)
     root = str(card.get("root") or "").rstrip("/")
-    if root in ("", endpoint.origin.model):  # some servers have no more to say than the name
-        return None
-    parts = root.split("/")
-    hub = next((part.rpartition("--")[2] for part in parts if part.startswith("models--")), None)
-    return (hub or parts[-1]).lower()
+    return (
+        None if root in ("", endpoint.origin.model) else _last(root)
+    )  # some servers have no more to say than the name
 
 
 async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
-    """Return the model's entry in /v1/models; an empty one where the endpoint has no such list."""
+    """Return the model's entry in /v1/models; an empty one where the endpoint has no such list.
+
+    From then on the endpoint is asked for the model by the name that it has there.
+    """
     origin = endpoint.origin
     try:
         listed = await endpoint.fetch(endpoint.models, Backoff(retries), _NO_LIST)
@@ -107,16 +110,61 @@ async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
             return {}
         raise
     try:
-        cards = {str(card["id"]): card for card in json.loads(listed)["data"]}
+        cards: dict[str, dict[str, Any]] = {str(card["id"]): card for card in json.loads(listed)["data"]}
     except (ValueError, TypeError, KeyError):
         raise EndpointError(f"{origin.where} does not speak the OpenAI API: /models is no list of models") from None
-    if origin.model not in cards:
-        near = difflib.get_close_matches(origin.model, cards, n=_SHOWN, cutoff=0.3)
-        names = [*near, *(name for name in sorted(cards) if name not in near)]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        served = f"it serves {', '.join(names[:_SHOWN])}{more}" if names else "it serves none"
-        raise EndpointError(f"{origin.where} serves no model '{origin.model}': {served}")
-    return dict(cards[origin.model])
+    found = _served_as(endpoint.model, cards)
+    if len(found) != 1:
+        raise EndpointError(f"{origin.where} {_refusal(endpoint, found or sorted(cards), several=bool(found))}")
+    endpoint.serves_as(found[0])
+    return dict(cards[found[0]])
+
+
+def _served_as(name: str, cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the ids under which a model is listed: as asked for, or by a name of its catalog entry.
+
+    vLLM lists what it was started with, a hub id or a folder, and as `root` what stands behind a name of the user's.
+    """
+    if name in cards:
+        return [name]
+    hub_id = _is_hub_id(name)
+    entry = lookup(name if hub_id else _last(name))
+    names = dict.fromkeys((name.lower(), *(entry.called() if entry else ())))
+    lower = {identity.lower(): identity for identity in cards}
+    if known := next((lower[each] for each in names if each in lower), None):
+        return [known]
+    ends = {_last(each) for each in names}
+    # Somebody else's model of the same name is another model where an owner was asked for.
+    by_path = [each for each in cards if _last(each) in ends and not (hub_id and _is_hub_id(each))]
+    if by_path:
+        return by_path
+    by_root = [identity for identity, card in cards.items() if _last(str(card.get("root") or "")) in ends]
+    return by_root[:1]  # a server may give the same weights several names
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _last(name: str) -> str:
+    """Return the last part of a path, in lower case; of a hub's folder the model's name."""
+    parts = name.rstrip("/").split("/")
+    hub = next((part.rpartition("--")[2] for part in parts if part.startswith("models--")), None)
+    return (hub or parts[-1]).lower()
+
+
+def _refusal(endpoint: Endpoint, names: Sequence[str], *, several: bool) -> str:
+    name, role = endpoint.model, endpoint.keys.role
+    option = f"--{role} NAME" if role else "its name"
+    if several:
+        return f"serves '{name}' as {', '.join(names[:_SHOWN])}: say which, with {option}"
+    near = difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.3)
+    shown = [*near, *(other for other in names if other not in near)]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    line = f"serves no model '{name}': it serves {', '.join(shown[:_SHOWN]) or 'none'}{more}"
+    if len(names) == 1:
+        line += f"; if that is it, pass --{role} {names[0]}" if role else f"; if that is it, ask for {names[0]}"
+    return line
 
 
 async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:

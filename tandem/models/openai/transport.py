@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ class Endpoint:
         self.base_url = address._replace(path=path).geturl()
         host = address.hostname or self.base_url
         self.keys = ApiKeys(host, role, api_key_env)
+        self.model = model  # as it was asked for; `origin` has the name that the endpoint gives it
         # User and password, if the address has any, stay out of messages.
         self.origin = Origin(address.netloc.rpartition("@")[2] or self.base_url, model, self.keys)
         self.timeout = timeout
@@ -57,6 +59,11 @@ class Endpoint:
         self._sent = 0
         self.limiter = Limiter(max_in_flight)
         self._closed = False
+
+    def serves_as(self, name: str) -> None:
+        """Note what the endpoint calls the model: requests from now on ask for that."""
+        if name != self.origin.model:
+            self.origin = replace(self.origin, model=name)
 
     def slot(self) -> Slot:
         """Return a place among the requests in flight: enter it to wait for it, and hold it to the answer's end."""
