@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tandem.errors import ClassifierMismatchError, TandemError, nearest
+from tandem.costs import LABELS, Unit
+from tandem.errors import ClassifierMismatchError, TandemError, UsageError, nearest
 from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
@@ -20,15 +21,17 @@ from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.linear import Linear
+from tandem.sufficiency.points import CardModel, ChosenPoints, Kind, ModelName, OperatingPoint, plain_aim
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
-from tandem.types import Sampling
+from tandem.types import Sampling, TaskKind
 
 # Signal versions whose signals mean what signals of the same names mean today: later ones only added some.
 _STILL_MEANT = frozenset({"1", "2", SIGNAL_VERSION})
 _INSIGHT = "log_insight_tokens"
 FEATURES = (*NAMES, *QUESTION_CANDIDATES, *ALONE, _INSIGHT)
-FORMAT = 4  # of the card; 4 renamed two fields of the policy (PolicyCard reads both names)
+# Of the card; 4 renamed two fields of the policy (PolicyCard reads both names), 5 has points by unit, aim and kind.
+FORMAT = 5
 # The features of cards that do not name theirs: those of the first signal version.
 _FIRST_FEATURES = (
     *("log_perplexity", "entropy_mean", "entropy_std", "entropy_max", "entropy_trend", "entropy_gap"),
@@ -72,6 +75,61 @@ class ClassifierCard(BaseModel):
     data: dict[str, Any]  # datasets, counts, and the id hashes of the fit, calibration and threshold parts
     figures: dict[str, Any]
     notes: list[str] = []
+    unit: Unit = "tflops"  # of the figures, and what the card's own point was chosen in
+    models: dict[ModelName, CardModel] = {}  # beside the classifier's own, whose name is empty
+    points: dict[Unit, dict[str, dict[Kind, OperatingPoint]]] = {}  # by unit, aim and kind
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if unknown := {point.model for point in self.all_points()} - {"", *self.models}:
+            raise ValueError(f"points name models that the card does not have: {', '.join(sorted(unknown))}")
+        return self
+
+    @property
+    def own(self) -> OperatingPoint:
+        """The card's own point, for every kind without another."""
+        return OperatingPoint(ladder=self.ladder, draft_tokens=self.draft_tokens, policy=self.policy)
+
+    def all_points(self) -> list[OperatingPoint]:
+        """Return the points of every unit, aim and kind; the card's own is not among them."""
+        aims = (aim for by_aim in self.points.values() for aim in by_aim.values())
+        return [point for by_kind in aims for point in by_kind.values()]
+
+    def model(self, name: str) -> CardModel:
+        """Return what a model takes; the empty name is the classifier's own."""
+        own = CardModel(features=self.features, draft_tokens=self.draft_tokens)
+        return self.models.get(name, own) if name else self.models.get("", own)
+
+    def choose(self, unit: Unit | None = None, aim: str | None = None) -> ChosenPoints:
+        """Return the points for a unit and an aim, by kind. None: the card's own.
+
+        A unit without points gives those of the card's own unit, with a note. Raises UsageError for an aim that was
+        not fitted, naming those that were.
+        """
+        own_aim = plain_aim(self.aim)
+        wanted = own_aim if aim is None else plain_aim(aim)
+        asked = unit or self.unit
+        taken = asked if asked in self.points else self.unit
+        by_aim = self.points.get(taken, {})
+        own_holds = taken == self.unit and wanted == own_aim
+        if aim is not None and wanted not in by_aim and not own_holds:
+            known = sorted({*by_aim, *([own_aim] if taken == self.unit else [])})
+            raise UsageError(
+                f"classifier '{self.id}' has no operating point for the aim '{aim}' in {LABELS[taken]}; "
+                f"it has {', '.join(known)}"
+            )
+        note = ""
+        if taken != asked:
+            note = f"classifier '{self.id}' has no operating points in {LABELS[asked]}; it decides in {LABELS[taken]}"
+        elif wanted not in by_aim and not own_holds:
+            note = (
+                f"classifier '{self.id}' has no point for {wanted} in {LABELS[taken]}: its own in {LABELS[self.unit]}"
+            )
+        return ChosenPoints(taken, wanted, self.own, by_aim.get(wanted, {}), note)
+
+    def point(self, unit: Unit | None, aim: str | None, kind: TaskKind) -> OperatingPoint:
+        """Return the point for a unit, an aim and a kind, by `choose`; a kind without one has that of all kinds."""
+        return self.choose(unit, aim).of(kind)
 
     def saw(self, problem: str) -> bool:
         return short_hash(problem) in self.data.get("seen", ())
