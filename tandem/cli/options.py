@@ -12,6 +12,7 @@ import click
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
+    from tandem.costs import Unit
     from tandem.engine import Tandem
     from tandem.grading import Sandbox
     from tandem.types import Problem
@@ -26,6 +27,20 @@ class FiniteNumber(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
+
+
+class UnitName(click.ParamType):
+    """A unit of cost, typed with dashes or with underscores."""
+
+    name = "unit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Unit:
+        from tandem.costs import parse_unit
+
+        try:
+            return parse_unit(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 PATH = click.Path(path_type=Path)
@@ -96,6 +111,13 @@ def with_options(*options: Decorator) -> Decorator:
 
 engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
 pair_options = with_options(*_PAIR)
+unit_option = click.option(
+    "--unit",
+    type=UnitName(),
+    metavar="UNIT",
+    help="What cost is counted in: usd, seconds (of device time), tflops, tflops-published or mentor-tokens. Default: "
+    "usd where the mentor has a price, else seconds where there are speed profiles, else tflops.",
+)
 limit_options = with_options(
     click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this."),
     click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long."),

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH
+from tandem.cli.options import PATH, unit_option
 from tandem.cli.output import emit, plain_table, warn
 from tandem.errors import UsageError
-from tandem.runs import UNITS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,9 +27,7 @@ _SHOWN = 20
 @click.option(
     "--level-run", type=PATH, multiple=True, metavar="DIR", help="A run of fixed:<level>, for tandem; repeatable."
 )
-@click.option(
-    "--unit", type=click.Choice(UNITS), default="tflops", help="The cost at which the gain over the chord is shown."
-)
+@unit_option
 @click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON on standard output, nothing else.")
 def sweep(
     folder: Path,
@@ -38,7 +35,7 @@ def sweep(
     intern_run: Path | None,
     mentor_run: Path | None,
     level_run: tuple[Path, ...],
-    unit: str,
+    unit: str | None,
     as_json: bool,
 ) -> None:
     """Replay every threshold on the records of DIR, a comparison or a finished run: accuracy, cost, gain.
@@ -73,7 +70,7 @@ def sweep(
         runs = runs_of_folders(folder, intern_run, mentor_run, level_run)
     found = replay(runs)
     warn(runs.warnings)
-    emit(found, as_json, lambda: _view(found, unit))
+    emit(found, as_json, lambda: _view(found, unit or "tflops"))
 
 
 def _view(found: Mapping[str, Any], unit: str) -> Iterator[Any]:

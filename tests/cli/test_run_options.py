@@ -10,6 +10,9 @@ import pytest
 from commands import FAKES, Cli, dataset, script
 from stub import Reply, Stub
 
+from tandem.cli.options import UnitName
+from tandem.costs import UNITS
+
 CODE = {
     "id": "c0",
     "problem": "Write a function `one()` that returns 1.",
@@ -152,3 +155,16 @@ def test_a_run_with_some_failures_says_how_to_try_them_again(cli: Cli, tmp_path:
         "run", "--mentor", "fake", "--intern", broken, "--strategy", "intern-only", "--dataset", own, "--out", "o"
     )
     assert outcome.code == 0 and "1 failed. To try those again: the same command and --resume o" in outcome.err
+
+
+@pytest.mark.parametrize("typed", ["tflops-published", "tflops_published", "TFLOPs-published"])
+def test_a_unit_is_typed_with_dashes_or_underscores(typed: str) -> None:
+    assert UnitName().convert(typed, None, None) == "tflops_published"
+
+
+def test_the_help_on_units_names_them_all_and_an_unknown_one_is_one_line(cli: Cli) -> None:
+    told = " ".join(cli("sweep", "--help").out.split())
+    assert all(unit.replace("_", "-") in told for unit in UNITS)
+    refused = cli("sweep", "somewhere", "--unit", "kilowatts")
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert "'--unit'" in refused.err and "unknown unit 'kilowatts'" in refused.err and "Known: mentor-tokens" in refused.err
