@@ -29,7 +29,7 @@ class FiniteNumber(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
 
-class UnitName(click.ParamType):
+class UnitName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A unit of cost, typed with dashes or with underscores."""
 
     name = "unit"
