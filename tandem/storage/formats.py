@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound="BaseModel")
 NEW_FOLDER = "start a new folder"
+_MOST_BYTES = 64 * 2**20  # of a file that is read as a model: cards have some kilobytes, predictors a megabyte
+_MOST_DEPTH = 100
 _VERSION = re.compile(rb'"version"\s*:\s*"([\w.+-]{1,40})"')
 
 
@@ -67,10 +69,15 @@ def read_stamped(
 def read_model(path: Path, model: type[_Model], latest: int = 1, *, instead: str, drop: Sequence[str] = ()) -> _Model:
     """Return a stamped file's content as a pydantic model, without its version and the members in `drop`.
 
-    Raises TandemError as `read_stamped` does, and for content that is not the model's.
+    Raises TandemError as `read_stamped` does, and for content that is not the model's, that is huge or deeply nested:
+    users are sent such files.
     """
+    if (size := path.stat().st_size if path.is_file() else 0) > _MOST_BYTES:
+        raise _unreadable(path, f"is damaged: it has {size / 2**20:,.0f} MiB", None, instead)
     content = read_stamped(path, latest, instead=instead)
     version = content.pop("version", None)
+    if _deeper(content, _MOST_DEPTH):
+        raise _unreadable(path, f"is damaged: it is nested more than {_MOST_DEPTH} deep", version, instead)
     for name in drop:
         *above, last = name.split(".")
         if isinstance(inner := _member(content, above), dict):
@@ -88,6 +95,17 @@ def _unreadable(path: Path, reason: str, version: Any, instead: str) -> TandemEr
         advice = f"read it with that version (pip install tandem-reasoning=={version})"
     who = f"Tandem {version}" if known and version else "an unknown version of Tandem"
     return TandemError(f"{path} {reason}; it was written by {who}: {advice}, or {instead}")
+
+
+def _deeper(content: Any, most: int) -> bool:
+    """Return whether objects and lists are nested more than `most` deep, without recursion."""
+    layer = [content]
+    for _ in range(most):
+        inner = (one.values() if isinstance(one, dict) else one for one in layer)
+        layer = [one for ones in inner for one in ones if isinstance(one, dict | list)]
+        if not layer:
+            return False
+    return True
 
 
 def _member(content: Any, names: Sequence[str]) -> Any:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tandem.costs import LABELS, Unit
-from tandem.errors import ClassifierMismatchError, TandemError, UsageError, nearest
+from tandem.errors import ClassifierMismatchError, UsageError, nearest
 from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
 from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_model, stamped
-from tandem.sufficiency.linear import Linear
+from tandem.sufficiency.fitted import Fitted
 from tandem.sufficiency.points import CardModel, ChosenPoints, Kind, ModelName, OperatingPoint, plain_aim
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
@@ -38,15 +38,7 @@ _FIRST_FEATURES = (
     *("least_likely", "least_likely_5", "margin_mean", "margin_low", "length", "ended"),
     *("log_question_tokens", "log_insight_tokens"),
 )
-_MODEL, _CARD, _NUMBERS = "classifier.skops", "card.json", "linear.json"
-# What `train` saves beyond skops' own list. Never "sklearn.*": some of its modules lead to subprocess and os.
-_TRUSTED = frozenset(
-    {
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    }
-)
+_MODEL, _CARD, _NUMBERS, _MODELS = "classifier.skops", "card.json", "linear.json", "models"
 
 
 class ClassifierCard(BaseModel):
@@ -76,7 +68,7 @@ class ClassifierCard(BaseModel):
     figures: dict[str, Any]
     notes: list[str] = []
     unit: Unit = "tflops"  # of the figures, and what the card's own point was chosen in
-    models: dict[ModelName, CardModel] = {}  # beside the classifier's own, whose name is empty
+    models: dict[ModelName, CardModel] = Field({}, max_length=64)  # beside the classifier's own, whose name is empty
     points: dict[Unit, dict[str, dict[Kind, OperatingPoint]]] = {}  # by unit, aim and kind
 
     @model_validator(mode="after")
@@ -183,30 +175,42 @@ def short_hash(problem: str) -> str:
 class Classifier:
     """A fitted classifier: `sufficiency` is what the policy asks, one draft at a time."""
 
-    def __init__(self, estimator: Any, card: ClassifierCard, linear: Linear | None = None) -> None:
-        """`estimator` has sklearn's `predict_proba` over the card's features; with `linear` it may be None."""
-        self.estimator = estimator
+    def __init__(self, estimator: Any, card: ClassifierCard, models: Mapping[str, Any] | None = None) -> None:
+        """`estimator` has sklearn's `predict_proba` over the card's features, or is `Fitted`; so are other `models`."""
+        given = {"": estimator, **(models or {})}
+        if lacking := sorted(card.models.keys() - given.keys()):
+            raise ValueError(f"the card of '{card.id}' names models that are not given: {', '.join(lacking)}")
         self.card = card
         self.id = card.id
-        self._linear = linear
+        self.fitted = {name: made if isinstance(made, Fitted) else Fitted(made) for name, made in given.items()}
 
-    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
-        """Return the calibrated probability that the intern, given this insight, answers correctly."""
-        features = self.card.features
-        if self._linear:
-            return self._linear.probability(_row(features, signals, insight_tokens))
-        return float(self.estimator.predict_proba(feature_matrix([(signals, insight_tokens)], features))[0, 1])
+    @property
+    def estimator(self) -> Any:
+        """Sklearn's estimator of the classifier's own model; None where it was loaded from its plain numbers."""
+        return self.fitted[""].estimator
+
+    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int, model: str = "") -> float:
+        """Return the calibrated probability that the intern, given this insight, answers correctly.
+
+        `model` is which of the card's models reads the signals.
+        """
+        return self.fitted[model].probability(_row(self.card.model(model).features, signals, insight_tokens))
 
     def save(self, folder: Path) -> None:
-        import skops.io
-
-        write_whole(folder / _MODEL, skops.io.dumps(self.estimator), parents=True)
-        linear = Linear.of(self.estimator, _sha256(folder / _MODEL))
-        (folder / _NUMBERS).unlink(missing_ok=True)
-        if linear:
-            write_whole(folder / _NUMBERS, linear.model_dump_json(indent=2) + "\n")
+        for name, fitted in self.fitted.items():
+            fitted.save(*_files(folder, name))
         text = json.dumps(stamped(self.card.model_dump(mode="json")), indent=2, ensure_ascii=False)
         write_whole(folder / _CARD, text + "\n")
+        kept = {file for name in self.fitted for file in _files(folder, name)}
+        for stale in {*folder.glob(f"{_MODELS}/*.skops"), *folder.glob(f"{_MODELS}/*.json")} - kept:
+            stale.unlink()
+
+
+def _files(folder: Path, model: str) -> tuple[Path, Path]:
+    """Return the files of a model and of its plain numbers."""
+    if not model:
+        return folder / _MODEL, folder / _NUMBERS
+    return folder / _MODELS / f"{model}.skops", folder / _MODELS / f"{model}.json"
 
 
 def comparable(signal_version: str) -> bool:
@@ -255,58 +259,13 @@ def read_card(folder: Path) -> ClassifierCard:
 def load_classifier(name: str | Path, *, plain: bool = True) -> Classifier:
     """Load a shipped classifier by id, or one from a folder.
 
-    With `plain` the model's numbers are enough where they lie beside it and belong to it; else it has its `estimator`.
-    Raises UsageError for an unknown name, TandemError for a corrupt file or one with untrusted types.
+    With `plain` a model's numbers are enough where they lie beside it and belong to it; else it has its `estimator`.
+    Raises UsageError for an unknown name, TandemError for a corrupt or huge file or one with untrusted types.
     """
     folder = find_classifier(str(name))
-    card, file = read_card(folder), folder / _MODEL
-    if plain and (linear := _numbers(folder, len(card.features))):
-        return Classifier(None, card, linear)
-    import skops.io
-
-    try:
-        types = skops.io.get_untrusted_types(file=file)
-        foreign = sorted(set(types) - _TRUSTED)
-        estimator = None if foreign else skops.io.load(file, trusted=types)
-    except Exception as error:  # a damaged archive fails in many ways inside skops
-        raise TandemError(f"classifier {file} is missing or corrupt ({type(error).__name__})") from None
-    if foreign:
-        raise TandemError(f"classifier {file} holds types that are not trusted: {', '.join(foreign)}")
-    width = len(card.features)
-    if not hasattr(estimator, "predict_proba") or getattr(estimator, "n_features_in_", 0) != width:
-        raise TandemError(f"classifier {file} holds no classifier over the {width} signals that its card names")
-    if not sound(estimator, width):
-        raise TandemError(f"classifier {file} is corrupt: its trees lead nowhere")
-    return Classifier(estimator, card)
-
-
-def _numbers(folder: Path, width: int) -> Linear | None:
-    """Return the plain numbers of the model in `folder`; None if there are none, or if they are another model's."""
-    try:
-        linear = Linear.model_validate_json((folder / _NUMBERS).read_bytes())
-        fits = len(linear.weights) == width and linear.sha256 == _sha256(folder / _MODEL)
-    except (OSError, ValidationError):
-        return None
-    return linear if fits else None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def sound(estimator: Any, width: int) -> bool:
-    """Return whether every node of an estimator's trees leads to a node, by a feature that there is.
-
-    Compiled code follows them without looking, so a file from elsewhere must not lead it out of its arrays.
-    """
-    for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
-        for stage in getattr(calibrated.estimator, "_predictors", ()):
-            for tree in stage:
-                at = np.flatnonzero(tree.nodes["is_leaf"] == 0)
-                inner = tree.nodes[at]
-                children = np.stack([inner["left"], inner["right"]]).astype(np.int64)
-                led = (children > at) & (children < len(tree.nodes))
-                known = (inner["feature_idx"] >= 0) & (inner["feature_idx"] < width) & (inner["is_categorical"] == 0)
-                if not (len(tree.nodes) and led.all() and known.all()):
-                    return False
-    return True
+    card = read_card(folder)
+    fitted = {
+        name: Fitted.load(*_files(folder, name), len(card.model(name).features), plain=plain)
+        for name in {"", *card.models}
+    }
+    return Classifier(fitted[""], card, fitted)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from synthetic import INTERN, LADDER, MENTOR, manifest, table
 from tandem.errors import ClassifierMismatchError, TandemError, UsageError
 from tandem.ladder import Effort, format_ladder, parse_ladder
 from tandem.models.logprobs import ESTIMATOR
+from tandem.storage.formats import stamped
 from tandem.sufficiency.classifier import (
     FEATURES,
     FORMAT,
@@ -154,6 +157,71 @@ def test_a_card_with_a_field_missing_or_unknown_is_refused(folder: Path) -> None
         file.write_text(damaged, encoding="utf-8")
         with pytest.raises(TandemError, match=r"(cannot be read: estimator: Field|damaged: it is not a JSON object)"):
             read_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (
+            lambda card: card.replace('"größe": 1', '"size": ' + "[" * 300 + "]" * 300),
+            "it is nested more than 100 deep",
+        ),
+        (lambda card: card.replace('"größe": 1', '"size": ' + "[" * 10**5 + "]" * 10**5), "it is not JSON"),
+        (lambda card: card + " " * 65 * 2**20, "it has 65 MiB"),
+    ],
+    ids=["nested", "deeply nested", "huge"],
+)
+def test_a_card_that_would_exhaust_its_reader_is_refused_in_a_line(
+    folder: Path, content: Callable[[str], str], fault: str
+) -> None:
+    file = folder / "card.json"
+    file.write_text(content(file.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(TandemError, match=f"is damaged: {fault}") as refused:
+        read_card(folder)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("model", ["", "of-math"])
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(
+    classifier: Classifier, tmp_path: Path, model: str
+) -> None:
+    features = {"features": FEATURES, "draft_tokens": 64}
+    made = card(models={"of-math": features})
+    Classifier(classifier.estimator, made, {"of-math": classifier.estimator}).save(tmp_path)
+    file = tmp_path / (f"models/{model}.skops" if model else "classifier.skops")
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("bomb.npy", "w") as bomb:
+        for _ in range(200):
+            bomb.write(bytes(2**20))
+    assert file.stat().st_size < 2**20
+    with pytest.raises(TandemError, match=r"is refused: it unpacks to 200 MiB in \d+ parts"):
+        load_classifier(tmp_path)
+
+
+def test_a_classifier_of_several_models_saves_and_loads_each_with_its_own_features(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    problems = fit.by_problem(ROWS, LADDER)
+    rows = fit.intern_rows(problems, list(problems), LADDER)
+    few = ("entropy_mean", "log_question_tokens", "log_insight_tokens")
+    other = fit.fit(rows, "64", Recipe("logistic", 0.1, few))
+    made = card(models={"of-math": {"features": few, "draft_tokens": 64, "kinds": ["math"]}})
+    whole = Classifier(classifier.estimator, made, {"of-math": other})
+    whole.save(tmp_path)
+    level, signals = LADDER[1], inputs(40)
+    p = [whole.sufficiency(level, signals, 100, model) for model in ("", "of-math")]
+    assert p[0] != p[1]
+    for plain in (True, False):
+        again = load_classifier(tmp_path, plain=plain)
+        found = [again.sufficiency(level, signals, 100, model) for model in ("", "of-math")]
+        assert found == pytest.approx(p, rel=1e-12)
+    assert again.sufficiency(level, {name: signals[name] for name in few[:2]}, 100, "of-math") == p[1]
+    with pytest.raises(ValueError, match="models that are not given: of-math"):
+        Classifier(classifier.estimator, made)
+    Classifier(classifier.estimator, card()).save(tmp_path)
+    assert not list((tmp_path / "models").iterdir())  # what the card no longer names is gone
+    (tmp_path / "card.json").write_text(json.dumps(stamped(made.model_dump(mode="json"))))
+    with pytest.raises(TandemError, match=r"models/of-math\.skops is missing or corrupt"):
+        load_classifier(tmp_path)
 
 
 class NotFromSklearn:
