@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -204,6 +205,21 @@ def parse_unit(text: str) -> Unit:
         if unit == name:
             return unit
     raise nearest("unit", text, (unit.replace("_", "-") for unit in UNITS))
+
+
+def amount(value: float, unit: Unit) -> str:
+    """Return a cost for people, its unit beside it: ``US$ 3.10``, ``1,240 device seconds``, ``0.036 TFLOPs``."""
+    if unit == "usd":
+        return f"US$ {_figure(value, 2)}"
+    return f"{_figure(value, 0 if unit == 'mentor_tokens' else 1)} {LABELS[unit]}"
+
+
+def _figure(value: float, decimals: int) -> str:
+    """Return a number with as many decimals, or with two significant digits where that says more."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.{decimals}f}" if value else "0"
+    needed = 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{max(decimals, needed)}f}"
 
 
 def assumed_profile(spec: ModelSpec, load: str = "saturated") -> SpeedProfile | None:

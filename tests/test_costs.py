@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tandem.costs import (
     UNITS,
     Rates,
+    Unit,
     UnknownRatesError,
+    amount,
     assumed_profile,
     default_unit,
     known_units,
@@ -98,3 +100,19 @@ def test_a_longer_call_never_costs_less(cached: int, fresh: int, written: int, m
         cost = own.cost(cached + fresh, cached, written)
         assert 0 <= cost <= own.cost(cached + fresh, cached, written + more) + 1e-12
         assert cost <= own.cost(cached + fresh + more, cached, written) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (3.1, "usd", "US$ 3.10"),
+        (0.03149, "usd", "US$ 0.031"),
+        (0, "usd", "US$ 0"),
+        (1234.5, "usd", "US$ 1,234.50"),
+        (1234.56, "mentor_tokens", "1,235 mentor tokens"),
+        (0.036, "tflops", "0.036 TFLOPs"),
+        (12.34, "seconds", "12.3 device seconds"),
+    ],
+)
+def test_an_amount_has_its_unit_and_two_digits(value: float, unit: Unit, text: str) -> None:
+    assert amount(value, unit) == text

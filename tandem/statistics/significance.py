@@ -26,15 +26,21 @@ def mcnemar(won: int, lost: int) -> float:
     return min(1.0, tail / 2 ** (n - 1)) if n else 1.0
 
 
-def paired_bootstrap(won: int, lost: int, n: int, *, seed: int = 0) -> tuple[float, float] | None:
-    """Return the 95 % percentile interval of a difference of shares over `n` pairs (None for n = 0).
+def paired_bootstrap(
+    won: int, lost: int, n: int, *, seed: int = 0, level: float = 0.95, imagined: int = 0
+) -> tuple[float, float] | None:
+    """Return the percentile interval of a difference of shares over `n` pairs (None for n = 0).
 
-    A pair counts +1 (`won`), -1 (`lost`) or 0, so drawing pairs with replacement is one multinomial draw.
+    A pair counts +1 (`won`), -1 (`lost`) or 0, so drawing pairs with replacement is one multinomial draw. `imagined`
+    pairs are added on each side: with one of each, pairs that never differ, or few of them, still give an interval
+    that covers (Bonett and Price, 2012).
     """
     if n == 0:
         return None
     import numpy as np
 
-    draws = np.random.default_rng(seed).multinomial(n, [won / n, lost / n, (n - won - lost) / n], size=_RESAMPLES)
-    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [2.5, 97.5])
+    total = n + 2 * imagined
+    shares = [(won + imagined) / total, (lost + imagined) / total, (n - won - lost) / total]
+    draws = np.random.default_rng(seed).multinomial(total, shares, size=_RESAMPLES)
+    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / total, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)

@@ -19,7 +19,7 @@ from hostile import ESCAPES, HOGS, LIARS, RIGHT, TESTS
 
 from tandem.children import start_process
 from tandem.errors import TandemError, UsageError
-from tandem.grading.sandbox import Kind, Sandbox, Submission, Verdict, open_sandbox, probe
+from tandem.grading.sandbox import Kind, ProgramVerdict, Sandbox, Submission, open_sandbox, probe
 
 pytestmark = pytest.mark.slow
 
@@ -76,12 +76,12 @@ async def until(look: Callable[[], bool], seconds: float = 60) -> bool:
     return found
 
 
-async def run(sandbox: Sandbox, code: str, tests: str = TESTS) -> Verdict:
+async def run(sandbox: Sandbox, code: str, tests: str = TESTS) -> ProgramVerdict:
     """The verdict on one; what is right has all the time that a busy machine may need."""
     return await sandbox.run(Submission(code, tests), seconds=30 if code == RIGHT else None)
 
 
-async def judge(sandbox: Sandbox, codes: dict[str, str], tests: str = TESTS) -> dict[str, Verdict]:
+async def judge(sandbox: Sandbox, codes: dict[str, str], tests: str = TESTS) -> dict[str, ProgramVerdict]:
     """The verdicts on all; nothing that was started for them runs afterwards."""
     before = children(os.getpid())
     verdicts = await asyncio.gather(*(run(sandbox, code, tests) for code in codes.values()))
@@ -89,7 +89,7 @@ async def judge(sandbox: Sandbox, codes: dict[str, str], tests: str = TESTS) -> 
     return dict(zip(codes, verdicts, strict=True))
 
 
-def passed(verdicts: dict[str, Verdict]) -> set[str]:
+def passed(verdicts: dict[str, ProgramVerdict]) -> set[str]:
     assert all(verdict.passed or verdict.reason for verdict in verdicts.values())
     return {name for name, verdict in verdicts.items() if verdict.passed}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tandem.errors import TandemError
-from tandem.grading.sandbox import Sandbox, Submission, Verdict, open_sandbox
+from tandem.grading.sandbox import ProgramVerdict, Sandbox, Submission, open_sandbox
 from tandem.grading.trial import Trial, try_examples
 from tandem.types import CodeTests, Problem
 
@@ -157,7 +157,7 @@ class Broken:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def run(self, submission: Submission, *, seconds: float | None = None) -> Verdict:
+    async def run(self, submission: Submission, *, seconds: float | None = None) -> ProgramVerdict:
         self.asked += 1
         raise TandemError("no processes left")
 

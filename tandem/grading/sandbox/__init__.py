@@ -30,6 +30,6 @@ from __future__ import annotations
 
 from tandem.grading.sandbox.launch import Kind
 from tandem.grading.sandbox.probe import probe
-from tandem.grading.sandbox.run import MEMORY, SECONDS, Sandbox, Submission, Verdict, open_sandbox
+from tandem.grading.sandbox.run import MEMORY, SECONDS, ProgramVerdict, Sandbox, Submission, open_sandbox
 
-__all__ = ["MEMORY", "SECONDS", "Kind", "Sandbox", "Submission", "Verdict", "open_sandbox", "probe"]
+__all__ = ["MEMORY", "SECONDS", "Kind", "ProgramVerdict", "Sandbox", "Submission", "open_sandbox", "probe"]

@@ -19,7 +19,7 @@ START_SECONDS = 30.0  # for both processes to be ready, on a machine that is bus
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProgramVerdict:
     """Whether a program passes its tests, and why not."""
 
     passed: bool
@@ -46,7 +46,7 @@ class Sandbox:
         self._slots: asyncio.Semaphore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def run(self, submission: Submission, *, seconds: float | None = None) -> Verdict:
+    async def run(self, submission: Submission, *, seconds: float | None = None) -> ProgramVerdict:
         """Run the tests against the program, for at most `seconds` (the sandbox's) from when both are ready.
 
         All its processes are dead when this returns or is cancelled. Raises TandemError if they do not start.
@@ -63,7 +63,7 @@ class Sandbox:
             raise TandemError(f"the sandbox ({self.kind}) did not start within {START_SECONDS:g} s: tandem doctor")
         return verdict
 
-    async def _once(self, submission: Submission, seconds: float) -> Verdict | None:
+    async def _once(self, submission: Submission, seconds: float) -> ProgramVerdict | None:
         """Return the verdict, or None if the processes were not ready in time."""
         calls_in, calls_out = os.pipe()
         replies_in, replies_out = os.pipe()
@@ -89,7 +89,7 @@ class Sandbox:
                 await process.wait()
 
 
-async def _watch(lines: asyncio.StreamReader, seconds: float) -> Verdict | None:
+async def _watch(lines: asyncio.StreamReader, seconds: float) -> ProgramVerdict | None:
     try:
         ready = await asyncio.wait_for(lines.readline(), START_SECONDS)
     except TimeoutError:
@@ -98,11 +98,11 @@ async def _watch(lines: asyncio.StreamReader, seconds: float) -> Verdict | None:
         return None
     try:
         found = json.loads(await asyncio.wait_for(lines.readline(), seconds))
-        return Verdict(bool(found["passed"]), str(found["reason"]))
+        return ProgramVerdict(bool(found["passed"]), str(found["reason"]))
     except TimeoutError:
-        return Verdict(False, f"not done after {seconds:g} s")
+        return ProgramVerdict(False, f"not done after {seconds:g} s")
     except ValueError:
-        return Verdict(False, "the tests were ended by a limit of the sandbox")
+        return ProgramVerdict(False, "the tests were ended by a limit of the sandbox")
 
 
 def open_sandbox(kind: Kind = "bwrap", *, seconds: float = SECONDS, memory: int = MEMORY) -> Sandbox:
