@@ -42,6 +42,12 @@ _HINTS = "20,40,60"
 )
 @serving_options("auto")
 @dataset_options(several=True)
+@click.option(
+    "--holdout",
+    metavar="SHARE|N",
+    help="Leave out a share of the problems (or N), by the hash of their ids, and record which: `tandem run` and "
+    "`tandem compare` take them with --holdout-of.",
+)
 @code_options
 @click.option("--effort", default="none,low,medium,high,answer", metavar="LADDER", help="Levels to collect.")
 @click.option(
@@ -90,6 +96,8 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
       tandem collect --mentor gpt-4o --mentor-type api --intern deepseek-7b --intern-endpoint http://g1:8000/v1 \\
                      --dataset math --limit 500 --max-usd 20 --hints --out collected
       tandem train collected
+      tandem collect ... --dataset mine.csv --holdout 0.3 --out collected
+      tandem compare ... --dataset mine.csv --holdout-of collected
 
     The folder's rows and texts are private; table.jsonl.gz (and table.parquet, with pyarrow) hold ids, signals, labels
     and counts only.
@@ -111,7 +119,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
         max_tokens=options.pop("max_tokens"),
         sampling=Sampling(temperature=options.pop("temperature"), top_p=options.pop("top_p"), seed=options.get("seed")),
     )
-    problems, datasets = _load(options)
+    problems, datasets, held = _load(options)
     sandbox = open_code_sandbox(options, problems, graded=not dry_run)
     parallel, workers = options.pop("parallel"), options.pop("num_workers")
     how = {
@@ -122,6 +130,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
         "timeout": options["request_timeout"],
         "endpoints": {"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
         "reuse": options.pop("reuse"),
+        "held": held,
     }
     kind = options.pop("mentor_type")
     take_serving(options)
@@ -183,22 +192,30 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
         )
 
 
-def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]]]:
-    """Take the data options out of a command's; return problems of all data sets in turn, and how they were loaded."""
+def _load(options: dict[str, Any]) -> tuple[list[Problem], list[dict[str, Any]], list[Problem]]:
+    """Take the data options out of a command's; return the problems of all data sets in turn, how they were loaded,
+    and which problems are held out.
+    """
     from tandem.cli.data_options import describe_data, load_problems
+    from tandem.collection.holdout import parse_holdout, split
     from tandem.collection.manifest import describe_dataset
     from tandem.datasets.cards import training_split
 
     own = {key: options.pop(key) for key in DATA_KEYS}
-    seed = options["seed"] or 0
-    loaded, described = [], []
+    seed, holdout = options["seed"] or 0, options.pop("holdout")
+    loaded: list[list[Problem]] = []
+    described: list[dict[str, Any]] = []
+    held: list[Problem] = []
     for name in dict.fromkeys(own["dataset"]):
         one = {**own, "dataset": name, "seed": seed, "split": own["split"] or training_split(name)}
         data = describe_data(one)
         loaded.append(load_problems(one))
+        if holdout is not None:
+            loaded[-1], apart = split(loaded[-1], parse_holdout(holdout))
+            data, held = data | {"holdout": holdout}, held + apart
         described.append(describe_dataset(data, loaded[-1]))
     turns = chain.from_iterable(zip_longest(*loaded))  # so that a collection that is stopped has of each
-    return list({p.id: p for p in turns if p is not None}.values()), described
+    return list({p.id: p for p in turns if p is not None}.values()), described, held
 
 
 def _check(engine: Tandem, kind: str, workers: int | None) -> None:

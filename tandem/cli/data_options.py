@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import Decorator, with_options
+from tandem.cli.options import PATH, Decorator, with_options
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.types import Problem
 
-DATA_KEYS = ("dataset", "split", "limit", "subject", "level", "field", "sample_seed")
+DATA_KEYS = ("dataset", "split", "limit", "skip", "holdout_of", "subject", "level", "field", "sample_seed")
+
+
+class Window(click.IntRange):
+    """How many problems, ``N``, or a range of them, ``A:B`` (the first one is 0): an int, or (skip, limit)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        begin, colon, end = str(value).partition(":")
+        if not colon:
+            return super().convert(value, param, ctx)
+        if begin.isdecimal() and end.isdecimal() and int(end) > int(begin):
+            return int(begin), int(end) - int(begin)
+        self.fail(f"{value} is no range such as 200:400.", param, ctx)
 
 
 def dataset_options(required: bool = True, *, several: bool = False) -> Decorator:
@@ -31,7 +45,17 @@ def dataset_options(required: bool = True, *, several: bool = False) -> Decorato
         ),
         click.option("--split", metavar="S", help="train, test, … as the data set names them."),
         click.option(
-            "--limit", type=click.IntRange(1), metavar="N", help="The first N problems; with a seed, N drawn at random."
+            "--limit",
+            type=Window(1),
+            metavar="N",
+            help="The first N problems; with a seed, N drawn at random. A range such as 200:400 is the second 200.",
+        ),
+        click.option("--skip", type=click.IntRange(1), metavar="N", help="Leave out the first N, before --limit."),
+        click.option(
+            "--holdout-of",
+            type=PATH,
+            metavar="COLLECTION",
+            help="Only the problems that `tandem collect --holdout` (or tandem tune) held out of this collection.",
         ),
         click.option("--subject", multiple=True, metavar="S", help="Only problems of this subject; may be repeated."),
         click.option("--level", multiple=True, metavar="L", help="Only problems of this level; may be repeated."),
@@ -53,10 +77,13 @@ def load_problems(options: dict[str, Any]) -> list[Problem]:
     from tandem.datasets import load_dataset
 
     own = {key: options.pop(key) for key in DATA_KEYS}
+    skip, limit = _window(own)
     return load_dataset(
         own["dataset"],
         split=own["split"],
-        limit=own["limit"],
+        limit=limit,
+        skip=skip,
+        among=None if own["holdout_of"] is None else _held_out(own["holdout_of"]),
         seed=options.get("seed") if own["sample_seed"] is None else own["sample_seed"],
         fields=parse_fields(own["field"]),
         subjects=own["subject"],
@@ -67,11 +94,32 @@ def load_problems(options: dict[str, Any]) -> list[Problem]:
 def describe_data(options: dict[str, Any]) -> dict[str, Any]:
     """Return these options as a run's manifest has them: what is needed to load the same problems again."""
     seed = options.get("seed") if options["sample_seed"] is None else options["sample_seed"]
-    data = {"name": options["dataset"], "split": options["split"], "limit": options["limit"]}
+    skip, limit = _window(options)
+    data = {"name": options["dataset"], "split": options["split"], "limit": limit}
     given: dict[str, Any] = {key: list(options[key]) for key in ("subject", "level") if options[key]}
+    if skip:
+        given["skip"] = skip
+    if options["holdout_of"]:
+        given["holdout_of"] = str(options["holdout_of"])
     if options["field"]:
         given["fields"] = parse_fields(options["field"])
     return data | given | ({} if seed is None else {"seed": seed})
+
+
+def _window(options: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Return how many problems are skipped, and how many are then taken. Raises UsageError for two ways to skip."""
+    skip, limit = options["skip"] or 0, options["limit"]
+    if not isinstance(limit, tuple):
+        return skip, limit
+    if skip:
+        raise UsageError("--skip N and a range for --limit both say where to begin; give one of them")
+    return limit
+
+
+def _held_out(collection: Path) -> frozenset[str]:
+    from tandem.collection.holdout import held_out
+
+    return held_out(collection)
 
 
 def parse_fields(pairs: tuple[str, ...]) -> dict[str, str]:

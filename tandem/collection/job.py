@@ -12,6 +12,7 @@ from typing import Any
 
 from tandem.collection.added_signals import join_added
 from tandem.collection.collector import CollectionProgress, Collector
+from tandem.collection.holdout import check_apart
 from tandem.collection.manifest import describe_collection, open_manifest, read_manifest
 from tandem.collection.plan import CollectionPlan, Key, estimate
 from tandem.collection.reuse import reuse, without_insight
@@ -45,6 +46,7 @@ class CollectionJob:
     timeout: float | None = None  # seconds of silence allowed from an endpoint
     endpoints: dict[Role, str | None] = field(default_factory=dict)
     reuse: Path | None = None  # another collection, to reuse rows from
+    held: Sequence[Problem] = ()  # left out, for evaluation
     progress: CollectionProgress = field(default_factory=CollectionProgress)
 
     def estimate(self) -> dict[str, Any]:
@@ -65,8 +67,10 @@ class CollectionJob:
 
     @contextmanager
     def locked(self) -> Iterator[FolderLock]:
-        """Hold the folder, which must be there, alone. Raises UsageError if another process does,
-        TandemError for a folder that this version cannot read.
+        """Hold the folder, which must be there, alone.
+
+        Raises UsageError if another process does, or if a problem would be both collected and held out; TandemError
+        for a folder that this version cannot read.
         """
         read_manifest(self.out)  # a folder that this version cannot read is not changed
         lock = _lock(self.out)
@@ -74,6 +78,8 @@ class CollectionJob:
             for kind in ("rows", "texts", "calls"):  # torn last lines are removed before workers read them
                 for path in files(self.out, kind):
                     JsonlWriter(path).close()
+            collected = {key.problem for key in Folder(self.out, write=False).keys()}  # noqa: SIM118
+            check_apart(self.out, collected, self.problems, self.held)
             yield lock
         finally:
             lock.release()
@@ -120,7 +126,8 @@ class CollectionJob:
         The models must be ready. Raises UsageError as `open_manifest` and `reuse` do.
         """
         manifest = describe_collection(self.plan, self.engine.mentor, self.engine.intern)
-        manifest = open_manifest(self.out, manifest | {"datasets": self.datasets})
+        held = {"holdout": sorted(problem.id for problem in self.held)} if self.held else {}
+        manifest = open_manifest(self.out, manifest | {"datasets": self.datasets} | held)
         if self.reuse is None:
             return 0
         wanted = {key for problem in todo for key in self.plan.keys(problem.id)}

@@ -81,12 +81,14 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         now = {name: manifest[name] for name in here}
         if found := differences(here, now):
             raise UsageError(f"{folder} was collected with another {name_differences(found)}; take another --out")
+        held = {*before.get("holdout", ()), *manifest.get("holdout", ())}
         earlier = [data for data in before.get("datasets", []) if data not in manifest["datasets"]]
         manifest = manifest | {
             "datasets": earlier + manifest["datasets"],
             **{part: sorted({*before.get(part, ()), *manifest[part]}) for part in ("hints", "budgets")},
             "samples": max(before.get("samples", 1), manifest["samples"]),
             "started": before.get("started"),
+            **({"holdout": sorted(held)} if held else {}),
         }
     if manifest != before:
         write_whole(path, json.dumps(manifest, indent=2) + "\n")

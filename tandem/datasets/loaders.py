@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,19 @@ def load_dataset(
     *,
     split: str | None = None,
     limit: int | None = None,
+    skip: int = 0,
     seed: int | None = None,
     fields: Mapping[str, str] | None = None,
     subjects: Sequence[str] = (),
     levels: Sequence[str] = (),
+    among: Collection[str] | None = None,
 ) -> list[Problem]:
     """Return the problems of a public data set or a plugin's by name, or of a JSONL, CSV or Parquet file by path.
 
-    `subjects` and `levels` keep the problems of these (in any case; "5" is "Level 5"). With a `seed` the problems
-    come in the order of sha256("seed:id"); `limit` takes the first of that order, else of the file's. For
-    reasoning-gym:<task> `limit` problems (default 100) are made with `seed` (default 0). `fields` names the fields of
+    `subjects` and `levels` keep the problems of these (in any case; "5" is "Level 5"), `among` those with these ids.
+    With a `seed` the problems come in the order of sha256("seed:id"); `limit` takes the first of that order, else of
+    the file's, after the `skip` first. For reasoning-gym:<task> skip + `limit` problems (default 100) are made with
+    `seed` (default 0), and then chosen from. `fields` names the fields of
     a file by path, e.g. {"problem": "task_text", "answer": "gold"} (keys: NAMEABLE). A path with the file name of a
     public data set is read as that set. Ids are the file's own, else set, split and line number: "gsm8k-train-00017".
     Raises UsageError for any error in the name, the file or a line of it, MissingPackageError if an extra is needed,
@@ -55,19 +58,21 @@ def load_dataset(
     made = family == GENERATED
     problems: Iterable[Problem]
     if made:
-        problems = _made(task, split, limit, seed, fields)
+        problems = _made(task, split, None if limit is None else skip + limit, seed, fields)
     elif name not in cards() and not is_path(name) and name in plugins:
         problems = _plugged(name, split, fields)
     else:
         problems = _read(_source(name, split, fields))
     if subjects or levels:
         problems = _keep(list(problems), name, {"subject": subjects, "level": levels})
-    if seed is None or made:
-        chosen = list(islice(problems, limit and min(limit, sys.maxsize)))
-    else:
-        chosen = sorted(problems, key=lambda p: hashlib.sha256(f"{seed}:{p.id}".encode()).digest())[:limit]
+    if among is not None:
+        problems = (problem for problem in problems if problem.id in among)
+    if seed is not None and not made:
+        problems = sorted(problems, key=lambda p: hashlib.sha256(f"{seed}:{p.id}".encode()).digest())
+    chosen = list(islice(problems, min(skip, sys.maxsize), limit and min(skip + limit, sys.maxsize)))
     if not chosen:
-        raise UsageError(f"{name}: {'no problem is left' if subjects or levels else 'the file holds no problems'}")
+        chosen_from = subjects or levels or skip or among is not None
+        raise UsageError(f"{name}: {'no problem is left' if chosen_from else 'the file holds no problems'}")
     return chosen
 
 

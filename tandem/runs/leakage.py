@@ -13,5 +13,6 @@ def refuse_seen(what: str, saw: Callable[[str], bool], problems: Sequence[Proble
     if seen := [problem.id for problem in problems if saw(problem.id)]:
         raise UsageError(
             f"{what} was fitted on {len(seen)} of these {len(problems)} problems (such as {seen[0]}): "
-            "its results there mean little; take another split, or --allow-seen"
+            "its results there mean little; take others with --holdout-of COLLECTION (what `tandem collect --holdout` "
+            "left out), --skip N or another --split; or --allow-seen"
         )

@@ -109,7 +109,8 @@ class RecordsToGrade:
         drawn: dict[str, Any] = {}
         if ":" in name:  # generated problems depend on how many were requested; a file's do not
             sampling = self.manifest["run"].get("settings", {}).get("sampling", {})
-            drawn = {"limit": data.get("limit"), "seed": data.get("seed", sampling.get("seed"))}
+            drawn = {name: data[name] for name in ("limit", "skip") if name in data}
+            drawn["seed"] = data.get("seed", sampling.get("seed"))
         found = load_dataset(name, split=data.get("split"), fields=data.get("fields"), **drawn)
         return {problem.id: problem for problem in found}
 
