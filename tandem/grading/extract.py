@@ -1,8 +1,9 @@
 r"""Extracting the answer of a text. Only the part after the thinking block counts.
 
-Math, in this order: the last balanced \boxed{...} or \fbox{...}; a line `#### x` among the last three; what follows
-"answer is", "answer:" or "answer =" in the last three lines; the whole text if it is itself a bare answer; at last
-the formula that ends the last line, or the last number in it. A number further up is never taken: a text that only
+Math, in this order: the last balanced \boxed{...} or \fbox{...}, with those that "or", "and" or a comma joins to it;
+a line `#### x` among the last three; what follows "answer is", "answer:" or "answer =" in the last three lines; the
+whole text if it is itself a bare answer; the display of several lines that ends the text; at last the formula that
+ends the last line, or the last number in it. A number further up is never taken: a text that only
 calculates has no answer, nor has one that ends inside its only box.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import re
 
-from tandem.boxed import last_boxed
-from tandem.grading.answer_spans import PHRASE, after_thinking, tail
+from tandem.boxed import joined_boxes, last_boxed
+from tandem.grading.answer_spans import PHRASE, TAIL_CHARACTERS, after_thinking, tail
 from tandem.grading.choices import chosen_letter
 from tandem.grading.programs import extract_program
 from tandem.types import TaskKind
@@ -19,9 +20,11 @@ from tandem.types import TaskKind
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?!\s*\})")
 _HASHES = re.compile(r"^[ *]*#### *([-+$€£\\(\[{.\d*].*)$", re.MULTILINE)
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)(.+?)(?<=\S)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_DISPLAY = re.compile(r"(?:\\\[(?P<brackets>.+?)\\\]|\$\$(?P<dollars>.+?)\$\$)\W*$", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[;!?]|,? (?:because|since|which|so)\b")
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(rf"(?:(?<![\w)}}])[-−])?\$?(?:\\frac\{{\d+\}}\{{\d+\}}|(?:{_DECIMAL})(?:/\d+)?\s?(?:\\?%)?)")
+_IDEOGRAPHS = re.compile(r"[\u2e80-\uffef]")  # a sentence, though without spaces
 _BARE_WORDS = {"sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "pi", "and", "or", "in", "inf"}
 
 
@@ -37,8 +40,8 @@ def extract_answer(task: TaskKind, text: str) -> str | None:
     if not seen:
         return None
     if task == "math":
-        if boxed := last_boxed(seen):
-            return boxed
+        if boxes := joined_boxes(seen):
+            return ", ".join(dict.fromkeys(boxes))
         return None if _OPEN_BOX.search(seen) else _unboxed(seen)  # an open box: cut off in the midst of the answer
     if task == "code":
         return extract_program(after)
@@ -53,6 +56,13 @@ def extract_hashes(text: str) -> str | None:
     return str(hashes[-1]).strip(" *") if hashes else extract_answer("math", text)
 
 
+def stated_answer(reference: str) -> str:
+    """Return the final answer of a reference that is a whole solution (GSM8K's, a box); any other as it stands."""
+    if hashes := _HASHES.findall(reference):
+        return str(hashes[-1]).strip(" *")
+    return ", ".join(dict.fromkeys(joined_boxes(reference))) or reference
+
+
 def _unboxed(text: str) -> str | None:
     end = tail(text)
     if hashes := _HASHES.findall(end):
@@ -61,6 +71,8 @@ def _unboxed(text: str) -> str | None:
         return next((rest for rest in reversed(phrased) if re.search(r"[\d\\]", rest)), phrased[-1])
     if _is_bare(text):
         return text
+    if (display := _DISPLAY.search(text[-TAIL_CHARACTERS:])) and "\n" in display[0]:
+        return " ".join((display["brackets"] or display["dollars"]).split())
     line = end.splitlines()[-1]
     spans = list(_SPAN.finditer(line))
     if spans and not re.search(r"\w", line[spans[-1].end() :]):
@@ -82,7 +94,7 @@ def _stated(rest: str) -> str:
 
 def _is_bare(text: str) -> bool:
     """Whether the text is a bare answer: a formula, a number with its unit, up to three words."""
-    if "\n" in text or len(text) > 200:
+    if "\n" in text or len(text) > 200 or _IDEOGRAPHS.search(text):
         return False
     formula = re.sub(r"\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}|\\[A-Za-z]+(?:\s*\{[pbvB]?matrix\})?", " ", text)
     prose = re.findall(r"(?<![\w^])[A-Za-z]{2,}(?=[\s.,;:!?]|$)", formula)

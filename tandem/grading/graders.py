@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from tandem.errors import TandemError
 from tandem.grading.answer_spans import after_thinking, answer_spans
 from tandem.grading.choices import chosen_letter, normalise_words, same_choice
-from tandem.grading.extract import extract_answer, extract_hashes
+from tandem.grading.extract import extract_answer, extract_hashes, stated_answer
 from tandem.grading.formulas import same_answer
 from tandem.grading.numbers import only_number
+from tandem.grading.programs import called_names, extract_program
 from tandem.grading.short_answer import same_short_answer
 from tandem.registry import Registry
 from tandem.types import Problem
@@ -121,12 +122,12 @@ async def grade_code(problem: Problem, text: str, grading: Grading) -> bool | No
     """Run the program in `text`, or the body that continues the prelude's last definition, against the tests."""
     if problem.tests is None or grading.sandbox is None:
         return None
-    program = extract_answer("code", text)
+    tests = problem.tests
+    program = extract_program(after_thinking(text), called_names(tests.code, tests.entry_point))
     if program is None:
         return False
     from tandem.grading.sandbox import Submission
 
-    tests = problem.tests
     verdict = await grading.sandbox.run(Submission(program, tests.code, tests.entry_point, tests.prelude))
     return verdict.passed
 
@@ -134,7 +135,7 @@ async def grade_code(problem: Problem, text: str, grading: Grading) -> bool | No
 async def _formula(problem: Problem, answer: str | None, grading: Grading) -> bool | None:
     if problem.reference is None:
         return None
-    return answer is not None and await same_answer(problem.reference, answer, grading.deadline)
+    return answer is not None and await same_answer(stated_answer(problem.reference), answer, grading.deadline)
 
 
 def _is_option(problem: Problem) -> bool:

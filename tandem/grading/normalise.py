@@ -18,15 +18,23 @@ from tandem.grading.units import Unit, is_unit_word, read_unit
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup "}
     | {"∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "±": r"\pm "}
-    | {"²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"}
+    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"}
     | {"≈": r"\approx ", "⟨": r"\langle ", "⟩": r"\rangle "}
     | dict.fromkeys("\u00a0\u2009\u202f", " ")
 )
+_VULGAR = {"⅓": "1/3", "⅔": "2/3", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6"}
+_VULGAR |= {"⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
+_CHARACTERS |= {ord(one): rf"\frac{{{share[0]}}}{{{share[2]}}}" for one, share in _VULGAR.items()}
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _ARGUMENT = r"(\{[^{}]*\}|[0-9A-Za-z])"
 _TEXT = r"\\(?:text|mbox|mathrm)\s*"
 _MULTIPLIER = r"\w*llion|thousand|hundred|dozen"
 _Rewrite = tuple[str, str | Callable[[re.Match[str]], str]]
 _TABLE: list[_Rewrite] = [
+    (r"(?<=\d)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm|mbox)\s*\{)?(?:st|nd|rd|th)\}{0,2}$", ""),  # 14th
+    (r",?\s*\\text\s*\{\s*,?\s*(?:for (?:all|any|every|each|some|real|integer|positive)|where)\b(?!.*\\end).*$", ""),
+    (r"(?<=\d)[eE](?=[-+]?\d+\b)([-+]?\d+)", r"\\times 10^{\1}"),
     (r",\\!\s*|\{,\}", ","),  # a thousands comma in LaTeX
     (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
     (r"[€£¥₹¢]", " "),
@@ -72,7 +80,8 @@ class Normalised:
 
 
 def normalise(answer: str) -> Normalised:
-    text = re.sub(r"\s+", " ", answer.strip().translate(_CHARACTERS))
+    raised = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", answer.strip())
+    text = re.sub(r"\s+", " ", raised.translate(_CHARACTERS))
     if text.count("$") - text.count("\\$") > 1 and (inside := re.fullmatch(r"\$+([^$]+)\$+", text)):
         text = inside[1].strip()
     unit = _unit(text)

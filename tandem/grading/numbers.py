@@ -9,6 +9,7 @@ from fractions import Fraction
 _PLAIN = r"\d+\.?\d*|\.\d+"
 _DECIMAL = re.compile(rf"[-+]?(?:{_PLAIN})")
 _SCIENTIFIC = re.compile(rf"([-+]?(?:{_PLAIN}))(?:[eE]|(?:\\times|\\cdot|\*|x)10\^)(?:\{{([-+]?\d+)\}}|([-+]?\d+))")
+_POWER = re.compile(r"([-+]?)10\^(?:\{([-+]?\d+)\}|([-+]?\d+))")
 _MIXED = re.compile(r"([-+]?)(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
 _RATIO = re.compile(r"([-+]?)(?:\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}|\(?(\d+)/(\d+)\)?)")
 _REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\(?:overline|bar)\{?(\d+)\}?")
@@ -64,11 +65,12 @@ def read_number(text: str) -> ExactNumber | None:
 def _as_decimal(text: str) -> ExactNumber | None:
     if _DECIMAL.fullmatch(text):
         return ExactNumber(Fraction(text.removesuffix(".")), decimal="." in text)
-    match = _SCIENTIFIC.fullmatch(text)
+    match = _SCIENTIFIC.fullmatch(text) or _POWER.fullmatch(text)
     exponent = int(match[2] or match[3]) if match else 0
     if match is None or abs(exponent) > _MAX_EXPONENT:
         return None
-    value = Fraction(match[1]) * Fraction(10) ** exponent
+    figure = match[1] if match.re is _SCIENTIFIC else f"{match[1]}1"
+    value = Fraction(figure) * Fraction(10) ** exponent
     return ExactNumber(value, decimal=value.denominator != 1)
 
 

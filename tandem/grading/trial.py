@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tandem.errors import TandemError
+from tandem.grading.answer_spans import after_thinking
 from tandem.grading.examples import DoctestExample, examples_of
 from tandem.grading.extract import extract_answer
+from tandem.grading.programs import extract_program
 from tandem.grading.sandbox import Sandbox, Submission
 from tandem.types import Problem
 
@@ -48,7 +50,7 @@ async def try_examples(problem: Problem, texts: Sequence[str], sandbox: Sandbox 
     if sandbox is None:
         return Trial(why="no sandbox to run code in")
     prelude, entry_point = _frame(problem.question, examples)
-    programs = [extract_answer("code", text) for text in texts]
+    programs = [extract_program(after_thinking(text), [entry_point]) for text in texts]
     seconds = min(SECONDS, sandbox.seconds)
     tests = _tests(examples, seconds * _FOR_EXAMPLES)
 
