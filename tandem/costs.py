@@ -134,13 +134,16 @@ def _usd(spec: ModelSpec) -> Rates | None:
     prices = spec.prices
     if prices is not None:
         cached = prices.input if prices.cached_input is None else prices.cached_input
+        share, source = 1.0, f"prices of {prices.date}" if prices.date else "prices"
+        if prices.tier == "batch" and prices.batch is not None:
+            share, source = prices.batch, f"batch {source}"
         return Rates(
             "usd",
-            uncached=prices.input / 1e6,
-            cached=cached / 1e6,
-            written=prices.output / 1e6,
-            cache_write=None if prices.cache_write is None else prices.cache_write / 1e6,
-            source=f"prices of {prices.date}" if prices.date else "prices",
+            uncached=prices.input * share / 1e6,
+            cached=cached * share / 1e6,
+            written=prices.output * share / 1e6,
+            cache_write=None if prices.cache_write is None else prices.cache_write * share / 1e6,
+            source=source,
         )
     if spec.usd_per_device_hour is None or spec.profile is None:
         return None

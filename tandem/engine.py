@@ -18,7 +18,7 @@ from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
-from tandem.models.prices import load_prices, set_prices
+from tandem.models.prices import bill_as_batch, load_prices, set_prices
 from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
 from tandem.strategies import Context, fault_of_package, make_strategy
@@ -75,6 +75,7 @@ class Tandem:
         intern_parameters: float | None = None,
         insight_mode: InsightMode | None = None,
         prices: str | Path | None = None,
+        batch_prices: bool = False,
         request_timeout: float | None = None,
         backend: Backend = "transformers",
         mentor_serving: Serving | None = None,
@@ -86,7 +87,8 @@ class Tandem:
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `insight_mode` is what the mentor
         writes for the intern: notes in four sections (``gpra``), or the beginning of its own answer (``prefix``); None
         takes the catalog's entry. `prices` is a file of your own prices (see `load_prices`); one that names neither
-        model is an error. `request_timeout` is how many seconds an endpoint may send nothing before the request is
+        model is an error. `batch_prices` counts calls at the vendors' batch prices, for endpoints that are used through
+        a batch tier. `request_timeout` is how many seconds an endpoint may send nothing before the request is
         tried again (600 if None). `backend` is what runs local weights: this process (``transformers``), or vLLM
         replicas that it starts (``vllm``; ``auto``: where vLLM is installed) by `mentor_serving` and `intern_serving`.
         """
@@ -115,6 +117,8 @@ class Tandem:
             if not any(priced):
                 names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
+        if batch_prices:
+            bill_as_batch((self.mentor, self.intern))
         self._placement = placement
         # Slow-to-load files are cached by name. An uncalibrated policy learns from the problems it sees, so there is
         # one for each use. Strategies and uses are named by requests, without limit, so these two caches are bounded.

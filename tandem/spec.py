@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 InsightMode = Literal["gpra", "prefix"]  # four sections; or the beginning of the mentor's own answer or thinking
 
@@ -19,7 +19,10 @@ class Continuation(StrEnum):
 
 
 class Prices(BaseModel):
-    """US$ per million tokens, with the day they were read."""
+    """US$ per million tokens, with the day (or the month) on which they were read.
+
+    `batch` is what the vendor's batch tier costs of them all, 0.5 for half; it holds where `tier` is "batch".
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +30,15 @@ class Prices(BaseModel):
     output: float = Field(ge=0, allow_inf_nan=False)
     cached_input: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)  # None: as any input
+    batch: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    tier: Literal["standard", "batch"] = "standard"
     date: str = ""
+
+    @model_validator(mode="after")
+    def _billable(self) -> Self:
+        if self.tier == "batch" and self.batch is None:
+            raise ValueError("the batch tier needs `batch`, what it costs of the other prices (0.5: half)")
+        return self
 
 
 class SpeedProfile(BaseModel):

@@ -57,7 +57,13 @@ _PAIR = [
         "--prices",
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="US$ per million tokens, YAML: `gpt-4o: {input: 2.5, output: 10}`.",
+        help="US$ per million tokens, YAML: `gpt-4o: {input: 2.5, output: 10}`, and if you like cached_input, "
+        "cache_write, batch (0.5: half) and date.",
+    ),
+    click.option(
+        "--batch-prices",
+        is_flag=True,
+        help="Count calls at the vendors' batch prices, for endpoints with a batch tier.",
     ),
     click.option("--intern-parameters", type=POSITIVE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
 ]

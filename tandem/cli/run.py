@@ -164,11 +164,13 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
 
 def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
     """Raise UsageError where a limit in US$ could not be kept."""
+    from tandem.costs import rates
+
     if max_usd is None:
         return
     for role in plan.roles:
         spec = plan.model(role).spec
-        if spec.prices is None and not spec.local:
+        if rates(spec, "usd", role) is None and not spec.local:
             raise UsageError(
                 f"--max-usd needs a price for {spec.name}: give a file with --prices FILE, holding the line "
                 f"`{spec.name}: {{input: X, output: Y}}` (US$ per million tokens)"

@@ -106,9 +106,11 @@ def serve(
 
 def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
     """Raise UsageError where a key has a budget and a model has no price."""
+    from tandem.costs import rates
+
     limited = [account.entry.name for account in accounts.accounts if account.entry.usd is not None]
-    specs = [model.spec for model in (engine.mentor, engine.intern)]
-    unpriced = ", ".join(spec.name for spec in specs if not (spec.local or spec.prices))
+    specs = [engine.mentor.spec, engine.intern.spec]
+    unpriced = ", ".join(spec.name for spec in specs if not spec.local and rates(spec, "usd", "mentor") is None)
     if limited and unpriced:
         raise UsageError(f"{limited[0]}'s budget cannot be kept: no price is known for {unpriced}; give --prices FILE")
 

@@ -1,9 +1,10 @@
-"""The user's own price file: what their contract says, for models of any backend."""
+"""The user's own price file, what their contract says, for models of any backend; and the tier that is billed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,34 +13,31 @@ from tandem.models.base import Model
 from tandem.models.catalog import lookup
 from tandem.spec import Prices
 
+_EXAMPLE = "`gpt-4o: {input: 2.5, output: 10}`"
+
 
 def load_prices(path: str | Path) -> dict[str, Prices]:
     """Return the prices of a YAML (or JSON) file by model name.
 
-    One line a model, US$ per million tokens: ``gpt-4o: {input: 2.5, cached_input: 1.25, output: 10}``, with a ``date``
-    if you like. Raises UsageError for a file that cannot be read, naming the model whose line is wrong.
+    One line a model, US$ per million tokens: ``gpt-4o: {input: 2.5, cached_input: 1.25, output: 10}``; if you like,
+    with `cache_write`, `batch` (what the batch tier costs of the others: 0.5), `tier: batch` and a `date`. Raises
+    UsageError for a file that cannot be used, naming the model and the field.
     """
-    import yaml
+    from tandem.storage.bounded_yaml import load_yaml
 
     path = Path(path).expanduser()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path, "the price file")
     except OSError as error:
         raise UsageError(f"the price file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"the price file {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
-        raise UsageError(f"the price file {path} must name models: `gpt-4o: {{input: 2.5, output: 10}}`")
+        raise UsageError(f"the price file {path} must name models: {_EXAMPLE}")
     prices = {}
     for name, fields in content.items():
         try:
-            prices[str(name)] = Prices.model_validate(
-                {k: str(v) if k == "date" else v for k, v in dict(fields).items()}
-            )
-        except (ValidationError, TypeError, ValueError) as error:
-            first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "no prices"}
-            where = ".".join(str(part) for part in (name, *first["loc"]))
-            raise UsageError(f"the price file {path}: {where}: {first['msg']}") from None
+            prices[str(name)] = _prices(fields)
+        except ValueError as error:
+            raise UsageError(f"the price file {path}: {name}{_reason(error)}") from None
     return prices
 
 
@@ -51,3 +49,47 @@ def set_prices(model: Model, prices: Mapping[str, Prices]) -> bool:
             model.spec = model.spec.model_copy(update={"prices": price})
             return True
     return False
+
+
+def bill_as_batch(models: Iterable[Model]) -> None:
+    """Price the calls of these models as the vendors' batch tiers do. Raises UsageError where none has such a price."""
+    models = list(models)
+    found = False
+    for model in models:
+        prices = model.spec.prices
+        if prices is not None and prices.batch is not None:
+            found = True
+            model.spec = model.spec.model_copy(update={"prices": prices.model_copy(update={"tier": "batch"})})
+    if not found:
+        names = " and ".join(model.spec.name for model in models)
+        raise UsageError(f"no batch price is known for {names}; give one with --prices FILE: `NAME: {{…, batch: 0.5}}`")
+
+
+def _prices(fields: Any) -> Prices:
+    if not isinstance(fields, dict):
+        raise ValueError(f": prices are fields, as in {_EXAMPLE}")
+    for name, value in fields.items():
+        if isinstance(value, bool):  # which would be 1 or 0
+            raise ValueError(f".{name}: {value} is no price")
+    return Prices.model_validate({k: str(v) if k == "date" and v is not None else v for k, v in fields.items()})
+
+
+def _reason(error: ValueError) -> str:
+    """Return where the prices of a model are wrong, and how."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    where, value = ".".join(map(str, first["loc"])), first["input"]
+    match first["type"]:
+        case "extra_forbidden":
+            return f".{where}: no such field; there are {', '.join(Prices.model_fields)}"
+        case "missing":
+            return f".{where} is missing; a model needs input and output, as in {_EXAMPLE}"
+        case "value_error":
+            return f": {first['ctx']['error']}"
+        case "literal_error":
+            return f".{where}: {value!r} is no tier; it is standard or batch"
+    bounds = (
+        "from 0 to 1, the share of the other prices" if where == "batch" else "in US$ per million tokens, not below 0"
+    )
+    return f".{where}: {str(value)[:40]!r} is no price; a number is needed, {bounds}"

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import TandemError, UsageError
 from tandem.server.errors import ApiError
+from tandem.storage.bounded_yaml import load_yaml
 from tandem.storage.files import replacing, write_whole
 
 _log = logging.getLogger(__name__)
@@ -155,10 +156,10 @@ def digest_of(key: str) -> str:
 def read_keys(path: Path) -> list[KeyEntry]:
     """Return the entries of a key file. Raises UsageError if it is missing, damaged or has a duplicate."""
     try:
-        found = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        found = _File.model_validate(load_yaml(path, "the key file") or {})
     except FileNotFoundError:
         raise UsageError(f"there is no key file {path}; make one with `tandem keys add {path} --name NAME`") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, UsageError, ValidationError) as error:
         reason = "it was not written by `tandem keys add`"
         if isinstance(error, ValidationError):
             first = error.errors(include_input=False)[0]  # a hash, or a key put there by mistake, must not be shown

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Literal
 
+from tandem.costs import rates
 from tandem.errors import CapabilityError
 from tandem.insight import (
     SECTIONS,
@@ -255,9 +256,8 @@ def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shar
     able = (Continuation.NATIVE,) if prefix else (Continuation.NATIVE, Continuation.SECTIONS)
     if mentor.continuation not in able or not budgets:
         return "eager"
-    price_in, price_out = (mentor.prices.input, mentor.prices.output) if mentor.prices else (1.0, 1.0)
-    if mentor.prices and mentor.prices.cached_input is not None:
-        price_in = mentor.prices.cached_input
+    own = rates(mentor, "usd", "mentor")
+    read, written = (own.cached, own.written) if own else (1.0, 1.0)
     even = 1 / (len(ladder) or 1)
     reach, overshoot, reread = 1.0, 0.0, 0.0
     for position, level in enumerate(ladder[:-1]):
@@ -265,8 +265,8 @@ def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shar
         following = ladder[position + 1]
         later = 2 * max(budgets) if prefix and following.is_answer else following.tokens
         if later:
-            overshoot += stop * (later - (level.tokens or 0)) * price_out
+            overshoot += stop * (later - (level.tokens or 0)) * written
         reach -= stop
         if level.tokens and later:
-            reread += reach * (prompt_tokens + level.tokens) * price_in
+            reread += reach * (prompt_tokens + level.tokens) * read
     return "thrifty" if reread <= overshoot else "eager"

@@ -53,9 +53,9 @@ def test_a_price_file_of_ones_own_is_used(cli: Cli, tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         ("gpt-4o: {input: 1, output: 2}", "names neither fake nor fake"),
-        ("fake: {input: 1}", "fake.output: Field required"),
+        ("fake: {input: 1}", "fake.output is missing"),
         ("fake: {input: -1, output: 2}", "fake.input"),
-        ("fake: 3", "fake: no prices"),
+        ("fake: 3", "fake: prices are fields"),
         ("- fake", "must name models"),
         ("fake: {input: [", "is not YAML"),
     ],
@@ -66,6 +66,17 @@ def test_a_bad_price_file_is_one_line(cli: Cli, tmp_path: Path, content: str, co
     own = dataset(tmp_path / "own.jsonl", 1)
     outcome = cli("run", *FAKES, "--dataset", own, "--prices", str(prices))
     assert outcome.code == 2 and complaint in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_batch_prices_are_charged_and_shown_where_asked_for(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 2)
+    (tmp_path / "prices.yaml").write_text("fake: {input: 10, output: 20, batch: 0.5}\n")
+    asked = ("run", *FAKES, "--strategy", "mentor-only", "--dataset", own, "--json")
+    priced = (*asked, "--prices", "prices.yaml")
+    whole, half = (json.loads(cli(*priced, *more).out)["usd"] for more in ((), ("--batch-prices",)))
+    assert half == pytest.approx(whole / 2) and half > 0
+    outcome = cli(*asked, "--batch-prices")
+    assert outcome.code == 2 and "no batch price is known for fake and fake" in outcome.err
 
 
 def test_a_limit_in_dollars_needs_a_price(cli: Cli, tmp_path: Path) -> None:

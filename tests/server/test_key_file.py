@@ -90,6 +90,8 @@ def test_a_rate_is_of_any_minute() -> None:
         ("keys: [{name: a, sha256: HASH0, rpm: 3}]", "keys.0.rpm"),
         ("keys: {", "not written by `tandem keys add`"),
         ("[alice]", "cannot be used"),
+        ("keys: " + "[" * 50_000, "not written by `tandem keys add`"),
+        ("a: &a [x, x]\nkeys: [*a, *a]", "not written by `tandem keys add`"),
         ("\xff", "not written by `tandem keys add`"),
     ],
 )
