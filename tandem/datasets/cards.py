@@ -27,7 +27,7 @@ class Fields(_CardPart):
     """Field names of a row, in the order they are tried. The defaults are for a user's own file."""
 
     problem: tuple[str, ...] = ("problem", "question", "prompt", "text")
-    answer: tuple[str, ...] = ("answer", "reference", "target")
+    answer: tuple[str, ...] = ("answer", "reference", "target", "expected", "expected_answer")
     id: tuple[str, ...] = ()
     id_prefix: str = ""
     task: tuple[str, ...] = ()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,11 +48,20 @@ def read_rows(path: Path) -> _Rows:
 
 
 def _read_csv(stream: IO[bytes], path: Path) -> _Rows:
-    """Yield (line on which the row ends, cells by column); an empty cell is left out, a byte-order mark accepted."""
+    """Yield (line on which the row ends, cells by column); an empty cell is left out, a byte-order mark accepted.
+
+    Spreadsheets separate columns by semicolons or tabs too, and people write a space behind a comma: the header tells.
+    """
     csv.field_size_limit(max(_CELL, csv.field_size_limit()))
-    lines = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    lines = csv.reader(text, strict=True)
     try:
-        columns = next(lines, [])
+        header = text.readline(_CELL)
+        bare = re.sub(r'"[^"]*"', "", header)
+        mark = max(",;\t", key=bare.count)
+        spaced = re.search(rf"{mark} +\S", bare) is not None
+        lines = csv.reader(itertools.chain([header], text), strict=True, delimiter=mark, skipinitialspace=spaced)
+        columns = [name.strip() for name in next(lines, [])]
         if len(set(columns)) < len(columns):
             twice = next(name for name in columns if columns.count(name) > 1)
             raise UsageError(f"{path}:1: the column '{twice}' occurs twice")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import warnings
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -108,15 +110,22 @@ class _Row:
         return cast("TaskKind | None", kind)
 
     def _first(self, names: tuple[str, ...]) -> str | None:
-        return next((name for name in names if self.values.get(name) is not None), None)
+        """Return the first of these fields with a value; NaN is how tables write that there is none."""
+        return next((name for name in names if not _absent(self.values.get(name))), None)
 
     def _checked(self, name: str, value: Any) -> str:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        if isinstance(value, float) and math.isinf(value):
+            raise UsageError(f"{self.where}: the field '{name}' is infinite")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
             kind = type(value).__name__
             raise UsageError(f"{self.where}: the field '{name}' must be text or a number, this is a {kind}")
         if re.search("[\ud800-\udfff]", text := str(value)):
             raise UsageError(f"{self.where}: the field '{name}' contains a lone surrogate")
         return text
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, (float, Decimal)) and math.isnan(value))
 
 
 def _belongs(row: _Row, own_id: str | None, part: Split) -> bool:

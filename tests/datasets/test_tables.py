@@ -36,6 +36,48 @@ def test_csv_with_named_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "problem, answer\n1+1, 2\n",
+        'problem, answer\n"1+1", "2"\n',
+        " problem ,answer\n1+1,2\n",
+        "problem;answer\n1+1;2\n",
+        '"problem";"answer"\r\n"1+1";"2"\r\n',
+        "problem\tanswer\n1+1\t2\n",
+        "problem,expected\n1+1,2\n",
+        "problem,expected_answer\n1+1,2\n",
+        "question;target\n1+1;2\n",
+        '"problem, in words";problem;answer\nx;1+1;2\n',
+    ],
+)
+def test_headers_as_spreadsheets_and_people_write_them(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    (problem,) = load_dataset(path)
+    assert (problem.question, problem.reference) == ("1+1", "2")
+
+
+def test_a_space_behind_a_comma_stays_where_the_header_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("problem,answer\n1+1,New York\nA; B?,x; y\n")
+    assert [p.reference for p in load_dataset(path)] == ["New York", "x; y"]
+
+
+@pytest.mark.parametrize("missing", ["NaN", "null", '""', '"  "'])
+def test_a_reference_that_is_none_is_none(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f'{{"problem": "1+1", "answer": {missing}}}\n{{"problem": "1+2", "answer": 3}}\n')
+    assert [p.reference for p in load_dataset(path)] == [None, "3"]
+
+
+def test_an_infinite_reference_is_refused_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"problem": "1+1", "answer": 2}\n{"problem": "1+2", "answer": Infinity}\n')
+    with pytest.raises(UsageError, match=r":2: the field 'answer' is infinite"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (b"problem,answer\n1+1,2\n1+2,3,4\n", r":3: the row has 3 cells, the header 2"),
