@@ -19,6 +19,7 @@ from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
 from tandem.models.prices import bill_as_batch, load_prices, set_prices
+from tandem.models.profiles import AssumedLoad, set_profile
 from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
 from tandem.strategies import Context, fault_of_package, make_strategy
@@ -76,6 +77,11 @@ class Tandem:
         insight_mode: InsightMode | None = None,
         prices: str | Path | None = None,
         batch_prices: bool = False,
+        usd_per_device_hour: float | None = None,
+        mentor_profile: str | None = None,
+        intern_profile: str | None = None,
+        assume_load: AssumedLoad | None = None,
+        concurrency: int | None = None,
         request_timeout: float | None = None,
         backend: Backend = "transformers",
         mentor_serving: Serving | None = None,
@@ -88,9 +94,13 @@ class Tandem:
         writes for the intern: notes in four sections (``gpra``), or the beginning of its own answer (``prefix``); None
         takes the catalog's entry. `prices` is a file of your own prices (see `load_prices`); one that names neither
         model is an error. `batch_prices` counts calls at the vendors' batch prices, for endpoints that are used through
-        a batch tier. `request_timeout` is how many seconds an endpoint may send nothing before the request is
-        tried again (600 if None). `backend` is what runs local weights: this process (``transformers``), or vLLM
-        replicas that it starts (``vllm``; ``auto``: where vLLM is installed) by `mentor_serving` and `intern_serving`.
+        a batch tier. A model without a price per token has the speed profile that was measured where it runs
+        (`tandem profile`), at the load nearest to `concurrency` problems at once, unless `mentor_profile` or
+        `intern_profile` names one (a file or an id); `assume_load` stands in where there is none. With
+        `usd_per_device_hour` such a model costs US$ too. `request_timeout` is how many seconds an endpoint may send
+        nothing before the request is tried again (600 if None). `backend` is what runs local weights: this process
+        (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) by
+        `mentor_serving` and `intern_serving`.
         """
         self.settings = Settings.of(
             effort=effort,
@@ -119,6 +129,14 @@ class Tandem:
                 raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
         if batch_prices:
             bill_as_batch((self.mentor, self.intern))
+        for its, named in ((self.mentor, mentor_profile), (self.intern, intern_profile)):
+            set_profile(
+                its,
+                named,
+                concurrency=concurrency,
+                assume=assume_load,
+                usd_per_device_hour=usd_per_device_hour,
+            )
         self._placement = placement
         # Slow-to-load files are cached by name. An uncalibrated policy learns from the problems it sees, so there is
         # one for each use. Strategies and uses are named by requests, without limit, so these two caches are bounded.

@@ -45,13 +45,14 @@ class SpeedProfile(BaseModel):
     """Device-seconds per token of one model on one pool or endpoint at one load; wall time x `devices`, shared out.
 
     `load` says in words what ran meanwhile; the three counts give it in figures (requests at once, and the tokens of a
-    prompt and of an answer).
+    prompt and of an answer). `endpoint` is ``vllm`` for replicas of our own, ``in process``, or an address without
+    secrets. `note` marks one that is used where it was not measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
-    endpoint: str = ""  # its address without secrets, or the backend's name for a model in this process
+    endpoint: str = ""
     uncached: float = Field(ge=0, allow_inf_nan=False)
     cached: float = Field(ge=0, allow_inf_nan=False)
     written: float = Field(ge=0, allow_inf_nan=False)
@@ -63,11 +64,12 @@ class SpeedProfile(BaseModel):
     completion_tokens: int = Field(default=0, ge=0)
     date: str = ""
     assumed: bool = False
+    note: str = ""
 
     def __str__(self) -> str:
         if self.assumed:
             return f"assumed for {self.device}, {self.load}"
-        return f"profile of {self.date}: {self.device}, {self.load}"
+        return f"profile of {self.date}: {self.device}, {self.load}" + (f" ({self.note})" if self.note else "")
 
 
 class Architecture(BaseModel):

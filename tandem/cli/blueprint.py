@@ -76,7 +76,7 @@ def build(as_json: bool, **options: Any) -> None:
     out: Path = options.pop("out")
     concurrency, minutes = options.pop("concurrency"), options.pop("max_minutes")
     take_serving(options)
-    engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
+    engine = Tandem(strategy="fixed:low", concurrency=concurrency, **options)  # any strategy that calls both
     make_folder(out)
     view, session = BlueprintView(), Session(out, same_command(), begun=lambda: True)
 

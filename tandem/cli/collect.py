@@ -135,7 +135,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     kind = options.pop("mentor_type")
     take_serving(options)
     del options["seed"]
-    engine = Tandem(strategy="fixed:low", **options)  # any strategy that calls both
+    engine = Tandem(strategy="fixed:low", concurrency=how["concurrency"], **options)  # any strategy that calls both
     _check(engine, kind, how["workers"])
     job = CollectionJob(engine, plan, problems, datasets, sandbox=sandbox, **how)
     if dry_run:

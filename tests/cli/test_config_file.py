@@ -351,14 +351,14 @@ def test_a_key_in_the_file_is_refused_and_not_shown(cli: Cli, key: str) -> None:
 
 
 def test_every_option_of_both_commands_has_its_place_and_none_is_taken_for_a_secret() -> None:
+    def example(option: click.Parameter) -> str:
+        return option.type.choices[-1] if isinstance(option.type, click.Choice) else "1"
+
     lines: dict[str, Any] = {}
     for command in (run, serve):
-        names = [long.removeprefix("--") for option in command.params for long in option.opts if long != "--config"]
-        lines[str(command.name)] = dict.fromkeys(names, "1")
-        lines |= dict.fromkeys(names, "1")
-    lines["run"] |= {"backend": "vllm", "pace": "eager", "sandbox": "bwrap", "insight-mode": "prefix"}
-    for name in ("backend", "pace", "sandbox", "insight-mode"):
-        del lines[name]
+        named = [(long.removeprefix("--"), option) for option in command.params for long in option.opts]
+        values = {name: example(option) for name, option in named if name != "config"}
+        lines = {**lines, **values, str(command.name): values}
     Path("run.yaml").write_text(yaml.safe_dump(lines))
     assert parsed("--config", "run.yaml")["mentor_max_tokens"] == 1
 
