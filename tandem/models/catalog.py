@@ -66,7 +66,7 @@ class CatalogEntry(_CatalogPart):
     active_parameters: int | None = None
     architecture: Architecture | None = None
     context: int
-    vocabulary: int
+    vocabulary: int | None = None  # log-probabilities are read with it
     licence: str | None = None
     insight_mode: InsightMode = "gpra"
     sampling: Sampling | None = None  # what its makers advise; informational
@@ -79,8 +79,9 @@ class CatalogEntry(_CatalogPart):
     def _whole(self) -> Self:
         if self.endpoint and not (self.prices and self.prices.date and self.api_key_env):
             raise ValueError(f"{self.name}: an endpoint needs dated prices and api_key_env")
-        if not self.endpoint and not (self.hub and self.nominal and self.parameters and self.architecture):
-            raise ValueError(f"{self.name}: weights need hub, nominal, parameters and architecture")
+        known = self.hub and self.nominal and self.parameters and self.architecture and self.vocabulary
+        if not self.endpoint and not known:
+            raise ValueError(f"{self.name}: weights need hub, nominal, parameters, architecture and vocabulary")
         return self
 
     @property

@@ -96,7 +96,8 @@ def _at_endpoint(
     local = spec.local and bool(urls) and all(map(_own, urls))
     spec = spec.model_copy(update={"backend": "openai", "local": local})
     options = {
-        "served_name": name if endpoint else name.lower().rpartition("/")[2],
+        # At its own service; a name with a slash is a gateway's.
+        "served_name": name if endpoint or entry is None else entry.name if "/" in name else name.lower(),
         "api_key_env": entry.api_key_env if entry and not endpoint else None,
         "tokenizer_path": folder_of(entry) / "tokenizer.json" if entry and entry.local and pulled(entry) else None,
     } | options

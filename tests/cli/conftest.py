@@ -13,14 +13,14 @@ from commands import Cli, Outcome
 from stub import Stub
 
 from tandem.cli import main
+from tandem.models.openai.api_keys import VARIABLES
 
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty folder, without the user's keys, settings and cache."""
     monkeypatch.chdir(tmp_path)
-    keys = ("TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY")
-    for name in (*keys, "OPENAI_BASE_URL", "TANDEM_DATA_DIR"):
+    for name in (*VARIABLES, "OPENAI_BASE_URL", "TANDEM_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "100")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from tandem.costs import rates
 from tandem.errors import UsageError
 from tandem.models.catalog import CatalogEntry, find, load_catalog, lookup, spec_of
+from tandem.models.load import load_model
+from tandem.models.openai import OpenAIModel
+from tandem.models.openai.api_keys import VARIABLES, ApiKeys
 from tandem.spec import Prices
 
 ENTRIES = load_catalog()
@@ -72,12 +77,45 @@ def test_api_models_are_priced_and_never_local(entry: CatalogEntry) -> None:
     assert spec.prices.date
     assert spec.prices.cached_input is not None
     assert 0 < spec.prices.cached_input < spec.prices.input < spec.prices.output
-    assert spec.reasoning != spec.logprobs
+    assert not (spec.reasoning and spec.logprobs)
+    assert spec.prices.batch in (None, 0.5)
+    if spec.prices.cache_write is not None:
+        assert spec.prices.cache_write == pytest.approx(1.25 * spec.prices.input)
+
+
+@pytest.mark.parametrize("entry", APIS, ids=lambda e: e.name)
+def test_each_service_has_its_own_key_for_its_own_host(entry: CatalogEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, f"the value of {name}")
+    assert entry.endpoint is not None and entry.api_key_env in VARIABLES
+    keys = ApiKeys(urlsplit(entry.endpoint).hostname or "", "mentor")
+    assert (keys.own, keys.key) == (entry.api_key_env, f"the value of {entry.api_key_env}")
+    foreign = ApiKeys(f"{keys.host}.example.org", "mentor")
+    assert foreign.key == "the value of TANDEM_MENTOR_API_KEY" and foreign.own is None
+    assert foreign.redact(f"Bearer the value of {entry.api_key_env}") == "Bearer [key]"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("openai/GPT-4o", "gpt-4o"),
+        ("anthropic/claude-opus-5.5", "claude-opus-5-5"),
+        ("google/gemini-3.6-flash", "gemini-3.6-flash"),
+        ("deepseek-v4-flash", "deepseek-v4-flash"),
+    ],
+)
+def test_a_service_is_asked_by_its_own_name_for_the_model(name: str, asked: str) -> None:
+    model = load_model(name, role="mentor")
+    assert isinstance(model, OpenAIModel) and model.endpoint.model == asked
+    gateway = load_model(name, role="mentor", endpoint="https://openrouter.ai/api/v1")
+    assert isinstance(gateway, OpenAIModel) and gateway.endpoint.model == name
+    assert gateway.spec.prices == model.spec.prices and gateway.endpoint.keys.own == "OPENROUTER_API_KEY"
 
 
 def test_a_price_is_that_of_the_price_list() -> None:
     spec = spec_of(find("gpt-4o"))
-    assert spec.prices == Prices(input=2.5, cached_input=1.25, output=10, date="2026-10-10")
+    assert spec.prices == Prices(input=2.5, cached_input=1.25, output=10, batch=0.5, date="2026-10-10")
     own = rates(spec, "usd", "mentor")
     assert own and own.cost(1_000_000, 400_000, 100_000) == pytest.approx(1.5 + 0.5 + 1.0)
 

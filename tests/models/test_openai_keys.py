@@ -11,7 +11,8 @@ from tandem.models.load import load_model
 from tandem.models.openai.api_keys import ApiKeys
 from tandem.types import Message
 
-NAMES = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")
+SERVICES = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "DEEPSEEK_API_KEY")
+NAMES = (*SERVICES, "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")
 ALL = {name: f"the {name} value" for name in NAMES}
 ASK = Request((Message(role="user", content="Hello"),), "answer", 10)
 
@@ -27,6 +28,12 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("api.openai.com", ALL, "OPENAI_API_KEY"),
         ("openrouter.ai", ALL, "OPENROUTER_API_KEY"),
+        ("api.anthropic.com", ALL, "ANTHROPIC_API_KEY"),
+        ("api.anthropic.com", {"OPENAI_API_KEY": "x", "TANDEM_API_KEY": "y"}, None),
+        ("generativelanguage.googleapis.com", ALL, "GEMINI_API_KEY"),
+        ("storage.googleapis.com", {"GEMINI_API_KEY": "x"}, None),
+        ("api.deepseek.com", ALL, "DEEPSEEK_API_KEY"),
+        ("api.deepseek.com.evil.org", {"DEEPSEEK_API_KEY": "x"}, None),
         ("openai.com.evil.org", {"OPENAI_API_KEY": "x"}, None),
         ("notopenai.com", {"OPENAI_API_KEY": "x"}, None),
         ("api.example.org", ALL, "TANDEM_MENTOR_API_KEY"),
@@ -81,6 +88,6 @@ def test_no_key_is_left_in_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ALL.items():
         monkeypatch.setenv(name, value)
     text = ApiKeys("api.example.org", "mentor").redact(
-        " / ".join(ALL[n] for n in NAMES if n not in ("OPENROUTER_API_KEY", "TANDEM_INTERN_API_KEY"))
+        " / ".join(ALL[n] for n in NAMES if n != "TANDEM_INTERN_API_KEY")
     )
     assert "value" not in text

@@ -9,15 +9,22 @@ from urllib.parse import urlsplit
 
 from tandem.ledger import Role
 
-_OWN = {"openai.com": "OPENAI_API_KEY", "openrouter.ai": "OPENROUTER_API_KEY"}
+_OWN = {
+    "openai.com": "OPENAI_API_KEY",
+    "anthropic.com": "ANTHROPIC_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+    "deepseek.com": "DEEPSEEK_API_KEY",
+    "openrouter.ai": "OPENROUTER_API_KEY",
+}
 _USUAL = "OPENAI_API_KEY"
+VARIABLES = (*_OWN.values(), "TANDEM_API_KEY", "TANDEM_MENTOR_API_KEY", "TANDEM_INTERN_API_KEY")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
     """The environment variables that may hold the key for `host`; the first one that is set counts.
 
-    `named` alone, where the caller names one. OpenAI and OpenRouter have a variable of their own. Any other host gets
+    `named` alone, where the caller names one. The services in `_OWN` have a variable of their own. Any other host gets
     TANDEM_MENTOR_API_KEY or TANDEM_INTERN_API_KEY by `role`, else TANDEM_API_KEY; and OPENAI_API_KEY only if it is
     this machine or the host of OPENAI_BASE_URL, to which every OpenAI client sends that key.
     """
@@ -51,8 +58,13 @@ class ApiKeys:
             advice += f" ({_USUAL} goes to openai.com, this machine and the host of OPENAI_BASE_URL only)"
         return advice
 
+    @property
+    def lists_models(self) -> bool:
+        """Whether the host lists its models for the key that its chats take; Anthropic's list wants other headers."""
+        return not f".{self.host}".endswith(".anthropic.com")
+
     def redact(self, text: str) -> str:
-        for name in (*self.names, _USUAL):
+        for name in {*self.names, *_OWN.values()}:
             if key := os.environ.get(name, "").strip():
                 text = text.replace(key, "[key]")
         return text

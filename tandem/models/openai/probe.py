@@ -103,6 +103,8 @@ async def _served_card(endpoint: Endpoint, retries: int) -> dict[str, Any]:
     From then on the endpoint is asked for the model by the name that it has there.
     """
     origin = endpoint.origin
+    if not endpoint.keys.lists_models:
+        return {}
     try:
         listed = await endpoint.fetch(endpoint.models, Backoff(retries), _NO_LIST)
     except Failure as failure:
