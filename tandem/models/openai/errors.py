@@ -25,6 +25,17 @@ _OVERFLOW = re.compile(
 )
 _TOOLS = re.compile(r"\btools?\b|tool_|tool-|function.call", re.I)
 _NO_TOOLS = {400, 404, 422, 501}
+_MEANINGS = [  # of error codes and types that are words, as vendors write them
+    (re.compile(words, re.I), status)
+    for words, status in (
+        (r"context_length|too_long|invalid_request|bad_request|unsupported|invalid_(?:prompt|value|parameter)", 400),
+        (r"invalid_api_key|authentication|unauthori[sz]ed", 401),
+        (r"permission|forbidden", 403),
+        (r"not_found", 404),
+        (r"rate_limit|insufficient_quota|quota|too_many", 429),
+        (r"overloaded|unavailable", 503),
+    )
+]
 _BEARER = re.compile(r"(?i)bearer\s+\S+|\bsk-[\w*-]{6,}")
 
 
@@ -121,6 +132,18 @@ def from_status(
         message = f"{origin.where} answered {status}{line}"
     after = retry_after(headers or {})
     return Failure(message, retryable=retryable, status=status, after=after, detail=detail, free=free)
+
+
+def status_of(error: object) -> int:
+    """Return the HTTP status that an error object within a body means: its code as a number or in words, else 500."""
+    fields: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
+    for key in ("code", "status", "status_code", "type"):
+        value = str(fields.get(key) or "")
+        if value.isdigit() and 400 <= int(value) < 600:
+            return int(value)
+        if found := next((status for words, status in _MEANINGS if words.search(value)), None):
+            return found
+    return 500
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -115,6 +115,8 @@ class ResumableAnswer:
                     await asyncio.sleep(pause)
                     continue
                 finish, usage = "length", attempt.cut()  # complete, only the end marker was lost
+            if not attempt.reader.explained and self._tokens >= self.request.max_tokens:
+                finish = "length"
             if (call := attempt.call(usage)) is not None:
                 yield call
             if finish == "length":
@@ -212,7 +214,7 @@ class Try:
                     if time.monotonic() - heard > endpoint.timeout:  # comments keep a connection alive, not a call
                         raise stalled(endpoint.origin, endpoint.timeout)
                 else:
-                    for delta in reader.feed(b"\n"):  # a last line without its line end
+                    for delta in reader.end():
                         yield delta
                 await _drain(pieces)
 

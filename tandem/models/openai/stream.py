@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +13,15 @@ from tandem.errors import CapabilityError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
 from tandem.models.logprobs import TokenStat, token_stat
-from tandem.models.openai.errors import Failure, Origin, from_status
+from tandem.models.openai.errors import Failure, Origin, from_status, status_of
 from tandem.models.tools import write_call
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _REFUSED = {"content_filter", "refusal", "safety"}
 _BROKEN = {"error", "abort"}
+_QUIET = (b":", b"event:", b"id:", b"retry:")
+_LONGEST = 8 << 20  # bytes of a body that is no stream
+_HOLES = 8  # tokens without log-probabilities that any answer may have
 
 
 class StreamReader:
@@ -54,6 +59,8 @@ class StreamReader:
         self._continuous = False
         self._reported = 0  # completion tokens by the last usage report of a chunk
         self._called = StreamedCall() if tool else None
+        self._measured = self._holes = 0  # tokens with log-probabilities, and without
+        self._other: list[bytes] = []  # what came that is no event, for the end
         self._open = prefix.rfind("<think>") > prefix.rfind("</think>")
 
     def feed(self, data: bytes) -> Iterator[Delta]:
@@ -61,9 +68,39 @@ class StreamReader:
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            if line.startswith(b"data:") and (delta := self._event(line[5:])) is not None:
-                self.started = True
-                yield delta
+            if line.startswith(b"data:"):
+                if (delta := self._event(line[5:])) is not None:
+                    self.started = True
+                    yield delta
+            elif line.strip() and not line.startswith(_QUIET) and sum(map(len, self._other)) < _LONGEST:
+                self._other.append(line)
+
+    def end(self) -> Iterator[Delta]:
+        """Yield what the end of the body completes: a last line without its line end, an answer that is no stream.
+
+        Raises Failure with the server's own words for an error or a page that came with status 200.
+        """
+        yield from self.feed(b"\n")
+        if self.started or self.done or not self._other:
+            return
+        body = b"\n".join(self._other).decode("utf-8", "replace").strip()
+        try:
+            whole = json.loads(body)
+        except ValueError:
+            page = " ".join(re.sub(r"<[^>]*>", " ", body).split())[:120]
+            words = f"{self._origin.where} answered with something that is no stream: {page}"
+            raise Failure(f"{words}; is its address right (it ends in /v1)?", free=True) from None
+        if not isinstance(whole, dict) or not whole.get("choices"):
+            raise from_status(
+                self._origin,
+                status_of((whole or {}).get("error", whole) if isinstance(whole, dict) else None),
+                whole,
+                free=True,
+            )
+        if (delta := self._event(body.encode())) is not None:
+            self.started = True
+            yield delta
+        self.reported = self._usage is not None
 
     def finish(self, broken: Failure | None = None) -> FinishReason:
         """Return why the stream ended, whatever came after that; raises Failure for a refusal or a giving up.
@@ -71,6 +108,8 @@ class StreamReader:
         One that did not end fails with `broken`, or because it just broke off.
         """
         where, reason = f"'{self._origin.model}' at {self._origin.where}", self._finish
+        if reason is None and self.started and self.done and broken is None:
+            return "stop"  # it ended, and some servers do not say why
         if reason is None:
             raise broken or Failure(
                 f"{where} {'ended early' if self.started else 'sent an empty answer'}", retryable=True
@@ -80,6 +119,11 @@ class StreamReader:
         if reason in _BROKEN:
             raise Failure(f"{where} gave up ({reason})", retryable=True)
         return "length" if reason in _LENGTH else "stop"
+
+    @property
+    def explained(self) -> bool:
+        """Whether the server gave a reason for the end."""
+        return self._finish is not None
 
     @property
     def usage(self) -> Usage | None:
@@ -106,8 +150,7 @@ class StreamReader:
         if not isinstance(chunk, dict):
             raise Failure(f"{self._origin.where} sent a broken chunk", retryable=True)
         if error := chunk.get("error"):
-            code = error.get("code") if isinstance(error, dict) else None
-            raise from_status(self._origin, int(str(code)) if str(code).isdigit() else 500, error)
+            raise from_status(self._origin, status_of(error), error)
         usage = chunk.get("usage")
         choices = chunk.get("choices")
         if usage:
@@ -116,14 +159,14 @@ class StreamReader:
         if not choices:
             return None
         choice = choices[0]
-        delta = choice.get("delta") or {}
+        delta = choice.get("delta") or choice.get("message") or {}
         given = chunk.get("prompt_token_ids") or choice.get("prompt_token_ids")
         if given:
             self._prompt = len(given)
         finish = choice.get("finish_reason")
         self._end(finish, refused=bool(delta.get("refusal")))
-        content = delta.get("content") or choice.get("text") or ""
-        text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or "", content)
+        thinking, content = _parts(delta.get("content") or choice.get("text") or "")
+        text = self._join(delta.get("reasoning_content") or delta.get("reasoning") or thinking, content)
         called = self._called is not None and self._called.take(delta.get("tool_calls"))
         ids = choice.get("token_ids")
         if ids and self.ids is not None:
@@ -131,20 +174,31 @@ class StreamReader:
         elif (text or called) and not ids:
             self.ids = None
         logprobs = choice.get("logprobs")
-        stats = self._stats(logprobs) if logprobs and self._logprobs else []
+        given_stats = self._stats(logprobs) if logprobs and self._logprobs else []
+        stats = [stat for stat in given_stats if stat is not None]
         counted = self._count(bool(text) or called, ids, usage, finish)
-        tokens = len(stats) or counted
+        tokens = len(given_stats) or counted
         if called and not text:
             self.tokens, self.held, self.started = self.tokens + tokens, self.held + tokens, True
             return None
         if not text and not tokens:
             return None
-        if self._logprobs and content and not stats:
-            raise CapabilityError(f"'{self._origin.model}' at {self._origin.where} sends no log-probabilities")
         self.tokens += tokens
+        if self._logprobs and content:
+            self._need(tokens, len(stats), some=bool(logprobs))
         # A cut stream never sees the last report: the prompt's size goes out with the first delta.
         early = self.usage if not self.started and (self._continuous or self._prompt is not None) else None
         return Delta(text, tokens, stats, None, early)
+
+    def _need(self, tokens: int, stats: int, *, some: bool) -> None:
+        """Count the tokens without log-probabilities; raises CapabilityError where there are none, or too few."""
+        where = f"'{self._origin.model}' at {self._origin.where}"
+        self._measured += stats
+        self._holes += max(tokens - stats, 0)
+        if not (self._measured or some):
+            raise CapabilityError(f"{where} sends no log-probabilities")
+        if self._holes > max(_HOLES, self._measured / 4):
+            raise CapabilityError(f"{where} leaves out the log-probabilities of {self._holes} of {self.tokens} tokens")
 
     def _end(self, finish: str | None, *, refused: bool) -> None:
         if refused or (finish and self._finish not in _REFUSED):
@@ -160,14 +214,20 @@ class StreamReader:
             new = 1 if some else 0
         return max(new, 0) if ids is None else len(ids)
 
-    def _stats(self, logprobs: dict[str, Any]) -> list[TokenStat]:
-        vocabulary, chat = self._vocabulary, logprobs.get("content")
-        if chat is not None:
-            return [token_stat(t["logprob"], [top["logprob"] for top in t["top_logprobs"]], vocabulary) for t in chat]
-        tokens = zip(logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
+    def _stats(self, logprobs: dict[str, Any]) -> list[TokenStat | None]:
+        """Return the statistics of each token; None for one whose log-probabilities are not all there."""
+        if chat := logprobs.get("content"):
+            return [self._stat(t.get("logprob"), [o.get("logprob") for o in t.get("top_logprobs") or ()]) for t in chat]
+        own = logprobs.get("token_logprobs") or []
+        tops = logprobs.get("top_logprobs") or [None] * len(own)
         # The token drawn comes along where it is not among the k likeliest: it is not one of them.
-        tops = [(own, sorted(top.values(), reverse=True)[: self._logprobs]) for own, top in tokens]
-        return [token_stat(own, top, vocabulary) for own, top in tops]
+        return [self._stat(value, _likeliest(top, self._logprobs)) for value, top in zip(own, tops, strict=False)]
+
+    def _stat(self, own: object, top: list[Any]) -> TokenStat | None:
+        numbers = [own, *top]
+        if not top or not all(isinstance(n, (int, float)) and not math.isnan(n) for n in numbers):
+            return None
+        return token_stat(float(str(own)), top, self._vocabulary)
 
     def _join(self, thinking: str, content: str) -> str:
         if thinking:
@@ -178,6 +238,27 @@ class StreamReader:
             self.inside = self._open = False
             return f"{thinking}</think>{content}"
         return thinking + content
+
+
+def _parts(content: object) -> tuple[str, str]:
+    """Return the thinking and the text of a content that may come in parts."""
+    if not isinstance(content, list):
+        return "", content if isinstance(content, str) else ""
+    thinking, text = "", ""
+    for part in content:
+        if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
+            inner = part.get("thinking") or part.get("reasoning") or part.get("text") or ""
+            thinking += inner if isinstance(inner, str) else "".join(_parts(inner))
+        elif isinstance(part, dict):
+            text += str(part.get("text") or "")
+        else:
+            text += str(part)
+    return thinking, text
+
+
+def _likeliest(top: object, count: int) -> list[Any]:
+    values = [value for value in top.values() if isinstance(value, (int, float))] if isinstance(top, dict) else []
+    return sorted(values, reverse=True)[:count]
 
 
 class StreamedCall:
