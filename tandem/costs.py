@@ -211,18 +211,17 @@ def parse_unit(text: str) -> Unit:
 
 
 def amount(value: float, unit: Unit) -> str:
-    """Return a cost for people, its unit beside it: ``US$ 3.10``, ``1,240 device seconds``, ``0.036 TFLOPs``."""
-    if unit == "usd":
-        return f"US$ {_figure(value, 2)}"
-    return f"{_figure(value, 0 if unit == 'mentor_tokens' else 1)} {LABELS[unit]}"
+    """Return a cost for people, its unit beside it: ``US$ 3.10``, ``1,240.0 device seconds``, ``0.036 TFLOPs``."""
+    text = figure(value, unit)
+    return f"US$ {text}" if unit == "usd" else f"{text} {LABELS[unit]}"
 
 
-def _figure(value: float, decimals: int) -> str:
-    """Return a number with as many decimals, or with two significant digits where that says more."""
-    if value == 0 or abs(value) >= 100:
-        return f"{value:,.{decimals}f}" if value else "0"
-    needed = 1 - math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(decimals, needed)}f}"
+def figure(value: float, unit: Unit) -> str:
+    """Return a cost as `amount` does, for a column that names the unit: at least two significant digits."""
+    decimals = {"usd": 2, "mentor_tokens": 0}.get(unit, 1)
+    if value and abs(value) < 1 and unit != "mentor_tokens":
+        decimals = max(decimals, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}" if value else "0"
 
 
 def assumed_profile(spec: ModelSpec, load: str = "saturated") -> SpeedProfile | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.config import Settings
+from tandem.costs import Unit, default_unit
 from tandem.ladder import Ladder, format_ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -39,6 +40,11 @@ class SolvePlan:
     def roles(self) -> tuple[Role, ...]:
         """The models that the strategy calls; other models are not loaded."""
         return self.strategy.roles
+
+    @property
+    def unit(self) -> Unit:
+        """What its cost is counted in."""
+        return default_unit(self.mentor.spec, self.intern.spec)
 
     @property
     def calls(self) -> list[PlannedCall]:

@@ -112,6 +112,7 @@ def test_a_longer_call_never_costs_less(cached: int, fresh: int, written: int, m
         (1234.56, "mentor_tokens", "1,235 mentor tokens"),
         (0.036, "tflops", "0.036 TFLOPs"),
         (12.34, "seconds", "12.3 device seconds"),
+        (0.4, "mentor_tokens", "0 mentor tokens"),
     ],
 )
 def test_an_amount_has_its_unit_and_two_digits(value: float, unit: Unit, text: str) -> None:

@@ -33,14 +33,14 @@ def report(folder: Path, as_json: bool) -> None:
 
 def _run(folder: Path, as_json: bool) -> Iterable[Path]:
     from tandem.reports.page.writers import RunPage
-    from tandem.reports.run import summary_table, write_report
+    from tandem.reports.run import summary_view, write_report
     from tandem.runs.listing import current_summary, state
     from tandem.runs.store import RunStore
 
     store = RunStore.open_for_reading(folder)
     manifest, summary = store.manifest(), current_summary(store)
     warn(store.warnings)
-    emit(summary, as_json, lambda: [summary_table(summary, manifest["run"])])
+    emit(summary, as_json, lambda: summary_view(summary, manifest["run"]))
     if (now := state(store, summary)) != "finished":
         note(f"the run is {now}: these are the figures of {summary['n']} problems")
     page = RunPage(folder)

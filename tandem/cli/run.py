@@ -120,18 +120,23 @@ def run(
 def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.live import RunView
     from tandem.cli.session import Session, ready
-    from tandem.reports.run import summary_table
+    from tandem.reports.run import run_verdict, summary_view
     from tandem.runs.runner import run as run_all
 
     def show(summary: dict[str, Any] | None) -> None:
         if summary is not None:
-            emit(summary, as_json, lambda: [summary_table(summary, engine.plan().describe())])
+            emit(summary, as_json, lambda: summary_view(summary, engine.plan().describe()))
+
+    def verdict(plan: SolvePlan, store: RunStore) -> dict[str, Any] | None:
+        known = {"card": plan.card, "cap": plan.settings.mentor_max_tokens}
+        found = run_verdict(store, plan.mentor.spec, plan.intern.spec, plan.unit, **known)
+        return found.model_dump(mode="json") if found else None
 
     async def work() -> dict[str, Any]:
         async with engine:
             if len(store.done()) < len(problems):
                 await ready(engine, view)
-            return await run_all(engine, problems, store, progress=view, **how)
+            return await run_all(engine, problems, store, progress=view, verdict=verdict, **how)
 
     session = Session(
         store.folder,

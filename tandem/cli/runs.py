@@ -56,7 +56,7 @@ def show(folder: Path, as_json: bool) -> None:
     Example:
       tandem runs show runs/2026-11-22-gsm8k-tandem
     """
-    from tandem.reports.run import summary_table
+    from tandem.reports.run import summary_view
     from tandem.runs.listing import current_summary, state
     from tandem.runs.store import RunStore
 
@@ -68,7 +68,7 @@ def show(folder: Path, as_json: bool) -> None:
     width = max(len(path) for path, _ in known)
     lines = [f"{path:{width}}  {_plain(value)}" for path, value in known]
     found = {"folder": str(folder), "state": now, "manifest": manifest, "summary": summary}
-    emit(found, as_json, lambda: [*lines, summary_table(summary, manifest["run"])])
+    emit(found, as_json, lambda: [*lines, *summary_view(summary, manifest["run"])])
 
 
 @runs.command("diff")

@@ -10,7 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tandem.costs import LABELS, UNITS, Unit, amount, figure, rates
 from tandem.ledger import Ledger
+from tandem.reports.verdict import Verdict, verdict
+from tandem.runs.mentor_alone import mentor_alone
+from tandem.runs.outcomes import outcomes_of
+from tandem.runs.store import RunStore
+from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
 
 if TYPE_CHECKING:
@@ -21,9 +27,12 @@ _COLUMNS = ("id", "correct", "level", "answered_by", *_FROM_LEDGER, "seconds", "
 _FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the beginning of a formula
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 _FAILURES_SHOWN = 50
+_OF_ONE_MODEL = ("intern-only", "mentor-only", "budget-forcing")
+_WRITTEN_BEFORE = ("usd", "tflops", "tflops_published", "mentor_tokens")  # totals in a summary without `cost`
 
 
-def summary_table(summary: Mapping[str, Any], described: Mapping[str, Any]) -> Table:
+def summary_view(summary: Mapping[str, Any], described: Mapping[str, Any]) -> list[Table | str]:
+    """Return a run's figures as a table, and below it the verdict in a sentence, where there is one."""
     from rich.table import Table
     from rich.text import Text
 
@@ -32,7 +41,35 @@ def summary_table(summary: Mapping[str, Any], described: Mapping[str, Any]) -> T
     table.add_column()
     for name, text in figures(summary):
         table.add_row(name, Text(one_line(text)))
-    return table
+    costs = Table(*COST_COLUMNS)
+    for row in cost_rows(summary):
+        costs.add_row(*row)
+    for column in costs.columns[1:]:
+        column.justify = "right"
+    return [table, costs, *([one_line(text)] if (text := sentence(summary)) else [])]
+
+
+def sentence(summary: Mapping[str, Any]) -> str:
+    found = summary.get("verdict")
+    return str(found["sentence"]) if found else ""
+
+
+def run_verdict(store: RunStore, mentor: ModelSpec, intern: ModelSpec, unit: Unit, **known: Any) -> Verdict | None:
+    """Return the verdict on a run against the mentor alone, which it estimates; None for one of a model alone.
+
+    `known` is the rest of what `mentor_alone` needs: the pair's `card` and the mentor's `cap`.
+    """
+    strategy = str(store.manifest()["run"]["strategy"])
+    if strategy.partition(":")[0] in _OF_ONE_MODEL:
+        return None
+    return verdict(
+        outcomes_of(store.records()),
+        mentor_alone(store.records(), mentor, **known),
+        unit,
+        name="Tandem" if strategy == "tandem" else strategy,
+        free=intern.name if intern.local and rates(intern, "usd", "intern") is None else None,
+        unpriced=next((spec.name for spec in (mentor, intern) if rates(spec, "usd", "mentor") is None), None),
+    )
 
 
 def title(summary: Mapping[str, Any], described: Mapping[str, Any]) -> str:
@@ -43,7 +80,6 @@ def title(summary: Mapping[str, Any], described: Mapping[str, Any]) -> str:
 
 def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     n = summary["n"]
-    each = max(n, 1)
     rows = [("problems", f"{n}" + (f", {summary['errors']} failed" if summary["errors"] else ""))]
     if stopped := summary.get("stopped"):
         rows.append(("stopped early", stopped))
@@ -56,18 +92,14 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("accuracy", f"{summary['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}){of}"))
     shares = summary["levels"].items()
     rows.append(("levels", ", ".join(f"{level} {count}" for level, count in shares) or "none reached"))
-    probe = f", {summary['probe_tokens'] / each:.0f} of them in discarded drafts" if summary["probe_tokens"] else ""
-    rows.append(("mentor tokens", f"{summary['mentor_tokens'] / each:.0f} a problem"))
-    rows.append(("intern tokens", f"{summary['intern_tokens'] / each:.0f} a problem{probe}"))
-    assumed = " (assumed sizes)" if summary["tflops_assumed"] else ""
-    rows.append(("TFLOPs", _each(summary["tflops"], each) + assumed))
-    rows.append(("TFLOPs, published formula", _each(summary["tflops_published"], each)))
-    if summary["usd"] is not None:
-        rows.append(("US$", _usd_text(summary)))
+    if probes := summary["probe_tokens"]:
+        rows.append(("discarded drafts", f"{probes / max(n, 1):,.0f} intern tokens a problem"))
+    if summary["usd"] is not None and (bill := _bill(summary)):
+        rows.append(("the bill", bill))
     if failed := summary.get("failed_calls"):
         rows.append(("calls that failed", f"{failed}, charged as far as they were billed"))
     if (lost := summary.get("lost")) and lost["calls"]:
-        worst = f", US$ {lost['usd_bound']:.4f} at worst" if lost.get("usd_bound") is not None else ""
+        worst = f", {amount(lost['usd_bound'], 'usd')} at worst" if lost.get("usd_bound") is not None else ""
         calls = f"{lost['calls']} call{'s' if lost['calls'] > 1 else ''} beside those of the records{worst}"
         # Of a run that was stopped, the calls that had ended are given again when it goes on.
         rows.append(("billed, not in a record yet" if summary.get("stopped") else "billed and lost", calls))
@@ -113,6 +145,9 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
     lines.append(f"Data: {escaped(str(data.get('name', 'unknown')))}, started {started}.")
     lines += ["", "| | |", "| --- | --- |"]
     lines += [f"| {escaped(name)} | {escaped(text)} |" for name, text in figures(summary)]
+    lines += ["", _line(COST_COLUMNS), "| --- | ---: | ---: | ---: | ---: |", *map(_line, cost_rows(summary))]
+    if text := sentence(summary):
+        lines += ["", escaped(text)]
     if failures:
         head = f"## Failed problems ({len(failures)}; they count as wrong)"
         lines += ["", head, "", "| id | error |", "| --- | --- |"]
@@ -120,6 +155,10 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
         if len(failures) > _FAILURES_SHOWN:
             lines += ["", f"and {len(failures) - _FAILURES_SHOWN} more, in report.csv."]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(map(escaped, cells))} |"
 
 
 def escaped(text: str) -> str:
@@ -136,14 +175,41 @@ def cell(value: Any) -> Any:
     return f"'{text}" if text[:1] and text[0] in _FORMULA else text
 
 
-def _usd_text(summary: Mapping[str, Any]) -> str:
-    text = f"{summary['usd']:.4f} in all"
+COST_COLUMNS = ("cost", "a problem", "in all", "mentor", "intern")
+
+
+def cost_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return what a problem cost on average, all of them, and either model's part; the run's unit first."""
+    cost = cost_by_unit(summary)
+    unit = summary.get("unit") or next((unit for unit in UNITS if cost[unit]["total"] is not None), "tflops")
+    rows = []
+    for name in sorted(UNITS, key=lambda one: one != unit):
+        parts = [cost[name].get(part) for part in ("mean", "total", "mentor", "intern")]
+        if name == "mentor_tokens":
+            parts[3] = None
+        if parts[1] is not None or name in {unit, "tflops"}:
+            label = LABELS[name] + (", assumed sizes" if name == "tflops" and summary["tflops_assumed"] else "")
+            unknown = "not known" if parts[1] is None else ""
+            rows.append((label, *(unknown if part is None else figure(part, name) for part in parts)))
+    tokens = summary["intern_tokens"]
+    return [*rows, ("intern tokens", f"{tokens / max(summary['n'], 1):,.0f}", f"{tokens:,}", "", f"{tokens:,}")]
+
+
+def cost_by_unit(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, float | None]]:
+    """Return a summary's costs; of one that an earlier version wrote, as far as it has them."""
+    if "cost" in summary:
+        found: Mapping[str, Mapping[str, float | None]] = summary["cost"]
+        return found
+    totals = {unit: summary[unit] if unit in _WRITTEN_BEFORE else None for unit in UNITS}
+    each = max(summary["n"], 1)
+    return {unit: {"mean": None if t is None else t / each, "total": t} for unit, t in totals.items()}
+
+
+def _bill(summary: Mapping[str, Any]) -> str:
+    """Say where the bill may differ from the cost."""
+    said = []
     if (worst := summary.get("usd_bound")) is not None and worst > summary["usd"]:
-        text += f", {worst:.4f} at worst"
+        said.append(f"{amount(worst, 'usd')} at worst")
     if (paid := summary.get("usd_paid")) is not None and paid < summary["usd"]:
-        text += f"; {paid:.4f} paid, the rest came from the response cache"
-    return text
-
-
-def _each(total: float | None, n: int) -> str:
-    return "unknown: unknown sizes" if total is None else f"{total / n:.3f} a problem"
+        said.append(f"{amount(paid, 'usd')} paid, the rest came from the response cache")
+    return "; ".join(said)

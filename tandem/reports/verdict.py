@@ -181,10 +181,12 @@ def _needed(difference: IntervalEstimate | None, problems: int) -> int | None:
 def _accuracy(found: Verdict, mentor: RunOutcomes | MentorAlone, name: str) -> str:
     on = f"On these {found.problems:,} problems {name}" if found.problems != 1 else f"On this one problem {name}"
     if found.accuracy_difference is None:
-        text = f"{on} is right in {found.accuracy:.1%}"
+        text = f"{on} is right in {100 * (found.accuracy or 0):.1f} %"
         if isinstance(mentor, MentorAlone) and mentor.accuracy is not None:
-            return f"{text}; the mentor alone was in {mentor.accuracy:.1%} of {mentor.problems:,} other problems."
-        return f"{text}; how often the mentor alone is here is not known (`tandem compare` tells)."
+            return (
+                f"{text}; the mentor alone was in {100 * mentor.accuracy:.1f} % of {mentor.problems:,} other problems."
+            )
+        return f"{text}; how often the mentor alone is here is not known (tandem compare tells)."
     value, low, high = _points(found.accuracy_difference)
     percent = f"{100 * found.level:g} % interval"
     if low > 0:

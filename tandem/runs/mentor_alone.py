@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from tandem.costs import UNITS, rates
+from tandem.ledger import Ledger, Usage
+from tandem.spec import InsightMode, ModelSpec
+from tandem.sufficiency.classifier import ClassifierCard
+
+_ENOUGH = 5  # of the mentor's own answers stand for the others
+# What the mentor writes here as an answer is not what it would write alone.
+_OTHERWISE = ("budget-forcing", "shepherding", "delegate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +33,77 @@ class MentorAlone:
     bound: bool = False
     accuracy: float | None = None
     problems: int = 0
+
+
+def mentor_alone(
+    records: Iterable[Mapping[str, Any]], mentor: ModelSpec, *, card: ClassifierCard | None, cap: int
+) -> MentorAlone:
+    """Estimate the mentor alone on the problems of a run's records.
+
+    Where it answered, its answer counts as it was; elsewhere its mean answer when the classifier of this pair was
+    trained, else its mean answer in this run, else an answer of `cap` tokens, which is a bound.
+    """
+    ids: list[str] = []
+    usages: list[Usage | None] = []
+    prompts: list[int] = []
+    for record in records:
+        ledger = Ledger.model_validate(record["ledger"])
+        ids.append(record["problem"])
+        usages.append(own_answer(record["strategy"], record["answered_by"], ledger, mentor.insight_mode))
+        prompts.append(min((e.usage.prompt for e in ledger if e.usage.prompt), default=0))
+    usual, own = usual_tokens(card, mentor), sum(usage is not None for usage in usages)
+    bound = False
+    if own == len(ids):
+        basis = "its own answers in this run"
+    elif usual is not None:
+        basis = f"its mean answer of {usual:,.0f} tokens when the classifier was trained"
+        basis = f"its own {own:,} answer{'s' if own > 1 else ''} in this run and, elsewhere, {basis}" if own else basis
+    elif own >= _ENOUGH:
+        basis = f"its own {own:,} answers in this run, which may be to the harder problems"
+    else:
+        basis, usual, bound = f"every answer at the cap of {cap:,} tokens", float(cap), True
+    cost: dict[str, np.ndarray | None] = {}
+    for unit in UNITS:
+        each = rates(mentor, unit, "mentor")
+        if each is None:
+            cost[unit] = None
+            continue
+        cost[unit] = np.asarray(
+            [
+                each.cost(usage.prompt, usage.cached, usage.completion)
+                if usage is not None
+                else float("nan")
+                if usual is None
+                else each.cost(prompt, 0, round(usual))
+                for usage, prompt in zip(usages, prompts, strict=True)
+            ]
+        )
+    found = None if card is None or card.mentor != mentor.name else _anchor(card).get("accuracy")
+    problems = sum(card.data.get("problems", {}).values()) if card and found is not None else 0
+    return MentorAlone(ids, cost, basis, bound, found, problems)
+
+
+def own_answer(strategy: str, answered_by: str | None, ledger: Ledger, mode: InsightMode) -> Usage | None:
+    """Return the tokens of the mentor's own whole answer in a solution; None where it gave none.
+
+    Where an insight is the beginning of its answer, both are parts of it.
+    """
+    if answered_by != "mentor" or strategy.partition(":")[0] in _OTHERWISE:
+        return None
+    ended = [e for e in ledger.select("mentor") if e.error is None and e.purpose in ("answer", "insight")]
+    parts = [e for e in ended if mode == "prefix" or e.purpose == "answer"]
+    if not parts or (mode != "prefix" and len(parts) > 1):
+        return None
+    first = parts[0].usage
+    written = sum(e.usage.completion for e in parts)
+    return Usage(prompt=first.prompt, cached=first.cached, completion=written, source="counted")
+
+
+def usual_tokens(card: ClassifierCard | None, mentor: ModelSpec) -> float | None:
+    """Return the mean tokens of the mentor's answer alone, where the card's classifier was trained with this mentor."""
+    return None if card is None or card.mentor != mentor.name else _anchor(card).get("mentor_tokens")
+
+
+def _anchor(card: ClassifierCard) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = card.figures.get("anchors", {}).get("mentor-only", {})
+    return found

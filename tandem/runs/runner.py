@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from tandem.config import SolveOptions
+from tandem.costs import Unit
 from tandem.engine import Tandem
 from tandem.errors import TandemError
 from tandem.grading import Sandbox, grade
 from tandem.ledger import Ledger
 from tandem.models.call import Recorder
+from tandem.plan import SolvePlan
 from tandem.runs.journal import Journal
 from tandem.runs.store import RunStore
 from tandem.runs.summary import Summary
@@ -33,13 +35,15 @@ async def run(
     grading: bool = True,
     cache: Recorder | None = None,
     progress: Progress | None = None,
+    verdict: Callable[[SolvePlan, RunStore], Mapping[str, Any] | None] | None = None,
 ) -> dict[str, Any]:
     """Solve the problems without a good record in the store, and return the summary over all its records.
 
     A failed problem becomes a record with its error; only a failure to start (a model that cannot serve) or to write
     raises. `options` apply to every problem. A run that is cancelled or stopped by a limit keeps every finished call,
     and its summary says ``stopped``. Without a `sandbox` code answers are not graded, and no strategy runs code to
-    choose among its answers; without `grading` nothing is graded. `progress` is called with each new record.
+    choose among its answers; without `grading` nothing is graded. `progress` is called with each new record, `verdict`
+    at the end, for what the summary says of the run against the mentor alone.
     """
     plan, limits = tandem.plan(options), limits or Limits()
     done = store.done()
@@ -92,7 +96,8 @@ async def run(
     finally:
         # How the classifier matches is known once the models are loaded.
         classifier = plan.classifier_match if ready else _earlier_classifier(store)
-        summary = _summarise(store, {p.id for p in problems}, journal, classifier, stopped)
+        summary = _summarise(store, {p.id for p in problems}, journal, classifier, stopped, plan.unit)
+        summary["verdict"] = verdict(plan, store) if verdict else None
         store.finish(summary)
         journal.close_file()
     return summary
@@ -107,7 +112,12 @@ def _earlier_classifier(store: RunStore) -> dict[str, Any] | None:
 
 
 def _summarise(
-    store: RunStore, wanted: set[str], journal: Journal, classifier: dict[str, Any] | None, stopped: str | None
+    store: RunStore,
+    wanted: set[str],
+    journal: Journal,
+    classifier: dict[str, Any] | None,
+    stopped: str | None,
+    unit: Unit,
 ) -> dict[str, Any]:
     figures = Summary()
     recorded: set[tuple[str, str | None]] = set()
@@ -116,7 +126,7 @@ def _summarise(
             figures.add(record)
             recorded.update((e["call"], e["error"]) for e in record["ledger"]["entries"] if e.get("call"))
     outside = journal.outside(recorded)
-    return figures.result(classifier) | {
+    return figures.result(classifier, unit) | {
         "stopped": stopped,
         "given_again": journal.again,
         "lost": {

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tandem.ledger import Ledger
+from tandem.costs import UNITS, Unit
+from tandem.ledger import Ledger, Role
 from tandem.statistics.significance import wilson
+
+_ROLES: tuple[Role | None, ...] = (None, "mentor", "intern")
 
 
 class Summary:
@@ -18,8 +21,8 @@ class Summary:
         self._tokens: Counter[str] = Counter()
         self._levels: Counter[str] = Counter()
         self._truncated: Counter[str] = Counter({"mentor": 0, "intern": 0})
-        self._tflops, self._published = _Total(), _Total()
-        self._usd, self._usd_bound, self._usd_paid = _Total(), _Total(), _Total()
+        self._cost: dict[tuple[Unit, Role | None], _Total] = {(u, role): _Total() for u in UNITS for role in _ROLES}
+        self._usd_bound, self._usd_paid = _Total(), _Total()
         self._seconds = 0.0
         self._assumed = self._synthetic = False
 
@@ -46,19 +49,22 @@ class Summary:
         self._failed_calls += sum(entry.error is not None for entry in entries)
         self._assumed |= ledger.assumed
         billed = any(not entry.local for entry in entries)  # so that a missing price means unknown
-        self._usd.add(ledger.usd, billed)
         self._usd_bound.add(ledger.usd_bound, billed)
         self._usd_paid.add(0.0 if ledger.usd is not None else None, False)  # all of it may be from the cache
         paid = Ledger.model_construct(entries=[entry for entry in entries if entry.paid])
         self._usd_paid.add(paid.usd, any(not entry.local for entry in paid.entries))
-        self._tflops.add(ledger.tflops, bool(entries))
-        self._published.add(ledger.tflops_published, any(entry.purpose != "probe" for entry in entries))
+        for role in _ROLES:
+            part = ledger if role is None else Ledger.model_construct(entries=ledger.select(role))
+            for unit in UNITS:
+                self._cost[unit, role].add(part.cost(unit), _matters(part, unit))
 
-    def result(self, classifier: Mapping[str, Any] | None) -> dict[str, Any]:
+    def result(self, classifier: Mapping[str, Any] | None, unit: Unit | None = None) -> dict[str, Any]:
         """Return the summary. Errors count as wrong; accuracy is None if no problem has a reference.
 
-        Tokens, TFLOPs and US$ are sums over all records; `seconds` is the sum of the problems' own times. `usd_bound`
-        is the worst case, `usd_paid` leaves out what came from the response cache.
+        `unit` is what the run's cost is counted in. `cost` has, by unit, the mean over problems, the total, and the
+        totals of mentor and intern (None: not known; in US$ an intern on own hardware). Tokens, TFLOPs and US$ are
+        sums over all records; `seconds` is the sum of the problems' own times. `usd_bound` is the worst case,
+        `usd_paid` leaves out what came from the response cache.
         """
         interval = wilson(self._right, self._graded)
         return {
@@ -69,10 +75,12 @@ class Summary:
             "mentor_tokens": self._tokens["mentor"],
             "intern_tokens": self._tokens["intern"],
             "probe_tokens": self._tokens["probe"],
-            "tflops": self._tflops.value,
+            "unit": unit,
+            "cost": {name: self._split(name) for name in UNITS},
+            "tflops": self._cost["tflops", None].value,
             "tflops_assumed": self._assumed,
-            "tflops_published": self._published.value,
-            "usd": self._usd.value,
+            "tflops_published": self._cost["tflops_published", None].value,
+            "usd": self._cost["usd", None].value,
             "usd_bound": self._usd_bound.value,
             "usd_paid": self._usd_paid.value,
             "seconds": self._seconds,
@@ -84,12 +92,26 @@ class Summary:
             "synthetic": self._synthetic,
         }
 
+    def _split(self, unit: Unit) -> dict[str, float | None]:
+        total, mentor, intern = (self._cost[unit, role].value for role in _ROLES)
+        mean = total / self._n if total is not None and self._n else None
+        return {"mean": mean, "total": total, "mentor": mentor, "intern": intern}
 
-def summarise(records: Iterable[Mapping[str, Any]], classifier: Mapping[str, Any] | None) -> dict[str, Any]:
+
+def summarise(
+    records: Iterable[Mapping[str, Any]], classifier: Mapping[str, Any] | None, unit: Unit | None = None
+) -> dict[str, Any]:
     summary = Summary()
     for record in records:
         summary.add(record)
-    return summary.result(classifier)
+    return summary.result(classifier, unit)
+
+
+def _matters(ledger: Ledger, unit: Unit) -> bool:
+    """Whether a cost that is missing is unknown; without a call, or without one that is billed, there is none."""
+    if unit == "usd":
+        return any(not entry.local for entry in ledger.entries)
+    return any(unit != "tflops_published" or entry.purpose != "probe" for entry in ledger.entries)
 
 
 class _Total:

@@ -63,6 +63,19 @@ def test_a_summary_is_the_sum_over_all_calls() -> None:
     assert summary["classifier"] == {"id": "c", "match": "exact"}
 
 
+def test_cost_has_means_totals_and_both_parts_in_every_unit() -> None:
+    records = [record(entry(PRICED), entry(LOCAL, "intern")), record(entry(LOCAL, "intern", completion=50))]
+    found = summarise(records, None, "usd")
+    assert found["unit"] == "usd"
+    mentor = (1000 * 1 + 100 * 10) / 1e6
+    assert found["cost"]["usd"] == {"mean": mentor / 2, "total": mentor, "mentor": mentor, "intern": None}
+    assert found["cost"]["mentor_tokens"] == {"mean": 50.0, "total": 100.0, "mentor": 100.0, "intern": 0.0}
+    tflops = found["cost"]["tflops"]  # of the one behind the API nobody knows the size
+    assert tflops["total"] is tflops["mean"] is tflops["mentor"] is None
+    assert tflops["intern"] == pytest.approx(2e9 * (1100 + 1050) / 1e12)
+    assert found["cost"]["seconds"] == dict.fromkeys(("mean", "total", "mentor", "intern"))
+
+
 def test_a_sum_with_an_unknown_part_is_unknown_in_any_order() -> None:
     parts = [record(entry(PRICED)), record(entry(UNPRICED)), record(entry(LOCAL))]
     for some in itertools.permutations(parts):
