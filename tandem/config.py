@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import UsageError
-from tandem.types import Sampling
+from tandem.ledger import Role
+from tandem.spec import ModelSpec, Sampling
 
 Pace = Literal["auto", "eager", "thrifty"]
 Backend = Literal["auto", "vllm", "transformers"]
@@ -28,8 +30,15 @@ class Serving(BaseModel):
     ray: str | None = None  # a Ray cluster's address, or "local" for one of this run's own; None: without Ray
 
 
+ANSWER_TOKENS = 4096  # the cap on an answer of a model whose makers advise none
+
+
 class Settings(BaseModel):
-    """The settings that a strategy may read. None: the default of the pair or of the classifier."""
+    """The settings that a strategy may read. None: the default of the pair or of the classifier.
+
+    `mentor_sampling` and `intern_sampling` are there where a role is drawn in another way than `sampling`, which has
+    seed and stop sequences of both: as its makers advise.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,8 +46,10 @@ class Settings(BaseModel):
     pace: Pace = "auto"
     draft_tokens: int | None = Field(default=None, ge=1)
     sampling: Sampling = Sampling()
-    mentor_max_tokens: int = Field(default=4096, ge=1)
-    intern_max_tokens: int = Field(default=4096, ge=1)
+    mentor_sampling: Sampling | None = None
+    intern_sampling: Sampling | None = None
+    mentor_max_tokens: int = Field(default=ANSWER_TOKENS, ge=1)
+    intern_max_tokens: int = Field(default=ANSWER_TOKENS, ge=1)
     classifier: str | None = None
     top_logprobs: int = Field(default=20, ge=1, le=20)
     intern_logprobs: bool = False  # for every answer of the intern, even if the strategy does not use them
@@ -52,11 +63,58 @@ class Settings(BaseModel):
             first = error.errors()[0]
             raise UsageError(f"{first['loc'][-1]}: {first['msg']}, not {first['input']!r}") from None
 
+    @classmethod
+    def for_pair(
+        cls,
+        mentor: ModelSpec,
+        intern: ModelSpec,
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        mentor_max_tokens: int | None = None,
+        intern_max_tokens: int | None = None,
+        **fields: Any,
+    ) -> Settings:
+        """Return the settings of a pair: what is None is, for each model, as its makers advise (else greedy, 4,096).
+
+        The only place where advice and wishes meet. A temperature or top_p that is given holds for both models, the
+        other of the two stays as advised. Raises UsageError naming an invalid value.
+        """
+        wished = {"temperature": temperature, "top_p": top_p, "seed": seed}
+        usual = _over(Sampling(), wished)
+        own = {
+            f"{role}_sampling": _over(spec.sampling, wished)
+            for role, spec in (("mentor", mentor), ("intern", intern))
+            if spec.sampling
+        }
+        return cls.of(
+            sampling=usual,
+            mentor_max_tokens=cap(mentor, mentor_max_tokens),
+            intern_max_tokens=cap(intern, intern_max_tokens),
+            **{name: sampling for name, sampling in own.items() if sampling != usual},
+            **fields,
+        )
+
+    def sampling_of(self, role: Role) -> Sampling:
+        """Return how the tokens of the model in `role` are drawn."""
+        return (self.mentor_sampling if role == "mentor" else self.intern_sampling) or self.sampling
+
+    def max_tokens(self, role: Role) -> int:
+        """Return the cap on an answer by `role`."""
+        return self.mentor_max_tokens if role == "mentor" else self.intern_max_tokens
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings for a manifest; a role's own sampling only where there is one, as in earlier versions."""
+        own = {name for name in _SAMPLINGS if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=own)
+
     def changed(self, options: SolveOptions) -> Settings:
         """Return these settings with a call's options applied. Raises UsageError naming an invalid one."""
         given = {name: value for name, value in vars(options).items() if value is not None and name != "strategy"}
-        sampling = {name: given.pop(name) for name in _SAMPLING if name in given}
-        return self.of(**dict(self) | {"sampling": dict(self.sampling) | sampling} | given)
+        wished = {name: given.pop(name) for name in _SAMPLING if name in given}
+        held = {name: own for name in _SAMPLINGS if (own := getattr(self, name)) is not None}
+        return self.of(**dict(self) | {name: _over(own, wished) for name, own in held.items()} | given)
 
 
 @dataclass(frozen=True)
@@ -74,10 +132,24 @@ class SolveOptions:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    stop: tuple[str, ...] | None = None
     mentor_max_tokens: int | None = None
     intern_max_tokens: int | None = None
     classifier: str | None = None
     intern_logprobs: bool | None = None
 
 
-_SAMPLING = ("temperature", "top_p", "seed")
+def cap(spec: ModelSpec, given: int | None = None, usual: int = ANSWER_TOKENS) -> int:
+    """Return the cap on a model's answers: as given, else as its makers advise, else the `usual` one."""
+    return (spec.max_tokens or usual) if given is None else given
+
+
+_SAMPLING = ("temperature", "top_p", "seed", "stop")
+_SAMPLINGS = ("sampling", "mentor_sampling", "intern_sampling")
+
+
+def _over(own: Sampling, wished: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sampling with what is wished for; its top_p was for its own temperature, not for a greedy one."""
+    given = {name: value for name, value in wished.items() if value is not None}
+    greedy = own.temperature > 0 and given.get("temperature") == 0
+    return dict(own) | ({"top_p": 1.0} if greedy else {}) | given

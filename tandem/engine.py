@@ -64,11 +64,11 @@ class Tandem:
         effort: str | None = None,
         pace: Pace = "auto",
         draft_tokens: int | None = None,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
+        temperature: float | None = None,
+        top_p: float | None = None,
         seed: int | None = None,
-        mentor_max_tokens: int = 4096,
-        intern_max_tokens: int = 4096,
+        mentor_max_tokens: int | None = None,
+        intern_max_tokens: int | None = None,
         classifier: str | None = None,
         mentor_endpoint: str | None = None,
         intern_endpoint: str | None = None,
@@ -89,7 +89,8 @@ class Tandem:
     ) -> None:
         """Take models or their names (catalog, folder, hub, or `fake`); raises UsageError for bad ones.
 
-        `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own.
+        `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own. Of `temperature`,
+        `top_p` and the caps on answers, None is for each model what its makers advise (see `Settings.for_pair`).
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `insight_mode` is what the mentor
         writes for the intern: notes in four sections (``gpra``), or the beginning of its own answer (``prefix``); None
         takes the catalog's entry. `prices` is a file of your own prices (see `load_prices`); one that names neither
@@ -102,15 +103,6 @@ class Tandem:
         (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) by
         `mentor_serving` and `intern_serving`.
         """
-        self.settings = Settings.of(
-            effort=effort,
-            pace=pace,
-            draft_tokens=draft_tokens,
-            sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
-            mentor_max_tokens=mentor_max_tokens,
-            intern_max_tokens=intern_max_tokens,
-            classifier=classifier,
-        )
         placement = None
         if backend != "transformers":
             from tandem.models.vllm.served import Placement
@@ -121,6 +113,19 @@ class Tandem:
         if insight_mode is not None:
             self.mentor.spec = self.mentor.spec.model_copy(update={"insight_mode": insight_mode})
         self.intern = _model(intern, "intern", intern_endpoint, intern_parameters, serving=intern_serving, **common)
+        self.settings = Settings.for_pair(
+            self.mentor.spec,
+            self.intern.spec,
+            effort=effort,
+            pace=pace,
+            draft_tokens=draft_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            mentor_max_tokens=mentor_max_tokens,
+            intern_max_tokens=intern_max_tokens,
+            classifier=classifier,
+        )
         if prices is not None:
             own = load_prices(prices)
             priced = [set_prices(model, own) for model in (self.mentor, self.intern)]
@@ -219,7 +224,7 @@ class Tandem:
         mismatch = plan.check()
         if plan.classifier is None:
             return None
-        use = plan.strategy_name, plan.ladder, plan.draft_tokens, plan.settings.sampling.temperature
+        use = plan.strategy_name, plan.ladder, plan.draft_tokens, plan.settings.sampling_of("intern").temperature
         return self._policy(self._classifiers[plan.classifier], not mismatch, use)
 
     async def recall(self, decisions: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:

@@ -60,7 +60,7 @@ class SolvePlan:
         if self.card is None:
             return []
         settings, specs = self.settings, (self.mentor.spec, self.intern.spec)
-        found = self.card.differences(*specs, settings.sampling, self.ladder, settings.top_logprobs)
+        found = self.card.differences(*specs, settings.sampling_of("intern"), self.ladder, settings.top_logprobs)
         return found if self.draft_tokens == self.card.draft_tokens else [*found, "draft length"]
 
     @property
@@ -95,7 +95,7 @@ class SolvePlan:
             "strategy": self.strategy_name,
             "mentor": self.mentor.spec.model_dump(mode="json"),
             "intern": self.intern.spec.model_dump(mode="json"),
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.describe(),
             "ladder": format_ladder(self.ladder),
             "draft_tokens": self.draft_tokens,
             "classifier": self.classifier_match,

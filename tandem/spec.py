@@ -18,6 +18,17 @@ class Continuation(StrEnum):
     NONE = "none"
 
 
+class Sampling(BaseModel):
+    """How tokens are drawn. The default is greedy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
 class Prices(BaseModel):
     """US$ per million tokens, with the day (or the month) on which they were read.
 
@@ -107,6 +118,10 @@ class ModelSpec(BaseModel):
     # It accepts tools. This follows from its name; `Strategy.adaptation` says where it changes answers.
     tools: bool = Field(default=False, exclude=True)
     reasoning: bool = False  # hidden reasoning, max_completion_tokens, no temperature
+    # It thinks aloud, between <think> and </think>. Its makers' advice is a default of settings, which record it.
+    thinks: bool = Field(default=False, exclude=True)
+    sampling: Sampling | None = Field(default=None, exclude=True)
+    max_tokens: int | None = Field(default=None, ge=1, exclude=True)  # the cap on an answer, thinking included
     synthetic: bool = False  # the fake model
     revision: str | None = None
     licence: str | None = None

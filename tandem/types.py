@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import UsageError
 from tandem.ledger import Ledger
+from tandem.spec import Sampling
 
 TaskKind = Literal["math", "code", "choice", "general"]
 Action = Literal["stop", "go_on", "answer"]
@@ -22,17 +23,6 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: str
-
-
-class Sampling(BaseModel):
-    """How tokens are drawn. The default is greedy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
 
 
 class CodeTests(BaseModel):

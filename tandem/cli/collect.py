@@ -13,12 +13,12 @@ from tandem.cli.data_options import DATA_KEYS, dataset_options
 from tandem.cli.options import (
     PATH,
     POSITIVE,
-    FiniteNumber,
     code_options,
     insight_mode_option,
     limit_options,
     open_code_sandbox,
     pair_options,
+    sampling_options,
 )
 from tandem.cli.serving_options import Numbers, serving_options, take_serving
 from tandem.errors import TandemError, UsageError
@@ -71,10 +71,16 @@ _HINTS = "20,40,60"
     help="Take over from another collection of the pair what no insight has a part in: none, answer, hints, budgets.",
 )
 @click.option("--samples", type=click.IntRange(1), default=1, help="Intern's answers a level.")
-@click.option("--temperature", type=FiniteNumber(0, 2), default=0.0)
-@click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0)
+@sampling_options
 @click.option("--seed", type=int, help="Seed for sampling; problems are drawn by it too (0 if not given).")
-@click.option("--max-tokens", type=click.IntRange(1), default=768, help="Cap on every answer.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Cap on every answer. Default: what a model's makers advise (thinking models), else 768, of an API 4096.",
+)
+@click.option("--mentor-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the mentor's answers alone.")
+@click.option("--intern-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the intern's answers alone.")
 @click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
 @click.option("--concurrency", type=click.IntRange(1), default=32, help="Problems at once, in all.")
 @click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
@@ -104,21 +110,22 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     """
     from tandem.cli.run import check_prices
     from tandem.collection.job import CollectionJob
-    from tandem.collection.plan import CollectionPlan
+    from tandem.collection.manifest import continued
+    from tandem.collection.plan import CollectionPlan, estimate_text
     from tandem.engine import Tandem
     from tandem.ladder import parse_ladder
     from tandem.runs.work import Limits
-    from tandem.types import Sampling
 
     table, max_minutes = options.pop("table"), options.pop("max_minutes")
-    plan = CollectionPlan(
-        ladder=parse_ladder(options.pop("effort")),
-        hints=options.pop("hints") or (),
-        budgets=options.pop("budgets") or (),
-        samples=options.pop("samples"),
-        max_tokens=options.pop("max_tokens"),
-        sampling=Sampling(temperature=options.pop("temperature"), top_p=options.pop("top_p"), seed=options.get("seed")),
-    )
+    rows = {
+        "ladder": parse_ladder(options.pop("effort")),
+        "hints": options.pop("hints") or (),
+        "budgets": options.pop("budgets") or (),
+        "samples": options.pop("samples"),
+    }
+    one_cap = options.pop("max_tokens")
+    caps = {name: options.pop(name) or one_cap for name in ("mentor_max_tokens", "intern_max_tokens")}
+    drawn = any(options[name] is not None for name in ("temperature", "top_p"))
     problems, datasets, held = _load(options)
     sandbox = open_code_sandbox(options, problems, graded=not dry_run)
     parallel, workers = options.pop("parallel"), options.pop("num_workers")
@@ -134,13 +141,14 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     }
     kind = options.pop("mentor_type")
     take_serving(options)
-    del options["seed"]
     engine = Tandem(strategy="fixed:low", concurrency=how["concurrency"], **options)  # any strategy that calls both
     _check(engine, kind, how["workers"])
+    plan = CollectionPlan.of(engine.settings, engine.mentor.spec, engine.intern.spec, **caps, **rows)
+    plan = continued(plan, how["out"], sampling=not drawn, caps=not any(caps.values()))
     job = CollectionJob(engine, plan, problems, datasets, sandbox=sandbox, **how)
     if dry_run:
         found = job.estimate()
-        click.echo(json.dumps(found) if as_json else _estimate_text(found))
+        click.echo(json.dumps(found) if as_json else estimate_text(found))
         return
     check_prices(engine.plan(), how["limits"].usd)
     _carry_out(job, table or job.out / "table.jsonl.gz", as_json)
@@ -232,16 +240,3 @@ def _check(engine: Tandem, kind: str, workers: int | None) -> None:
                     f"--parallel: the {role} would be loaded by every worker; take --backend vllm, or give "
                     f"--{role}-endpoint"
                 )
-
-
-def _estimate_text(found: dict[str, Any]) -> str:
-    most, calls = found["at_most"], found["calls"]
-    rows = ", ".join(f"{level} {count}" for level, count in found["rows"].items()) or "none"
-    dollars = "unknown" if most["usd"] is None else f"{most['usd']:.2f}"
-    tflops = "unknown" if most["tflops"] is None else f"{most['tflops']:,.0f}"
-    return (
-        f"problems to do: {found['problems']:,}; rows missing: {rows}\n"
-        f"calls: mentor {calls['mentor']:,}, intern {calls['intern']:,}\n"
-        f"at most: mentor {most['mentor_tokens']:,} tokens, intern {most['intern_tokens']:,} tokens, "
-        f"US$ {dollars}, TFLOPs {tflops}"
-    )

@@ -96,7 +96,7 @@ def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
 def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.live import ComparisonView
-    from tandem.cli.run import check_prices, default_folder
+    from tandem.cli.run import as_begun, check_prices, default_folder
     from tandem.cli.session import Session, ready
     from tandem.reports.comparison import COMPARE, check_readable, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, strategies_of
@@ -108,6 +108,8 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     if not any(problem.reference is not None or problem.tests is not None for problem in problems):
         raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
     sandbox = open_code_sandbox(options, problems, graded=True)
+    if options["resume"]:
+        as_begun(options, options["resume"] / "mentor-only")
     engine = make_engine(options | {"strategy": "fixed:low"})  # any that calls both models
     plan = engine.plan()
     names = strategies_of(strategies, plan.ladder, plan.budgets)

@@ -93,6 +93,15 @@ insight_mode_option = click.option(
     help="gpra: the mentor writes notes for the intern; prefix: it begins its own answer, and the intern goes on. "
     "Default: the mode that the catalog has for the mentor.",
 )
+_SAMPLING = [
+    click.option(
+        "--temperature",
+        type=FiniteNumber(0, 2),
+        metavar="T",
+        help="For both models. Default: what each one's makers advise (tandem models show), else 0.",
+    ),
+    click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), metavar="P", help="Likewise; else 1."),
+]
 _METHOD = [
     click.option(
         "--strategy",
@@ -115,14 +124,20 @@ _METHOD = [
         "--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens drafted before sufficiency is estimated."
     ),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
-    click.option("--temperature", type=FiniteNumber(0, 2), default=0.0),
-    click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), default=1.0),
+    *_SAMPLING,
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
     click.option(
         "--request-timeout", type=POSITIVE, metavar="S", help="Seconds an endpoint may stay silent. Default: 600."
     ),
-    click.option("--mentor-max-tokens", type=click.IntRange(1), default=4096),
-    click.option("--intern-max-tokens", type=click.IntRange(1), default=4096),
+    *(
+        click.option(
+            f"--{role}-max-tokens",
+            type=click.IntRange(1),
+            metavar="N",
+            help=f"Cap on the {role}'s answers. Default: what its makers advise (thinking models), else 4096.",
+        )
+        for role in ("mentor", "intern")
+    ),
 ]
 
 
@@ -137,6 +152,7 @@ def with_options(*options: Decorator) -> Decorator:
 
 engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
 pair_options = with_options(*_PAIR)
+sampling_options = with_options(*_SAMPLING)
 unit_option = click.option(
     "--unit",
     type=UnitName(),

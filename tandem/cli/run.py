@@ -89,6 +89,8 @@ def run(
     data = describe_data(options)
     problems = load_problems(options)
     sandbox = open_code_sandbox(options, problems, graded=not (no_grade or estimate))
+    if resume:
+        as_begun(options, resume)
     engine = make_engine(options)
     plan = engine.plan()
     if not allow_seen:
@@ -156,6 +158,16 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
         note(f"{summary['errors']} failed. To try those again: {session.again}")
     if not as_json:
         note(f"records in {store.folder}")
+
+
+def as_begun(options: dict[str, Any], folder: Path) -> None:
+    """Give options that the user left out the defaults that the run in a folder, if there is one, was begun with."""
+    from tandem.runs.manifest import older_defaults
+    from tandem.runs.store import RUN, RunStore
+
+    if (folder / RUN).is_file():
+        begun = older_defaults(RunStore.open_for_reading(folder).manifest())
+        options |= {name: value for name, value in begun.items() if options[name] is None}
 
 
 def _check_folders(out: Path | None, resume: Path | None) -> None:

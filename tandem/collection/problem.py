@@ -22,6 +22,7 @@ from tandem.models.call import Call
 from tandem.runs.journal import Journal
 from tandem.spec import Continuation, InsightMode
 from tandem.strategies.budget_forcing import force
+from tandem.strategies.context import within_context
 from tandem.sufficiency.rows import HINT
 from tandem.sufficiency.signals import question_candidates, question_signals
 from tandem.types import Message, Problem
@@ -93,7 +94,7 @@ class ProblemWork:
     async def _force(self, key: Key, whole: MentorText, cut: tuple[str, int]) -> Row:
         """Let the mentor end its answer at the cut, charged as if it had not written more."""
         (written, tokens), counts, tools = cut, whole.counts or {}, self._tools
-        forced, ledger = force(self._problem, written, tools.mentor.spec, self._plan.max_tokens), Ledger()
+        forced, ledger = force(self._problem, written, tools.mentor.spec, self._plan.answer_cap), Ledger()
         request = self._mentor_request(forced.messages, "answer", forced.prefix, forced.max_tokens)
         call = await self._call(tools.mentor, request, "mentor", ledger).complete()
         found = _counts(call, ledger)
@@ -178,6 +179,7 @@ class ProblemWork:
             top_logprobs=plan.top_logprobs,
             affinity=self._problem.id,
         )
+        request = within_context(request, self._tools.intern)
         read = extra.get("insight_tokens", 0) or extra.get("hint_tokens", 0)
         call = await self._call(self._tools.intern, request, "intern", ledger, read).complete()
         # Signals added later are computed from the stored statistics, and so are these: they must agree.
@@ -250,14 +252,15 @@ class ProblemWork:
     def _mentor_request(
         self, messages: tuple[Message, ...], source: Source, prefix: str | None, max_tokens: int
     ) -> Request:
-        return Request(
+        request = Request(
             messages=messages,
             purpose=source,
             max_tokens=max_tokens,
-            sampling=self._plan.sampling,
+            sampling=self._plan.mentor_sampling or self._plan.sampling,
             prefix=prefix,
             affinity=self._problem.id,
         )
+        return within_context(request, self._tools.mentor)
 
     def _from_row(self, source: Source, begun: str) -> MentorText | None:
         """Return the text from a row: older collections stored it only there."""

@@ -9,8 +9,8 @@ from typing import Literal, Protocol, runtime_checkable
 from tandem.ledger import Purpose, Usage
 from tandem.models.logprobs import TokenStat
 from tandem.models.tools import Tool
-from tandem.spec import ModelSpec
-from tandem.types import Message, Sampling
+from tandem.spec import ModelSpec, Sampling
+from tandem.types import Message
 
 FinishReason = Literal["stop", "length", "error"]
 TEMPLATE = 64  # tokens that a chat template may add to a prompt
@@ -63,6 +63,11 @@ class Request:
     def worst(self) -> Usage:
         """A usage with only its upper bound known."""
         return Usage(source="bound", prompt_bound=self.prompt_bound, completion_bound=self.max_tokens)
+
+
+def within(spec: ModelSpec, prompt: int, cap: int) -> int:
+    """Return the tokens that an answer may have behind a prompt of so many: `cap`, or what the context leaves."""
+    return cap if spec.context is None else max(min(cap, spec.context - prompt), 1)
 
 
 @dataclass(frozen=True, slots=True)

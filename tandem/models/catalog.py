@@ -10,8 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tandem.errors import nearest
-from tandem.spec import Architecture, InsightMode, ModelSpec, Prices
-from tandem.types import Sampling
+from tandem.spec import Architecture, InsightMode, ModelSpec, Prices, Sampling
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
@@ -69,7 +68,9 @@ class CatalogEntry(_CatalogPart):
     vocabulary: int | None = None  # log-probabilities are read with it
     licence: str | None = None
     insight_mode: InsightMode = "gpra"
-    sampling: Sampling | None = None  # what its makers advise; informational
+    thinks: bool = False  # aloud, between <think> and </think>
+    sampling: Sampling | None = None  # what its makers advise: the default of whatever runs it
+    max_tokens: int | None = Field(default=None, ge=1)  # the cap on an answer that they advise, thinking included
     prices: Prices | None = None
     reasoning: bool = False
     logprobs: bool = True
@@ -141,6 +142,9 @@ def spec_of(entry: CatalogEntry) -> ModelSpec:
         insight_mode=entry.insight_mode,
         logprobs=entry.logprobs,
         reasoning=entry.reasoning,
+        thinks=entry.thinks,
+        sampling=entry.sampling,
+        max_tokens=entry.max_tokens,
         tools=entry.tools,
         licence=entry.licence,
     )

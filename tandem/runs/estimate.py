@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.insight import answer_messages, mentor_messages
 from tandem.ledger import Entry, Ledger, Role, Usage
-from tandem.models.base import TEMPLATE
+from tandem.models.base import TEMPLATE, within
 from tandem.plan import SolvePlan
 from tandem.strategies.base import PlannedCall
 from tandem.types import Problem
@@ -33,7 +33,7 @@ def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
                 prompts[key] = _prompt(plan, problem, *key)
             ledger.entries.append(_entry(plan, call, prompts[key], call.max_tokens))
             if shares is not None and call.role == "mentor":
-                written = _usual(plan, call)
+                written = within(plan.mentor.spec, prompts[key] + call.read_tokens, _usual(plan, call))
                 likely = _entry(plan, call, prompts[key], written)
                 tokens += shares.get(call.level, 1.0) * written
                 usd += shares.get(call.level, 1.0) * (likely.usd or 0.0)
@@ -80,7 +80,8 @@ def _prompt(plan: SolvePlan, problem: Problem, role: Role, insight: bool) -> int
 
 def _entry(plan: SolvePlan, call: PlannedCall, prompt: int, written: int) -> Entry:
     model = plan.model(call.role)
-    usage = Usage(prompt=prompt + call.read_tokens, completion=written, source="bound")
+    read = prompt + call.read_tokens
+    usage = Usage(prompt=read, completion=within(model.spec, read, written), source="bound")
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tandem.insight import answer_messages, continue_messages, intern_view, mentor_messages, opening
 from tandem.plan import SolvePlan
-from tandem.spec import Continuation
+from tandem.spec import Continuation, ModelSpec
 from tandem.storage.formats import stamped
 from tandem.types import Message, Problem, TaskKind
 
@@ -49,9 +49,16 @@ def describe_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "synthetic": plan.mentor.spec.synthetic or plan.intern.spec.synthetic,
         "endpoints": {role: _address(endpoint) for role, endpoint in endpoints.items()},
+        "advice": {role: _advice(plan.model(role).spec) for role in ("mentor", "intern")},
         **costs,
     }
     return stamped(found)
+
+
+def _advice(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a model's makers advise, which its settings are where the user said nothing."""
+    sampling = spec.sampling and spec.sampling.model_dump(include={"temperature", "top_p"})
+    return {"thinks": spec.thinks, "sampling": sampling, "max_tokens": spec.max_tokens}
 
 
 def _address(endpoint: str | None) -> str | None:
@@ -61,6 +68,15 @@ def _address(endpoint: str | None) -> str | None:
     split = [urlsplit(part.strip()) for part in endpoint.split(",")]
     bare = [parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="") for parts in split]
     return ",".join(parts.geturl() for parts in bare)
+
+
+# What a run of an earlier version had where nothing was said: it had no advice of the models' makers.
+_OLDER = {"temperature": 0.0, "top_p": 1.0, "mentor_max_tokens": 4096, "intern_max_tokens": 4096}
+
+
+def older_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults that a run was begun with where they are no longer ours; none for a run of today."""
+    return {} if "advice" in manifest else _OLDER
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ManifestDifference]:

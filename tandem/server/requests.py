@@ -16,7 +16,7 @@ from tandem.plan import SolvePlan
 from tandem.runs.estimate import estimate
 from tandem.server.errors import ApiError
 from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, TandemOptions
-from tandem.types import Message, Problem, Sampling, guess_task
+from tandem.types import Message, Problem, guess_task
 
 # Names that a request may use besides the listed ones. Never a strategy that reads a folder: names come from outside.
 _OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?")
@@ -77,6 +77,9 @@ class ModelMenu:
             pace=extra.pace,
             draft_tokens=extra.draft_tokens,
             temperature=request.temperature,
+            top_p=request.top_p,
+            seed=self.engine.settings.sampling.seed if request.seed is None else request.seed,
+            stop=tuple(text for text in request.stop or () if text) or None,
             mentor_max_tokens=most,
             intern_max_tokens=most,
             classifier=None if extra.aim is None else self._classifier(extra.aim),
@@ -90,17 +93,18 @@ class ModelMenu:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
         choices = request.n or 1
+        if choices > 1 and not any(plan.settings.sampling_of(role).temperature for role in plan.roles):
+            raise ApiError(400, "'n' choices at temperature 0 are all the same: give a temperature, or n 1", param="n")
         problem = Problem(
             # Conversations with the same beginning share the same prefix cache.
             id=Problem.from_text(f"{messages[0].content}\n{messages[-1].content}").id,
             messages=messages,
             task=extra.task or guess_task(messages[-1].content),
-            sampling=_sampling(request, self.engine.settings.sampling),
         )
         _check_room(plan, problem, field)
         options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
         return [
-            SolveRequest(_choice(problem, number), options, request.model, at_most / choices)
+            SolveRequest(problem, _choice(options, number), request.model, at_most / choices)
             for number in range(choices)
         ]
 
@@ -188,18 +192,9 @@ def _messages(messages: list[ChatMessage]) -> tuple[Message, ...]:
     return tuple(Message(role="system" if m.role == "developer" else m.role, content=m.content) for m in messages)
 
 
-def _sampling(request: ChatRequest | CompletionRequest, own: Sampling) -> Sampling:
-    asked = {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
-    kept = {name: value for name, value in asked.items() if value is not None}
-    return own.model_copy(update=kept | {"stop": tuple(text for text in request.stop or () if text) or own.stop})
-
-
-def _choice(problem: Problem, number: int) -> Problem:
-    """Return the problem of one of several choices: each has its own seed; without a seed they are drawn freely."""
-    if not number or problem.sampling is None or problem.sampling.seed is None:
-        return problem
-    seed = (problem.sampling.seed + number) % (1 << 63)
-    return problem.model_copy(update={"sampling": problem.sampling.model_copy(update={"seed": seed})})
+def _choice(options: SolveOptions, number: int) -> SolveOptions:
+    """Return the options of one of several choices: each has its own seed; without a seed they are drawn freely."""
+    return options if options.seed is None or not number else replace(options, seed=(options.seed + number) % (1 << 63))
 
 
 def _budget(level: str, plan: SolvePlan) -> int | None:

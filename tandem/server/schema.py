@@ -130,7 +130,7 @@ class _Sampled(_Strict):
                 raise ValueError(f"'{name}' is not supported; leave it out")
         if self.stream_options is not None and not self.stream:
             raise ValueError("'stream_options' needs stream: true")
-        if self.n is not None and self.n > 1 and not self.temperature:
+        if self.n is not None and self.n > 1 and self.temperature == 0:
             raise ValueError("'n' choices at temperature 0 are all the same: give a temperature, or n 1")
         return self
 

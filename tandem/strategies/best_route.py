@@ -20,11 +20,12 @@ from tandem.grading.trial import Trial, try_examples
 from tandem.ladder import ANSWER, Ladder
 from tandem.models.base import Model
 from tandem.models.call import Call
+from tandem.spec import Sampling
 from tandem.strategies.base import PlannedCall, whole_answer
 from tandem.strategies.best_of import Sample, best_of, is_closed
 from tandem.strategies.context import Context, need_logprobs, stream_answer
 from tandem.strategies.learned import LearnedStrategy, question_features
-from tandem.types import AnswerDelta, Decision, Event, Sampling
+from tandem.types import AnswerDelta, Decision, Event
 
 MOST = 5  # samples
 TEMPERATURE, TOP_P = 0.7, 0.95
@@ -67,7 +68,7 @@ class BestRoute(LearnedStrategy):
                     yield event
             return
         # Sample k is the same request whatever n is.
-        base = ctx.sampling()
+        base = ctx.sampling("intern")
         calls = [ctx.call("intern", "answer", logprobs=True, sampling=sampled(base, k)) for k in range(n)]
         try:
             async with asyncio.TaskGroup() as group:

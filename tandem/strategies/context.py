@@ -16,8 +16,9 @@ from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call, Recorder
 from tandem.models.tools import Tool
+from tandem.spec import Sampling
 from tandem.sufficiency.policy import Policy
-from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Sampling, Solution
+from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Solution
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Context:
 
     def max_tokens(self, role: Role) -> int:
         """Return the cap on an answer by `role`."""
-        return self.settings.mentor_max_tokens if role == "mentor" else self.settings.intern_max_tokens
+        return self.settings.max_tokens(role)
 
     def call(
         self,
@@ -65,7 +66,8 @@ class Context:
         """Open one metered call; a use as a context manager closes it whatever happens.
 
         Without `messages` it is the prompt of a model that answers alone, or of the intern under an `insight`.
-        `sampling` is the problem's where none is given. Raises UsageError for a prompt that fills the model's context.
+        `sampling` is the problem's or the role's where none is given. Raises UsageError for a prompt that fills the
+        model's context.
         """
         if messages is None:
             messages, begun = intern_view(self.problem, insight, self.mentor.spec.insight_mode)
@@ -76,14 +78,14 @@ class Context:
             messages=tuple(messages),
             purpose=purpose,
             max_tokens=max_tokens or self.max_tokens(role),
-            sampling=sampling or self.sampling(purpose),
+            sampling=sampling or self.sampling(role, purpose),
             prefix=prefix,
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=self.problem.id,
             tool=tool,
         )
         model = self.model(role)
-        request = _within_context(request, model)
+        request = within_context(request, model)
         before = self.asked[request]
         self.asked[request] += 1
         call = Call(
@@ -97,9 +99,12 @@ class Context:
         for call in self.opened:
             await call.close()
 
-    def sampling(self, purpose: Purpose = "answer") -> Sampling:
-        """Return the problem's own sampling, else the run's; what ends an answer does not end an insight."""
-        own = self.problem.sampling or self.settings.sampling
+    def sampling(self, role: Role, purpose: Purpose = "answer") -> Sampling:
+        """Return the problem's own sampling, else that of the model in `role`.
+
+        What ends an answer does not end an insight.
+        """
+        own = self.problem.sampling or self.settings.sampling_of(role)
         return own.model_copy(update={"stop": ()}) if own.stop and purpose == "insight" else own
 
     def record(self, decision: Decision) -> Decision:
@@ -132,7 +137,7 @@ class Context:
         )
 
 
-def _within_context(request: Request, model: Model) -> Request:
+def within_context(request: Request, model: Model) -> Request:
     """Return the request, cut to what the model's context leaves; raises UsageError for a prompt that fills it."""
     context = model.spec.context
     # No token is shorter than a byte: most prompts need no counting.

@@ -58,7 +58,7 @@ class Conversation:
     replies: dict[str, tuple[str, str]] = field(default_factory=dict)  # questions as they were put, and the replies
 
     def open(self) -> Call:
-        own = self.ctx.sampling()
+        own = self.ctx.sampling("mentor")
         sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.protocol.stop)})
         room = max(min(self.left, self.space()), 1)
         tool = None if self.last else self.protocol.tool

@@ -87,7 +87,7 @@ async def _smallest(ctx: Context, tried: list[Ledger]) -> tuple[_Path, str]:
             continue
         before = tokens
         own = trial()
-        sampling = ctx.sampling()  # what ends an answer ends its beginning too
+        sampling = ctx.sampling("mentor")  # what ends an answer ends its beginning too
         hint = await own.call("mentor", "insight", max_tokens=tokens, sampling=sampling).complete()
         call = await own.call("intern", "answer", prefix=hint.text or None, read_tokens=hint.tokens).complete()
         if await grade(ctx.problem, hint.text + call.text):

@@ -106,7 +106,7 @@ class InsightSource:
         ctx, mode = self._ctx, self._ctx.mentor.spec.insight_mode
         messages = mentor_messages(self._ctx.problem, mode)
         # What ends an answer does not end an insight, unless that may become the answer.
-        sampling = ctx.sampling() if mode == "prefix" and ctx.ladder[-1].is_answer else None
+        sampling = ctx.sampling("mentor") if mode == "prefix" and ctx.ladder[-1].is_answer else None
         self._last = ctx.call("mentor", purpose, messages, max_tokens=max_tokens, prefix=prefix, sampling=sampling)
         return self._last
 

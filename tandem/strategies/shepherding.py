@@ -153,7 +153,7 @@ async def _hinted(ctx: Context, tokens: int, own: Call | None = None) -> AsyncGe
 
     The hint is asked for as the mentor's answer is, with fewer tokens, so that what ends an answer ends it too.
     """
-    at, sampling = len(ctx.ledger.entries) - 1, ctx.sampling()
+    at, sampling = len(ctx.ledger.entries) - 1, ctx.sampling("mentor")
     async with ctx.call("mentor", "insight", max_tokens=tokens, sampling=sampling) as hint:
         async for delta in hint:
             if delta.text:

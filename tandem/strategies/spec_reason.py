@@ -27,11 +27,11 @@ from tandem.ladder import Ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
 from tandem.models.call import Call
-from tandem.spec import Continuation
+from tandem.spec import Continuation, Sampling
 from tandem.strategies.base import PlannedCall, Strategy
 from tandem.strategies.best_of import has_answer
 from tandem.strategies.context import Context
-from tandem.types import AnswerDelta, Decision, Event, Message, Sampling
+from tandem.types import AnswerDelta, Decision, Event, Message
 
 DEFAULT_THRESHOLD = 7
 STEP_TOKENS = 512
@@ -54,9 +54,9 @@ class Answer:
     def prefix(self) -> str:
         return self.text + self.joint
 
-    def sampling(self) -> Sampling:
+    def sampling(self, role: Role) -> Sampling:
         """Return how a step is drawn: with a stop at the blank line, where the answer's end is known without it."""
-        own = self.ctx.sampling()
+        own = self.ctx.sampling(role)
         return own if own.stop or self.ctx.problem.task == "general" else own.model_copy(update={"stop": (_BLANK,)})
 
     def open(self, role: Role) -> Call | None:
@@ -74,7 +74,7 @@ class Answer:
                 max_tokens=room,
                 prefix=self.prefix or None,
                 read_tokens=self.tokens["mentor"] if role == "intern" else 0,
-                sampling=self.sampling(),
+                sampling=self.sampling(role),
             )
         except UsageError:
             if not self.text:
@@ -90,7 +90,7 @@ class Answer:
         return new
 
     def ended(self) -> bool:
-        if _BLANK not in self.sampling().stop:
+        if _BLANK not in self.sampling("intern").stop:
             return self.last is not None and self.last.finish_reason == "stop"
         thinks = "prefix" in (self.ctx.mentor.spec.insight_mode, self.ctx.intern.spec.insight_mode)
         return ("</think>" in self.text or not thinks) and has_answer(self.ctx.problem.task, self.text)

@@ -17,14 +17,14 @@ from tandem.errors import ClassifierMismatchError, UsageError, nearest
 from tandem.ladder import Effort, Ladder, format_ladder
 from tandem.models.logprobs import ESTIMATOR
 from tandem.paths import shipped
-from tandem.spec import ModelSpec
+from tandem.spec import ModelSpec, Sampling
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.fitted import Fitted
 from tandem.sufficiency.points import CardModel, ChosenPoints, Kind, ModelName, OperatingPoint, plain_aim
 from tandem.sufficiency.policy import PolicyCard
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
-from tandem.types import Sampling, TaskKind
+from tandem.types import TaskKind
 
 # Signal versions whose signals mean what signals of the same names mean today: later ones only added some.
 _STILL_MEANT = frozenset({"1", "2", SIGNAL_VERSION})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.models.transformers.kv import SPARE, kv_length, kv_row, stack
-from tandem.types import Sampling
+from tandem.spec import Sampling
 
 if TYPE_CHECKING:
     import torch

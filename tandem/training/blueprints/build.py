@@ -236,7 +236,7 @@ def _card(
             "blueprint_tokens": plan.blueprint_tokens,
             "mentor_max_tokens": settings.mentor_max_tokens,
             "intern_max_tokens": settings.intern_max_tokens,
-            "sampling": settings.sampling.model_dump(mode="json"),
+            "sampling": settings.sampling_of("intern").model_dump(mode="json"),
         },
         notes=tuple(notes),
         command=command,
