@@ -23,11 +23,11 @@ LABELS: dict[Unit, str] = {
     "tflops_published": "published TFLOPs",
     "mentor_tokens": "mentor tokens",
 }
-_NEEDS: dict[Unit, str] = {
+NEEDS: dict[Unit, str] = {
     "usd": "a price: --prices FILE, or --usd-per-device-hour with a profile (tandem profile)",
     "seconds": "a speed profile: tandem profile",
-    "tflops": "its size: --mentor-size or --intern-size",
-    "tflops_published": "its size: --mentor-size or --intern-size",
+    "tflops": "its size: --mentor-parameters or --intern-parameters",
+    "tflops_published": "its size: --mentor-parameters or --intern-parameters",
     "mentor_tokens": "nothing",
 }
 # A written token's device time over a read one's, by load (measured on 8B models on an H100: 3.6 to 4.6 saturated with
@@ -40,7 +40,7 @@ class UnknownRatesError(UsageError):
     """A unit that a model has no rates for."""
 
     def __init__(self, spec: ModelSpec, unit: Unit) -> None:
-        super().__init__(f"the cost of {spec.name} in {LABELS[unit]} is not known; it needs {_NEEDS[unit]}")
+        super().__init__(f"the cost of {spec.name} in {LABELS[unit]} is not known; it needs {NEEDS[unit]}")
 
 
 @dataclass(frozen=True, slots=True)

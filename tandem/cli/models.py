@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,24 +28,31 @@ def models() -> None:
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON on standard output.")
 def list_models(as_json: bool) -> None:
-    """List every model of the catalog, and whether its weights are here."""
+    """List every model of the catalog: whether its weights are here, or what its service costs."""
     from tandem.models.catalog import load_catalog
 
     rows = [_row(entry) for entry in load_catalog()]
-    headings = ("name", "size", "context", "insight", "$/M in/out", "weights")
-    emit(rows, as_json, lambda: [plain_table(headings, map(_cells, rows), left=len(headings), whole=headings)])
+    emit(rows, as_json, lambda: _tables(rows))
 
 
 @models.command("show")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the entry as JSON on standard output.")
 def show(name: str, as_json: bool) -> None:
-    """Show what the catalog knows of NAME (a catalog name, an alias or a hub id)."""
+    """Show what the catalog knows of NAME (a catalog name, an alias or a hub id), and what a token of it costs.
+
+    \b
+    Examples:
+      tandem models show deepseek-7b
+      tandem models show gpt-6.1-terra --json
+    """
     from tandem.models.catalog import find
 
-    row = _row(find(name))
+    entry = find(name)
+    row = _row(entry)
     known = [f"{key:18} {_plain(value)}" for key, value in row.items() if value not in (None, [], "")]
-    emit(row, as_json, lambda: known)
+    costs = _rates(entry)
+    emit(row | {"rates": costs}, as_json, lambda: [*known, "a million tokens:", *map(_rate_line, costs.values())])
 
 
 @models.command("pull")
@@ -92,19 +100,73 @@ def _row(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _tables(rows: list[dict[str, Any]]) -> Iterator[Any]:
+    """Yield a table of the weights, one of the services with their prices, and when a service ends."""
+    weights = ("name", "size", "context", "insight", "weights")
+    local = ((r["name"], _size(r["parameters"]), _context(r), r["insight_mode"], _where(r)) for r in rows if r["local"])
+    yield plain_table(weights, local, left=len(weights), whole=weights)
+    served = [row for row in rows if not row["local"]]
+    prices = ("name", "context", "in", "cached", "write", "out", "batch", "read on", "")
+    yield "US$ per million tokens; write: into the prompt cache; batch: of these prices"
+    yield plain_table(prices, map(_price_cells, served), left=2, whole=prices)
+    if ends := [f"{row['name']} {row['ends']}" for row in served if row["ends"]]:
+        yield f"last day: {', '.join(ends)}"
+
+
+def _price_cells(row: dict[str, Any]) -> tuple[str, ...]:
     prices = row["prices"]
-    price = f"{prices['input']:g}/{prices['output']:g}" if prices else ""
-    size, context = _size(row["parameters"]), f"{row['context'] // 1000}K"
-    return row["name"], size, context, row["insight_mode"], price, _where(row)
+    kinds = ("input", "cached_input", "cache_write", "output", "batch")
+    numbers = ("" if prices[kind] is None else f"{prices[kind]:g}" for kind in kinds)
+    return row["name"], _context(row), *numbers, prices["date"], "API"
+
+
+def _rates(entry: CatalogEntry) -> dict[str, dict[str, Any]]:
+    """Return what a million tokens of each kind cost in each unit, or what the unit needs."""
+    from tandem.costs import LABELS, NEEDS, UNITS, rates
+    from tandem.models.catalog import spec_of
+    from tandem.models.profiles import timed
+
+    spec = timed(spec_of(entry))
+    found: dict[str, dict[str, Any]] = {}
+    for unit in UNITS:
+        own = rates(spec, unit, "mentor")
+        found[unit] = {"unit": LABELS[unit]} | (
+            {"needs": NEEDS[unit]}
+            if own is None
+            else {
+                "read": own.uncached * 1e6,
+                "cached": own.cached * 1e6,
+                "cache_write": None if own.cache_write is None else own.cache_write * 1e6,
+                "written": own.written * 1e6,
+                "attention": bool(own.attention),
+                "source": own.source,
+                "assumed": own.assumed,
+            }
+        )
+    if entry.prices is not None and entry.prices.batch is not None:
+        found["usd"]["batch"] = entry.prices.batch
+    if entry.local and "needs" in found["usd"]:
+        found["usd"]["needs"] += "; on your own hardware it counts 0"
+    return found
+
+
+def _rate_line(cost: dict[str, Any]) -> str:
+    unit = f"  {cost['unit']:16} "
+    if "needs" in cost:
+        return f"{unit}not known; it needs {cost['needs']}"
+    kinds = {"read": "read", "cached": "cached", "cache_write": "written to the cache", "written": "written"}
+    parts = [f"{_plain(float(f'{cost[kind]:.4g}'))} {name}" for kind, name in kinds.items() if cost[kind] is not None]
+    attention = ", and attention by length" if cost["attention"] else ""
+    batch = f"; batch tier: {cost['batch']:g} of these" if "batch" in cost else ""
+    return f"{unit}{', '.join(parts)}{attention} ({cost['source']}){batch}"
 
 
 def _where(row: dict[str, Any]) -> str:
-    if row["pulled"]:
-        return "here"
-    if row["local"]:
-        return "not here"
-    return f"API to {row['ends']}" if row["ends"] else "API"
+    return "here" if row["pulled"] else "not here"
+
+
+def _context(row: dict[str, Any]) -> str:
+    return f"{row['context'] // 1000}K"
 
 
 def _size(parameters: int | None) -> str:

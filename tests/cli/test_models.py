@@ -11,7 +11,9 @@ from click.testing import CliRunner, Result
 from tandem.cli.models import models
 from tandem.errors import UsageError
 from tandem.models.catalog import find, load_catalog
+from tandem.models.profiles import KeptProfile, keep_profile
 from tandem.models.weights import MANIFEST, folder_of
+from tandem.spec import SpeedProfile
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,39 @@ def test_show_takes_an_alias() -> None:
     text = run("show", "SmolLM2").stdout
     assert "134,515,008" in text
     assert str(folder_of(find("smollm2"))) in text
+
+
+def test_list_has_every_price_with_its_day() -> None:
+    text = run("list").stdout
+    for entry in load_catalog():
+        if entry.prices is None:
+            continue
+        (line,) = [line for line in text.splitlines() if line.split()[:1] == [entry.name]]
+        numbers = (entry.prices.input, entry.prices.cached_input, entry.prices.cache_write, entry.prices.output)
+        shown = [f"{number:g}" for number in (*numbers, entry.prices.batch) if number is not None]
+        assert line.split()[2:-1] == [*shown, entry.prices.date]
+        if entry.ends:
+            assert f"{entry.name} {entry.ends}" in text
+
+
+def test_show_has_the_rates_in_each_unit_and_what_the_others_need() -> None:
+    text = run("show", "gpt-6.1-terra").stdout
+    assert "1 read, 0.05 cached, 1.25 written to the cache, 5 written (prices of 2026-11); batch tier: 0.5" in text
+    assert "device seconds   not known; it needs a speed profile: tandem profile" in text
+    assert "TFLOPs           not known; it needs its size: --mentor-parameters" in text
+    rates = json.loads(run("show", "deepseek-7b", "--json").stdout)["rates"]
+    assert rates["tflops"]["read"] == pytest.approx(2 * find("deepseek-7b").active_parameters / 1e6)
+    assert rates["tflops_published"]["written"] == pytest.approx(14_000)
+    assert "on your own hardware it counts 0" in rates["usd"]["needs"]
+    timed = json.loads(run("show", "smollm2", "--json").stdout)["rates"]["seconds"]
+    assert "tandem profile" in timed["needs"]
+
+
+def test_a_profile_of_ones_own_is_a_rate() -> None:
+    profile = SpeedProfile(model="smollm2-135m", uncached=1e-5, cached=1e-6, written=2e-4, device="a laptop", load="8")
+    keep_profile(KeptProfile(profile=profile))
+    line = next(line for line in run("show", "smollm2").stdout.splitlines() if "device seconds" in line)
+    assert "10 read, 1 cached, 200 written" in line and "a laptop" in line
 
 
 def test_an_unknown_name_is_bad_usage_before_anything_is_pulled() -> None:
