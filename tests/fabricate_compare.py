@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tandem.costs import UNITS
 from tandem.ledger import Ledger
+from tandem.runs.outcomes import AXES, MEASURES
 from tandem.statistics.significance import mcnemar, paired_bootstrap, wilson
 from tandem.storage.jsonl import encode
 
-UNITS = ("tflops", "tflops_published", "mentor_tokens", "usd", "seconds")
 # name: share right, mentor tokens a problem, intern tokens a problem, level
 STRATEGIES: dict[str, tuple[float, int, int, str]] = {
     "tandem": (0.62, 150, 190, "low"),
@@ -164,6 +165,7 @@ def _entry(role: str, purpose: str, tokens: int, billions: float, prices: bool) 
         "model": "big" if role == "mentor" else "small",
         "usage": {"prompt": 120, "cached": 0, "completion": tokens, "reasoning": 0, "source": "reported"},
         "seconds": tokens * billions / 60,
+        "device_seconds": tokens * billions / 900,
         "usd": usd,
         "usd_bound": usd,
         "tflops": 2 * billions * (120 + tokens) / 1e3,
@@ -180,21 +182,18 @@ def _entry(role: str, purpose: str, tokens: int, billions: float, prices: bool) 
 def costs_of(record: Mapping[str, Any]) -> dict[str, float | None]:
     """Return what one record cost, by the ledger's own sums."""
     ledger = Ledger.model_validate(record["ledger"])
-    found = {unit: getattr(ledger, unit) for unit in ("tflops", "tflops_published", "mentor_tokens", "usd")}
-    return found | {"intern_tokens": ledger.intern_tokens, "seconds": record["seconds"]}
+    found = {unit: ledger.cost(unit) for unit in UNITS}
+    return found | {"intern_tokens": ledger.intern_tokens, "latency": record["seconds"]}
 
 
 def _compared(runs: Mapping[str, list[dict[str, Any]]], n: int, prices: bool) -> dict[str, Any]:
     costs = {name: [costs_of(record) for record in records] for name, records in runs.items()}
-    means = {
-        name: {unit: _mean([c[unit] for c in rows]) for unit in (*UNITS, "intern_tokens")}
-        for name, rows in costs.items()
-    }
+    means = {name: {measure: _mean([c[measure] for c in rows]) for measure in MEASURES} for name, rows in costs.items()}
     rights = {name: [bool(record["correct"]) for record in records] for name, records in runs.items()}
     shares = {name: sum(right) / n if n else None for name, right in rights.items()}
     strategies = []
     for name, records in runs.items():
-        gains = {unit: _gain(name, shares, means, unit) for unit in UNITS}
+        gains = {axis: _gain(name, shares, means, axis) for axis in AXES}
         strategies.append(
             {
                 "name": name,
@@ -223,7 +222,7 @@ def _compared(runs: Mapping[str, list[dict[str, Any]]], n: int, prices: bool) ->
         [min(costs, key=lambda m: (not rights[m][i], costs[m][i]["tflops"] or 0)) for i in range(n)] if runs else []
     )
     return {
-        "format": 1,
+        "format": 2,
         "version": "0.1.0",
         "started": "2026-11-25T10:00:00+00:00",
         "pair": {"mentor": "qwen2.5-coder-1.5b", "intern": "qwen2.5-coder-0.5b"},
@@ -231,11 +230,14 @@ def _compared(runs: Mapping[str, list[dict[str, Any]]], n: int, prices: bool) ->
         "synthetic": False,
         "n": n,
         "graded": n,
-        "units": list(UNITS),
+        "unit": "usd" if prices else "tflops",
+        "units": list(AXES),
+        "notes": [],
+        "verdict": {"sentence": "On these made-up problems nothing is shown."} if "tandem" in runs else None,
         "strategies": strategies,
         "oracle": {
             "accuracy": sum(rights[m][i] for i, m in enumerate(cheapest)) / n if cheapest else None,
-            "cost": {unit: _mean([costs[m][i][unit] for i, m in enumerate(cheapest)]) for unit in UNITS},
+            "cost": {axis: _mean([costs[m][i][axis] for i, m in enumerate(cheapest)]) for axis in AXES},
         },
         "shared": {"charged_tokens": 100_000, "generated_tokens": 45_000, "share": 0.45},
         "reliability": {name: _bins(records) for name, records in runs.items() if any(r["trace"] for r in records)},

@@ -9,13 +9,23 @@ import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import PATH, code_options, engine_options, limit_options, make_engine, open_code_sandbox
+from tandem.cli.options import (
+    PATH,
+    code_options,
+    engine_options,
+    limit_options,
+    make_engine,
+    open_code_sandbox,
+    unit_option,
+)
 from tandem.cli.output import emit, note
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tandem.costs import Unit
 
 
 def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,9 +44,10 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
 @click.option(
     "--strategies",
-    default="all",
+    default="intern-only,tandem,cascade,route,mentor-only",
     metavar="S,S",
-    help="As --strategy of `tandem run` takes them; `tandem strategies` lists them. Both anchors are always included.",
+    help="As --strategy of `tandem run` takes them; `tandem strategies` lists them, and `all` is every one. Both "
+    "anchors (intern-only, mentor-only) are always included.",
 )
 @_optional
 @engine_options
@@ -49,19 +60,22 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue one that was stopped.")
 @limit_options
+@unit_option
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
 def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: Any) -> None:
     """Compare strategies on the same problems: one table, and one page (report.html) in the folder.
 
     Each is run as `tandem run` runs it, in a folder of its own. Calls that are equal are made once, and charged to each
-    strategy in full. A strategy that the pair cannot run is listed with the reason. A comparison that is continued may
-    name more strategies. Finished RUNs are compared without a model.
+    strategy in full. A strategy that the pair cannot run, that fails, or whose run cannot be compared with the others
+    is left out by name, with the reason. A comparison that is continued may name more strategies and keeps those that
+    it has. Finished RUNs are compared without a model.
 
     \b
     Examples:
       tandem compare --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --dataset gsm8k --limit 60
       tandem compare --strategies tandem,cascade,random-mix:0.3 --mentor gpt-4o --intern deepseek-7b --dataset math500
+      tandem compare --strategies all --unit tflops --mentor M --intern I --dataset gsm8k
       tandem compare --resume runs/2026-11-25-gsm8k-compare ...      # the same command, with more strategies
       tandem compare runs/monday runs/tuesday runs/wednesday --out compared
     """
@@ -71,7 +85,7 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
     if runs:
         if any(options[name] for name in ("mentor", "intern", "dataset")) or resume:
             raise UsageError("finished runs are compared as they are: leave out the models, the data set and --resume")
-        _finished(runs, out, as_json)
+        _finished(runs, out, options["unit"], as_json)
         return
     for name in ("mentor", "intern", "dataset"):
         if not options[name]:
@@ -79,7 +93,7 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
     _carry_out(strategies, options, as_json)
 
 
-def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+def _finished(runs: tuple[Path, ...], out: Path | None, unit: Unit | None, as_json: bool) -> None:
     from tandem.reports.comparison import COMPARE, finished_parts, report
 
     if len(runs) < 2:
@@ -90,7 +104,7 @@ def _finished(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     if (out / COMPARE).exists():
         raise UsageError(f"{out} already holds a comparison; take another --out")
     out.mkdir(parents=True, exist_ok=True)
-    _show(report(out, parts), out, as_json)
+    _show(report(out, parts, unit=unit, finished=True), out, as_json)
 
 
 def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
@@ -98,7 +112,8 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.live import ComparisonView
     from tandem.cli.run import as_begun, check_prices, default_folder
     from tandem.cli.session import Session, ready
-    from tandem.reports.comparison import COMPARE, check_readable, report
+    from tandem.costs import default_unit
+    from tandem.reports.comparison import COMPARE, check_readable, earlier_parts, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, strategies_of
     from tandem.runs.work import Limits
 
@@ -123,8 +138,9 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     check_readable(folder)
     if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
         raise UsageError(f"{folder} already holds a comparison; continue it (--resume {folder}) or take another --out")
-    limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
-    job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
+    limits, unit = Limits(max_usd, max_minutes * 60 if max_minutes else None), options["unit"]
+    how = options["concurrency"], options["parallel"], limits, sandbox, unit
+    job = Comparison(folder, data, problems, endpoints, *how)
     session, view = Session(folder, f"the same command and --resume {folder}"), ComparisonView()
 
     async def work() -> list[Part]:
@@ -135,7 +151,8 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     parts = session.run(view, work)
     if missing := len(names) - len(parts):
         session.say_limit(f"a limit is reached; {missing} strategies did not begin")
-    _show(report(folder, parts), folder, as_json)
+    unit = unit or default_unit(engine.mentor.spec, engine.intern.spec)
+    _show(report(folder, [*parts, *earlier_parts(folder, parts)], unit=unit), folder, as_json)
 
 
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:

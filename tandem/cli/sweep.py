@@ -15,7 +15,6 @@ from tandem.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-_WORDS = {"tflops": "TFLOPs", "tflops_published": "published\nTFLOPs", "mentor_tokens": "mentor\ntokens", "usd": "US$"}
 _SHOWN = 20
 
 
@@ -70,13 +69,18 @@ def sweep(
         runs = runs_of_folders(folder, intern_run, mentor_run, level_run)
     found = replay(runs)
     warn(runs.warnings)
-    emit(found, as_json, lambda: _view(found, unit or "tflops"))
+    emit(found, as_json, lambda: _view(found, unit or found["unit"]))
 
 
 def _view(found: Mapping[str, Any], unit: str) -> Iterator[Any]:
     for one in found["sweeps"]:
         yield _table(found, one, unit)
         yield from _notes(one)
+        if all(row["cost"][unit] is None for row in one["rows"]):
+            at = one["anchors"]["mentor-only"]["cost"]
+            known = ", ".join(name.replace("_", "-") for name, cost in at.items() if cost is not None)
+            yield f"note: the cost in this unit is not known of these runs; known are {known}"
+    yield from (f"note: {text}" for text in found["notes"])
     yield f"note: {found['warning']}"
 
 
@@ -84,15 +88,16 @@ def _table(found: Mapping[str, Any], one: Mapping[str, Any], unit: str) -> Table
     from rich.text import Text
 
     from tandem.reports.run import one_line
+    from tandem.runs.outcomes import AXIS_LABELS
 
     pair, synthetic = found["pair"], "  (synthetic: a fake model took part)" if found["synthetic"] else ""
     title = f"{one['strategy']}: {pair['mentor']} + {pair['intern']}, {one['n']} problems{synthetic}"
-    units = [name for name in ("tflops", "mentor_tokens", "usd") if name != unit]
+    units = [name for name in ("usd", "seconds", "tflops", "mentor_tokens") if name != unit]
     costs = [unit, *(name for name in units if any(row["cost"][name] is not None for row in one["rows"]))]
-    words = [_WORDS.get(name, name) for name in costs]
+    words = [AXIS_LABELS[name].replace(" ", "\n") for name in costs]
     headings = ("threshold", "mentor\nanswers", "accuracy", "95 %", *words)
     table = plain_table(
-        (*headings, "points over\nthe chord"),
+        (*headings, f"points over the\nchord in {AXIS_LABELS[unit]}"),
         (),
         left=0,
         whole=headings,

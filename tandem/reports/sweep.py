@@ -19,11 +19,11 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, QUESTION, Effort, parse_ladder
 from tandem.ledger import Entry, Ledger
-from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, check_graded, check_same
+from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, graded_otherwise
 from tandem.reports.page.gather import read_comparison
-from tandem.runs import UNITS
 from tandem.runs.listing import current_summary, state
-from tandem.runs.outcomes import RunOutcomes, outcomes_of
+from tandem.runs.manifest import incomparable
+from tandem.runs.outcomes import AXES, OWN_HARDWARE, RunOutcomes, count_own_hardware, outcomes_of, unit_of
 from tandem.runs.store import Record, RunStore
 from tandem.statistics.chord import chord
 from tandem.statistics.intervals import UNKNOWN, Bootstrap, interval
@@ -115,7 +115,10 @@ def _checked(runs: Runs) -> Runs:
             raise UsageError(
                 f"{name} in {store.folder} is {now} at {summary['n']} problems: finish it first (--resume)"
             )
-    check_same({name: store.manifest() for name, store in runs.stores.items()})
+    (first, one), *others = ((name, store.manifest()["run"]) for name, store in runs.stores.items())
+    for name, other in others:
+        if why := incomparable(one, other):
+            raise UsageError(f"{first} and {name} cannot be compared: {why}")
     return runs
 
 
@@ -126,7 +129,12 @@ def sweep(runs: Runs, *, seed: int = 0) -> dict[str, Any]:
     alone at equal cost, with paired 95 % intervals. Raises UsageError for a run that cannot be replayed.
     """
     records = {name: {r["problem"]: r for r in store.records()} for name, store in runs.stores.items()}
-    check_graded({name: outcomes_of(own.values()) for name, own in records.items()})
+    whole = {name: outcomes_of(own.values()) for name, own in records.items()}
+    (first_name, one), *others = whole.items()
+    for name, other in others:
+        if why := graded_otherwise(one, other):
+            raise UsageError(f"{first_name} and {name} cannot be compared: {why}")
+    free = count_own_hardware(whole.values())
     for store in runs.stores.values():
         runs.warnings += store.warnings
     first = next(iter(runs.stores.values())).manifest()["run"]
@@ -136,8 +144,10 @@ def sweep(runs: Runs, *, seed: int = 0) -> dict[str, Any]:
         "folder": str(runs.folder),
         "pair": {role: first[role]["name"] for role in ("mentor", "intern")},
         "dataset": first["dataset"],
-        "units": list(UNITS),
+        "unit": unit_of(whole.values()),
+        "units": list(AXES),
         "synthetic": any(record["synthetic"] for own in records.values() for record in own.values()),
+        "notes": [OWN_HARDWARE] if free else [],
         "warning": WARNING,
         "sweeps": [_figures(name, records, strategies, tossed, seed) for name in runs.swept],
     }
@@ -160,6 +170,7 @@ def _figures(
     except UsageError as error:
         raise UsageError(f"'{name}' cannot be swept: {error}") from None
     run, cheap, expensive = (outcomes_of(found[one] for one in ids) for found in (swept, *anchors))
+    count_own_hardware([run, cheap, expensive, *options.ends])
     at_own = _taken(options, [options.own])
     return {
         "strategy": name,
@@ -182,7 +193,7 @@ def _level(name: str) -> str:
 
 
 def _point(run: RunOutcomes) -> dict[str, Any]:
-    return {"accuracy": float(run.correct.mean()), "cost": {unit: run.mean(unit) for unit in UNITS}}
+    return {"accuracy": float(run.correct.mean()), "cost": {unit: run.mean(unit) for unit in AXES}}
 
 
 @dataclass(frozen=True)
@@ -203,8 +214,8 @@ def _taken(options: SweepOptions, thresholds: Sequence[float]) -> _Taken:
         found: np.ndarray = np.stack(by_option)[choice, each]
         return found
 
-    unknown = {unit for unit in UNITS if any(end.cost[unit] is None for end in options.ends)}
-    cost = {unit: None if unit in unknown else take([end.costs(unit) for end in options.ends]) for unit in UNITS}
+    unknown = {unit for unit in AXES if any(end.cost[unit] is None for end in options.ends)}
+    cost = {unit: None if unit in unknown else take([end.costs(unit) for end in options.ends]) for unit in AXES}
     return _Taken(take([end.correct for end in options.ends]), take(options.by_mentor), take(options.known), cost)  # type: ignore[arg-type]
 
 
@@ -230,15 +241,15 @@ def _row(
     undetermined = int((~taken.known[:, k]).sum())
     row: dict[str, Any] = {"threshold": threshold, "own": threshold == options.own, "undetermined": undetermined}
     if undetermined:  # figures of the others would be of other problems than those of the next row
-        row |= {"mentor_answers": None, "accuracy": None, "accuracy_ci95": None, "cost": dict.fromkeys(UNITS)}
-        return row | {"gain_over_chord": dict.fromkeys(UNITS, UNKNOWN)}
+        row |= {"mentor_answers": None, "accuracy": None, "accuracy_ci95": None, "cost": dict.fromkeys(AXES)}
+        return row | {"gain_over_chord": dict.fromkeys(AXES, UNKNOWN)}
     n, right = len(options.ids), int(taken.correct[:, k].sum())
     return row | {
         "mentor_answers": float(taken.by_mentor[:, k].mean()),
         "accuracy": right / n,
         "accuracy_ci95": list(wilson(right, n) or ()),
         "cost": {unit: None if cost is None else float(cost[:, k].mean()) for unit, cost in taken.cost.items()},
-        "gain_over_chord": {unit: interval(gains[unit][:, k]) if unit in gains else UNKNOWN for unit in UNITS},
+        "gain_over_chord": {unit: interval(gains[unit][:, k]) if unit in gains else UNKNOWN for unit in AXES},
     }
 
 

@@ -9,25 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tandem.config import SolveOptions
+from tandem.costs import Unit, pair_rates
 from tandem.engine import Tandem
-from tandem.errors import CapabilityError, LimitReached, UsageError
+from tandem.errors import LimitReached, TandemError, UsageError
 from tandem.grading import Sandbox
 from tandem.ladder import Ladder
 from tandem.models.shared import SharedCalls
 from tandem.paths import shipped
+from tandem.plan import SolvePlan
 from tandem.runs.leakage import refuse_seen
-from tandem.runs.manifest import describe_run
+from tandem.runs.manifest import describe_run, differences, incomparable, name_differences
 from tandem.runs.runner import Progress, run
-from tandem.runs.store import RunStore
+from tandem.runs.store import RUN, RunStore
 from tandem.runs.work import Limits, work_through
 from tandem.spec import Continuation
 from tandem.storage.files import write_whole
 from tandem.strategies import STRATEGIES, make_strategy
 from tandem.types import Problem
 
+Manifest = Mapping[str, Any]
 SHARED, PROBLEMS = "shared", "problems.jsonl"
 # Shows one strategy's run, given name, store and number of problems; returns the callback for each record.
 Show = Callable[[str, RunStore, int], AbstractContextManager[Progress]]
@@ -43,42 +47,56 @@ class Comparison:
     at_once: int = 4  # runs
     limits: Limits = field(default_factory=Limits)
     sandbox: Sandbox | None = None
+    unit: Unit | None = None  # that both models must have rates in
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One strategy of a comparison and its run's folder; `reason` says why there is no run."""
+    """One strategy of a comparison and its run's folder; `reason` says why it has no figures, `note` what is odd."""
 
     name: str
     folder: str
     reason: str | None = None
     offline: Mapping[str, Any] | None = None
+    note: str | None = None
 
 
 async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show: Show) -> list[Part]:
-    """Run every strategy that this pair can run; return all of them, each skipped one with its reason.
+    """Run every strategy that this pair can run; return all of them, each that was skipped or failed with its reason.
 
     `engine` has both models. Finished problems are not repeated. A limit ends the comparison: no further run starts.
-    Raises TandemError if a model cannot serve at all.
+    Raises TandemError if a model cannot serve at all, UnknownRatesError if it has no rates in the comparison's unit,
+    and UsageError for a folder whose runs are all of something else: nothing is asked before that is known.
     """
     await engine.prepare()
-    folders, shared = folders_of(names), SharedCalls(job.folder / SHARED)
+    if job.unit is not None:
+        pair_rates(engine.mentor.spec, engine.intern.spec, job.unit)
+    before = runs_in(job.folder)
+    folders, shared = folders_of(names, before), SharedCalls(job.folder / SHARED)
     ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds
     usd = job.limits.usd
     parts: dict[str, Part] = {}
-
-    async def run_one(name: str) -> None:
-        nonlocal usd
+    planned: dict[str, tuple[SolveOptions, SolvePlan, dict[str, Any]]] = {}
+    for name in names:
         try:
             options = _options(engine, name)
             plan = engine.plan(options)
             await engine.prepare(options)
-        except (UsageError, CapabilityError) as error:
+        except TandemError as error:
             parts[name] = Part(name, folders[name], reason=str(error))
+            continue
+        planned[name] = options, plan, describe_run(plan, job.data, job.problems, job.endpoints)
+    _refuse_others(job.folder, before, [manifest for _, _, manifest in planned.values()])
+
+    async def run_one(name: str) -> None:
+        nonlocal usd
+        options, plan, manifest = planned[name]
+        path, old = job.folder / folders[name], before.get(folders[name])
+        if old and (found := differences(old, manifest["run"])) and incomparable(old, manifest["run"]) is None:
+            told = f"as it was run before, which differs in {name_differences(found)}"
+            parts[name] = Part(name, folders[name], note=told)
             return
-        manifest = describe_run(plan, job.data, job.problems, job.endpoints)
-        path = job.folder / folders[name]
-        store = RunStore.reopen(path, manifest) if (path / "run.json").is_file() else RunStore.create(path, manifest)
+        store = RunStore.reopen(path, manifest) if old else RunStore.create(path, manifest)
         with store, show(name, store, len(job.problems)) as progress:
             seconds = None if ends is None else max(ends - time.monotonic(), 0.0)
             summary = await run(
@@ -98,10 +116,29 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
         if summary["stopped"]:
             raise LimitReached(summary["stopped"])
 
+    async def settle(name: str, result: TandemError | None) -> None:
+        if result is not None:  # what the others were paid for must not be lost with it
+            parts[name] = Part(name, folders[name], reason=str(result))
+
     write_problems(job.folder, job.problems)
     # The budget can only be kept by one run at a time.
-    await work_through(names, run_one, concurrency=job.at_once if job.limits.usd is None else 1)
+    await work_through(planned, run_one, settle, concurrency=job.at_once if job.limits.usd is None else 1)
     return [parts[name] for name in names if name in parts]
+
+
+def runs_in(folder: Path) -> dict[str, Manifest]:
+    """Return what the manifests say of the runs in a comparison's folder, by their folders' names."""
+    stores = {path.parent.name: RunStore.open_for_reading(path.parent) for path in sorted(folder.glob(f"*/{RUN}"))}
+    return {name: store.manifest()["run"] for name, store in stores.items()}
+
+
+def _refuse_others(
+    folder: Path, before: Mapping[str, Mapping[str, Any]], manifests: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raise UsageError where no run of the folder can be compared with what is to be run: another command is meant."""
+    differ = [incomparable(old, new["run"]) for old in before.values() for new in manifests[:1]]
+    if differ and None not in differ:
+        raise UsageError(f"{folder} holds a comparison of something else: {differ[0]}")
 
 
 def _options(engine: Tandem, name: str) -> SolveOptions:
@@ -183,12 +220,15 @@ def in_order(names: Sequence[str], ladder: Ladder) -> list[str]:
     return sorted(names, key=place)
 
 
-def folders_of(names: Sequence[str]) -> Mapping[str, str]:
+def folders_of(names: Sequence[str], before: Mapping[str, Manifest] = MappingProxyType({})) -> dict[str, str]:
+    """Return a folder's name for each strategy; `before` has the manifests of those that hold a run already."""
     found: dict[str, str] = {}
+    taken = {folder: run["strategy"] for folder, run in before.items()}
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9.=_-]+", "-", name).strip("-.") or "strategy"  # file systems refuse others
         folder, number = plain, 2
-        while folder in found.values():
+        while taken.get(folder, name) != name:
             folder, number = f"{plain}-{number}", number + 1
         found[name] = folder
+        taken[folder] = name
     return found

@@ -20,6 +20,12 @@ _FIRST = ("strategy", "mentor.name", "intern.name", "dataset", "ladder", "classi
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LONGEST = 48
 _SHOWN = 3
+# What runs that are compared must share; everything else in a manifest is the method's own, such as its ladder, its
+# predictor and its way of asking. Of the settings, a method has those that say how it decides.
+_SHARED = ("mentor", "intern", "dataset", "prompts_sha256", "settings")
+_OF_A_METHOD = tuple(
+    f"settings.{name}." for name in ("effort", "pace", "draft_tokens", "classifier", "intern_logprobs", "unit", "aim")
+)
 
 
 class ManifestDifference(NamedTuple):
@@ -88,6 +94,14 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Man
 def name_differences(found: list[ManifestDifference]) -> str:
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ", ".join(map(str, found[:_SHOWN])) + more
+
+
+def incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Return how two runs' manifests differ beside their methods, in words; None where the runs can be compared."""
+    found = [
+        d for d in differences(one, other) if d.path.startswith(_SHARED) and not f"{d.path}.".startswith(_OF_A_METHOD)
+    ]
+    return f"they differ in {name_differences(found)}" if found else None
 
 
 def problems_digest(problems: Iterable[Problem]) -> str:

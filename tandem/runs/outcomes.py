@@ -9,14 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import LABELS, UNITS, Unit
 from tandem.ladder import QUESTION
 from tandem.ledger import Ledger
-from tandem.runs import UNITS
+
+LATENCY = "latency"  # seconds that a problem took, by the clock: what a user waits for and nobody is billed for
+AXES: tuple[str, ...] = (*UNITS, LATENCY)  # what accuracy is compared at
+AXIS_LABELS: dict[str, str] = {unit: LABELS[unit] for unit in UNITS} | {LATENCY: "seconds of latency"}
+MEASURES = (*AXES, "intern_tokens")
+OWN_HARDWARE = "calls on own hardware count US$ 0 (--usd-per-device-hour gives them a price)"
 
 
 @dataclass
 class RunOutcomes:
-    """Problems (n,) in the order of `ids`: 1.0 for correct, and the cost in each unit (None: unknown for a problem)."""
+    """Problems (n,) in the order of `ids`: 1.0 for correct, and the cost by each of MEASURES (None: unknown for one).
+
+    US$ are those of billed calls: calls on own hardware without a price count 0 where any call of the run has one, and
+    where `count_own_hardware` is told of runs that have one.
+    """
 
     ids: list[str]
     correct: np.ndarray
@@ -29,6 +39,7 @@ class RunOutcomes:
     written_tokens: int = 0
     synthetic: bool = False
     priced: bool = False  # some call has a price in US$
+    unpriced: bool = False  # some call on own hardware has none
     bill: np.ndarray | None = None  # US$, own hardware counted as free; for comparison with a priced run
     references: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)  # reference and grader
     predicted: dict[str, list[tuple[str, float, bool]]] = field(
@@ -69,11 +80,30 @@ class RunOutcomes:
         return dict(zip(self.ids, self.correct.tolist(), strict=True))
 
 
+def count_own_hardware(runs: Iterable[RunOutcomes]) -> bool:
+    """Where one of these runs has a price in US$, count all runs' calls on own hardware as free.
+
+    Return whether there are such calls, which is to be said (OWN_HARDWARE).
+    """
+    runs = list(runs)
+    if not any(run.priced for run in runs):
+        return False
+    for run in runs:
+        run.cost["usd"] = run.bill
+    return any(run.unpriced for run in runs)
+
+
+def unit_of(runs: Iterable[RunOutcomes]) -> Unit:
+    """Return the first unit in which the cost of all these runs is known, in the order of `tandem.costs.UNITS`."""
+    runs = [run for run in runs if run.ids]
+    return next(unit for unit in UNITS if all(run.cost[unit] is not None for run in runs))
+
+
 def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
     """Read the graded records of a run. An error counts as wrong."""
     ids: list[str] = []
     correct: list[float] = []
-    costs: dict[str, list[float | None]] = {unit: [] for unit in (*UNITS, "intern_tokens")}
+    costs: dict[str, list[float | None]] = {name: [] for name in MEASURES}
     found = RunOutcomes(ids, np.empty(0), {})
     levels: Counter[str] = Counter()
     bills: list[float | None] = []
@@ -85,12 +115,14 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
         ids.append(record["problem"])
         correct.append(float(bool(record["correct"])))
         ledger = Ledger.model_validate(record["ledger"])
-        for unit, values in costs.items():
-            values.append(record["seconds"] if unit == "seconds" else getattr(ledger, unit))
+        for unit in UNITS:
+            costs[unit].append(ledger.cost(unit))
+        costs["intern_tokens"].append(float(ledger.intern_tokens))
+        shared = any(not entry.paid for entry in ledger)  # answered from calls of before: as long as they took
+        costs[LATENCY].append(sum(entry.seconds for entry in ledger) if shared else record["seconds"])
         bills.append(ledger.usd if ledger.usd is not None or not all(entry.local for entry in ledger) else 0.0)
         found.priced |= ledger.usd is not None
-        if any(not entry.paid for entry in ledger):  # from shared calls: as long as they took
-            costs["seconds"][-1] = sum(entry.seconds for entry in ledger)
+        found.unpriced |= any(entry.local and entry.usd is None for entry in ledger)
         found.charged_tokens += sum(entry.usage.completion for entry in ledger)
         found.written_tokens += sum(entry.usage.completion for entry in ledger if entry.paid)
         found.errors += record["error"] is not None
@@ -115,6 +147,7 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
         for unit, values in costs.items()
     }
     found.bill = None if any(bill is None for bill in bills) else np.asarray(bills, dtype=float)
+    count_own_hardware([found])
     found.levels = dict(levels)
     if uncalibrated:
         found.notes.append(

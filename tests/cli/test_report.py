@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_said(cli: Cli, tmp_path: Path) -> None:
     (folder / "compare.json").write_text('{"format": 3, "version": "9.1"}')
     outcome = cli("report", "c")
     assert (outcome.code, outcome.out) == (1, "") and outcome.err == (
-        "tandem: c/compare.json has format 3 and this version of Tandem reads up to 1; it was written by "
+        "tandem: c/compare.json has format 3 and this version of Tandem reads up to 2; it was written by "
         "Tandem 9.1: upgrade Tandem (pip install --upgrade tandem-reasoning), or compare its runs again\n"
     )
     (folder / "compare.json").write_text("not JSON")

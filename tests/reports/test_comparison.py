@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tandem.config import SolveOptions
 from tandem.engine import Tandem
-from tandem.errors import UsageError
+from tandem.errors import TandemError, UsageError
 from tandem.ladder import parse_ladder
 from tandem.ledger import Ledger
 from tandem.models.base import Request
@@ -22,7 +23,7 @@ from tandem.models.fake import FakeModel, Script
 from tandem.reports.comparison import finished_parts, oracle, report, strategy_figures
 from tandem.runs.compare import Comparison, carry_out, check_unseen, folders_of, strategies_of
 from tandem.runs.manifest import describe_run
-from tandem.runs.outcomes import UNITS, RunOutcomes
+from tandem.runs.outcomes import MEASURES, RunOutcomes
 from tandem.runs.runner import Progress, run
 from tandem.runs.store import RunStore
 from tandem.runs.work import Limits
@@ -178,7 +179,7 @@ def test_a_limit_ends_it_and_the_rest_is_done_later(tmp_path: Path) -> None:
         ({"grader": "exact"}, r"p0 was graded by another grader"),
     ],
 )
-def test_finished_runs_of_other_things_are_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:
+def test_a_finished_run_of_another_thing_is_left_out_by_name(tmp_path: Path, other: dict[str, Any], named: str) -> None:
     def make(folder: Path, strategy: str, *, n: int = 8, name: str = "big", **wishes: Any) -> None:
         judged = {key: wishes.pop(key) for key in ("reference", "grader") if key in wishes}
         few = [p.model_copy(update=judged if p.id == "p0" else {}) for p in problems(n)]
@@ -200,8 +201,12 @@ def test_finished_runs_of_other_things_are_refused(tmp_path: Path, other: dict[s
     out.mkdir()
     found = report(out, finished_parts([tmp_path / "a", tmp_path / "b"]))
     assert row(found, "intern-only")["accuracy"] == 0.5
-    with pytest.raises(UsageError, match=named):
-        report(out, finished_parts([tmp_path / x for x in "abc"]))
+    found = report(out, finished_parts([tmp_path / x for x in "abc"]), finished=True)
+    assert [one["status"] for one in found["strategies"]] == ["finished", "finished", "skipped"]
+    assert re.search(f"cannot be compared with mentor-only: .*{named}", row(found, "random-mix:0.5")["reason"])
+    assert row(found, "intern-only")["accuracy"] == 0.5
+    with pytest.raises(TandemError, match=f"nothing can be compared: .*{named}"):
+        report(out, finished_parts([tmp_path / x for x in "ac"]), finished=True)
 
 
 def test_what_all_stands_for_and_its_order() -> None:
@@ -244,7 +249,7 @@ def test_problems_that_a_predictor_was_fitted_on_are_refused() -> None:
 
 def made(correct: list[int], tflops: list[float], tokens: list[float] | None = None) -> RunOutcomes:
     ids = [f"p{i}" for i in range(len(correct))]
-    cost: dict[str, Any] = dict.fromkeys((*UNITS, "intern_tokens"))
+    cost: dict[str, Any] = dict.fromkeys(MEASURES)
     cost |= {"tflops": np.array(tflops), "mentor_tokens": np.array(tokens or tflops)}
     return RunOutcomes(ids, np.array(correct, dtype=float), cost)
 
@@ -255,7 +260,7 @@ def test_gain_ace_and_headroom_by_hand() -> None:
         "mentor-only": made([1, 1, 1, 0], [3, 3, 3, 3]),
         "ours": made([1, 1, 0, 0], [1, 3, 1, 1]),  # 1.5 each
     }
-    best = oracle(runs)
+    best = oracle(runs, "tflops")
     assert best.correct.tolist() == [1, 1, 1, 0] and best.costs("tflops").tolist() == [1, 3, 3, 1]
     found = strategy_figures(runs, best)["ours"]
     # The chord at 1.5 is .25 + .5 * .25; the oracle's, at 2.0, is .5.
@@ -271,7 +276,7 @@ def test_a_run_that_was_stopped_is_compared_over_its_own_problems() -> None:
         "mentor-only": made([1, 1, 0, 0], [3, 3, 3, 3]),
         "stopped": made([1, 1], [1, 1]),
     }
-    best = oracle(runs)
+    best = oracle(runs, "tflops")
     assert len(best.ids) == 4 and best.correct.tolist() == [1, 1, 0, 0]
     found = strategy_figures(runs, best)
     assert (found["stopped"]["n"], found["mentor-only"]["n"]) == (2, 4)
@@ -285,7 +290,7 @@ def test_beyond_the_mentor_the_chord_is_flat_and_equal_ends_have_no_ace() -> Non
         "mentor-only": made([0, 1], [2, 2]),
         "expensive": made([1, 1], [9, 9]),
     }
-    found = strategy_figures(runs, oracle(runs))["expensive"]
+    found = strategy_figures(runs, oracle(runs, "tflops"))["expensive"]
     assert found["gain_over_chord"]["tflops"]["value"] == pytest.approx(0.5)
     assert found["ace"]["tflops"]["value"] is None
 

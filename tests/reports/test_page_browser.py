@@ -50,6 +50,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "hostile": hostile(top / "hostile"),
         "broken": broken(top / "broken"),
         "crowd": crowd(top / "crowd"),
+        "priced": write_compare(top / "priced", prices=True, notes=["own hardware is free <b>"]),
     }
     for folder in made.values():
         write_comparison(folder, read_comparison(folder))
@@ -178,7 +179,7 @@ def test_the_table_sorts_by_every_figure(show: Open, folders: dict[str, Path]) -
     low, high = best["accuracy_ci95"]
     assert cells[0] == f"{100 * best['accuracy']:.1f} % {100 * low:.1f} to {100 * high:.1f}"
     gain = best["gain_over_chord"]["mentor_tokens"]["value"]
-    assert cells[5].startswith(f"{100 * gain:+.1f} ".replace("-", "−"))
+    assert cells[6].startswith(f"{100 * gain:+.1f} ".replace("-", "−"))
 
 
 def test_what_has_no_value_sorts_last_either_way(show: Open) -> None:
@@ -193,18 +194,39 @@ def test_the_axis_can_be_chosen(show: Open, folders: dict[str, Path]) -> None:
     page = show("nine")
     axis = page.get_by_role("group", name="Cost axis")
     assert axis.get_by_label("US$").is_disabled()  # nobody knows a price
-    assert axis.get_by_label("Honest TFLOPs").is_checked()
+    assert axis.get_by_label("TFLOPs", exact=True).is_checked()
     chart = page.get_by_role("group", name="Accuracy against")
     before = chart.get_by_role("img", name="spec-reason").get_attribute("aria-label")
     spent = next(row["cost"] for row in figures(folders["nine"]) if row["name"] == "spec-reason")
     assert before and f"{spent['tflops']:.3g} TFLOPs a problem" in before
-    axis.get_by_label("Honest TFLOPs").focus()
+    axis.get_by_label("TFLOPs", exact=True).focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert axis.get_by_label("Mentor tokens").is_checked()
     after = chart.get_by_role("img", name="spec-reason").get_attribute("aria-label")
     assert after and after.endswith(f"{round(spent['mentor_tokens'])} mentor tokens a problem")
     assert "mentor tokens a problem" in (chart.text_content() or "")
+
+
+def test_the_page_begins_in_the_unit_of_the_comparison_and_ends_with_its_verdict(
+    show: Open, folders: dict[str, Path]
+) -> None:
+    page = show("priced")
+    axis = page.get_by_role("group", name="Cost axis")
+    assert axis.get_by_label("US$").is_checked() and "US$ a problem" in (page.locator("#plot").text_content() or "")
+    rows = {row["name"]: row for row in figures(folders["priced"])}
+    point = page.locator(".point[aria-label^='cascade:']")
+    spoken = point.get_attribute("aria-label") or ""
+    assert f"US$ {rows['cascade']['cost']['usd']:.3g}" in spoken
+    assert "at equal US$" in text(page.locator("#table thead"))
+    assert "On these made-up problems nothing is shown." in text(page.get_by_role("banner"))
+    assert "own hardware is free <b>" in text(page.locator("#notes"))
+    axis.get_by_label("Seconds of latency").check(force=True)  # what a user waits is an axis of its own
+    spoken = point.get_attribute("aria-label") or ""
+    assert f"{rows['cascade']['cost']['latency']:.3g} seconds of latency a problem" in spoken
+    axis.get_by_label("Device seconds").check(force=True)
+    spoken = point.get_attribute("aria-label") or ""
+    assert f"{rows['cascade']['cost']['seconds']:.3g} device seconds a problem" in spoken
 
 
 def test_points_stand_where_their_figures_are(show: Open, folders: dict[str, Path]) -> None:
@@ -375,7 +397,7 @@ def test_a_problem_opens_with_all_that_led_to_each_answer(show: Open, folders: d
         assert decision["level"] in step and f"{decision['sufficiency']:.2f} of 0.50 needed" in step
         assert {"stop": "Stop", "go_on": "Go on"}[decision["action"]] in step and decision["reason"] in step
     assert " ".join(record["text"].split()) in shown
-    assert "Honest TFLOPs" in shown and "in discarded drafts" in shown
+    assert "Published TFLOPs" in shown and "Seconds of latency" in shown and "in discarded drafts" in shown
     button.click()
     assert page.locator(".opened").count() == 0 and button.get_attribute("aria-expanded") == "false"
 
@@ -427,7 +449,7 @@ def test_little_and_broken_data_are_shown(show: Open, name: str) -> None:
         assert "No strategy has finished a problem yet." in body and "There are no records yet." in body
         assert page.locator("#frontier").is_hidden() and "best-route" in body
     if name == "broken":
-        page.get_by_label("Honest TFLOPs", exact=True).check(force=True)
+        page.get_by_label("TFLOPs", exact=True).check(force=True)
         assert "At the same spot" in text(page.locator("#readout"))
         assert "Without a value on this axis: mentor-only, intern-only." in text(page.locator("#frontier"))
         assert page.get_by_label("Mentor tokens", exact=True).is_disabled()  # of those without an accuracy alone

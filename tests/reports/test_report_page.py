@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricate_compare import LADDER, UNITS, costs_of, records_of, write_compare, write_run
+from fabricate_compare import LADDER, costs_of, records_of, write_compare, write_run
 
 from tandem.errors import TandemError
 from tandem.ledger import Ledger
@@ -22,6 +22,7 @@ from tandem.reports.page.build import PageData, bundle, write_page
 from tandem.reports.page.gather import ReportedProblem, SavedComparison, figures, finite, read_comparison
 from tandem.reports.page.records import HEAD, TAIL, accepted_sufficiency, clipped, costs, detail, mark, number
 from tandem.reports.page.writers import write_comparison
+from tandem.runs.outcomes import AXES, MEASURES
 from tandem.statistics.reliability import reliability_bins
 
 PAGE = Path(__file__).parents[2] / "tandem" / "reports" / "page"
@@ -88,7 +89,8 @@ def test_costs_are_those_of_the_ledger(strategy: str, unpriced: bool) -> None:
             entries[0] |= {"local": False, "usd": None, "tflops": None, "billions": None, "read_tokens": 7}
         elif place % 3 == 0 and entries:
             entries[-1] |= {"usd": 0.25, "local": False}
-        wanted = {name: value for name, value in costs_of(record).items() if name in (*UNITS, "intern_tokens")}
+        wanted = costs_of(record)
+        assert wanted.keys() == set(MEASURES)
         found = costs(record)
         assert {name: found[name] for name in wanted} == {
             name: None if value is None else pytest.approx(value, rel=1e-4) for name, value in wanted.items()
@@ -103,6 +105,7 @@ def test_costs_of_what_is_no_ledger_are_none() -> None:
             "tflops": None,
             "tflops_published": None,
             "seconds": None,
+            "latency": None,
             "mentor_tokens": 0,
             "intern_tokens": 0,
             "probe_tokens": 0,
@@ -242,11 +245,33 @@ def test_figures_come_through_as_they_were_written(tmp_path: Path) -> None:
         assert after["interval"] == pytest.approx(before["accuracy_ci95"], rel=1e-4)
         assert after["levels"] == before["levels"] and after["truncated"] == before["truncated"]
         assert after["cost"]["usd"] is None and after["gain_over_chord"]["usd"]["value"] is None  # there are no prices
-        for unit in set(UNITS) - {"usd"}:
+        for unit in set(AXES) - {"usd"}:
             assert after["cost"][unit] == pytest.approx(before["cost"][unit], rel=1e-4)
             assert after["gain_over_chord"][unit] == pytest.approx(before["gain_over_chord"][unit], rel=1e-3)
         assert after["against_mentor"]["mcnemar_p"] == pytest.approx(before["against_mentor"]["mcnemar_p"], rel=1e-4)
     assert shown["reliability"].keys() == raw["reliability"].keys()
+
+
+def test_the_seconds_of_a_comparison_of_format_1_are_latency(tmp_path: Path) -> None:
+    folder = write_compare(tmp_path, problems=8, strategies=FEW)
+    raw = json.loads((folder / "compare.json").read_text())
+    for name in ("unit", "notes", "verdict"):
+        del raw[name]
+    for one in (*raw["strategies"], raw["oracle"]):
+        for name in {"cost", "gain_over_chord", "ace", "headroom_share"} & one.keys():
+            one[name]["seconds"] = one[name].pop("latency")
+    raw |= {"format": 1, "units": ["tflops", "tflops_published", "mentor_tokens", "usd", "seconds"]}
+    (folder / "compare.json").write_text(json.dumps(raw))
+    page, comparison = written(folder)
+    shown = page.data("data")
+    assert shown["unit"] == "tflops" and shown["verdict"] is None and comparison.raw == raw
+    for before, after in zip(raw["strategies"], shown["strategies"], strict=True):
+        assert after["cost"]["seconds"] is None and after["gain_over_chord"]["seconds"]["value"] is None
+        assert after["cost"]["latency"] == pytest.approx(before["cost"]["seconds"], rel=1e-4)
+        assert after["gain_over_chord"]["latency"]["value"] == pytest.approx(
+            before["gain_over_chord"]["seconds"]["value"], rel=1e-3
+        )
+    assert shown["oracle"]["cost"]["latency"] == pytest.approx(raw["oracle"]["cost"]["seconds"], rel=1e-4)
 
 
 def test_runs_elsewhere_and_runs_that_differ_in_their_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,8 +294,8 @@ def test_runs_elsewhere_and_runs_that_differ_in_their_problems(tmp_path: Path, m
 
 
 def test_a_format_of_another_version_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "compare.json").write_text('{"format": 2}')
-    with pytest.raises(TandemError, match=r"has format 2 and this version of Tandem reads up to 1"):
+    (tmp_path / "compare.json").write_text('{"format": 3}')
+    with pytest.raises(TandemError, match=r"has format 3 and this version of Tandem reads up to 2"):
         read_comparison(tmp_path)
     (tmp_path / "compare.json").write_text("{")
     with pytest.raises(TandemError, match="damaged: it is not JSON"):
@@ -299,8 +324,9 @@ def test_the_files_beside_the_page_have_a_row_for_each_strategy_and_problem(tmp_
     assert [(row["id"], row["strategy"]) for row in rows] == [(f"made-{i:05d}", name) for i in range(3) for name in FEW]
     record = next(read_comparison(folder).stores[0].records())
     assert rows[0]["correct"] == str(record["correct"]).lower() and rows[0]["level"] == record["level"]
-    for unit, value in costs_of(record).items():
-        assert value is not None and float(rows[0][unit]) == pytest.approx(value, rel=1e-4)
+    columns = {"seconds": "device_seconds", "latency": "latency_seconds"}  # a cell has no unit: its column says it
+    for name, value in costs_of(record).items():
+        assert value is not None and float(rows[0][columns.get(name, name)]) == pytest.approx(value, rel=1e-4)
     table = (folder / "report.md").read_text()
     raw = json.loads((folder / "compare.json").read_text())["strategies"][0]
     assert f"| tandem | {100 * raw['accuracy']:.1f} % [" in table and "- route: it \\| broke" in table

@@ -1,7 +1,7 @@
 // The data of this page: the figures at once, the problems' details only when they are asked for.
 
 import { byId } from "./dom.js";
-import { UNITS, known } from "./numbers.js";
+import { amount, known } from "./numbers.js";
 
 const read = (id) => JSON.parse(byId(id).textContent);
 
@@ -9,6 +9,20 @@ export const report = read("data");
 report.ran = report.strategies
   .map((strategy, place) => ({ ...strategy, place }))
   .filter((strategy) => strategy.status !== "skipped");
+
+const capital = (label) => label[0].toUpperCase() + label.slice(1);
+
+/** What accuracy is drawn against: the heading of each, and its axis. */
+export const UNITS = Object.fromEntries(
+  Object.entries(report.axes).map(([unit, label]) => [unit, { name: capital(label), label, axis: `${label} a problem` }]),
+);
+
+/** Return a cost with its unit. */
+export function priced(number, unit) {
+  if (!known(number)) return "–";
+  const text = amount(number, unit);
+  return unit === "usd" ? `${UNITS.usd.label} ${text}` : `${text} ${UNITS[unit].label}`;
+}
 
 export const named = (name) => report.ran.find((strategy) => strategy.name === name);
 
@@ -22,7 +36,7 @@ const listeners = [];
 
 /** The cost unit that the page is read in; those that draw by it are called when it changes. */
 export const unit = {
-  current: Object.keys(UNITS).find((name) => report.units.includes(name) && hasPoints(name)) || "tflops",
+  current: [report.unit, ...Object.keys(UNITS)].find(hasPoints) || report.unit,
   choose(name) {
     this.current = name;
     for (const listener of listeners) listener(name);

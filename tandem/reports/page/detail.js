@@ -1,8 +1,8 @@
 // One opened problem: its question and, strategy by strategy, insight, decisions, answer and cost.
 
-import { details, report, unit } from "./data.js";
+import { UNITS, details, priced, report, unit } from "./data.js";
 import { longText, make, pairs, withText, shortText } from "./dom.js";
-import { UNITS, amount, count, counted, known, priced } from "./numbers.js";
+import { amount, count, counted, known } from "./numbers.js";
 
 export const MARKS = {
   r: { kind: "right", name: "right" },

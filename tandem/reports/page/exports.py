@@ -8,23 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tandem.reports.page.gather import ReportedProblem
-from tandem.reports.page.records import TOKENS, UNITS, costs
+from tandem.reports.page.records import TOKENS, costs
 from tandem.reports.run import cell, escaped, one_line
+from tandem.runs.outcomes import AXES, AXIS_LABELS, LATENCY
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-NAMES = {
-    "usd": "US$",
-    "tflops": "TFLOPs",
-    "tflops_published": "TFLOPs, published",
-    "mentor_tokens": "mentor tokens",
-    "seconds": "seconds",
-}
-_COLUMNS = (
-    *("strategy", "id", "correct", "level", "answered_by", *TOKENS, "usd", "tflops", "tflops_published"),
-    *("seconds", "truncated", "error"),
-)
+# The columns of a cost are called by its unit, as a cell has none.
+_COSTS = {"usd": "usd", "seconds": "device_seconds", "tflops": "tflops", "tflops_published": "tflops_published"}
+_MEASURES = {**{name: name for name in TOKENS}, **_COSTS, LATENCY: "latency_seconds"}
+_COLUMNS = ("strategy", "id", "correct", "level", "answered_by", *_MEASURES.values(), "truncated", "error")
 _NONE = "–"
 
 
@@ -38,7 +32,8 @@ class ComparisonCsv:
     def add(self, problem: ReportedProblem) -> None:
         for place, record in problem.records.items():
             same = {name: record.get(name) for name in ("correct", "level", "answered_by", "truncated", "error")}
-            row = {**costs(record), **same, "strategy": self._names[place], "id": problem.id}
+            measured = {_MEASURES[name]: value for name, value in costs(record).items()}
+            row = {**measured, **same, "strategy": self._names[place], "id": problem.id}
             self._writer.writerow([cell(row[column]) for column in _COLUMNS])
 
     def text(self) -> str:
@@ -63,11 +58,11 @@ def comparison_table(figures: Mapping[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    unit = first_unit(figures)
+    unit = figures["unit"]
     table = Table(title=Text(title(figures)))
     costs_shown = dict.fromkeys((unit, "mentor_tokens"))
     table.add_column("strategy", overflow="fold")  # long names are broken, figures never
-    for name in ("accuracy", *(NAMES[u] for u in costs_shown), "gain", "less mentor", "p"):
+    for name in ("accuracy", *(AXIS_LABELS[u] for u in costs_shown), "gain", "less mentor", "p"):
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for one in ran(figures):
         against = one["against_mentor"] or {}
@@ -80,8 +75,10 @@ def comparison_table(figures: Mapping[str, Any]) -> Table:
             _p(against),
         ]
         table.add_row(*(Text(one_line(text)) for text in row))
-    if skipped := list(_skipped(figures)):
-        table.caption = Text("\n".join(one_line(f"{name} was skipped: {why}") for name, why in skipped))
+    below = [f"Costs are means a problem; the gain over the chord is at equal {AXIS_LABELS[unit]}."]
+    below += figures["notes"]
+    below += [f"{name} was skipped: {why}" for name, why in _skipped(figures)]
+    table.caption = Text("\n".join(map(one_line, below)))
     return table
 
 
@@ -92,34 +89,30 @@ def markdown(figures: Mapping[str, Any], warnings: Sequence[str]) -> str:
     head, rows = _grid(figures)
     lines = [f"# {escaped(title(figures))}", "", escaped(about), "", _row(head), _row(["---"] * len(head))]
     lines += [_row([escaped(name), *cells, escaped(levels)]) for name, *cells, levels in rows]
-    unit = first_unit(figures)
+    unit = figures["unit"]
+    lines += ["", escaped(figures["verdict"])] if figures["verdict"] else []
     lines += [
         "",
         "Brackets are 95 % intervals. Costs are means a problem, each strategy charged in full. The gain is over the "
-        f"chord from intern-only to mentor-only at equal {NAMES[unit]}, in points of accuracy; p is McNemar's.",
+        f"chord from intern-only to mentor-only at equal {AXIS_LABELS[unit]}, in points of accuracy; p is McNemar's.",
     ]
     if (best := figures["oracle"])["accuracy"] is not None:
-        cost = _amount(best["cost"][unit], unit)
+        cost = f"{_amount(best['cost'][unit], unit)} {AXIS_LABELS[unit]} a problem"
         lines += ["", f"Oracle (the cheapest right strategy of each problem): {_share(best['accuracy'])}, {cost}."]
     if (share := figures["shared"].get("share")) is not None:
         lines += ["", f"Calls that strategies share were made once: {share:.0%} of the tokens charged were generated."]
     for heading, pairs in (("Skipped", list(_skipped(figures))), ("Notes", list(_notes(figures)))):
         if pairs:
             lines += ["", f"## {heading}", "", *(f"- {escaped(name)}: {escaped(text)}" for name, text in pairs)]
-    lines += ["", *(f"- {escaped(text)}" for text in warnings)] if warnings else []
+    told = [*figures["notes"], *warnings]
+    lines += ["", *(f"- {escaped(text)}" for text in told)] if told else []
     return "\n".join(lines) + "\n"
 
 
-def first_unit(figures: Mapping[str, Any]) -> str:
-    """Return the cost unit to begin with: US$ where they are known, else honest TFLOPs, else the first with values."""
-    known = (u for u in UNITS if u in figures["units"] and any(one["cost"][u] is not None for one in ran(figures)))
-    return next(known, "tflops")
-
-
 def _grid(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    units = [unit for unit in UNITS if any(one["cost"][unit] is not None for one in ran(figures))]
-    unit = first_unit(figures)
-    head = ["strategy", "accuracy", *(NAMES[u] for u in units), "gain", "ACE", "less mentor", "p", "levels"]
+    units = [axis for axis in AXES if any(one["cost"][axis] is not None for one in ran(figures))]
+    unit = figures["unit"]
+    head = ["strategy", "accuracy", *(AXIS_LABELS[u] for u in units), "gain", "ACE", "less mentor", "p", "levels"]
     rows = []
     for one in ran(figures):
         against = one["against_mentor"] or {}
@@ -164,7 +157,9 @@ def _share(value: float | None) -> str:
 def _amount(value: float | None, unit: str) -> str:
     if value is None:
         return _NONE
-    return f"{value:.0f}" if unit == "mentor_tokens" else f"{value:.3g}" if unit == "usd" else f"{value:.2f}"
+    return (
+        f"{value:.0f}" if unit == "mentor_tokens" else f"{value:.3g}" if unit in ("usd", "seconds") else f"{value:.2f}"
+    )
 
 
 def _points(spread: Mapping[str, Any], form: str = "{:+.1f}", times: int = 100) -> str:

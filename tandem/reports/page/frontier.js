@@ -1,9 +1,9 @@
 // Accuracy against cost: the strategies, the chord that any of them must beat, the Pareto frontier, the oracle.
 
-import { hasPoints, named, report, unit } from "./data.js";
+import { UNITS, hasPoints, named, report, unit } from "./data.js";
 import { byId, draw, make } from "./dom.js";
 import { placeLabels } from "./labels.js";
-import { UNITS, figure, known, share, ticks } from "./numbers.js";
+import { figure, known, share, ticks } from "./numbers.js";
 import { frame } from "./plot.js";
 import { showReadout, spoken } from "./readout.js";
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tandem.costs import UNITS
 from tandem.errors import TandemError
-from tandem.reports.comparison import COMPARE, FORMAT
-from tandem.reports.page.records import UNITS, Record, number
+from tandem.reports.comparison import COMPARE, as_format_2, read_compared
+from tandem.reports.page.records import Record, number
 from tandem.runs.compare import PROBLEMS
+from tandem.runs.outcomes import AXES, AXIS_LABELS
 from tandem.runs.store import RUN, RunStore
-from tandem.storage.formats import read_stamped
 from tandem.storage.jsonl import read_lines
 
 _SPREAD = ("value", "low", "high")
@@ -64,8 +65,8 @@ def read_comparison(folder: Path) -> SavedComparison:
 
     Raises TandemError if compare.json cannot be read.
     """
-    raw = read_stamped(folder / COMPARE, FORMAT, needs=["strategies"], instead="compare its runs again")
-    found = SavedComparison(figures(raw), raw, {}, read_questions(folder))
+    raw = read_compared(folder, instead="compare its runs again")
+    found = SavedComparison(figures(as_format_2(raw)), raw, {}, read_questions(folder))
     for place, strategy in enumerate(found.figures["strategies"]):
         if strategy["status"] in _RAN:
             try:
@@ -86,6 +87,8 @@ def figures(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of compare.json. Whatever is missing or of a wrong kind becomes None or empty."""
     strategies = [_strategy(one) for one in _list(raw.get("strategies")) if isinstance(one, dict)]
     oracle = _dict(raw.get("oracle"))
+    known = [unit for unit in UNITS if any(_dict(one.get("cost")).get(unit) is not None for one in strategies)]
+    unit = raw.get("unit")
     return {
         "kind": "compare",
         "version": _text(raw.get("version")),
@@ -95,7 +98,10 @@ def figures(raw: Mapping[str, Any]) -> dict[str, Any]:
         "synthetic": raw.get("synthetic") is True,
         "n": number(raw.get("n")),
         "graded": number(raw.get("graded")),
-        "units": [unit for unit in UNITS if unit in _list(raw.get("units"))] or list(UNITS),
+        "unit": unit if unit in known else next(iter(known), "tflops"),
+        "axes": {axis: AXIS_LABELS[axis] for axis in AXES},
+        "notes": [str(note) for note in _list(raw.get("notes"))],
+        "verdict": _text(_dict(raw.get("verdict")).get("sentence")),
         "strategies": strategies,
         "oracle": {"accuracy": number(oracle.get("accuracy")), "cost": _costs(oracle.get("cost"))},
         "shared": _numbers(raw.get("shared")),
@@ -125,7 +131,7 @@ def _strategy(raw: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": number(raw.get("accuracy")),
         "interval": interval if len(interval) == 2 and None not in interval else None,
         "cost": _costs(raw.get("cost")) | {"intern_tokens": number(_dict(raw.get("cost")).get("intern_tokens"))},
-        **{name: {unit: _spread(values.get(unit)) for unit in UNITS} for name, values in by_unit.items()},
+        **{name: {axis: _spread(values.get(axis)) for axis in AXES} for name, values in by_unit.items()},
         "against_mentor": _numbers(against) if isinstance(against, dict) else None,
         "levels": {str(k): v for k, v in _numbers(raw.get("levels")).items() if v},
         "truncated": {role: number(_dict(raw.get("truncated")).get(role)) or 0 for role in ("mentor", "intern")},
@@ -157,7 +163,7 @@ def _spread(raw: Any) -> dict[str, Any]:
 
 
 def _costs(raw: Any) -> dict[str, Any]:
-    return {unit: number(_dict(raw).get(unit)) for unit in UNITS}
+    return {axis: number(_dict(raw).get(axis)) for axis in AXES}
 
 
 def _numbers(raw: Any) -> dict[str, Any]:

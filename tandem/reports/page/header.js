@@ -32,6 +32,8 @@ export function showHeader() {
     ]),
   );
   byId("synthetic").hidden = !report.synthetic;
+  byId("verdict").hidden = !report.verdict;
+  byId("verdict").replaceChildren(withText("span", report.verdict || ""));
   const warnings = report.warnings || [];
   byId("warnings").hidden = !warnings.length;
   byId("warnings").append(...warnings.map((text) => withText("li", text)));

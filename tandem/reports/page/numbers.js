@@ -4,14 +4,6 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const even = new Intl.NumberFormat("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
 
-export const UNITS = {
-  usd: { name: "US$", axis: "US$ a problem" },
-  tflops: { name: "Honest TFLOPs", axis: "TFLOPs a problem, every call and probe counted" },
-  tflops_published: { name: "Published TFLOPs", axis: "TFLOPs a problem by the published formula" },
-  mentor_tokens: { name: "Mentor tokens", axis: "mentor tokens a problem" },
-  seconds: { name: "Seconds", axis: "seconds a problem" },
-};
-
 export const known = (number) => typeof number === "number" && Number.isFinite(number);
 
 /** Return a count. */
@@ -38,14 +30,6 @@ export const figure = (number) => (known(number) ? short.format(number).replace(
 export function amount(number, unit) {
   if (unit === "mentor_tokens" || unit === "intern_tokens" || !known(number) || Math.abs(number) >= 1000) return count(number);
   return number === 0 ? "0" : even.format(number);
-}
-
-/** Return a cost with its unit. */
-export function priced(number, unit) {
-  if (!known(number)) return "–";
-  const text = amount(number, unit);
-  if (unit === "usd") return `US$ ${text}`;
-  return `${text} ${{ mentor_tokens: "mentor tokens", seconds: "s" }[unit] || "TFLOPs"}`;
 }
 
 /** Return a probability as McNemar's, which may be very small. */

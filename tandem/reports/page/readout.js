@@ -1,8 +1,8 @@
 // What stands beside the chart about the strategy that is pointed at.
 
-import { report, unit } from "./data.js";
+import { UNITS, priced, report, unit } from "./data.js";
 import { byId, make, pairs, withText } from "./dom.js";
-import { UNITS, amount, chance, count, ends, known, points, priced, ratio, share } from "./numbers.js";
+import { amount, chance, count, ends, known, points, ratio, share } from "./numbers.js";
 
 /** Return an accuracy with its interval, in one line. */
 export function accuracyOf(strategy) {

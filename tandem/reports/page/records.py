@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tandem.costs import published_rates
 from tandem.ledger import sum_known
+from tandem.runs.outcomes import LATENCY
 
 Record = Mapping[str, Any]
 Shown = str | list[Any]
 
-UNITS = ("usd", "tflops", "tflops_published", "mentor_tokens", "seconds")  # the cost axes, as the page offers them
 TOKENS = ("mentor_tokens", "intern_tokens", "probe_tokens")
 HEAD, TAIL = 3000, 1500  # characters of a long text that are kept: answers end with what counts
 _SHORT = 600
@@ -48,9 +49,10 @@ def costs(record: Record) -> dict[str, float | int | None]:
     published = (_published(entry) for entry in entries if entry.get("purpose") != "probe")
     return {
         "usd": number(sum_known(billed)),
+        "seconds": number(sum_known(entry.get("device_seconds") for entry in entries)),
         "tflops": number(sum_known(entry.get("tflops") for entry in entries)),
         "tflops_published": number(sum_known(published)),
-        "seconds": number(record.get("seconds")),
+        LATENCY: number(record.get("seconds")),
         **tokens,
     }
 
@@ -137,4 +139,6 @@ def _completion(entry: Mapping[str, Any]) -> int:
 def _published(entry: Mapping[str, Any]) -> float | None:
     billions = entry.get("billions")
     read = entry.get("read_tokens") or 0
-    return None if billions is None else 2 * billions * (_completion(entry) + read) / 1e3
+    return (
+        None if billions is None else published_rates(1e9 * billions).cost(0, 0, _completion(entry), read_tokens=read)
+    )

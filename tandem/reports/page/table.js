@@ -1,9 +1,9 @@
 // The strategies as a table that sorts; it holds every figure of the chart.
 
-import { hasValues, report, unit } from "./data.js";
+import { UNITS, hasValues, priced, report, unit } from "./data.js";
 import { byId, make, pairs, withText } from "./dom.js";
 import { ladder } from "./levels.js";
-import { UNITS, amount, chance, count, ends, known, points, ratio, share } from "./numbers.js";
+import { amount, chance, count, ends, known, points, ratio, share } from "./numbers.js";
 
 const sorting = { key: null, descending: false };
 
@@ -31,7 +31,7 @@ function layout() {
     {
       key: "gain",
       name: "Gain over chord",
-      under: "points",
+      under: `points, at equal ${UNITS[unit.current].label}`,
       sort: (one) => nested(one, "gain_over_chord").value,
       show: (one) => spreadCell(nested(one, "gain_over_chord"), points),
     },
@@ -76,18 +76,14 @@ export function startTable() {
   showTable();
   const skipped = report.strategies.filter((one) => one.status === "skipped");
   listBelow("skipped", "Skipped", skipped.map((one) => [one.name, one.reason || "no reason was given"]));
-  listBelow("notes", "Notes", report.ran.map((one) => [one.name, [...one.notes, ...offline(one)].join("; ")]));
+  const notes = report.ran.map((one) => [one.name, [...one.notes, ...offline(one)].join("; ")]);
+  listBelow("notes", "Notes", [["Every strategy", report.notes.join("; ")], ...notes]);
 }
 
 function listBelow(id, title, rows) {
   const told = rows.filter(([, text]) => text).map(([name, text]) => [name, withText("span", text)]);
   byId(id).hidden = !told.length;
   byId(id).replaceChildren(make("h3", { textContent: title }), make("dl", {}, ...pairs(told)));
-}
-
-function unitName() {
-  return { usd: "US$", tflops: "honest TFLOPs", tflops_published: "published TFLOPs" }[unit.current]
-    || UNITS[unit.current].name.toLowerCase();
 }
 
 function showTable() {
@@ -97,7 +93,7 @@ function showTable() {
   }
   byId("strategies-hint").textContent =
     `Below a figure stands its 95 % interval. Costs are means a problem, every strategy charged in full; the gain over ` +
-    `the chord, at equal cost, and ACE go by ${unitName()}, the axis of the chart.`;
+    `the chord, at equal cost, and ACE go by ${UNITS[unit.current].label}, the axis of the chart.`;
   const columns = layout();
   const rows = sorted(columns.find(({ key }) => key === sorting.key));
   byId("table").replaceChildren(
@@ -171,7 +167,7 @@ function offline({ offline: price }) {
   if (!price) return [];
   const paid = Object.keys(UNITS)
     .filter((name) => known(price[name]))
-    .map((name) => `${amount(price[name], name)} ${UNITS[name].name}`);
+    .map((name) => priced(price[name], name));
   const even = known(price.break_even_problems) ? `, even after ${count(price.break_even_problems)} problems` : "";
   return paid.length ? [`paid beforehand: ${paid.join(", ")}${even}`] : [];
 }

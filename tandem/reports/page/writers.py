@@ -12,6 +12,7 @@ from tandem.reports.page.gather import ReportedProblem, SavedComparison, figures
 from tandem.reports.page.records import Record, accepted_sufficiency
 from tandem.reports.run import figures as run_figures
 from tandem.reports.run import title as run_title
+from tandem.runs.outcomes import LATENCY
 from tandem.storage.files import write_whole
 
 
@@ -58,11 +59,13 @@ class RunPage:
         from tandem.statistics.reliability import reliability_bins
 
         run, n = manifest["run"], max(summary["n"], 1)
-        units = ("usd", "tflops", "tflops_published", "mentor_tokens", "intern_tokens", "seconds")
+        known = ("usd", "tflops", "tflops_published", "mentor_tokens", "intern_tokens")
+        totals = {axis: summary.get(axis) for axis in known}
+        totals[LATENCY] = summary["seconds"]
         alone = {
             "name": run["strategy"],
             "status": "finished",
-            "cost": {unit: None if (total := summary.get(unit)) is None else total / n for unit in units},
+            "cost": {axis: None if total is None else total / n for axis, total in totals.items()},
             **{key: summary[key] for key in ("n", "accuracy", "accuracy_ci95", "levels", "truncated", "errors")},
         }
         shown = figures(
@@ -75,6 +78,7 @@ class RunPage:
                 "n": summary["n"],
                 "graded": summary.get("graded", summary["n"]),
                 "strategies": [alone],
+                "verdict": summary.get("verdict"),
                 "reliability": {run["strategy"]: reliability_bins(self._accepted)} if self._accepted else {},
             }
         )
