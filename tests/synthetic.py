@@ -9,7 +9,7 @@ from typing import Any
 
 from tandem.ladder import format_ladder, parse_ladder
 from tandem.models.logprobs import ESTIMATOR
-from tandem.spec import Architecture, ModelSpec
+from tandem.spec import Architecture, ModelSpec, Prices, SpeedProfile
 from tandem.sufficiency.signals import NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 
 LADDER = parse_ladder("none,low,medium,high,answer")
@@ -20,6 +20,20 @@ INTERN = ModelSpec(name="small", parameters=1.5e9, architecture=Architecture(lay
 EASE = {"none": -0.6, "low": 0.2, "medium": 1.0, "high": 1.8, "answer": 1.0}
 # How far a draft's signals lie from the truth: a longer draft shows more.
 NOISE = {"16": 1.6, "32": 1.2, "64": 0.8, "128": 0.6, "all": 0.4}
+
+
+def rated_pair() -> tuple[ModelSpec, ModelSpec]:
+    """Return mentor and intern with rates in every unit: prices, speed profiles and sizes."""
+    paid = Prices(input=2.0, cached_input=0.5, cache_write=2.5, output=8.0, date="2026-11-30")
+    own = Prices(input=0.1, cached_input=0.01, output=0.4, date="2026-11-30")
+    speeds = [
+        SpeedProfile(model=spec.name, uncached=read, cached=read / 50, written=8.5 * read, load="made up")
+        for spec, read in ((MENTOR, 3e-3), (INTERN, 1e-3))
+    ]
+    return (
+        MENTOR.model_copy(update={"prices": paid, "profile": speeds[0]}),
+        INTERN.model_copy(update={"prices": own, "profile": speeds[1]}),
+    )
 
 
 def table(

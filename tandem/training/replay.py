@@ -6,13 +6,14 @@ prefills what is new since the draft before it. The insight is charged as one ge
 reached: a thrifty mentor without a cache re-reads more, an eager one overshoots. The same policy replayed with a pair
 in another unit decides the same and costs otherwise.
 
-`walk` follows strategies/tandem.py through one problem; `BatchReplay` decides for all problems at once, as
-`Policy.verdict` does for one: a search tries thousands of operating points on hundreds of problems.
+`BatchReplay` walks all problems at once through a ladder, as strategies/tandem.py walks one, and decides as
+`Policy.verdict` does: a search tries thousands of operating points on hundreds of problems. Levels that add nothing are
+passed over, and a mentor whose insight begins its answer ends that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tandem.costs import Rates, Unit, pair_rates
-from tandem.ladder import ANSWER, Effort, Ladder
+from tandem.ladder import ANSWER, Ladder
 from tandem.spec import ModelSpec
 from tandem.sufficiency.policy import PLACES, PolicyCard, Upgrades
 from tandem.sufficiency.rows import Levels, PCorrectLater, Row, Sufficiencies, is_mentors
@@ -95,59 +96,6 @@ def fixed(problem: Levels, level: str, pair: Pair) -> Outcome:
     return Outcome(level, bool(row["correct"]), insight + pair.answer(row), mentor)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A level that the walk comes to, with what each verdict there would make of the problem."""
-
-    level: Effort
-    later: Ladder
-    stop: Outcome
-    answer: Outcome | None  # after the mentor's own answer instead; None where there is none, or where the walk ends
-
-
-def walk(problem: Levels, ladder: Ladder, pair: Pair, draft: int | None) -> list[Step]:
-    """Return the levels that a policy which never stops would come to.
-
-    The walk is that of strategies/tandem.py: levels that add nothing are passed over, and a mentor whose insight begins
-    its answer ends that one.
-    """
-    steps: list[Step] = []
-    cost, read, before = 0.0, -1, 0.0  # without an answer: cost so far, mentor tokens, and the cost of those
-    drafted: Row | None = None
-
-    def by_mentor() -> Outcome:
-        row = problem[ANSWER]
-        spent, tokens = (cost - before, 0) if pair.begins_answer else (cost, max(read, 0))
-        tokens += row["completion_tokens"]
-        return Outcome(ANSWER, bool(row["correct"]), spent + pair.answer(row), tokens)
-
-    for position, level in enumerate(ladder):
-        row = problem[level.name]
-        if level.is_answer or (pair.begins_answer and ladder[-1].is_answer and row.get("insight_finished")):
-            steps.append(Step(ladder[-1], (), by_mentor(), None))
-            break
-        if level.is_question:
-            later = ladder[position + 1 :]
-            alone = Outcome(level.name, bool(row["correct"]), pair.answer(row), 0)
-            steps.append(Step(level, later, alone, by_mentor() if later and later[-1].is_answer else None))
-            continue
-        tokens = row["insight_tokens"]
-        later = tuple(e for e in ladder[position + 1 :] if e.is_answer or not row.get("insight_finished"))
-        if tokens == read and later:
-            continue
-        insight = pair.insight(row)
-        cost, read, before = cost + insight - before, tokens, insight
-        total = cost + pair.answer(row, drafted)
-        stop = Outcome(level.name, bool(row["correct"]), total, tokens)
-        cost += pair.draft(row, draft, drafted)
-        drafted = row
-        answered = by_mentor() if later and later[-1].is_answer else None
-        steps.append(Step(level, later, stop, answered))
-        if not later:
-            break
-    return steps
-
-
 def oracle(problem: Levels, levels: Sequence[str], pair: Pair) -> Outcome:
     """Return the cheapest right level, else the cheapest level."""
     outcomes = sorted((fixed(problem, level, pair) for level in levels), key=lambda o: o.cost)
@@ -191,6 +139,51 @@ def means(correct: Any, cost: Any, mentor_tokens: Any) -> dict[str, float]:
 def rounded(cost: float) -> float:
     """Return a mean cost with the digits that a file keeps: US$ a problem are small."""
     return float(f"{cost:.6g}")
+
+
+class LevelCosts:
+    """What each level of each problem costs in a pair's unit, and the rows' columns: arrays (problems,), made once.
+
+    `before` says, by level, in which problems that one was drafted last: what the prefix cache holds.
+    """
+
+    def __init__(self, problems: Mapping[str, Levels], ids: Sequence[str], pair: Pair) -> None:
+        self.pair, self._problems = pair, [problems[i] for i in ids]
+        self._known: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def column(self, level: str, name: str) -> np.ndarray:
+        """Return a number of each row at a level; 0 where it has none."""
+        return self._made((level, name), lambda levels: levels[level].get(name) or 0)
+
+    def insight(self, level: str) -> np.ndarray:
+        return self._made((level,), lambda levels: self.pair.insight(levels[level]))
+
+    def answer(self, level: str, before: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        return self._after(
+            ("answer", level), lambda levels, last: self.pair.answer(levels[level], levels.get(last)), before
+        )
+
+    def draft(self, level: str, tokens: int | None, before: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """Return the cost of a discarded draft of `tokens` (None: the whole answer)."""
+        return self._after(
+            ("draft", level, tokens),
+            lambda levels, last: self.pair.draft(levels[level], tokens, levels.get(last)),
+            before,
+        )
+
+    def _after(
+        self, key: tuple[Any, ...], cost: Callable[[Levels, str], float], before: Mapping[str, np.ndarray] | None
+    ) -> np.ndarray:
+        found = self._made((*key, ""), lambda levels: cost(levels, ""))
+        for last, where in (before or {}).items() if self.pair.prefix_cache else ():
+            if where.any():
+                found = np.where(where, self._made((*key, last), lambda levels, last=last: cost(levels, last)), found)
+        return found
+
+    def _made(self, key: tuple[Any, ...], value: Callable[[Levels], float]) -> np.ndarray:
+        if key not in self._known:
+            self._known[key] = np.asarray([value(levels) for levels in self._problems], dtype=float)
+        return self._known[key]
 
 
 class BatchVerdicts:
@@ -269,24 +262,19 @@ class BatchReplay(BatchVerdicts):
         draft: int | None,
         upgrades: Upgrades | None = None,
         p_correct_later: PCorrectLater | None = None,
+        costs: LevelCosts | None = None,
     ) -> None:
         """`p` is the sufficiency by problem and level; its problems are replayed, in its order.
 
-        `p_correct_later` are the upgrades' predictions, by problem, level and later level.
+        `p_correct_later` are the upgrades' predictions, by problem, level and later level; `costs` those of the same
+        problems, where they are at hand.
         """
         size, count = len(p), len(ladder)
+        costs = LevelCosts(problems, tuple(p), pair) if costs is None else costs
         present, later = np.zeros((count, size), dtype=bool), np.zeros((count, count, size), dtype=bool)
         self._outcomes = np.zeros((2, count, len(_FIELDS), size))  # where it stops, and where it hands over
+        self._walk(costs, ladder, draft, present, later)
         place = {level.name: k for k, level in enumerate(ladder)}
-        for n, i in enumerate(p):
-            for step in walk(problems[i], ladder, pair, draft):
-                k = place[step.level.name]
-                present[k, n] = True
-                for further in step.later:
-                    later[k, place[further.name], n] = True
-                for handed_over, outcome in enumerate((step.stop, step.answer)):
-                    if outcome is not None:
-                        self._outcomes[handed_over, k, :, n] = [getattr(outcome, field) for field in _FIELDS]
         by_level = _by_level(p, ladder)
         gained = {
             (place[here], place[there]): (
@@ -298,6 +286,56 @@ class BatchReplay(BatchVerdicts):
             if here in place and there in place
         }
         super().__init__(ladder, by_level, present, later, gained)
+
+    def _walk(
+        self, costs: LevelCosts, ladder: Ladder, draft: int | None, present: np.ndarray, later: np.ndarray
+    ) -> None:
+        """Fill in where a policy that never stops would come, and what each verdict there makes of the problem."""
+        size = present.shape[1]
+        cost, before = np.zeros(size), np.zeros(size)  # so far without an answer, and its part that is the mentor's
+        read, drafted = np.full(size, -1.0), np.full(size, -1)  # mentor tokens; the position of the level drafted last
+        going, answers, begins = np.ones(size, dtype=bool), ladder[-1].is_answer, costs.pair.begins_answer
+        names = [level.name for level in ladder]
+
+        def by_mentor() -> tuple[np.ndarray, ...]:
+            spent, tokens = (cost - before, 0.0) if begins else (cost, np.maximum(read, 0.0))
+            written = tokens + costs.column(ANSWER, "completion_tokens")
+            return costs.column(ANSWER, "correct"), spent + costs.answer(ANSWER), written
+
+        def ends(k: int, where: np.ndarray, outcome: tuple[np.ndarray, ...], *, handed_over: bool = False) -> None:
+            self._outcomes[int(handed_over), k][:, where] = np.stack(outcome)[:, where]
+
+        for k, level in enumerate(ladder):
+            finished = costs.column(level.name, "insight_finished") > 0
+            over = going & (level.is_answer | (begins and answers) & finished)
+            if over.any():
+                present[-1] |= over
+                ends(-1, over, by_mentor())
+                going &= ~over
+            if level.is_answer:
+                break
+            if level.is_question:
+                present[k], later[k, k + 1 :] = going, going
+                ends(k, going, (costs.column(level.name, "correct"), costs.answer(level.name), np.zeros(size)))
+                if answers and k + 1 < len(ladder):
+                    ends(k, going, by_mentor(), handed_over=True)
+                continue
+            tokens, insight = costs.column(level.name, "insight_tokens"), costs.insight(level.name)
+            further = np.asarray([np.full(size, True) if e.is_answer else ~finished for e in ladder[k + 1 :]])
+            more = further.any(axis=0) if len(further) else np.zeros(size, dtype=bool)
+            here = going & ~((tokens == read) & more)
+            present[k] = here
+            later[k, k + 1 :] = here & further if len(further) else False
+            cost = np.where(here, cost + insight - before, cost)
+            read, before = np.where(here, tokens, read), np.where(here, insight, before)
+            earlier = {names[j]: drafted == j for j in range(k)}
+            stopped = cost + costs.answer(level.name, earlier)
+            ends(k, here, (costs.column(level.name, "correct"), stopped, tokens))
+            cost = np.where(here, cost + costs.draft(level.name, draft, earlier), cost)
+            drafted = np.where(here, k, drafted)
+            if answers:
+                ends(k, here & more, by_mentor(), handed_over=True)
+            going &= ~here | more
 
     def predicting(self, p: Sufficiencies) -> BatchReplay:
         """Return the same walks under other sufficiencies of the same problems in the same order; without upgrades."""

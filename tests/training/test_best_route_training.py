@@ -99,8 +99,8 @@ def test_more_samples_are_known_to_help(told: Predictor) -> None:
     assert right["best-of-3"] == right["best-of-5"] == pytest.approx(0.67, abs=0.01)
     assert {f"{what}-{n}" for n in range(1, 6) for what in ("match", "right")} == set(told.heads)
     assert told.settings["most"] == 5
-    assert told.figures["always"]["best-of-3"]["tflops"] == pytest.approx(
-        3 * told.figures["always"]["none"]["tflops"], abs=2e-4
+    assert told.figures["always"]["best-of-3"]["cost"] == pytest.approx(
+        3 * told.figures["always"]["none"]["cost"], abs=2e-4
     )
 
 

@@ -76,7 +76,7 @@ def test_a_cascade_that_sees_what_is_right_gains() -> None:
     found = trained("cascade", told(rows_of()))
     held, anchors = found.figures["held_out"], found.figures["anchors"]
     assert gain(found)["low"] > 0.05
-    assert held["accuracy"] >= anchors["mentor-only"]["accuracy"] and held["tflops"] < anchors["mentor-only"]["tflops"]
+    assert held["accuracy"] >= anchors["mentor-only"]["accuracy"] and held["cost"] < anchors["mentor-only"]["cost"]
     assert held["accuracy"] == pytest.approx(anchors["oracle"]["accuracy"], abs=0.05)
     assert found.figures["out_of_fold"]["right"]["auroc"] == 1.0 and len(found.notes) == 2
     assert found.heads["right"].weights[found.heads["right"].features.index("log_perplexity")] < 0
@@ -103,7 +103,7 @@ def test_the_chosen_point_never_costs_more_than_the_mentor() -> None:
         if row["level"] == "none":
             row["completion_tokens"] *= 12  # an intern that writes without end is no cheap one
     found = trained("cascade", expensive)
-    assert found.figures["chosen"]["tflops"] <= found.figures["anchors"]["mentor-only"]["tflops"]
+    assert found.figures["chosen"]["cost"] <= found.figures["anchors"]["mentor-only"]["cost"]
     assert any("serves better" in note for note in found.notes)
 
 

@@ -13,27 +13,27 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scalar_replay import level_shares, mean_of, replay
+from scalar_replay import level_shares, mean_of, replay, walk
 from scripted_classifier import ScriptedClassifier
-from synthetic import INTERN, LADDER, MENTOR, table
+from synthetic import INTERN, LADDER, MENTOR, rated_pair, table
 
 from tandem.collection.collector import Collector
 from tandem.collection.plan import CollectionPlan as Collected
 from tandem.collection.rows import Folder
 from tandem.config import Settings
-from tandem.costs import rates
+from tandem.costs import UNITS, Unit, rates
 from tandem.errors import UsageError
 from tandem.ladder import Ladder, parse_ladder
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
-from tandem.spec import ModelSpec
+from tandem.spec import InsightMode, ModelSpec
 from tandem.statistics.chord import chord
 from tandem.strategies import Context, make_strategy
 from tandem.sufficiency.policy import Policy, PolicyCard, Upgrade
 from tandem.sufficiency.rows import Levels, Sufficiencies
 from tandem.training.aims import Aim, choose, parse_aim
 from tandem.training.fit import complete, signals_by_problem, with_question
-from tandem.training.replay import BatchReplay, Outcome, Pair, fixed, oracle, walk
+from tandem.training.replay import BatchReplay, Outcome, Pair, fixed, oracle
 from tandem.training.search import Point, frontier, ladders
 from tandem.training.upgrades import predict_later
 from tandem.types import Problem, Solution
@@ -45,6 +45,7 @@ FULL = parse_ladder("none,low=5,medium=12,high=30,answer")
 FROM_QUESTION = parse_ladder("question,none,low=5,medium=12,high=30,answer")
 NAMES = ("question", "none", "low", "medium", "high")
 SIGNALS = ("log_perplexity", "question_numbers")
+RATED = rated_pair()  # with rates in every unit
 
 
 def reply(request: Request) -> str:
@@ -260,7 +261,7 @@ def test_the_oracle_is_nowhere_worse_than_a_fixed_level() -> None:
 
 
 def test_a_replay_without_sizes_is_refused() -> None:
-    with pytest.raises(UsageError, match="sizes and architectures"):
+    with pytest.raises(UsageError, match="closed in TFLOPs is not known; it needs its size"):
         fixed(with_rows(), "none", Pair(MENTOR, ModelSpec(name="closed")))
 
 
@@ -284,11 +285,20 @@ def test_every_sub_ladder_from_the_first_level_once() -> None:
     st.sampled_from([16, None]),
     st.integers(0, 3),
     st.booleans(),
+    st.sampled_from(UNITS),
+    st.sampled_from(["gpra", "prefix"]),
 )
 def test_many_problems_at_once_end_as_they_do_one_by_one(
-    p: list[dict[str, float]], card: PolicyCard, ladder: Ladder, draft: int | None, seed: int, cache: bool
+    p: list[dict[str, float]],
+    card: PolicyCard,
+    ladder: Ladder,
+    draft: int | None,
+    seed: int,
+    cache: bool,
+    unit: Unit,
+    mode: InsightMode,
 ) -> None:
-    pair = Pair(MENTOR, INTERN, cache)
+    pair = Pair(RATED[0].model_copy(update={"insight_mode": mode}), RATED[1], cache, unit)
     problems = complete(table(len(p), seed=seed), with_question(LADDER))
     by_problem = dict(zip(problems, p, strict=True))
     signals = signals_by_problem(problems, list(problems), with_question(LADDER), str(draft or "all"), SIGNALS)

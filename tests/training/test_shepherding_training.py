@@ -79,7 +79,7 @@ def test_a_perfect_signal_is_learned(told: Predictor) -> None:
         held, out = figures["held_out"], figures["out_of_fold"]
         assert held["gain_over_chord"]["low"] > 0.05 and held["problems"] == 100
         assert held["accuracy"] > 0.78  # of the 84 % that anything solves
-        assert held["tflops"] < figures["anchors"]["mentor-only"]["tflops"]
+        assert held["cost"] < figures["anchors"]["mentor-only"]["cost"]
         assert out["needs"]["auroc"] > 0.99 and out["size"]["error"] < out["size"]["error_of_the_median"] / 2
         assert held["way_shares"]["none"] == pytest.approx(1 / 3, abs=0.04)
 
@@ -134,8 +134,8 @@ def test_reactive_pays_for_the_answer_that_it_discards(told: Predictor) -> None:
     proactive, reactive = (figures_of(told, method)["always"] for method in ("proactive", "reactive"))
     assert reactive["none"] == proactive["none"]
     for way in SIZES[1:]:
-        extra = reactive[way]["tflops"] - proactive[way]["tflops"]
-        assert extra == pytest.approx(proactive["none"]["tflops"], abs=2e-4)
+        extra = reactive[way]["cost"] - proactive[way]["cost"]
+        assert extra == pytest.approx(proactive["none"]["cost"], abs=2e-4)
     assert proactive["hint-40"]["mentor_tokens"] == 40 and proactive["answer"]["mentor_tokens"] == ANSWER
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scalar_replay import mean_of, replay
+from scalar_replay import mean_of, replay, walk
 from synthetic import INTERN, LADDER, MENTOR, manifest, table
 
 from tandem.collection.rows import export
@@ -29,7 +29,7 @@ from tandem.training.aims import parse_aim
 from tandem.training.data import check_same, only, read_collection
 from tandem.training.estimators import Recipe
 from tandem.training.folds import digest, folds, halves, ranked
-from tandem.training.replay import Pair, fixed, walk
+from tandem.training.replay import Pair, fixed
 from tandem.training.train import Trained, train
 from tandem.training.upgrades import fit_upgrades
 
@@ -220,7 +220,7 @@ def test_the_weighted_auroc_is_that_of_the_rows_repeated(rows: list[tuple[bool, 
 def test_the_chosen_point_is_as_accurate_as_the_mentor_and_cheaper(informed: Classifier) -> None:
     chosen, mentor = informed.card.figures["chosen"], informed.card.figures["anchors"]["mentor-only"]
     assert chosen["accuracy"] >= mentor["accuracy"] - 5e-5  # the card rounds to four places
-    assert chosen["tflops"] < 0.6 * mentor["tflops"]
+    assert chosen["cost"] < 0.6 * mentor["cost"]
     assert chosen["gain_over_chord"] > 0
     assert max(chosen["level_shares"].values()) <= 0.9
     assert sum(chosen["level_shares"].values()) == pytest.approx(1, abs=1e-3)
@@ -236,7 +236,7 @@ def on_new_problems(classifier: Classifier, seed: int) -> tuple[dict[str, float]
     walks = {i: walk(problems[i], ladder, pair, card.draft_tokens) for i in problems}
     ours = mean_of([replay(walks[i], policy, p[i], signals[i]) for i in problems])
     ends = [mean_of([fixed(levels, name, pair) for levels in problems.values()]) for name in ("none", "answer")]
-    mix = chord(ours["tflops"], *((end["tflops"], end["accuracy"]) for end in ends))
+    mix = chord(ours["cost"], *((end["cost"], end["accuracy"]) for end in ends))
     return ours, ours["accuracy"] - mix
 
 
@@ -265,7 +265,7 @@ def test_nothing_is_gained_where_there_is_nothing_to_see() -> None:
 def test_a_budget_is_kept() -> None:
     card = trained(table(120), how={"aim": parse_aim("cost:0.2"), "hand_over": True}).card
     figures_ = card.figures
-    assert figures_["chosen"]["tflops"] <= 0.2 * figures_["anchors"]["mentor-only"]["tflops"]
+    assert figures_["chosen"]["cost"] <= 0.2 * figures_["anchors"]["mentor-only"]["cost"]
     assert card.aim == "cost:0.2"
 
 
@@ -279,7 +279,7 @@ def test_a_regret_is_certified_on_problems_that_fitted_nothing() -> None:
     one, other = halves(sorted({row["problem"] for row in table(300)}), 0)
     assert card.data["id_sha256"]["fit"] == digest(one) and card.data["id_sha256"]["certify"] == digest(other)
     assert card.ladder.endswith("answer") and card.figures["held_out"]["problems"] == 150
-    assert card.figures["held_out"]["tflops"] < card.figures["anchors"]["mentor-only"]["tflops"]
+    assert card.figures["held_out"]["cost"] < card.figures["anchors"]["mentor-only"]["cost"]
     ours, _ = on_new_problems(found.classifier, 5)
     mentor = mean_of(
         [fixed(p, "answer", Pair(MENTOR, INTERN)) for p in fit.complete(table(600, seed=5), LADDER).values()]
@@ -454,9 +454,10 @@ def test_a_ladder_that_can_only_hand_over_needs_to_be_allowed_to() -> None:
         trained(rows, ladder="none,answer", how={"hand_over": False})
 
 
-def test_models_without_a_size_are_refused() -> None:
-    with pytest.raises(UsageError, match="sizes and architectures"):
-        train(table(40), manifest(), (ModelSpec(name="closed"), INTERN), name="x", command="test", **QUICK)
+def test_a_size_that_is_not_known_hinders_only_what_needs_it() -> None:
+    closed = ModelSpec(name="closed", local=False)
+    with pytest.raises(UsageError, match="the cost of closed in TFLOPs is not known; it needs its size"):
+        train(table(40), manifest(), (closed, INTERN), name="x", command="test", unit="tflops", **QUICK)
 
 
 def test_a_folder_without_a_collection_is_refused(tmp_path: Path) -> None:
@@ -532,7 +533,7 @@ def test_a_point_is_chosen_for_a_domain_and_judged_on_it() -> None:
     assert easy.figures["held_out"]["problems"] == hard.figures["held_out"]["problems"] == 60
     assert easy.figures["anchors"]["intern-only"]["accuracy"] == 1.0
     assert hard.figures["anchors"]["intern-only"]["accuracy"] == 0.0
-    assert easy.figures["held_out"]["tflops"] < 0.5 * hard.figures["held_out"]["tflops"]
+    assert easy.figures["held_out"]["cost"] < 0.5 * hard.figures["held_out"]["cost"]
 
 
 def test_a_domain_that_the_table_has_not_is_refused() -> None:
