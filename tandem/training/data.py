@@ -93,15 +93,9 @@ def check_same(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> N
 
 
 def pair_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec]:
-    """Return the specs of a table's mentor and intern: the catalog's, else what the collection had.
-
-    Raises UsageError where neither knows a size.
-    """
+    """Return the specs of a table's mentor and intern: the catalog's, else what the collection had."""
     mentor, intern = (_spec_of(manifest, role) for role in ("mentor", "intern"))
-    mentor = mentor.model_copy(update={"insight_mode": manifest["insight_mode"]})  # as it was collected
-    if missing := [spec.name for spec in (mentor, intern) if spec.parameters is None]:
-        raise UsageError(f"the catalog has no size of {', '.join(missing)}, which the cost needs")
-    return mentor, intern
+    return mentor.model_copy(update={"insight_mode": manifest["insight_mode"]}), intern  # as it was collected
 
 
 def _spec_of(manifest: Mapping[str, Any], role: str) -> ModelSpec:

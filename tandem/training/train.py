@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import LABELS, Unit, amount, default_unit
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, QUESTION, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
@@ -57,13 +58,17 @@ def plan_of(
     hand_over: bool = True,
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
+    unit: Unit | None = None,
     seed: int = 0,
     **more: Any,
 ) -> TrainingPlan:
-    """Return the plan for a table: its ladder, draft lengths and prices; `more` are fields of `TrainingPlan`."""
+    """Return the plan for a table: its ladder, draft lengths and rates; `more` are fields of `TrainingPlan`.
+
+    `unit` None is the pair's default. Raises UnknownRatesError for a unit in which a model has no rates.
+    """
     ladder = with_question(parse_ladder(manifest["ladder"]))
     drafts: dict[int | None, str] = {int(n): str(n) for n in manifest["draft_lengths"]} | {None: "all"}
-    pair = Pair(*specs, prefix_cache)
+    pair = Pair(*specs, prefix_cache, unit or default_unit(*specs))
     return TrainingPlan(ladder, drafts, pair, hand_over, tuple(kinds), seed=seed, **more)
 
 
@@ -79,18 +84,20 @@ def train(
     hand_over: bool = True,
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
+    unit: Unit | None = None,
     say: Say = lambda line: None,
     **more: Any,
 ) -> Trained:
     """Fit, calibrate, choose the operating point for an aim out of fold, evaluate that choice by nested folds.
 
-    `specs` are mentor and intern; both need a size and an architecture. `hand_over` lets the policy end at the mentor's
-    own answer; else the intern always writes it. An aim of regret fits on one half of the problems and certifies on the
-    other, and always may hand over. `more` are fields of the plan. Raises UsageError for a table too small.
+    `specs` are mentor and intern, with rates in the `unit` that costs are counted in (None: the pair's default).
+    `hand_over` lets the policy end at the mentor's own answer; else the intern always writes it. An aim of regret fits
+    on one half of the problems and certifies on the other, and always may hand over. `more` are fields of the plan.
+    Raises UsageError for a table too small, UnknownRatesError for a unit that a model has no rates in.
     """
     aim = aim or Aim()
     regret = aim.kind == "regret"
-    how: dict[str, Any] = {"kinds": kinds, "prefix_cache": prefix_cache, "seed": seed} | more
+    how: dict[str, Any] = {"kinds": kinds, "prefix_cache": prefix_cache, "unit": unit, "seed": seed} | more
     plan = plan_of(manifest, specs, hand_over=hand_over or regret, **how)
     problems = by_problem(rows, plan.ladder)
     plan = with_features(plan, problems) if "features" not in more else plan
@@ -147,6 +154,7 @@ def train(
         insight_mode=manifest["insight_mode"],
         aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
         policy=point.card(predictions.upgrades),
+        unit=plan.pair.unit,
         data={
             "problems": counts(problems),
             "rows": len(rows),
@@ -157,7 +165,7 @@ def train(
         },
         figures={
             "model": recipe.describe(),
-            "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
+            "cost_model": cost_model(plan.pair),
             "out_of_fold": figures(problems, predictions.p),
             "reliability": reliability(problems, predictions.p),
             "auroc_by_draft": {
@@ -175,6 +183,13 @@ def train(
     return Trained(
         Classifier(estimator, card), report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card
     )
+
+
+def cost_model(pair: Pair) -> dict[str, Any]:
+    """Return what costs were counted by: the unit, where each model's rates come from, and the cache."""
+    sources = {role: own.source for role, own in (("mentor", pair.mentor_rates), ("intern", pair.intern_rates))}
+    insight = "one generation, cut at the level reached"
+    return {"unit": pair.unit, **sources, "prefix_cache": pair.prefix_cache, "insight": insight}
 
 
 def _enough(ladder: Ladder, aim: Aim, count: int) -> None:
@@ -265,8 +280,8 @@ def _alternatives(
             how = "ladder none,answer with whole answers as drafts" if name == "cascade" else f"--strategy {name}"
             if name != "oracle" and accuracy >= ours["accuracy"] and cost <= ours["cost"]:
                 notes.append(
-                    f"{name} serves better on this pair: accuracy {accuracy:.3f} at {cost:.2f} TFLOPs, against "
-                    f"{ours['accuracy']:.3f} at {ours['cost']:.2f} here ({how})."
+                    f"{name} serves better on this pair: accuracy {accuracy:.3f} at {amount(cost, plan.pair.unit)}, "
+                    f"against {ours['accuracy']:.3f} at {amount(ours['cost'], plan.pair.unit)} here ({how})."
                 )
     gain = ours["gain_over_chord"]
     if plan.ladder[-1].is_answer and not notes and gain["value"] is not None and gain["value"] <= 0:
@@ -282,12 +297,12 @@ def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[
     notes = [
         "`chosen` is the best of many points on the problems that chose it, so its figures are optimistic; those of "
         "`held_out` evaluate the whole selection on problems that it never saw.",
-        f"Costs are replayed {cache}.",
+        f"Costs are replayed in {LABELS[plan.pair.unit]}, {cache}.",
     ]
     if point.degenerate:
         notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end at one level: it does not adapt.")
     elif passed_over:
-        best = f"accuracy {passed_over.accuracy:.3f}, {passed_over.cost:.2f} TFLOPs"
+        best = f"accuracy {passed_over.accuracy:.3f}, {amount(passed_over.cost, plan.pair.unit)}"
         notes.append(
             "A point that hardly adapts would serve the aim better and was passed over: "
             f"{format_ladder(passed_over.ladder)} ({best})."

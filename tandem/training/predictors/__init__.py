@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+from tandem.costs import Unit
 from tandem.errors import nearest
 from tandem.spec import ModelSpec
 from tandem.sufficiency.predictor import Predictor
@@ -14,9 +15,9 @@ from tandem.training.estimators import one_thread
 Say = Callable[[str], None]
 
 # Strategy -> "module:function". A trainer is
-#   def train(table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = ...)
-#       -> Predictor
-# with the specs of mentor and intern (`data.pair_of`). It raises UsageError where the table lacks what it needs.
+#   def train(table: Table, specs: tuple[ModelSpec, ModelSpec], *, unit: Unit | None = None, seed: int = 0,
+#             command: str = "", say: Say = ...) -> Predictor
+# with the specs of mentor and intern (`data.pair_of`) and the unit of costs (None: the pair's default). It raises UsageError where the table lacks what it needs.
 TRAINERS: dict[str, str] = {
     "route": "tandem.training.predictors.route:train",
     "cascade": "tandem.training.predictors.cascade:train",
@@ -33,13 +34,14 @@ def train_predictor(
     table: Table,
     specs: tuple[ModelSpec, ModelSpec],
     *,
+    unit: Unit | None = None,
     seed: int = 0,
     command: str = "",
     say: Say = silent,
 ) -> Predictor:
     """Train a strategy's predictor from a table; `seed` is that of the folds.
 
-    Raises UsageError for a strategy that learns nothing (with the nearest that do), and for a table that is too small,
+    `unit` is what costs are counted in (None: the pair's default). Raises UsageError for a strategy that learns nothing (with the nearest that do), and for a table that is too small,
     lacks a level, or has one outcome only.
     """
     if strategy not in TRAINERS:
@@ -47,5 +49,5 @@ def train_predictor(
     module, _, name = TRAINERS[strategy].partition(":")
     trainer = getattr(import_module(module), name)
     with one_thread():  # the fits are many and small: threads only wait for one another
-        trained: Predictor = trainer(table, specs, seed=seed, command=command, say=say)
+        trained: Predictor = trainer(table, specs, unit=unit, seed=seed, command=command, say=say)
     return trained

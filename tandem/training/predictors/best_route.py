@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import Unit
 from tandem.datasets.cards import cards
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -40,14 +41,20 @@ _HALF = 0.5  # where samples make a share of a label, the nearer outcome counts 
 
 
 def train(
-    table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
+    table: Table,
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    unit: Unit | None = None,
+    seed: int = 0,
+    command: str = "",
+    say: Say = silent,
 ) -> Predictor:
     """Fit both heads of every n, choose the threshold out of fold, evaluate fits and choice by nested folds.
 
     Needs the levels `none` (with up to five samples) and `answer`. Raises UsageError for a table that is too small or
     has one outcome only.
     """
-    outcomes = OutcomeTable.of(table, specs)
+    outcomes = OutcomeTable.of(table, specs, unit=unit)
     questions, samples = outcomes.questions(), outcomes.rows(NONE)
     names = list(questions[0])
     numbers = range(1, min(MOST, *(len(own) for own in samples)) + 1)

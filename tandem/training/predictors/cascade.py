@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tandem.costs import Unit
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -18,14 +19,20 @@ from tandem.training.predictors.outcomes import NONE, OutcomeTable
 
 
 def train(
-    table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
+    table: Table,
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    unit: Unit | None = None,
+    seed: int = 0,
+    command: str = "",
+    say: Say = silent,
 ) -> Predictor:
     """Fit the head on every sample of the intern's answers, choose the threshold out of fold, evaluate by nested folds.
 
     Needs the levels `none` and `answer`. A sample out of which no answer could be read is no matter of the head: the
     strategy takes it for wrong. Raises UsageError for a table that is too small or has one outcome only.
     """
-    outcomes = OutcomeTable.of(table, specs)
+    outcomes = OutcomeTable.of(table, specs, unit=unit)
     answers = outcomes.answers()
     names = list(answers.features[0])
     say(f"{len(outcomes.ids)} problems, {len(answers.ids)} answers of the intern")

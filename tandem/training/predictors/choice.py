@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import LABELS, Unit, amount
 from tandem.ladder import ANSWER, parse_ladder
 from tandem.statistics.intervals import Bootstrap, gain_of, interval
 from tandem.training.aims import Aim, choose
@@ -24,7 +25,6 @@ from tandem.training.search import DEGENERATE, Point
 NOTES = (
     "`chosen` is the best of many thresholds on the problems that chose it, so its figures are optimistic; "
     "`held_out` evaluates fits and choice together on problems that neither saw.",
-    "Costs are replayed without any prefix cache.",
 )
 _LADDER = parse_ladder(f"{NONE},{ANSWER}")
 _QUANTILES = np.linspace(0.025, 0.975, 39)
@@ -82,7 +82,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How problems ended, all (problems,): 0..1 right, TFLOPs, mentor tokens; `shares` (options, problems): by what."""
+    """How problems ended, all (problems,): 0..1 right, cost, mentor tokens; `shares` (options, problems): by what."""
 
     correct: np.ndarray
     cost: np.ndarray
@@ -104,7 +104,7 @@ def search(
 
     Thresholds tried are both limits, and quantiles of the scores between them. The aim (aims.choose): the cheapest
     point that is as accurate as the mentor alone and costs no more, else the most accurate of those that cost no more.
-    `anchor` is accuracy and TFLOPs of the mentor alone on these problems.
+    `anchor` is accuracy and cost of the mentor alone on these problems.
     """
     rows, scores = choice.out_of_fold(problems, seed)
     between = np.unique(np.round(np.quantile(scores[:, : choice.thresholds], _QUANTILES), 4)).tolist()
@@ -148,8 +148,10 @@ def settle(choice: Choice, outcomes: OutcomeTable, seed: int) -> tuple[float, di
         },
         "always": {name: ends.describe() for name, ends in always.items()},
         "anchors": {name: ends.describe() for name, ends in anchors.items()},
+        "unit": outcomes.pair.unit,
     }
-    return point.thresholds[NONE], found, _notes(point, passed_over, found)
+    notes = [f"Costs are replayed in {LABELS[outcomes.pair.unit]}, without any prefix cache."]
+    return point.thresholds[NONE], found, notes + _notes(point, passed_over, found, outcomes.pair.unit)
 
 
 def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
@@ -177,7 +179,7 @@ def anchors_of(outcomes: OutcomeTable) -> dict[str, Ended]:
 def compared(held: Ended, anchors: Mapping[str, Ended], seed: int = 0) -> dict[str, Any]:
     """Return what was done on held-out problems: means, gain over the chord and loss against the mentor alone.
 
-    Both have paired 95 % intervals over problems; the chord is a random mix of both models at the same TFLOPs.
+    Both have paired 95 % intervals over problems; the chord is a random mix of both models at the same cost.
     """
     boot = Bootstrap(len(held.correct), seed=seed)
     cheap, expensive = anchors["intern-only"], anchors["mentor-only"]
@@ -188,7 +190,7 @@ def compared(held: Ended, anchors: Mapping[str, Ended], seed: int = 0) -> dict[s
     }
 
 
-def _notes(point: Point, passed_over: Point | None, found: Mapping[str, Any]) -> list[str]:
+def _notes(point: Point, passed_over: Point | None, found: Mapping[str, Any], unit: Unit) -> list[str]:
     held, gain, notes = found["held_out"], found["held_out"]["gain_over_chord"], []
     if point.degenerate:
         notes.append(f"FAILURE: over {DEGENERATE:.0%} of the problems end with one option: it does not adapt.")
@@ -196,14 +198,14 @@ def _notes(point: Point, passed_over: Point | None, found: Mapping[str, Any]) ->
         option, share = max(passed_over.shares.items(), key=lambda one: one[1])
         notes.append(
             f"A point that takes '{option}' for {share:.0%} of the problems would serve the aim better (accuracy "
-            f"{passed_over.accuracy:.3f}, {passed_over.cost:.2f} TFLOPs); one that hardly adapts is passed over."
+            f"{passed_over.accuracy:.3f}, {amount(passed_over.cost, unit)}); one that hardly adapts is passed over."
         )
     for name in ("intern-only", "mentor-only"):
         other = found["anchors"][name]
         if other["accuracy"] >= held["accuracy"] and other["cost"] <= held["cost"]:
             notes.append(
-                f"{name} serves better: accuracy {other['accuracy']:.3f} at {other['cost']:.2f} TFLOPs, against "
-                f"{held['accuracy']:.3f} at {held['cost']:.2f}."
+                f"{name} serves better: accuracy {other['accuracy']:.3f} at {amount(other['cost'], unit)}, against "
+                f"{held['accuracy']:.3f} at {amount(held['cost'], unit)}."
             )
     if gain["value"] is None:
         notes.append("The gain over a random mix of both models at the same cost is not known.")

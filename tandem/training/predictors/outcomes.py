@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tandem.costs import Unit
+from tandem.costs import Unit, default_unit
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -62,11 +62,11 @@ class OutcomeTable:
         table: Table,
         specs: tuple[ModelSpec, ModelSpec],
         levels: Sequence[str] = (NONE, ANSWER),
-        unit: Unit = "tflops",
+        unit: Unit | None = None,
     ) -> Self:
         """Return the problems that have every level of `levels`, sorted by id; `specs` are mentor and intern.
 
-        Raises UsageError where fewer than 40 problems have them.
+        Costs are in `unit` (None: the pair's default). Raises UsageError where fewer than 40 problems have the levels.
         """
         rows, manifest = table
         grouped: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
@@ -78,7 +78,7 @@ class OutcomeTable:
                 f"the table has {len(whole)} problems with all of the levels {', '.join(levels)}; "
                 f"training needs at least {MIN_PROBLEMS}: collect more"
             )
-        return cls(whole, Pair(*specs, unit=unit), manifest)
+        return cls(whole, Pair(*specs, unit=unit or default_unit(*specs)), manifest)
 
     def rows(self, level: str) -> list[Sequence[Row]]:
         return [self._rows[i][level] for i in self.ids]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tandem.costs import Unit
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
 from tandem.statistics.reliability import figure
@@ -23,13 +24,19 @@ from tandem.training.predictors.outcomes import NONE, OutcomeTable
 
 
 def train(
-    table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
+    table: Table,
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    unit: Unit | None = None,
+    seed: int = 0,
+    command: str = "",
+    say: Say = silent,
 ) -> Predictor:
     """Fit both heads, choose the threshold out of fold, evaluate fit and choice by nested folds.
 
     Needs the levels `none` and `answer`. Raises UsageError for a table that is too small or has one outcome only.
     """
-    outcomes = OutcomeTable.of(table, specs)
+    outcomes = OutcomeTable.of(table, specs, unit=unit)
     questions = outcomes.questions()
     names = list(questions[0])
     right = {"intern": outcomes.right(NONE), "mentor": outcomes.right(ANSWER)}

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import Unit, amount
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
@@ -56,7 +57,13 @@ class _Sizes:
 
 
 def train(
-    table: Table, specs: tuple[ModelSpec, ModelSpec], *, seed: int = 0, command: str = "", say: Say = silent
+    table: Table,
+    specs: tuple[ModelSpec, ModelSpec],
+    *,
+    unit: Unit | None = None,
+    seed: int = 0,
+    command: str = "",
+    say: Say = silent,
 ) -> Predictor:
     """Fit both stages for both methods, choose their thresholds out of fold, evaluate each by nested folds.
 
@@ -68,7 +75,7 @@ def train(
     hints.sort(key=lambda level: int(level.removeprefix(HINT)))
     if not hints:
         raise UsageError("the table has no hints, which shepherding learns from: collect them with --hints 20,40,60")
-    outcomes = OutcomeTable.of(table, specs, (NONE, ANSWER, *hints))
+    outcomes = OutcomeTable.of(table, specs, (NONE, ANSWER, *hints), unit)
     sizes = _sizes(outcomes, hints)
     needed = sizes.needed
     say(
@@ -96,7 +103,7 @@ def train(
         figures |= found if name == "proactive" else {name: found}
         notes += [f"{name}: {line}" for line in own_notes]
         held = found["held_out"]
-        say(f"{name}: held-out accuracy {held['accuracy']:.3f} at {held['cost']:.3f} TFLOPs")
+        say(f"{name}: held-out accuracy {held['accuracy']:.3f} at {amount(held['cost'], outcomes.pair.unit)}")
     return outcomes.predictor(
         seed,
         strategy="shepherding",
