@@ -15,6 +15,7 @@ from tandem.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tandem.costs import Unit
     from tandem.sufficiency.classifier import ClassifierCard
 
 _WIDTH = 40  # characters of the scale from 0 to 1
@@ -70,12 +71,14 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
     from rich.table import Table
     from rich.text import Text
 
+    from tandem.costs import LABELS
+
     figures = card.figures
     yield Text.assemble((card.id, "bold"), f"  {card.created}")
     facts = {
         "mentor": card.mentor,
         "intern": card.intern,
-        "aim": card.aim,
+        "aim": f"{card.aim}, costs in {LABELS[card.unit]}",
         "ladder": f"{card.ladder}  (collected: {card.collected_ladder})",
         "draft": f"{card.draft_tokens} tokens" if card.draft_tokens else "the whole answer",
         "thresholds": ", ".join(f"{level} {value:g}" for level, value in card.policy.thresholds.items()),
@@ -89,7 +92,7 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
         grid.add_row(key, value)
     yield grid
     if "held_out" in figures:
-        yield _strategies(figures)
+        yield _strategies(figures, card.unit)
     if "out_of_fold" in figures:
         yield _sufficiency(figures["out_of_fold"])
     if "reliability" in figures:
@@ -100,12 +103,14 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
     yield from (f"- {line}" for line in card.notes)
 
 
-def _strategies(figures: Mapping[str, Any]) -> Table:
+def _strategies(figures: Mapping[str, Any], unit: Unit) -> Table:
+    from tandem.costs import LABELS
+
     held = figures["held_out"]
     rows = sorted(({"this classifier": held} | figures["anchors"]).items(), key=lambda item: _cost(item[1]))
     return table(
-        ("strategy", "accuracy", "TFLOPs", "mentor tokens"),
-        ((name, f"{r['accuracy']:.3f}", f"{_cost(r):.3f}", f"{r['mentor_tokens']:.0f}") for name, r in rows),
+        ("strategy", "accuracy", LABELS[unit], "mentor tokens"),
+        ((name, f"{r['accuracy']:.3f}", f"{_cost(r):.3g}", f"{r['mentor_tokens']:.0f}") for name, r in rows),
         title=f"On {held['problems']} held-out problems",
         caption=f"gain over the chord: {interval(held['gain_over_chord'])}",
     )

@@ -171,6 +171,8 @@ fit_options = with_options(  # what `fit_classifier` reads
     click.option("--seed", type=int, default=0, help="Seed of the folds by problem."),
     click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's answer may be the last level."),
     click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as with a prefix cache."),
+    unit_option,
+    rate_options,
 )
 code_options = with_options(  # what `open_code_sandbox` reads
     click.option(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH
+from tandem.cli.options import PATH, rate_options, unit_option
 from tandem.cli.output import emit, note
 from tandem.errors import UsageError
+
+if TYPE_CHECKING:
+    from tandem.costs import Unit
 
 _DRAFTS = "16,32,64,128,all"
 
@@ -20,6 +23,8 @@ _DRAFTS = "16,32,64,128,all"
 @click.option("--draft", "drafts", default=_DRAFTS, help="Draft lengths, comma-separated.")
 @click.option("--kind", type=click.Choice(["without", "with", "alone"]), multiple=True, help="Print only these.")
 @click.option("--read", is_flag=True, help="Only problems with prompt signals, which are then evaluated too.")
+@unit_option
+@rate_options
 @click.option("--seed", type=int, default=0, help="Seed of the folds and of the bootstrap.")
 @click.option("--resamples", type=click.IntRange(50), default=500)
 @click.option("--out", type=PATH, metavar="FILE", help="Write every figure as JSON too.")
@@ -33,6 +38,8 @@ def signals(
     resamples: int,
     out: Path | None,
     as_json: bool,
+    unit: Unit | None,
+    **how: Any,
 ) -> None:
     """Evaluate every signal on COLLECTION: AUROC, calibration error and gain over the chord, by draft length.
 
@@ -45,22 +52,27 @@ def signals(
     Examples:
       tandem signals collected
       tandem signals collected --draft 64,all --out ablation.json
+      tandem signals collected --unit usd --prices prices.yaml
     """
     from tandem.collection.added_signals import read_raw
     from tandem.ladder import parse_ladder
     from tandem.storage.files import write_whole
     from tandem.training.ablation import ablate
-    from tandem.training.data import pair_of, read_collection
+    from tandem.cli.train import take_pair
+    from tandem.costs import LABELS, default_unit
+    from tandem.training.data import read_collection
     from tandem.training.replay import Pair
 
     lengths = drafts.split(",")
     if wrong := [length for length in lengths if length != "all" and not length.isdigit()]:
         raise UsageError(f"--draft takes token counts and 'all', not '{wrong[0]}'")
     rows, manifest = read_raw(collection) or read_collection(collection)
+    specs = take_pair(manifest, how)
+    unit = unit or default_unit(*specs)
     lines = ablate(
         rows,
         parse_ladder(manifest["ladder"]),
-        Pair(*pair_of(manifest)),
+        Pair(*specs, unit=unit),
         lengths,
         seed=seed,
         resamples=resamples,
@@ -70,7 +82,8 @@ def signals(
     if out:
         write_whole(out, json.dumps(lines, indent=1) + "\n", parents=True)
     shown = (line for line in lines if not kind or line["kind"] in (*kind, "standing"))
-    emit(lines, as_json, lambda: [_HEAD, *map(_row, shown)])
+    counted = f"Gains over the chord are at equal cost in {LABELS[unit]}."
+    emit(lines, as_json, lambda: [counted, _HEAD, *map(_row, shown)])
 
 
 _EXTRA_CALL = {"": "", "pass": " (one pass)", "draft": " (2 drafts)"}

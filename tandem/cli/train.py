@@ -15,6 +15,7 @@ from tandem.cli.output import emit, note, table
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
+    from tandem.spec import ModelSpec
     from tandem.sufficiency.predictor import Predictor
     from tandem.training.data import Table
     from tandem.training.train import Trained
@@ -72,6 +73,7 @@ def train(
       tandem run --mentor M --intern I --dataset math500 --classifier classifiers/my-pair
       tandem train collected --evaluate collected-test --report frontier.md
       tandem train collected --for gsm8k-train --out classifiers/for-word-problems
+      tandem train collected --unit usd --prices prices.yaml --out classifiers/my-pair
       tandem train collected collected-code --strategy route --out classifiers/my-pair
     """
     from tandem.cli.classifiers import card_view
@@ -94,7 +96,7 @@ def train(
         if strategy == "published":
             _train_published(tables, sets, out, as_json)
         else:
-            _train_strategy(strategy, tables, sets, out, how["seed"], as_json)
+            _train_strategy(strategy, tables, sets, out, how, as_json)
         return
     if len(collections) > 1:
         raise UsageError("a classifier is trained from one collection; only --strategy takes several")
@@ -118,11 +120,10 @@ def fit_classifier(
 ) -> tuple[Trained, Path]:
     """Fit a classifier and write it, if there is one; return what was found, and the classifier's folder."""
     from tandem.cli.session import command_line
-    from tandem.training.data import pair_of
     from tandem.training.train import train
 
     rows, manifest = table
-    specs = pair_of(manifest)
+    specs = take_pair(manifest, how)
     name = name or f"{specs[0].name}+{specs[1].name}"
     trained = train(rows, manifest, specs, name=name, command=command_line(), say=note, **how)
     folder = out or Path("classifiers") / name
@@ -131,11 +132,19 @@ def fit_classifier(
     return trained, folder
 
 
+def take_pair(manifest: Mapping[str, Any], how: dict[str, Any]) -> tuple[ModelSpec, ModelSpec]:
+    """Take `rate_options` out of a command's options; return mentor and intern with what their tokens cost."""
+    from tandem.training.data import rated_pair
+
+    names = ("prices", "usd_per_device_hour", "mentor_profile", "intern_profile", "assume_load")
+    return rated_pair(manifest, **{name: how.pop(name) for name in names})
+
+
 def _train_strategy(
-    strategy: str, tables: list[Table], sets: list[str], out: Path | None, seed: int, as_json: bool
+    strategy: str, tables: list[Table], sets: list[str], out: Path | None, how: dict[str, Any], as_json: bool
 ) -> None:
     from tandem.cli.session import command_line
-    from tandem.training.data import only, pair_of
+    from tandem.training.data import only
     from tandem.training.predictors import train_predictor
     from tandem.training.predictors.outcomes import joined
 
@@ -143,8 +152,9 @@ def _train_strategy(
     predictor = train_predictor(
         strategy,
         (only(rows, sets), manifest),
-        pair_of(manifest),
-        seed=seed,
+        take_pair(manifest, how),
+        unit=how["unit"],
+        seed=how["seed"],
         command=command_line(),
         say=note,
     )
@@ -174,11 +184,13 @@ def _train_published(tables: list[Table], sets: list[str], out: Path | None, as_
 
 
 def _view(predictor: Predictor) -> Iterator[Any]:
+    from tandem.costs import LABELS
+
     figures = predictor.figures
     rows: dict[str, Mapping[str, Any]] = {**figures.get("anchors", {}), "held out": figures.get("held_out", {})}
     rows |= {f"  {name}": own for name, own in figures.get("held_out_by_set", {}).items()}
     yield table(
-        ("", "accuracy", "TFLOPs", "mentor tokens", "gain over the chord [95 %]"),
+        ("", "accuracy", LABELS[figures.get("unit", "tflops")], "mentor tokens", "gain over the chord [95 %]"),
         ((name, *_cells(own)) for name, own in rows.items()),
         title=f"{predictor.strategy}: {predictor.mentor} + {predictor.intern}",
     )
@@ -191,7 +203,7 @@ def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
     from tandem.cli.classifiers import interval
 
     for value in map(figures.get, ("accuracy", "cost", "mentor_tokens")):
-        yield "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
+        yield "" if value is None else f"{value:.3f}" if 0.1 <= value < 10 or not value else f"{value:.3g}"
     gain = figures.get("gain_over_chord") or {}
     yield "" if gain.get("value") is None else interval(gain)
 
@@ -206,7 +218,7 @@ def _evaluate(
 ) -> None:
     from tandem.reports.frontier import evaluate, markdown
     from tandem.storage.files import write_whole
-    from tandem.training.data import check_same, only, pair_of, read_collection
+    from tandem.training.data import check_same, only, read_collection
     from tandem.training.published import published_baseline
 
     parts = [read_collection(path) for path in tests]
@@ -216,7 +228,7 @@ def _evaluate(
     found = evaluate(
         training,
         (rows, parts[0][1]),
-        pair_of(training[1]),
+        take_pair(training[1], how),
         baselines={"published": published_baseline},
         say=note,
         **how,

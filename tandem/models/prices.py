@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tandem.errors import UsageError
 from tandem.models.base import Model
 from tandem.models.catalog import lookup
-from tandem.spec import Prices
+from tandem.spec import ModelSpec, Prices
 
 _EXAMPLE = "`gpt-4o: {input: 2.5, output: 10}`"
 
@@ -43,12 +43,18 @@ def load_prices(path: str | Path) -> dict[str, Prices]:
 
 def set_prices(model: Model, prices: Mapping[str, Prices]) -> bool:
     """Give `model` its price out of `prices`, by its name or an alias; return whether there is one."""
+    found = priced(model.spec, prices)
+    model.spec = found or model.spec
+    return found is not None
+
+
+def priced(spec: ModelSpec, prices: Mapping[str, Prices]) -> ModelSpec | None:
+    """Return the spec with its price out of `prices`, by its name or an alias; None where there is none."""
     for name, price in prices.items():
         entry = lookup(name)
-        if model.spec.name == name or (entry is not None and entry.name == model.spec.name):
-            model.spec = model.spec.model_copy(update={"prices": price})
-            return True
-    return False
+        if spec.name == name or (entry is not None and entry.name == spec.name):
+            return spec.model_copy(update={"prices": price})
+    return None
 
 
 def bill_as_batch(models: Iterable[Model]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tandem.costs import Unit
+from tandem.costs import LABELS, Unit, known_units
 from tandem.errors import UsageError
 from tandem.ladder import format_ladder
 from tandem.reports.published_figures import published_frontier
@@ -41,7 +41,7 @@ from tandem.training.selection import (
     search,
     with_features,
 )
-from tandem.training.train import anchor_name, anchors_of, plan_of
+from tandem.training.train import anchor_name, anchors_of, cost_model, plan_of
 from tandem.training.upgrades import extra_costs, with_costs
 
 OURS = "ours"  # the point that lay farthest above the chord on the training problems
@@ -52,7 +52,6 @@ _CHOICES: dict[str, Choice] = {
     **{f"ours, cost:{x:g}": by_aim(parse_aim(f"cost:{x:g}")) for x in (0.4, 0.6, 0.8, 1.0)},
     **{f"ours, lambda {x:g}": by_cost_weight(x) for x in _COST_WEIGHTS},
 }
-_UNITS: tuple[Unit, ...] = ("tflops", "tflops_published")
 _Gains = Mapping[Unit, Mapping[str, np.ndarray]]  # by cost and strategy, in each draw of the bootstrap
 _RATIOS = (10.0, 30.0)  # what a larger mentor would change
 
@@ -77,19 +76,23 @@ def evaluate(
     kinds: Sequence[str] = KINDS,
     prefix_cache: bool = False,
     domain: Sequence[str] = (),
+    unit: Unit | None = None,
     seed: int = 0,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Return the figures of every strategy on the test table, with paired 95 % intervals over its problems.
 
-    The operating points are chosen on the training problems of `domain` (data sets; none: all of them).
+    The operating points are chosen on the training problems of `domain` (data sets; none: all of them), by their cost
+    in `unit` (None: the pair's default); what they cost stands in every unit that both models have rates in.
 
     Raises UsageError for a test table of another pair or set-up, or with problems of the training table in it.
     """
     check_same(train[1], test[1], "the test table")
     plan = plan_of(
-        train[1], specs, hand_over=True, kinds=kinds, prefix_cache=prefix_cache, seed=seed, domain=tuple(domain)
+        train[1], specs, kinds=kinds, prefix_cache=prefix_cache, unit=unit, seed=seed, domain=tuple(domain)
     )
+    chosen_in = plan.pair.unit
+    units = [chosen_in, *(u for u in known_units(*specs) if u not in (chosen_in, "mentor_tokens"))]
     known, fresh = by_problem(train[0], plan.ladder), complete(test[0], plan.ladder)
     if shared := sorted(known.keys() & fresh.keys()):
         raise UsageError(f"{len(shared)} problems are in both tables (as {shared[0]}): test on others")
@@ -105,28 +108,29 @@ def evaluate(
     predictions: dict[str, Sufficiencies] = {OURS: predicted[points[OURS].draft].p}
     left_out: dict[str, str] = {}
     by_unit: dict[Unit, dict[str, ReplayResult]] = {}
-    for unit in _UNITS:
-        own = replace(room, plan=replace(plan, pair=replace(plan.pair, unit=unit)))
+    for counted in units:
+        own = replace(room, plan=replace(plan, pair=replace(plan.pair, unit=counted)))
         space = Space(room.both, predicted, plan.ladder, own.plan.pair)
-        by_unit[unit] = {name: space.ends(point) for name, point in points.items()} | _anchors(own)
+        by_unit[counted] = {name: space.ends(point) for name, point in points.items()} | _anchors(own)
         for name, baseline in (baselines or {}).items():
             found = baseline(known, fresh, own.plan)
             if isinstance(found, str):
                 left_out[name] = found
             else:
-                by_unit[unit][name], predictions[name] = found
-    if not any(name.startswith(BUDGET) for name in by_unit[_UNITS[0]]):
+                by_unit[counted][name], predictions[name] = found
+    if not any(name.startswith(BUDGET) for name in by_unit[chosen_in]):
         left_out = {"budget-forcing": "the table has no rows of it"} | left_out
     boot = Bootstrap(len(room.ids), seed=seed)
-    gains = {
-        unit: {name: gain_of(boot, found, *_ends_of(ends, plan)) for name, found in ends.items()}
-        for unit, ends in by_unit.items()
+    gains: _Gains = {
+        counted: {name: gain_of(boot, found, *_ends_of(ends, plan)) for name, found in ends.items()}
+        for counted, ends in by_unit.items()
     }
     return {
         "train": {"problems": counts(known), "chosen_on": list(domain) or sorted(counts(known))},
         "test": {"problems": counts(fresh), "truncated": _truncated(fresh, plan)},
-        "cost_model": {"prefix_cache": prefix_cache, "insight": "one generation, cut at the level reached"},
-        "strategies": _strategies(by_unit, gains, plan),
+        "cost_model": cost_model(plan.pair),
+        "units": units,
+        "strategies": _strategies(boot, by_unit, gains, plan),
         "points": {name: _point(point) for name, point in points.items()},
         "differences": _differences(gains),
         "headroom_share": _headroom(gains),
@@ -156,9 +160,9 @@ def _ends_of(ends: Mapping[str, ReplayResult], plan: TrainingPlan) -> tuple[Repl
 
 
 def _strategies(
-    by_unit: Mapping[Unit, Mapping[str, ReplayResult]], gains: _Gains, plan: TrainingPlan
+    boot: Bootstrap, by_unit: Mapping[Unit, Mapping[str, ReplayResult]], gains: _Gains, plan: TrainingPlan
 ) -> dict[str, Any]:
-    ends = by_unit["tflops"]
+    ends = by_unit[plan.pair.unit]
     cheap, expensive = _ends_of(ends, plan)
     rows: dict[str, Any] = {}
     for name, found in ends.items():
@@ -168,14 +172,20 @@ def _strategies(
             "accuracy": round(right / n, 4),
             "low": low,
             "high": high,
-            "tflops": rounded(float(found.cost.mean())),
-            "tflops_published": rounded(float(by_unit["tflops_published"][name].cost.mean())),
+            "accuracy_difference": interval(boot.mean(found.correct) - boot.mean(expensive.correct)),
+            "cost": {unit: rounded(float(own[name].cost.mean())) for unit, own in by_unit.items()},
+            "cost_ratio": {unit: interval(_ratio(boot, own[name], _ends_of(own, plan)[1])) for unit, own in by_unit.items()},
             "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
-            "gain_over_chord": interval(gains["tflops"][name]),
-            "gain_over_chord_published": interval(gains["tflops_published"][name]),
+            "gain_over_chord": {unit: interval(of[name]) for unit, of in gains.items()},
             "ace": _ace(found, cheap, expensive),
         }
     return rows
+
+
+def _ratio(boot: Bootstrap, found: ReplayResult, mentor: ReplayResult) -> np.ndarray:
+    """Return the cost as a share of the mentor's own in each draw."""
+    ratio: np.ndarray = quotient(boot.mean(found.cost), boot.mean(mentor.cost))
+    return ratio
 
 
 def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> float | None:
@@ -186,7 +196,7 @@ def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> f
 
 def _differences(gains: _Gains) -> dict[str, Any]:
     """Return how far our gain over the chord lies above that of each baseline, with paired intervals."""
-    others = [name for name in gains["tflops"] if name in {"cascade", "published"} or name.startswith(BUDGET)]
+    others = [name for name in next(iter(gains.values())) if name in {"cascade", "published"} or name.startswith(BUDGET)]
     return {name: {cost: interval(of[OURS] - of[name]) for cost, of in gains.items()} for name in others}
 
 
@@ -218,9 +228,9 @@ def _aurocs(boot: Bootstrap, room: _Test, predictions: Mapping[str, Sufficiencie
 
 
 def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[dict[str, Any]]:
-    """Return what our point and the oracle would gain on the same answers at other prices: chosen on training data."""
+    """Return what our point and the oracle would gain at other sizes, in TFLOPs: chosen on training data."""
     mentor, intern = specs
-    if not mentor.parameters or not intern.parameters:
+    if "tflops" not in known_units(mentor, intern) or not mentor.parameters or not intern.parameters:
         return []
     now = mentor.parameters / intern.parameters
     found = []
@@ -282,34 +292,33 @@ def _truncated(problems: Problems, plan: TrainingPlan) -> dict[str, float]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    cache = "with" if found["cost_model"]["prefix_cache"] else "without"
+    model, units = found["cost_model"], found["units"]
+    cache = "with" if model["prefix_cache"] else "without"
     lines = [
         "# Everything chosen on training data, evaluated on others",
         "",
         f"Trained on {_sets(found['train']['problems'])}; points chosen on {', '.join(found['train']['chosen_on'])}; "
         f"evaluated on {_sets(found['test']['problems'])}.",
-        f"Honest TFLOPs {cache} the intern's prefix cache; the insight is {found['cost_model']['insight']}. Brackets "
-        "are 95 % intervals (Wilson for an accuracy, paired bootstrap over problems else). Gains are over the chord "
-        "between the cheapest and the most expensive level at equal cost, in points of accuracy.",
+        f"Points are chosen by {LABELS[units[0]]}: {model['mentor']} (mentor), {model['intern']} (intern), {cache} the "
+        f"intern's prefix cache; the insight is {model['insight']}. Costs are means per problem. Brackets are 95 % "
+        "intervals (Wilson for an accuracy, paired bootstrap over problems else). Gains are over the chord between the "
+        "cheapest and the most expensive level at equal cost, in points of accuracy.",
         "",
         "Truncated answers: "
         + ", ".join(f"{name} {share:.1%}" for name, share in found["test"]["truncated"].items())
         + ".",
         "",
         *_table(
-            ("strategy", "accuracy", "TFLOPs", "gain", "published TFLOPs", "gain", "mentor tokens", "ACE"),
+            ("strategy", "accuracy", *_heads(units, "{}", "gain"), "mentor tokens", "ACE"),
             [
                 (
                     name,
                     f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]",
-                    f"{row['tflops']:.3f}",
-                    _interval(row["gain_over_chord"]),
-                    f"{row['tflops_published']:.3f}",
-                    _interval(row["gain_over_chord_published"]),
+                    *(cell for u in units for cell in (f"{row['cost'][u]:.3g}", _interval(row["gain_over_chord"][u]))),
                     f"{row['mentor_tokens']:.0f}",
                     "" if row["ace"] is None else f"{row['ace']:.2f}",
                 )
-                for name, row in sorted(found["strategies"].items(), key=lambda item: item[1]["tflops"])
+                for name, row in sorted(found["strategies"].items(), key=lambda item: item[1]["cost"][units[0]])
             ],
         ),
         "`ours` is the point that lay farthest above the chord on the training problems.",
@@ -319,15 +328,22 @@ def markdown(found: Mapping[str, Any]) -> str:
         "## Ours against the others",
         "",
         *_table(
-            ("ours less", "gain, honest", "gain, published"),
-            [
-                (name, _interval(row["tflops"]), _interval(row["tflops_published"]))
-                for name, row in found["differences"].items()
-            ],
+            ("ours less", *_heads(units, "gain by {}")),
+            [(name, *(_interval(row[unit]) for unit in units)) for name, row in found["differences"].items()],
         ),
         "Share of the oracle's headroom, (ours - chord) / (oracle - chord), each at its own cost: "
-        + " honest, ".join(_share(found["headroom_share"][cost]) for cost in _UNITS)
-        + " published.",
+        + ", ".join(f"{_share(found['headroom_share'][unit])} by {LABELS[unit]}" for unit in units)
+        + ".",
+        "",
+        "## Against the mentor alone",
+        "",
+        *_table(
+            ("strategy", "accuracy difference", *_heads(units, "{}, share")),
+            [
+                (name, _interval(row["accuracy_difference"]), *(_share(row["cost_ratio"][unit]) for unit in units))
+                for name, row in found["strategies"].items()
+            ],
+        ),
         "",
         "## Sufficiency",
         "",
@@ -350,7 +366,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         *_auroc_lines(found["auroc_difference"]),
         "## What would have to change",
         "",
-        "The same answers at other prices; points chosen on the training problems at those prices.",
+        "The same answers at other sizes, costs in TFLOPs; points chosen on the training problems at those sizes.",
         "",
         *_table(
             ("size ratio", "prefix cache", "ladder", "accuracy", "share of mentor's cost", "gain", "oracle's gain"),
@@ -372,6 +388,11 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _heads(units: Sequence[Unit], *texts: str) -> Iterator[str]:
+    for unit in units:
+        yield from (text.format(LABELS[unit]) for text in texts)
+
+
 def _sets(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} problems of {name}" for name, count in counts.items())
 
@@ -388,7 +409,7 @@ def _interval(value: Mapping[str, float | None]) -> str:
 
 def _share(value: Mapping[str, float | None]) -> str:
     if value["value"] is None:
-        return "none (the oracle has no headroom)"
+        return "none"
     return f"{value['value']:.0%} [{value['low'] or 0:.0%}, {value['high'] or 0:.0%}]"
 
 

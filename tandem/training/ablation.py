@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.costs import Unit
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, Ladder
 from tandem.statistics.chord import chord
@@ -105,7 +106,7 @@ def ablate(
         for variant in compared:
             result = _evaluate(data, variant, replays[variant.buys])
             standing = standing or result
-            lines.append(_line(data, draft, variant, result, standing))
+            lines.append(_line(data, draft, pair.unit, variant, result, standing))
         say(f"draft {draft}: {len(data.y)} rows of {len(problems)} problems evaluated")
     return lines
 
@@ -202,7 +203,7 @@ class _Replay:
         unknown: dict[str, dict[str, float]] = {i: {} for i in data.problems}
         options = ladders(ladder)
         self._replays = [BatchReplay(data.problems, unknown, option, pair, draft) for option in options]
-        plain = Pair(pair.mentor, pair.intern, pair.prefix_cache)
+        plain = Pair(pair.mentor, pair.intern, pair.prefix_cache, pair.unit)
         ends = [replay_fixed(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
         self._ends = [(end.cost, end.correct) for end in ends]
         self._curve = np.repeat([len(option) == 2 for option in options], len(_SHARES))
@@ -247,9 +248,12 @@ class _Replay:
         return found
 
 
-def _line(data: Data, draft: str, variant: Variant, result: VariantResult, standing: VariantResult) -> dict[str, Any]:
+def _line(
+    data: Data, draft: str, unit: Unit, variant: Variant, result: VariantResult, standing: VariantResult
+) -> dict[str, Any]:
     line: dict[str, Any] = {
         "draft": draft,
+        "unit": unit,
         "signal": variant.name,
         "kind": variant.kind,
         "buys": variant.buys,

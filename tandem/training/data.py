@@ -13,6 +13,8 @@ from tandem.collection.rows import Folder, files, signals_of
 from tandem.errors import TandemError, UsageError
 from tandem.models.catalog import lookup, spec_of
 from tandem.models.logprobs import ESTIMATOR
+from tandem.models.prices import load_prices, priced
+from tandem.models.profiles import AssumedLoad, timed
 from tandem.spec import ModelSpec
 from tandem.storage.jsonl import read_strict
 from tandem.sufficiency.classifier import comparable
@@ -96,6 +98,31 @@ def pair_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec]:
     """Return the specs of a table's mentor and intern: the catalog's, else what the collection had."""
     mentor, intern = (_spec_of(manifest, role) for role in ("mentor", "intern"))
     return mentor.model_copy(update={"insight_mode": manifest["insight_mode"]}), intern  # as it was collected
+
+
+def rated_pair(
+    manifest: Mapping[str, Any],
+    *,
+    prices: str | Path | None = None,
+    usd_per_device_hour: float | None = None,
+    mentor_profile: str | None = None,
+    intern_profile: str | None = None,
+    assume_load: AssumedLoad | None = None,
+) -> tuple[ModelSpec, ModelSpec]:
+    """Return the specs of a table's mentor and intern with what their tokens cost: prices of a file, speed profiles.
+
+    Raises UsageError for a price file that names neither of them, and as `load_prices` and `timed` do.
+    """
+    found = []
+    own = load_prices(prices) if prices is not None else {}
+    specs = pair_of(manifest)
+    if own and not any(priced(spec, own) for spec in specs):
+        names = f"{specs[0].name} nor {specs[1].name}"
+        raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
+    for spec, profile in zip(specs, (mentor_profile, intern_profile), strict=True):
+        spec = priced(spec, own) or spec
+        found.append(timed(spec, profile, assume=assume_load, usd_per_device_hour=usd_per_device_hour))
+    return found[0], found[1]
 
 
 def _spec_of(manifest: Mapping[str, Any], role: str) -> ModelSpec:

@@ -63,7 +63,9 @@ def out_of_fold(
 def _standardised(rows: Sequence[Features], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = np.array([[row[name] for name in names] for row in rows], dtype=float)
     mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
+    # The deviation of a constant is not 0 but rounding, which scaled up would swamp every other feature.
+    constant = scale <= 1e-9 * np.maximum(np.abs(mean), 1.0)
+    scale = np.where(constant, 1.0, scale)
     return (x - mean) / scale, mean, scale
 
 

@@ -39,9 +39,9 @@ def train_predictor(
     command: str = "",
     say: Say = silent,
 ) -> Predictor:
-    """Train a strategy's predictor from a table; `seed` is that of the folds.
+    """Train a strategy's predictor from a table; costs are in `unit` (None: the pair's default), `seed` is the folds'.
 
-    `unit` is what costs are counted in (None: the pair's default). Raises UsageError for a strategy that learns nothing (with the nearest that do), and for a table that is too small,
+    Raises UsageError for a strategy that learns nothing (with the nearest that do), and for a table that is too small,
     lacks a level, or has one outcome only.
     """
     if strategy not in TRAINERS:
