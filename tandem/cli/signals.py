@@ -54,12 +54,12 @@ def signals(
       tandem signals collected --draft 64,all --out ablation.json
       tandem signals collected --unit usd --prices prices.yaml
     """
+    from tandem.cli.train import take_pair
     from tandem.collection.added_signals import read_raw
+    from tandem.costs import LABELS, default_unit
     from tandem.ladder import parse_ladder
     from tandem.storage.files import write_whole
     from tandem.training.ablation import ablate
-    from tandem.cli.train import take_pair
-    from tandem.costs import LABELS, default_unit
     from tandem.training.data import read_collection
     from tandem.training.replay import Pair
 

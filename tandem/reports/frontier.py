@@ -88,9 +88,7 @@ def evaluate(
     Raises UsageError for a test table of another pair or set-up, or with problems of the training table in it.
     """
     check_same(train[1], test[1], "the test table")
-    plan = plan_of(
-        train[1], specs, kinds=kinds, prefix_cache=prefix_cache, unit=unit, seed=seed, domain=tuple(domain)
-    )
+    plan = plan_of(train[1], specs, kinds=kinds, prefix_cache=prefix_cache, unit=unit, seed=seed, domain=tuple(domain))
     chosen_in = plan.pair.unit
     units = [chosen_in, *(u for u in known_units(*specs) if u not in (chosen_in, "mentor_tokens"))]
     known, fresh = by_problem(train[0], plan.ladder), complete(test[0], plan.ladder)
@@ -174,7 +172,9 @@ def _strategies(
             "high": high,
             "accuracy_difference": interval(boot.mean(found.correct) - boot.mean(expensive.correct)),
             "cost": {unit: rounded(float(own[name].cost.mean())) for unit, own in by_unit.items()},
-            "cost_ratio": {unit: interval(_ratio(boot, own[name], _ends_of(own, plan)[1])) for unit, own in by_unit.items()},
+            "cost_ratio": {
+                unit: interval(_ratio(boot, own[name], _ends_of(own, plan)[1])) for unit, own in by_unit.items()
+            },
             "mentor_tokens": round(float(found.mentor_tokens.mean()), 1),
             "gain_over_chord": {unit: interval(of[name]) for unit, of in gains.items()},
             "ace": _ace(found, cheap, expensive),
@@ -196,7 +196,9 @@ def _ace(found: ReplayResult, cheap: ReplayResult, expensive: ReplayResult) -> f
 
 def _differences(gains: _Gains) -> dict[str, Any]:
     """Return how far our gain over the chord lies above that of each baseline, with paired intervals."""
-    others = [name for name in next(iter(gains.values())) if name in {"cascade", "published"} or name.startswith(BUDGET)]
+    others = [
+        name for name in next(iter(gains.values())) if name in {"cascade", "published"} or name.startswith(BUDGET)
+    ]
     return {name: {cost: interval(of[OURS] - of[name]) for cost, of in gains.items()} for name in others}
 
 

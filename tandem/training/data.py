@@ -113,16 +113,16 @@ def rated_pair(
 
     Raises UsageError for a price file that names neither of them, and as `load_prices` and `timed` do.
     """
-    found = []
     own = load_prices(prices) if prices is not None else {}
     specs = pair_of(manifest)
     if own and not any(priced(spec, own) for spec in specs):
         names = f"{specs[0].name} nor {specs[1].name}"
         raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
-    for spec, profile in zip(specs, (mentor_profile, intern_profile), strict=True):
-        spec = priced(spec, own) or spec
-        found.append(timed(spec, profile, assume=assume_load, usd_per_device_hour=usd_per_device_hour))
-    return found[0], found[1]
+    mentor, intern = (
+        timed(priced(spec, own) or spec, profile, assume=assume_load, usd_per_device_hour=usd_per_device_hour)
+        for spec, profile in zip(specs, (mentor_profile, intern_profile), strict=True)
+    )
+    return mentor, intern
 
 
 def _spec_of(manifest: Mapping[str, Any], role: str) -> ModelSpec:

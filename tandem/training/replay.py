@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -159,25 +160,26 @@ class LevelCosts:
         return self._made((level,), lambda levels: self.pair.insight(levels[level]))
 
     def answer(self, level: str, before: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        return self._after(
-            ("answer", level), lambda levels, last: self.pair.answer(levels[level], levels.get(last)), before
-        )
+        def cost(levels: Levels, last: str) -> float:
+            return self.pair.answer(levels[level], levels.get(last))
+
+        return self._after(("answer", level), cost, before)
 
     def draft(self, level: str, tokens: int | None, before: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """Return the cost of a discarded draft of `tokens` (None: the whole answer)."""
-        return self._after(
-            ("draft", level, tokens),
-            lambda levels, last: self.pair.draft(levels[level], tokens, levels.get(last)),
-            before,
-        )
+
+        def cost(levels: Levels, last: str) -> float:
+            return self.pair.draft(levels[level], tokens, levels.get(last))
+
+        return self._after(("draft", level, tokens), cost, before)
 
     def _after(
-        self, key: tuple[Any, ...], cost: Callable[[Levels, str], float], before: Mapping[str, np.ndarray] | None
+        self, key: tuple[Any, ...], cost: Callable[..., float], before: Mapping[str, np.ndarray] | None
     ) -> np.ndarray:
-        found = self._made((*key, ""), lambda levels: cost(levels, ""))
+        found = self._made((*key, ""), partial(cost, last=""))
         for last, where in (before or {}).items() if self.pair.prefix_cache else ():
             if where.any():
-                found = np.where(where, self._made((*key, last), lambda levels, last=last: cost(levels, last)), found)
+                found = np.where(where, self._made((*key, last), partial(cost, last=last)), found)
         return found
 
     def _made(self, key: tuple[Any, ...], value: Callable[[Levels], float]) -> np.ndarray:

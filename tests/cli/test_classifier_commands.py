@@ -120,3 +120,42 @@ def test_everything_is_judged_on_another_table(home: Path, tmp_path: Path) -> No
     assert "not measured here" in found["published_pair"]["source"]
     text = (tmp_path / "frontier.md").read_text()
     assert "| ours |" in text and "What would have to change" in text
+
+
+def test_a_unit_chosen_stands_beside_every_cost(home: Path, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("qwen2.5-coder-1.5b: {input: 1.0, output: 4.0}\nqwen2.5-coder-0.5b: {input: 0.1, output: 0.4}\n")
+    how = ("--prices", prices, "--out", tmp_path / "mine")
+    shown = call("train", home / "collected", *how)  # US$ is the default where the mentor has a price
+    assert shown.exit_code == 0 and "US$" in shown.output and "TFLOPs" not in shown.output
+    card = json.loads((tmp_path / "mine" / "card.json").read_text())
+    answers = [row for row in table(60) if row["level"] == "answer"]
+    paid = sum(row["prompt_tokens"] * 1e-6 + row["completion_tokens"] * 4e-6 for row in answers) / 60
+    assert card["unit"] == "usd" and card["figures"]["cost_model"]["mentor"] == "prices"
+    assert card["figures"]["anchors"]["mentor-only"]["cost"] == pytest.approx(paid, rel=1e-5)
+    assert "US$" in call("calibrate", home / "collected", "--prices", prices, "--dry-run").output
+    found = call("train", home / "collected", *how, "--strategy", "route", "--json")
+    assert json.loads(found.stdout)["figures"]["unit"] == "usd"
+    assert "at equal cost in US$" in call("signals", home / "collected", "--prices", prices, "--draft", "all").output
+    assert "of qwen2.5-coder-1.5b in US$ is not known" in error("train", home / "collected", "--unit", "usd")
+
+
+def test_a_load_that_is_assumed_gives_device_time(home: Path) -> None:
+    found = json.loads(
+        call("calibrate", home / "collected", "--assume-load", "interactive", "--dry-run", "--json").stdout
+    )
+    tflops = json.loads((home / "card.json").read_text())["figures"]["anchors"]
+    assert found["anchors"]["mentor-only"]["cost"] < tflops["mentor-only"]["cost"]  # seconds of a large device
+
+
+def test_a_mentor_of_unknown_size_with_a_price_is_trained_for(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "of-gpt").mkdir()
+    paid = collection(tmp_path / "of-gpt", 60, mentor="gpt-4o")
+    shown = call("train", paid, "--out", tmp_path / "mine")
+    assert shown.exit_code == 0, shown.output
+    assert json.loads((tmp_path / "mine" / "card.json").read_text())["unit"] == "usd"
+    assert "size" in error("train", paid, "--unit", "tflops") and "TFLOPs" in error("train", paid, "--unit", "tflops")
+    other = tmp_path / "fresh"
+    other.mkdir()
+    report = call("train", paid, "--evaluate", collection(other, 60, first=1000, mentor="gpt-4o"))
+    assert report.exit_code == 0 and "US$" in report.output and "TFLOPs" not in report.output.partition("published")[0]

@@ -48,7 +48,7 @@ def test_budgets_that_every_problem_has_are_rivals() -> None:
     assert set(found["differences"]) == {"cascade", "budget-150", "budget-40"}
     assert "budget-forcing" not in found["left_out"]
     text = markdown(found)
-    assert text.count("| budget-150 |") == text.count("| budget-40 |") == 3  # figures, ours less its, against the mentor
+    assert text.count("| budget-150 |") == text.count("| budget-40 |") == 3  # its figures, ours less its, its share
 
 
 def with_published(rows: Rows, seed: int) -> Rows:

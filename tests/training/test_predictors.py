@@ -22,6 +22,7 @@ from tandem.strategies import make_strategy
 from tandem.sufficiency.predictor import Predictor
 from tandem.training.data import Table
 from tandem.training.folds import folds
+from tandem.training.heads import fit_probability
 from tandem.training.predictors import TRAINERS, train_predictor
 from tandem.training.predictors.choice import Choice, anchors_of, compared, cross_fitted
 from tandem.training.predictors.outcomes import OutcomeTable, joined
@@ -372,6 +373,17 @@ def test_joined_tables_keep_the_first_ones_rows() -> None:
     assert joined([(rows, manifest()), other])[0] == rows
     samples = [row | {"sample": 1} for row in rows]
     assert len(joined([(rows, manifest()), (samples, manifest())])[0]) == 2 * len(rows)
+
+
+def test_a_feature_that_is_the_same_everywhere_changes_nothing() -> None:
+    """The deviation of a constant is rounding, not 0: scaled up, it once drowned every other feature."""
+    draw = np.random.default_rng(0)
+    own = [{"x": float(x), "constant": 0.1 + 0.2} for x in draw.normal(size=200)]
+    target = np.array([float(row["x"] > 0) for row in own])
+    with_it, without = (fit_probability(own, target, names) for names in (("x", "constant"), ("x",)))
+    for x in (-2.0, 0.0, 2.0):
+        value = with_it.predict({"x": x, "constant": 0.3})
+        assert value == pytest.approx(without.predict({"x": x}), abs=1e-6)
 
 
 def test_the_shipped_predictors_are_what_the_committed_tables_give() -> None:

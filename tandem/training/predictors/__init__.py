@@ -17,7 +17,8 @@ Say = Callable[[str], None]
 # Strategy -> "module:function". A trainer is
 #   def train(table: Table, specs: tuple[ModelSpec, ModelSpec], *, unit: Unit | None = None, seed: int = 0,
 #             command: str = "", say: Say = ...) -> Predictor
-# with the specs of mentor and intern (`data.pair_of`) and the unit of costs (None: the pair's default). It raises UsageError where the table lacks what it needs.
+# with the specs of mentor and intern (`data.rated_pair`) and the unit of costs (None: the pair's default). It raises
+# UsageError where the table lacks what it needs.
 TRAINERS: dict[str, str] = {
     "route": "tandem.training.predictors.route:train",
     "cascade": "tandem.training.predictors.cascade:train",
