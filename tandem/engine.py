@@ -18,7 +18,7 @@ from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.models.call import Recorder
 from tandem.models.load import load_model
-from tandem.models.prices import bill_as_batch, load_prices, set_prices
+from tandem.models.prices import price
 from tandem.models.profiles import AssumedLoad, set_profile
 from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
@@ -126,14 +126,7 @@ class Tandem:
             intern_max_tokens=intern_max_tokens,
             classifier=classifier,
         )
-        if prices is not None:
-            own = load_prices(prices)
-            priced = [set_prices(model, own) for model in (self.mentor, self.intern)]
-            if not any(priced):
-                names = f"{self.mentor.spec.name} nor {self.intern.spec.name}"
-                raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
-        if batch_prices:
-            bill_as_batch((self.mentor, self.intern))
+        price((self.mentor, self.intern), prices, batch=batch_prices)
         for its, named in ((self.mentor, mentor_profile), (self.intern, intern_profile)):
             set_profile(
                 its,

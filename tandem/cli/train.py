@@ -134,9 +134,11 @@ def fit_classifier(
 
 def take_pair(manifest: Mapping[str, Any], how: dict[str, Any]) -> tuple[ModelSpec, ModelSpec]:
     """Take `rate_options` out of a command's options; return mentor and intern with what their tokens cost."""
+    from inspect import signature
+
     from tandem.training.data import rated_pair
 
-    names = ("prices", "usd_per_device_hour", "mentor_profile", "intern_profile", "assume_load")
+    names = signature(rated_pair).parameters.keys() - {"manifest"}
     return rated_pair(manifest, **{name: how.pop(name) for name in names})
 
 

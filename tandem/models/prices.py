@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from tandem.errors import UsageError
-from tandem.models.base import Model
 from tandem.models.catalog import lookup
 from tandem.spec import ModelSpec, Prices
 
@@ -41,23 +40,37 @@ def load_prices(path: str | Path) -> dict[str, Prices]:
     return prices
 
 
-def set_prices(model: Model, prices: Mapping[str, Prices]) -> bool:
+class HasSpec(Protocol):
+    """A model, or what stands for one where none is called."""
+
+    spec: ModelSpec
+
+
+def price(models: Sequence[HasSpec], path: str | Path | None, *, batch: bool = False) -> None:
+    """Give models their prices out of a file, if there is one, and bill them as batches where wanted.
+
+    Raises UsageError for a file that names none of them, and as `load_prices` and `bill_as_batch` do.
+    """
+    own = load_prices(path) if path is not None else {}
+    named = [set_prices(model, own) for model in models]
+    if own and not any(named):
+        names = " nor ".join(model.spec.name for model in models)
+        raise UsageError(f"the price file {path} names neither {names}; it names {', '.join(own)}")
+    if batch:
+        bill_as_batch(models)
+
+
+def set_prices(model: HasSpec, prices: Mapping[str, Prices]) -> bool:
     """Give `model` its price out of `prices`, by its name or an alias; return whether there is one."""
-    found = priced(model.spec, prices)
-    model.spec = found or model.spec
-    return found is not None
-
-
-def priced(spec: ModelSpec, prices: Mapping[str, Prices]) -> ModelSpec | None:
-    """Return the spec with its price out of `prices`, by its name or an alias; None where there is none."""
-    for name, price in prices.items():
+    for name, own in prices.items():
         entry = lookup(name)
-        if spec.name == name or (entry is not None and entry.name == spec.name):
-            return spec.model_copy(update={"prices": price})
-    return None
+        if model.spec.name == name or (entry is not None and entry.name == model.spec.name):
+            model.spec = model.spec.model_copy(update={"prices": own})
+            return True
+    return False
 
 
-def bill_as_batch(models: Iterable[Model]) -> None:
+def bill_as_batch(models: Iterable[HasSpec]) -> None:
     """Price the calls of these models as the vendors' batch tiers do. Raises UsageError where none has such a price."""
     models = list(models)
     found = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tandem.collection.rows import Folder, files, signals_of
 from tandem.errors import TandemError, UsageError
 from tandem.models.catalog import lookup, spec_of
 from tandem.models.logprobs import ESTIMATOR
-from tandem.models.prices import load_prices, priced
+from tandem.models.prices import price
 from tandem.models.profiles import AssumedLoad, timed
 from tandem.spec import ModelSpec
 from tandem.storage.jsonl import read_strict
@@ -104,6 +105,7 @@ def rated_pair(
     manifest: Mapping[str, Any],
     *,
     prices: str | Path | None = None,
+    batch_prices: bool = False,
     usd_per_device_hour: float | None = None,
     mentor_profile: str | None = None,
     intern_profile: str | None = None,
@@ -111,18 +113,20 @@ def rated_pair(
 ) -> tuple[ModelSpec, ModelSpec]:
     """Return the specs of a table's mentor and intern with what their tokens cost: prices of a file, speed profiles.
 
-    Raises UsageError for a price file that names neither of them, and as `load_prices` and `timed` do.
+    Raises UsageError as `price` and `timed` do.
     """
-    own = load_prices(prices) if prices is not None else {}
-    specs = pair_of(manifest)
-    if own and not any(priced(spec, own) for spec in specs):
-        names = f"{specs[0].name} nor {specs[1].name}"
-        raise UsageError(f"the price file {prices} names neither {names}; it names {', '.join(own)}")
+    pair = [_Named(spec) for spec in pair_of(manifest)]
+    price(pair, prices, batch=batch_prices)
     mentor, intern = (
-        timed(priced(spec, own) or spec, profile, assume=assume_load, usd_per_device_hour=usd_per_device_hour)
-        for spec, profile in zip(specs, (mentor_profile, intern_profile), strict=True)
+        timed(one.spec, profile, assume=assume_load, usd_per_device_hour=usd_per_device_hour)
+        for one, profile in zip(pair, (mentor_profile, intern_profile), strict=True)
     )
     return mentor, intern
+
+
+@dataclass(slots=True)
+class _Named:
+    spec: ModelSpec
 
 
 def _spec_of(manifest: Mapping[str, Any], role: str) -> ModelSpec:
