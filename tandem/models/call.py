@@ -231,6 +231,7 @@ class Call:
         return Usage(
             prompt=reported.prompt if reported else request.prompt_tokens(self.model.count),
             cached=reported.cached if reported else 0,
+            cache_write=reported.cache_write if reported else 0,
             completion=received,
             reasoning=reported.reasoning if reported else 0,
             source="counted",

@@ -23,7 +23,8 @@ from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
 from tandem.models.openai.api_keys import ApiKeys
 from tandem.models.openai.errors import Origin, retry_after
-from tandem.models.openai.stream import StreamReader, reported_usage
+from tandem.models.openai.stream import StreamReader
+from tandem.models.openai.usage import reported_usage
 from tandem.spec import Continuation, ModelSpec
 from tandem.types import Message, Sampling
 

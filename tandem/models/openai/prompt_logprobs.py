@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from tandem.errors import CapabilityError
-from tandem.ledger import Usage
 from tandem.models.base import Reading
 from tandem.models.logprobs import token_stat
 from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.openai.token_ids import REFUSED
 from tandem.models.openai.transport import Endpoint
+from tandem.models.openai.usage import reported_usage
 from tandem.spec import ModelSpec
 
 
@@ -58,5 +58,4 @@ def _reading(text: str, answer: dict[str, Any], top: int, vocabulary: int | None
         pieces.append(own["decoded_token"] or "")
         stats.append(token_stat(own["logprob"], best, vocabulary))
     first = text[: max(len(text) - sum(map(len, pieces)), 0)]  # for this one the server gives none
-    usage = answer["usage"]
-    return Reading([first, *pieces], stats, Usage(prompt=usage["prompt_tokens"], completion=usage["completion_tokens"]))
+    return Reading([first, *pieces], stats, reported_usage(answer["usage"]))

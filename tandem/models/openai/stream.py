@@ -14,6 +14,7 @@ from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.models.openai.errors import Failure, Origin, from_status, status_of
+from tandem.models.openai.usage import reported_usage, token_count
 from tandem.models.tools import write_call
 
 _LENGTH = {"length", "max_tokens", "model_length"}
@@ -152,6 +153,7 @@ class StreamReader:
         if error := chunk.get("error"):
             raise from_status(self._origin, status_of(error), error)
         usage = chunk.get("usage")
+        usage = usage if isinstance(usage, dict) else None
         choices = chunk.get("choices")
         if usage:
             self._usage = usage
@@ -208,7 +210,7 @@ class StreamReader:
         """Return the chunk's number of tokens: by their ids, by the usage, or one a chunk."""
         if usage and (self._continuous or not finish):
             self._continuous = True
-            total = usage.get("completion_tokens") or 0
+            total = token_count(usage, "completion_tokens", "output_tokens")
             new, self._reported = total - self._reported, total
         else:
             new = 1 if some else 0
@@ -285,16 +287,3 @@ class StreamedCall:
                 if arguments := function.get("arguments"):
                     self._arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
         return bool(found)
-
-
-def reported_usage(usage: dict[str, Any]) -> Usage:
-    """Return the ledger's usage of a server's report; reasoning that is reported apart is added to the completion."""
-    prompt = usage.get("prompt_tokens") or 0
-    completion = usage.get("completion_tokens") or 0
-    return Usage(
-        prompt=prompt,
-        cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-        completion=max(completion, (usage.get("total_tokens") or 0) - prompt),
-        reasoning=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
-        source="reported",
-    )
