@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from tandem.costs import Unit, parse_unit
 from tandem.errors import UsageError
 from tandem.ledger import Role
 from tandem.spec import ModelSpec, Sampling
@@ -33,6 +34,10 @@ class Serving(BaseModel):
 ANSWER_TOKENS = 4096  # the cap on an answer of a model whose makers advise none
 
 
+def _unit(value: Any) -> Any:
+    return parse_unit(value) if isinstance(value, str) else value
+
+
 class Settings(BaseModel):
     """The settings that a strategy may read. None: the default of the pair or of the classifier.
 
@@ -51,6 +56,8 @@ class Settings(BaseModel):
     mentor_max_tokens: int = Field(default=ANSWER_TOKENS, ge=1)
     intern_max_tokens: int = Field(default=ANSWER_TOKENS, ge=1)
     classifier: str | None = None
+    unit: Annotated[Unit, BeforeValidator(_unit)] | None = None  # which of the classifier's operating points decide
+    aim: str | None = None  # as its card names it: accuracy, cost:0.8, gain
     top_logprobs: int = Field(default=20, ge=1, le=20)
     intern_logprobs: bool = False  # for every answer of the intern, even if the strategy does not use them
 
@@ -105,9 +112,12 @@ class Settings(BaseModel):
         return self.mentor_max_tokens if role == "mentor" else self.intern_max_tokens
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings for a manifest; a role's own sampling only where there is one, as in earlier versions."""
+        """Return the settings for a manifest; a role's own sampling only where there is one, as in earlier versions.
+
+        Unit and aim are not among them: the operating points that they choose are described by the plan.
+        """
         own = {name for name in _SAMPLINGS if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=own)
+        return self.model_dump(mode="json", exclude={*own, "unit", "aim"})
 
     def changed(self, options: SolveOptions) -> Settings:
         """Return these settings with a call's options applied. Raises UsageError naming an invalid one."""
@@ -136,6 +146,8 @@ class SolveOptions:
     mentor_max_tokens: int | None = None
     intern_max_tokens: int | None = None
     classifier: str | None = None
+    unit: Unit | None = None
+    aim: str | None = None
     intern_logprobs: bool | None = None
 
 

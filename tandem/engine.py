@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 from tandem.config import Backend, Pace, Serving, Settings, SolveOptions
+from tandem.costs import default_unit
 from tandem.errors import TandemError, UsageError
 from tandem.grading import Sandbox
-from tandem.ladder import Ladder, parse_ladder
+from tandem.ladder import parse_ladder
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.models.call import Recorder
@@ -32,6 +34,7 @@ from tandem.sufficiency.classifier import (
     nearest_classifier,
     read_card,
 )
+from tandem.sufficiency.points import ChosenPoints, Kind, OperatingPoint
 from tandem.sufficiency.policy import Policy
 from tandem.sync import drain, wait
 from tandem.types import Event, Problem, Solution, TaskKind
@@ -70,6 +73,8 @@ class Tandem:
         mentor_max_tokens: int | None = None,
         intern_max_tokens: int | None = None,
         classifier: str | None = None,
+        unit: str | None = None,
+        aim: str | None = None,
         mentor_endpoint: str | None = None,
         intern_endpoint: str | None = None,
         mentor_parameters: float | None = None,
@@ -89,8 +94,11 @@ class Tandem:
     ) -> None:
         """Take models or their names (catalog, folder, hub, or `fake`); raises UsageError for bad ones.
 
-        `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own. Of `temperature`,
-        `top_p` and the caps on answers, None is for each model what its makers advise (see `Settings.for_pair`).
+        `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own. `unit` (``usd``,
+        ``seconds``, ``tflops``, …) and `aim` (``accuracy``, ``cost:0.8``, …) choose among its operating points; None
+        takes the unit that the pair is paid in, if the classifier has points in it, and the aim it was trained for. Of
+        `temperature`, `top_p` and the caps on answers, None is for each model what its makers advise (see
+        `Settings.for_pair`).
         `mentor_endpoint` and `intern_endpoint` are OpenAI-compatible base URLs. `insight_mode` is what the mentor
         writes for the intern: notes in four sections (``gpra``), or the beginning of its own answer (``prefix``); None
         takes the catalog's entry. `prices` is a file of your own prices (see `load_prices`); one that names neither
@@ -125,6 +133,8 @@ class Tandem:
             mentor_max_tokens=mentor_max_tokens,
             intern_max_tokens=intern_max_tokens,
             classifier=classifier,
+            unit=unit,
+            aim=aim,
         )
         price((self.mentor, self.intern), prices, batch=batch_prices)
         for its, named in ((self.mentor, mentor_profile), (self.intern, intern_profile)):
@@ -141,7 +151,7 @@ class Tandem:
         self._fitted = cache(self._find_classifier)
         self._bound = lru_cache(256)(self._bind_strategy)
         self._classifiers: dict[Path, Classifier] = {}
-        self._policy: Callable[..., Policy] = lru_cache(256)(_policy)
+        self._policies: Callable[..., Policy] = lru_cache(256)(_policy)
         self._preparing = asyncio.Lock()
         self._probed: set[Role] = set()
         self._plan = self._resolve(strategy, self.settings)
@@ -159,48 +169,57 @@ class Tandem:
         return self._resolve(options.strategy or self._plan.strategy_name, self.settings.changed(options))
 
     def _resolve(self, name: str, settings: Settings) -> SolvePlan:
-        folder, card, own, budgets = self._fitted(settings.classifier)
+        folder, card, budgets, ours = self._fitted(settings.classifier)
         strategy, predictor = self._bound(name, tuple(budgets.items()))
-        if not strategy.needs_classifier:
-            folder = card = None
-        elif card is None:
+        if card is None and strategy.needs_classifier:
             raise UsageError("no classifier is shipped with this installation; name one with --classifier PATH")
+        given = parse_ladder(settings.effort, budgets) if settings.effort is not None else None
         return SolvePlan(
             strategy_name=name,
             strategy=strategy,
             settings=settings,
             mentor=self.mentor,
             intern=self.intern,
-            ladder=own if settings.effort is None else parse_ladder(settings.effort, budgets),
+            given=given if given or ours else parse_ladder(GENERAL_LADDER),
             budgets=budgets,
-            draft_tokens=settings.draft_tokens or (card.draft_tokens if card else None),
-            classifier=folder,
-            card=card,
+            points=self._points(card, settings, ours=ours) if card else None,
+            classifier=folder if strategy.needs_classifier else None,
+            card=card if strategy.needs_classifier else None,
             predictor=predictor,
         )
+
+    def _points(self, card: ClassifierCard, settings: Settings, *, ours: bool) -> ChosenPoints:
+        """Return the operating points that decide; of another pair's card its own, in whatever unit and for any aim."""
+        if not ours:
+            if settings.aim is not None:
+                raise UsageError(
+                    f"classifier '{card.id}' was trained for another pair and has no operating point for your aim "
+                    f"'{settings.aim}'; leave the aim out, or train a classifier for this pair (tandem tune)"
+                )
+            return ChosenPoints(card.unit, card.aim, card.own)
+        usual = default_unit(self.mentor.spec, self.intern.spec)
+        return card.choose(settings.unit or (usual if usual in card.points else None), settings.aim)
 
     def _bind_strategy(self, name: str, budgets: tuple[tuple[str, int], ...]) -> tuple[Strategy, str | None]:
         strategy = make_strategy(name, dict(budgets))
         return strategy, strategy.bind(self.mentor.spec.name, self.intern.spec.name)
 
-    def _find_classifier(
-        self, name: str | None
-    ) -> tuple[Path | None, ClassifierCard | None, Ladder, Mapping[str, int]]:
-        """Return a classifier's folder and card, and the ladder and budgets to use if it was trained for this pair."""
+    def _find_classifier(self, name: str | None) -> tuple[Path | None, ClassifierCard | None, Mapping[str, int], bool]:
+        """Return a classifier's folder, its card, the budgets to use, and whether it was trained for this pair."""
         pair = self.mentor.spec.name, self.intern.spec.name
         folder = find_classifier(name) if name else nearest_classifier(*pair)
         card = read_card(folder) if folder else None
         if card is None or (card.mentor, card.intern) != pair:
-            return folder, card, parse_ladder(GENERAL_LADDER), {}
+            return folder, card, {}, False
         collected = parse_ladder(card.collected_ladder)
-        return folder, card, parse_ladder(card.ladder), {e.name: e.tokens for e in collected if e.tokens}
+        return folder, card, {e.name: e.tokens for e in collected if e.tokens}, True
 
     async def prepare(self, options: SolveOptions | None = None) -> None:
         """Load or connect the models that a call with these options needs. Raises TandemError if one cannot serve."""
         await self._ready(self.plan(options))
 
-    async def _ready(self, plan: SolvePlan) -> Policy | None:
-        """Load or connect the models of a plan, check that it can be used, and return its classifier's policy."""
+    async def _ready(self, plan: SolvePlan) -> None:
+        """Load or connect the models of a plan, and check that it can be used."""
 
         def missing() -> set[Role]:
             return set(plan.roles) - self._probed
@@ -214,20 +233,31 @@ class Tandem:
                 roles = missing()
                 await asyncio.gather(load(plan.classifier), *(self.model(role).probe() for role in roles))
                 self._probed |= roles
-        mismatch = plan.check()
+        plan.check()
+
+    def _policy(self, plan: SolvePlan, kind: TaskKind) -> Policy | None:
+        """Return the policy that decides problems of a kind, once the plan is ready; None where no classifier does."""
         if plan.classifier is None:
             return None
-        use = plan.strategy_name, plan.ladder, plan.draft_tokens, plan.settings.sampling_of("intern").temperature
-        return self._policy(self._classifiers[plan.classifier], not mismatch, use)
+        own = plan.for_kind(kind)
+        assert own.point is not None and plan.points is not None
+        use = (plan.strategy_name, plan.points.unit, plan.points.aim, own.chosen_on, own.ladder, own.draft_tokens)
+        sampled = plan.settings.sampling_of("intern").temperature
+        return self._policies(
+            self._classifiers[plan.classifier], _Use((*use, sampled), own.chosen_on, not own.mismatch, own.point)
+        )
 
-    async def recall(self, decisions: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:
-        """Restore the policy from the decisions of an earlier part of the same run; prepares as `prepare` does."""
-        policy = await self._ready(self.plan(options))
-        if policy is None or policy.calibrated:
-            return  # only thresholds that come from the run itself depend on what was seen
-        for decision in decisions:
-            if decision["sufficiency"] is not None:
-                policy.recall(decision["level"], decision["sufficiency"])
+    async def recall(self, records: Iterable[Mapping[str, Any]], options: SolveOptions | None = None) -> None:
+        """Restore the policies from the records of an earlier part of the same run; prepares as `prepare` does."""
+        plan = self.plan(options)
+        await self._ready(plan)
+        for record in records:
+            policy = self._policy(plan, record.get("task") or "general")
+            if policy is None or policy.calibrated:
+                continue  # only thresholds that come from the run itself depend on what was seen
+            for decision in record["trace"]:
+                if decision["sufficiency"] is not None:
+                    policy.recall(decision["level"], decision["sufficiency"])
 
     def model(self, role: Role) -> Model:
         """Return the model in `role`."""
@@ -250,16 +280,17 @@ class Tandem:
         """
         problem = question if isinstance(question, Problem) else Problem.from_text(question, task=task)
         plan = self.plan(options)
-        policy = await self._ready(plan)
+        await self._ready(plan)
+        own = plan.for_kind(problem.task)
         ctx = Context(
             problem=problem,
             strategy=plan.strategy_name,
             mentor=self.mentor,
             intern=self.intern,
             settings=plan.settings,
-            ladder=plan.ladder,
-            policy=policy,
-            draft_tokens=plan.draft_tokens,
+            ladder=own.ladder,
+            policy=self._policy(plan, problem.task),
+            draft_tokens=own.draft_tokens,
             recorder=recorder,
             sandbox=sandbox,
             ledger=Ledger() if ledger is None else ledger,
@@ -389,8 +420,19 @@ class Tandem:
         self.close()
 
 
-def _policy(classifier: Classifier, calibrated: bool, use: object) -> Policy:
-    return Policy(classifier, classifier.card.policy, calibrated=calibrated)
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One use of a classifier, which has a policy of its own; equal `key` means the same point."""
+
+    key: tuple[object, ...]
+    kind: Kind
+    calibrated: bool
+    point: OperatingPoint = field(compare=False)  # it has dicts, which have no hash
+
+
+def _policy(classifier: Classifier, use: _Use) -> Policy:
+    point = use.point
+    return Policy(classifier.of(point.model), point.policy, calibrated=use.calibrated, kind=use.kind)
 
 
 def _model(model: str | Model, role: Role, endpoint: str | None, parameters: float | None, **options: Any) -> Model:

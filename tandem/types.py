@@ -94,7 +94,11 @@ class InsightDelta:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The policy's decision at one level. `sufficiency` and `threshold` are None if no draft was scored."""
+    """The policy's decision at one level. `sufficiency` and `threshold` are None if no draft was scored.
+
+    `kind` is the kind of tasks that the policy's operating point was chosen on (``all``: every kind), empty where no
+    operating point decided.
+    """
 
     level: str
     action: Action
@@ -104,6 +108,7 @@ class Decision:
     reason: str = ""
     insight_tokens: int = 0
     signals: dict[str, float] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

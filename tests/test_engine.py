@@ -281,15 +281,15 @@ async def test_calls_used_alike_share_what_an_uncalibrated_policy_saw() -> None:
     for n in range(3):
         await tandem.asolve(QUESTION, options=SolveOptions(intern_max_tokens=50 + n))
     await tandem.asolve(QUESTION, options=SolveOptions(temperature=0.5))  # another use, of which it learns nothing
-    policy = await tandem._ready(tandem.plan())
+    policy = tandem._policy(tandem.plan(), "math")
     assert policy is not None and not policy.calibrated and len(policy._seen["none"]) == 3
 
 
 async def test_policies_of_many_wishes_are_not_kept_for_ever() -> None:
     tandem = Tandem(FakeModel(), FakeModel(), effort=LADDER)
     await tandem.prepare()
-    policies = [await tandem._ready(tandem.plan(SolveOptions(draft_tokens=tokens))) for tokens in range(1, 300)]
-    again = [await tandem._ready(tandem.plan(SolveOptions(draft_tokens=tokens))) for tokens in (299, 1)]
+    policies = [tandem._policy(tandem.plan(SolveOptions(draft_tokens=tokens)), "math") for tokens in range(1, 300)]
+    again = [tandem._policy(tandem.plan(SolveOptions(draft_tokens=tokens)), "math") for tokens in (299, 1)]
     assert again[0] is policies[-1] and again[1] is not policies[0]
 
 

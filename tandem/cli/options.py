@@ -102,6 +102,14 @@ _SAMPLING = [
     ),
     click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), metavar="P", help="Likewise; else 1."),
 ]
+unit_option = click.option(
+    "--unit",
+    type=UnitName(),
+    metavar="UNIT",
+    help="What cost is counted in: usd, seconds (of device time), tflops, tflops-published or mentor-tokens. Default: "
+    "usd where the mentor has a price, else seconds where there are speed profiles, else tflops. It also chooses among "
+    "the classifier's operating points.",
+)
 _METHOD = [
     click.option(
         "--strategy",
@@ -124,6 +132,13 @@ _METHOD = [
         "--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens drafted before sufficiency is estimated."
     ),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
+    unit_option,
+    click.option(
+        "--aim",
+        metavar="AIM",
+        help="Which of the classifier's operating points decides: accuracy, cost:0.8, gain, …, as its card names them. "
+        "Default: the one that it was trained for.",
+    ),
     *_SAMPLING,
     click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
     click.option(
@@ -153,13 +168,6 @@ def with_options(*options: Decorator) -> Decorator:
 engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
 pair_options = with_options(*_PAIR)
 sampling_options = with_options(*_SAMPLING)
-unit_option = click.option(
-    "--unit",
-    type=UnitName(),
-    metavar="UNIT",
-    help="What cost is counted in: usd, seconds (of device time), tflops, tflops-published or mentor-tokens. Default: "
-    "usd where the mentor has a price, else seconds where there are speed profiles, else tflops.",
-)
 rate_options = with_options(*_RATES)  # for what calls no model
 limit_options = with_options(
     click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this."),
@@ -192,13 +200,20 @@ code_options = with_options(  # what `open_code_sandbox` reads
 def make_engine(options: dict[str, Any]) -> Tandem:
     from inspect import signature
 
+    from tandem.cli.output import note
     from tandem.cli.serving_options import take_serving
+    from tandem.costs import pair_rates
     from tandem.engine import Tandem
 
     take_serving(options)
     ctx = click.get_current_context(silent=True)
     given = {name: options.pop(name) for name in signature(Tandem).parameters if name != "concurrency"}
-    return Tandem(concurrency=ctx.params.get("concurrency", 1) if ctx else None, **given)
+    engine = Tandem(concurrency=ctx.params.get("concurrency", 1) if ctx else None, **given)
+    if engine.settings.unit:
+        pair_rates(engine.mentor.spec, engine.intern.spec, engine.settings.unit)  # an unknown rate fails now
+    if (points := engine.plan().points) and points.note:
+        note(points.note)
+    return engine
 
 
 def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, graded: bool) -> Sandbox | None:

@@ -13,11 +13,21 @@ from tandem.cli.serving_options import serving_options
 from tandem.errors import MissingPackageError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tandem.engine import Tandem
     from tandem.server.keys import KeyRing
 
 
+def _without_aim(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Leave out the engine's own --aim, in whose place stands the server's."""
+    parameters = command.__click_params__  # type: ignore[attr-defined]
+    parameters[:] = [parameter for parameter in parameters if parameter.name != "aim"]
+    return command
+
+
 @click.command()
+@_without_aim
 @engine_options
 @serving_options("auto")
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of them.")
@@ -33,8 +43,9 @@ if TYPE_CHECKING:
     "--aim",
     "aims",
     multiple=True,
-    metavar="AIM=CLASSIFIER",
-    help="A classifier that requests may ask for by its aim, as cost:0.6=classifiers/cheap; repeatable.",
+    metavar="AIM[=CLASSIFIER]",
+    help="Which of the classifier's operating points decides, as `tandem run` takes it; and with a classifier one that "
+    "requests may ask for by its aim, as cost:0.6=classifiers/cheap; repeatable.",
 )
 @click.option("--concurrency", type=click.IntRange(1), default=64, help="Requests solved at once.")
 @click.option("--queue", type=click.IntRange(0), default=256, help="Requests that may wait; then 429.")
@@ -84,10 +95,11 @@ def serve(
     if keys is None and not own_machine(host) and not allow_anyone:
         raise UsageError(f"at {host} anyone on the network can spend your money: give --keys FILE, or --allow-anyone")
     accounts = KeyRing(keys)
-    engine = make_engine(options)
+    own_aim, classifiers = _aims(aims)
+    engine = make_engine(options | {"aim": own_aim})
     engine.want("mentor", "intern")  # whatever the server's own strategy calls, a request may name another
     _check_budgets(accounts, engine)
-    menu = ModelMenu(engine, _aims(aims))
+    menu = ModelMenu(engine, classifiers)
     for classifier in menu.aims.values():
         engine.plan(SolveOptions(classifier=classifier))  # a wrong one fails now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
@@ -115,14 +127,20 @@ def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:
         raise UsageError(f"{limited[0]}'s budget cannot be kept: no price is known for {unpriced}; give --prices FILE")
 
 
-def _aims(given: tuple[str, ...]) -> dict[str, str]:
+def _aims(given: tuple[str, ...]) -> tuple[str | None, dict[str, str]]:
+    """Return the server's own aim, and the classifiers that requests may ask for, by aim."""
     from tandem.training.aims import parse_aim
 
-    found = {}
+    own, found = [], {}
     for text in given:
         aim, equals, classifier = text.partition("=")
-        if not equals or not classifier:
-            raise UsageError(f"--aim takes AIM=CLASSIFIER, as cost:0.6=classifiers/cheap, not '{text}'")
+        if not equals:
+            own.append(aim)
+            continue
+        if not classifier:
+            raise UsageError(f"--aim takes AIM or AIM=CLASSIFIER, as cost:0.6=classifiers/cheap, not '{text}'")
         parse_aim(aim)
         found[aim] = classifier
-    return found
+    if len(own) > 1:
+        raise UsageError(f"--aim names {len(own)} aims without a classifier ({', '.join(own)}); the server has one")
+    return (own[0] if own else None), found

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tandem.insight import answer_messages, mentor_messages
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import TEMPLATE, within
-from tandem.plan import SolvePlan
+from tandem.plan import KINDS, SolvePlan
 from tandem.strategies.base import PlannedCall
-from tandem.types import Problem
+from tandem.types import Problem, TaskKind
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return maximal tokens, US$ and TFLOPs, and the mentor's likely ones (None if unknown)."""
     ledger = Ledger()
-    shares = _reach(plan)
-    tokens, usd, calls = 0.0, 0.0, plan.calls
+    reach = {kind: _reach(plan, kind) for kind in KINDS}
+    calls = {kind: plan.calls(kind) for kind in {problem.task for problem in problems}}
+    tokens, usd = 0.0, 0.0
     for problem in problems:
+        shares = reach[problem.task]
         prompts: dict[tuple[Role, bool], int] = {}
-        for call in calls:
+        for call in calls[problem.task]:
             key = call.role, call.purpose == "insight"
             if key not in prompts:
                 prompts[key] = _prompt(plan, problem, *key)
@@ -46,7 +48,7 @@ def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
             "tflops": ledger.tflops,
         },
         "likely": None
-        if shares is None
+        if reach[KINDS[0]] is None
         else {"mentor_tokens": round(tokens), "mentor_usd": usd if plan.mentor.spec.prices else None},
     }
 
@@ -85,15 +87,19 @@ def _entry(plan: SolvePlan, call: PlannedCall, prompt: int, written: int) -> Ent
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
 
 
-def _reach(plan: SolvePlan) -> dict[str, float] | None:
-    """Return the share of problems that reach each level; None without a classifier trained for the pair."""
-    card = plan.card
-    if card is None or (card.mentor, card.intern) != (plan.mentor.spec.name, plan.intern.spec.name):
+def _reach(plan: SolvePlan, kind: TaskKind) -> dict[str, float] | None:
+    """Return the share of problems of a kind that reach each level; None without a classifier for the pair."""
+    card, own = plan.card, plan.for_kind(kind)
+    if (
+        card is None
+        or own.point is None
+        or (card.mentor, card.intern) != (plan.mentor.spec.name, plan.intern.spec.name)
+    ):
         return None
     reached, share = {}, 1.0
-    for level in plan.ladder:
+    for level in own.ladder:
         reached[level.name] = share
-        share *= 1.0 - card.policy.stop_shares.get(level.name, 0.0)
+        share *= 1.0 - own.point.policy.stop_shares.get(level.name, 0.0)
     return reached
 
 

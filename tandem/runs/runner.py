@@ -84,8 +84,7 @@ async def run(
         if todo:
             await tandem.prepare(options)
             ready = True
-            seen = (d for r in store.records() if r["error"] is None for d in r["trace"])
-            await tandem.recall(seen, options)
+            await tandem.recall((r for r in store.records() if r["error"] is None), options)
             stopped = await work_through(
                 todo,
                 partial(tandem.asolve, options=options, recorder=journal, sandbox=sandbox),

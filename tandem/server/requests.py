@@ -16,7 +16,7 @@ from tandem.plan import SolvePlan
 from tandem.runs.estimate import estimate
 from tandem.server.errors import ApiError
 from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, TandemOptions
-from tandem.types import Message, Problem, guess_task
+from tandem.types import Message, Problem, TaskKind, guess_task
 
 # Names that a request may use besides the listed ones. Never a strategy that reads a folder: names come from outside.
 _OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?")
@@ -89,7 +89,8 @@ class ModelMenu:
         except UsageError as error:
             given = [name for name in ("effort", "pace", "draft_tokens") if getattr(extra, name) is not None]
             raise _bad_option([*given, "aim"][0], str(error)) from None
-        if (ladder := _capped(plan, cap)) != plan.ladder:
+        task = extra.task or guess_task(messages[-1].content)
+        if (ladder := _capped(plan, task, cap)) != plan.for_kind(task).ladder:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
         choices = request.n or 1
@@ -99,7 +100,7 @@ class ModelMenu:
             # Conversations with the same beginning share the same prefix cache.
             id=Problem.from_text(f"{messages[0].content}\n{messages[-1].content}").id,
             messages=messages,
-            task=extra.task or guess_task(messages[-1].content),
+            task=task,
         )
         _check_room(plan, problem, field)
         options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
@@ -146,7 +147,7 @@ class ModelMenu:
                 return options, 0.0  # nothing is billed by token
             unpriced = ", ".join(spec.name for spec in specs if spec.prices is None)
             raise _bad_option("budget_usd", f"no price is known for {unpriced}, so the budget cannot be checked")
-        ladder = plan.ladder
+        ladder = plan.for_kind(problem.task).ladder
         while most * choices > budget:
             ladder = ladder[:-1]
             if plan.strategy_name != "tandem" or not ladder:
@@ -157,12 +158,13 @@ class ModelMenu:
         return options, most * choices
 
 
-def _capped(plan: SolvePlan, cap: str | None) -> Ladder:
-    """Return the ladder up to a level, if the strategy is `tandem`."""
+def _capped(plan: SolvePlan, kind: TaskKind, cap: str | None) -> Ladder:
+    """Return the ladder for a kind of task up to a level, if the strategy is `tandem`."""
+    ladder = plan.for_kind(kind).ladder
     if cap is None or plan.strategy_name != "tandem":
-        return plan.ladder
+        return ladder
     budget = _budget(cap, plan) or 0
-    kept = tuple(e for e in plan.ladder if e.tokens is not None and e.tokens <= budget)
+    kept = tuple(e for e in ladder if e.tokens is not None and e.tokens <= budget)
     return kept or (Effort(name="none", tokens=0),)
 
 

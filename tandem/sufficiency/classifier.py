@@ -22,7 +22,7 @@ from tandem.storage.files import write_whole
 from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.fitted import Fitted
 from tandem.sufficiency.points import CardModel, ChosenPoints, Kind, ModelName, OperatingPoint, plain_aim
-from tandem.sufficiency.policy import PolicyCard
+from tandem.sufficiency.policy import PolicyCard, SufficiencyModel
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 from tandem.types import TaskKind
 
@@ -126,11 +126,11 @@ class ClassifierCard(BaseModel):
     def saw(self, problem: str) -> bool:
         return short_hash(problem) in self.data.get("seen", ())
 
-    def check(self, intern: ModelSpec, ladder: Ladder) -> None:
+    def check(self, intern: ModelSpec, ladder: Ladder, model: str = "") -> None:
         """Raise ClassifierMismatchError where the signals of this run would mean something else.
 
         That is another signal version, entropy estimator or log-probability mode, or a level without a draft that the
-        classifier was not trained for.
+        `model` of the classifier was not trained for.
         """
         hard = {
             "signal version": (self.signal_version, SIGNAL_VERSION),
@@ -143,18 +143,25 @@ class ClassifierCard(BaseModel):
                     f"classifier '{self.id}' was fitted with {what} '{fitted}', this run has '{here}'; "
                     "train one for this set-up (tandem train) or name another with --classifier"
                 )
-        if ladder and ladder[0].is_question and ALONE[0] not in self.features:
+        if ladder and ladder[0].is_question and ALONE[0] not in self.model(model).features:
             raise ClassifierMismatchError(
                 f"classifier '{self.id}' was not trained to predict from a question alone; leave 'question' out of "
                 "--effort, or train one with this version (tandem train)"
             )
 
     def differences(
-        self, mentor: ModelSpec, intern: ModelSpec, sampling: Sampling, ladder: Ladder, top_logprobs: int | None = None
+        self,
+        mentor: ModelSpec,
+        intern: ModelSpec,
+        sampling: Sampling,
+        ladder: Ladder,
+        top_logprobs: int | None = None,
+        point: OperatingPoint | None = None,
     ) -> list[str]:
         """Return what differs between this run and the card; empty: it is calibrated.
 
-        Compared are the pair, temperature, ladder, insight mode and, where given, `top_logprobs`.
+        Compared are the pair, temperature, ladder (with that of `point`; None: the card's own), insight mode and, where
+        given, `top_logprobs`.
         """
         same = {
             "mentor": self.mentor == mentor.name,
@@ -162,7 +169,7 @@ class ClassifierCard(BaseModel):
             "temperature": math.isclose(self.temperature, sampling.temperature),
             "insight mode": self.insight_mode == mentor.insight_mode,
             "number of log-probabilities": top_logprobs in {None, self.top_logprobs},
-            "ladder": set(format_ladder(ladder).split(",")) <= set(self.ladder.split(",")),
+            "ladder": set(format_ladder(ladder).split(",")) <= set((point or self).ladder.split(",")),
         }
         return [what for what, equal in same.items() if not equal]
 
@@ -196,6 +203,10 @@ class Classifier:
         """
         return self.fitted[model].probability(_row(self.card.model(model).features, signals, insight_tokens))
 
+    def of(self, model: str) -> SufficiencyModel:
+        """Return what a policy asks that reads one of the card's models."""
+        return _OneModel(self, model) if model else self
+
     def save(self, folder: Path) -> None:
         for name, fitted in self.fitted.items():
             fitted.save(*_files(folder, name))
@@ -204,6 +215,15 @@ class Classifier:
         kept = {file for name in self.fitted for file in _files(folder, name)}
         for stale in {*folder.glob(f"{_MODELS}/*.skops"), *folder.glob(f"{_MODELS}/*.json")} - kept:
             stale.unlink()
+
+
+class _OneModel:
+    def __init__(self, classifier: Classifier, model: str) -> None:
+        self.id = classifier.id
+        self._classifier, self._model = classifier, model
+
+    def sufficiency(self, level: Effort, signals: Mapping[str, float], insight_tokens: int) -> float:
+        return self._classifier.sufficiency(level, signals, insight_tokens, self._model)
 
 
 def _files(folder: Path, model: str) -> tuple[Path, Path]:

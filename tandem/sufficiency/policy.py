@@ -68,7 +68,7 @@ class SufficiencyModel(Protocol):
 
 
 class Policy:
-    """Decides level by level. One object serves a whole run.
+    """Decides level by level. One object serves a whole run, or its problems of a kind where `kind` names one.
 
     For a pair that the classifier was not fitted on (`calibrated` false) the thresholds are quantiles of this
     run's own first sufficiencies, so that as many problems stop at each level as the card has it; until `warm_up`
@@ -76,11 +76,19 @@ class Policy:
     """
 
     def __init__(
-        self, classifier: SufficiencyModel, card: PolicyCard, *, calibrated: bool = True, warm_up: int = 16
+        self,
+        classifier: SufficiencyModel,
+        card: PolicyCard,
+        *,
+        calibrated: bool = True,
+        warm_up: int = 16,
+        kind: str = "all",
     ) -> None:
+        """`kind` is the kind of tasks that the operating point was chosen on."""
         self.classifier = classifier
         self.card = card
         self.calibrated = calibrated
+        self.kind = kind
         self._warm_up = warm_up
         self._seen: dict[str, list[float]] = {}
 
@@ -114,6 +122,7 @@ class Policy:
             reason=reason,
             insight_tokens=insight_tokens,
             signals=dict(signals),
+            kind=self.kind,
         )
 
     def verdict(

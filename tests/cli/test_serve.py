@@ -168,8 +168,9 @@ def taken() -> Iterator[int]:
         (["--port", "{taken}"], "cannot listen on 127.0.0.1:{taken}: Address already in use; take another --host or"),
         (["--port", "70000"], "'--port': 70000 is not in the range 0<=x<=65535"),
         (["--aim", "cheap=fake"], "'cheap'"),
-        (["--aim", "cost:0.6"], "--aim takes AIM=CLASSIFIER, as cost:0.6=classifiers/cheap, not 'cost:0.6'"),
-        (["--aim", "cost:0.6="], "--aim takes AIM=CLASSIFIER"),
+        (["--aim", "cost:0.6"], "was trained for another pair and has no operating point for your aim 'cost:0.6'"),
+        (["--aim", "cost:0.6", "--aim", "gain"], "--aim names 2 aims without a classifier (cost:0.6, gain)"),
+        (["--aim", "cost:0.6="], "--aim takes AIM or AIM=CLASSIFIER, as cost:0.6=classifiers/cheap, not 'cost:0.6='"),
         (["--aim", "cost:0.6=nobody"], "unknown classifier 'nobody'"),
         (["--aim", "cost:two=x"], "cost:two"),
         (
