@@ -197,13 +197,13 @@ def test_an_intern_without_log_probabilities_draws_no_samples(tmp_path: Path) ->
 def test_both_ways_are_planned(tmp_path: Path) -> None:
     strategy = f"best-route:{predictor(tmp_path, 0.1, 0.1, 0.9)}"
     with Tandem(*pair(), strategy=strategy, intern_max_tokens=9) as tandem:
-        assert [(c.role, c.purpose) for c in tandem.plan().calls] == [
+        assert [(c.role, c.purpose) for c in tandem.plan().calls("math")] == [
             ("mentor", "answer"),
             ("intern", "answer"),
             ("intern", "probe"),
             ("intern", "probe"),
         ]
-        assert {c.max_tokens for c in tandem.plan().calls if c.role == "intern"} == {9}
+        assert {c.max_tokens for c in tandem.plan().calls("math") if c.role == "intern"} == {9}
 
 
 def test_names(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_damaged_file_and_one_of_a_later_version(tmp_path: Path) -> None:
 def test_the_call_is_planned_with_the_blueprint_in_its_prompt(tmp_path: Path) -> None:
     card().save(tmp_path)
     with Tandem(*pair(), strategy=f"blueprint:{tmp_path}", intern_max_tokens=77) as tandem:
-        (planned,) = tandem.plan().calls
+        (planned,) = tandem.plan().calls("math")
     assert (planned.role, planned.max_tokens, planned.read_tokens) == ("intern", 77, 11)
 
 

@@ -102,7 +102,7 @@ def test_both_calls_are_charged_and_planned() -> None:
     mentor = mentor_with(prices=prices, local=False)
     with Tandem(mentor, "fake", strategy="budget-forcing:4", mentor_max_tokens=100) as tandem:
         solution = tandem.solve(QUESTION, task="math")
-        assert [(call.role, call.max_tokens, call.read_tokens) for call in tandem.plan().calls] == [
+        assert [(call.role, call.max_tokens, call.read_tokens) for call in tandem.plan().calls("math")] == [
             ("mentor", 4, 0),
             ("mentor", 100, 4),
         ]
@@ -112,7 +112,7 @@ def test_both_calls_are_charged_and_planned() -> None:
     assert solution.ledger.usd == pytest.approx(sum(entry.usd or 0 for entry in (first, second)))
     assert first.usd and second.usd and most > solution.ledger.usd
     with Tandem(mentor, "fake", strategy="budget-forcing:100", mentor_max_tokens=100) as tandem:
-        assert len(tandem.plan().calls) == 1
+        assert len(tandem.plan().calls("math")) == 1
 
 
 @pytest.mark.parametrize("end", ["```", "```\nDone.", ""])

@@ -142,7 +142,7 @@ def test_what_was_paid_before_a_fault_is_charged(tmp_path: Path) -> None:
 def test_the_estimate_has_both_answers(tmp_path: Path) -> None:
     save(tmp_path, "cascade", {"right": constant(0.9)})
     with Tandem("fake", "fake", strategy=f"cascade:{tmp_path}", mentor_max_tokens=70, intern_max_tokens=50) as tandem:
-        assert [(c.role, c.purpose, c.max_tokens) for c in tandem.plan().calls] == [
+        assert [(c.role, c.purpose, c.max_tokens) for c in tandem.plan().calls("math")] == [
             ("intern", "probe", 50),
             ("mentor", "answer", 70),
         ]

@@ -287,7 +287,7 @@ def test_the_estimate_covers_a_conversation_without_end(thoughts: int) -> None:
     with Tandem(mentor, intern, strategy="delegate", mentor_max_tokens=600, intern_max_tokens=40) as tandem:
         most = estimate(tandem.plan(), [problem])["at_most"]
         ledger = tandem.solve(problem).ledger
-        planned = tandem.plan().calls
+        planned = tandem.plan().calls("math")
     assert len(planned) == 2 * MAX_TURNS - 1 and len(ledger.entries) == (len(planned) if thoughts == 4 else 13)
     assert max(call.max_tokens for call in planned if call.role == "intern") == 40
     assert ledger.mentor_tokens <= most["mentor_tokens"] and ledger.intern_tokens <= most["intern_tokens"]

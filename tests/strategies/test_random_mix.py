@@ -60,7 +60,7 @@ def test_one_model_is_asked_once_as_its_anchor_asks(share: str, role: str, level
     mentor, intern = FakeModel(), FakeModel()
     with Tandem(mentor, intern, strategy=f"random-mix:{share}", mentor_max_tokens=70, intern_max_tokens=50) as tandem:
         events = list(tandem.stream("What is 17*23?", task="math"))
-        planned = [(call.role, call.max_tokens) for call in tandem.plan().calls]
+        planned = [(call.role, call.max_tokens) for call in tandem.plan().calls("math")]
         with_anchor = tandem.solve("What is 17*23?", task="math", options=SolveOptions(strategy=f"{role}-only"))
     solution, decision = events[-1], events[0]
     assert isinstance(solution, Solution) and isinstance(decision, Decision)

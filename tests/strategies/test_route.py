@@ -79,7 +79,7 @@ def test_a_threshold_of_ones_own_overrides_the_trained_one(tmp_path: Path, argum
 def test_the_estimate_knows_the_mentors_answer(tmp_path: Path) -> None:
     save(tmp_path, "route", heads(constant(0.5), constant(0.5)))
     with Tandem(FakeModel(), FakeModel(), strategy=f"route:{tmp_path}", mentor_max_tokens=70) as tandem:
-        assert [(c.role, c.purpose, c.max_tokens) for c in tandem.plan().calls] == [("mentor", "answer", 70)]
+        assert [(c.role, c.purpose, c.max_tokens) for c in tandem.plan().calls("math")] == [("mentor", "answer", 70)]
         assert str(tandem.plan().describe()["predictor"]).startswith("route@fake+fake@")
 
 

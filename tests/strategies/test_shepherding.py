@@ -278,10 +278,10 @@ def test_the_dearest_way_is_planned(tmp_path: Path) -> None:
         with Tandem(
             *pair(), strategy=f"shepherding:{variant},{folder}", mentor_max_tokens=30, intern_max_tokens=20
         ) as tandem:
-            planned = [(c.role, c.purpose, c.max_tokens, c.read_tokens) for c in tandem.plan().calls]
+            planned = [(c.role, c.purpose, c.max_tokens, c.read_tokens) for c in tandem.plan().calls("math")]
         assert planned == [*first, ("mentor", "insight", 30, 0), ("intern", "answer", 20, 30)]
     with Tandem(*pair(), strategy=ORACLE, mentor_max_tokens=30) as tandem:
-        assert len(tandem.plan().calls) == 2 + 3 + 3
+        assert len(tandem.plan().calls("math")) == 2 + 3 + 3
 
 
 def test_names(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_the_estimate_covers_the_dearest_way() -> None:
     with Tandem(*models, strategy="spec-reason", intern_max_tokens=30, mentor_max_tokens=200) as tandem:
         most = estimate(tandem.plan(), [problem])["at_most"]
         ledger = tandem.solve(problem).ledger
-        planned = tandem.plan().calls
+        planned = tandem.plan().calls("math")
     assert len(ledger.entries) == len(planned) == 3 * MAX_STEPS
     alone = sum(models[0].count(m.content) for m in answer_messages(problem))
     for call, entry in zip(planned, ledger.entries, strict=True):
