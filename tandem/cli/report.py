@@ -33,12 +33,12 @@ def report(folder: Path, as_json: bool) -> None:
 
 def _run(folder: Path, as_json: bool) -> Iterable[Path]:
     from tandem.reports.page.writers import RunPage
-    from tandem.reports.run import summary_view, write_report
+    from tandem.reports.run import summary_view, with_verdict, write_report
     from tandem.runs.listing import current_summary, state
     from tandem.runs.store import RunStore
 
     store = RunStore.open_for_reading(folder)
-    manifest, summary = store.manifest(), current_summary(store)
+    manifest, summary = store.manifest(), with_verdict(current_summary(store), store)
     warn(store.warnings)
     emit(summary, as_json, lambda: summary_view(summary, manifest["run"]))
     if (now := state(store, summary)) != "finished":

@@ -56,12 +56,12 @@ def show(folder: Path, as_json: bool) -> None:
     Example:
       tandem runs show runs/2026-11-22-gsm8k-tandem
     """
-    from tandem.reports.run import summary_view
+    from tandem.reports.run import summary_view, with_verdict
     from tandem.runs.listing import current_summary, state
     from tandem.runs.store import RunStore
 
     store = RunStore.open_for_reading(folder)
-    manifest, summary = store.manifest(), current_summary(store)
+    manifest, summary = store.manifest(), with_verdict(current_summary(store), store)
     now = state(store, summary)
     warn(store.warnings)
     known = [("state", now), *_flat(manifest)]

@@ -10,14 +10,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tandem.costs import LABELS, UNITS, Unit, amount, figure, rates
+from tandem.costs import LABELS, UNITS, Unit, amount, default_unit, figure, rates
+from tandem.errors import TandemError
 from tandem.ledger import Ledger
 from tandem.reports.verdict import Verdict, verdict
+from tandem.runs.manifest import specs_of
 from tandem.runs.mentor_alone import mentor_alone
 from tandem.runs.outcomes import outcomes_of
 from tandem.runs.store import RunStore
+from tandem.runs.summary import summarise
 from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
+from tandem.sufficiency.classifier import find_classifier, read_card
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +32,6 @@ _FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the beginning of a
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 _FAILURES_SHOWN = 50
 _OF_ONE_MODEL = ("intern-only", "mentor-only", "budget-forcing")
-_WRITTEN_BEFORE = ("usd", "tflops", "tflops_published", "mentor_tokens")  # totals in a summary without `cost`
 
 
 def summary_view(summary: Mapping[str, Any], described: Mapping[str, Any]) -> list[Table | str]:
@@ -70,6 +73,26 @@ def run_verdict(store: RunStore, mentor: ModelSpec, intern: ModelSpec, unit: Uni
         free=intern.name if intern.local and rates(intern, "usd", "intern") is None else None,
         unpriced=next((spec.name for spec in (mentor, intern) if rates(spec, "usd", "mentor") is None), None),
     )
+
+
+def with_verdict(summary: dict[str, Any], store: RunStore) -> dict[str, Any]:
+    """Return a summary with costs and verdict; of a run that goes on, or an older one, they come from its files."""
+    manifest = store.manifest()
+    specs = specs_of(manifest)
+    if "cost" not in summary:
+        summary = summary | {"cost": summarise(store.records(), None)["cost"]}
+    if "verdict" in summary or specs is None:
+        return summary
+    run = manifest["run"]
+    settings = run.get("settings", {})
+    try:
+        name = settings.get("classifier") or run.get("classifier")
+        card = read_card(find_classifier(str(name))) if name else None
+    except TandemError:  # it has gone since
+        card = None
+    unit = summary.get("unit") or settings.get("unit") or default_unit(*specs)
+    found = run_verdict(store, *specs, unit, card=card, cap=settings.get("mentor_max_tokens", 4096))
+    return summary | {"unit": unit, "verdict": found.model_dump(mode="json") if found else None}
 
 
 def title(summary: Mapping[str, Any], described: Mapping[str, Any]) -> str:
@@ -180,7 +203,7 @@ COST_COLUMNS = ("cost", "a problem", "in all", "mentor", "intern")
 
 def cost_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return what a problem cost on average, all of them, and either model's part; the run's unit first."""
-    cost = cost_by_unit(summary)
+    cost = summary["cost"]
     unit = summary.get("unit") or next((unit for unit in UNITS if cost[unit]["total"] is not None), "tflops")
     rows = []
     for name in sorted(UNITS, key=lambda one: one != unit):
@@ -193,16 +216,6 @@ def cost_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
             rows.append((label, *(unknown if part is None else figure(part, name) for part in parts)))
     tokens = summary["intern_tokens"]
     return [*rows, ("intern tokens", f"{tokens / max(summary['n'], 1):,.0f}", f"{tokens:,}", "", f"{tokens:,}")]
-
-
-def cost_by_unit(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, float | None]]:
-    """Return a summary's costs; of one that an earlier version wrote, as far as it has them."""
-    if "cost" in summary:
-        found: Mapping[str, Mapping[str, float | None]] = summary["cost"]
-        return found
-    totals = {unit: summary[unit] if unit in _WRITTEN_BEFORE else None for unit in UNITS}
-    each = max(summary["n"], 1)
-    return {unit: {"mean": None if t is None else t / each, "total": t} for unit, t in totals.items()}
 
 
 def _bill(summary: Mapping[str, Any]) -> str:

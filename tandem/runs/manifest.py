@@ -18,6 +18,7 @@ from tandem.types import Message, Problem, TaskKind
 
 _FIRST = ("strategy", "mentor.name", "intern.name", "dataset", "ladder", "classifier", "settings", "prompts_sha256")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_PRICED_BY = ("prices", "profile", "usd_per_device_hour")  # what a run may be resumed with in another state
 _LONGEST = 48
 _SHOWN = 3
 # What runs that are compared must share; everything else in a manifest is the method's own, such as its ladder, its
@@ -45,10 +46,7 @@ def describe_run(
     """Return run.json: `run` has what a resumed run must share, the rest is informational. No secrets."""
     described = plan.describe()
     described["classifier"] = plan.card.id if plan.card else None  # known once the models are loaded
-    costs = {
-        name: {role: described[role].pop(name) for role in ("mentor", "intern")}
-        for name in ("prices", "profile", "usd_per_device_hour")
-    }
+    costs = {name: {role: described[role].pop(name) for role in ("mentor", "intern")} for name in _PRICED_BY}
     dataset = {**data, "problems": len(problems), "problems_sha256": problems_digest(problems)}
     found = {
         "run": described | {"dataset": dataset, "prompts_sha256": prompts_digest()},
@@ -65,6 +63,18 @@ def _advice(spec: ModelSpec) -> dict[str, Any]:
     """Return what a model's makers advise, which its settings are where the user said nothing."""
     sampling = spec.sampling and spec.sampling.model_dump(include={"temperature", "top_p"})
     return {"thinks": spec.thinks, "sampling": sampling, "max_tokens": spec.max_tokens}
+
+
+def specs_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec] | None:
+    """Return a run's mentor and intern, with their prices, from its run.json; None for one that has no such models."""
+    found = []
+    for role in ("mentor", "intern"):
+        try:
+            own = dict(manifest["run"][role]) | {name: manifest.get(name, {}).get(role) for name in _PRICED_BY}
+            found.append(ModelSpec.model_validate({k: v for k, v in own.items() if k in ModelSpec.model_fields}))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+    return found[0], found[1]
 
 
 def _address(endpoint: str | None) -> str | None:

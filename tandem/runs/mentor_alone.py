@@ -49,7 +49,7 @@ def mentor_alone(
     for record in records:
         ledger = Ledger.model_validate(record["ledger"])
         ids.append(record["problem"])
-        usages.append(own_answer(record["strategy"], record["answered_by"], ledger, mentor.insight_mode))
+        usages.append(own_answer(record.get("strategy", ""), record["answered_by"], ledger, mentor.insight_mode))
         prompts.append(min((e.usage.prompt for e in ledger if e.usage.prompt), default=0))
     usual, own = usual_tokens(card, mentor), sum(usage is not None for usage in usages)
     bound = False

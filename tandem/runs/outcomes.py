@@ -127,12 +127,12 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
         found.written_tokens += sum(entry.usage.completion for entry in ledger if entry.paid)
         found.errors += record["error"] is not None
         found.synthetic |= record["synthetic"]
-        found.references[record["problem"]] = (record["reference"], record.get("grader"))
+        found.references[record["problem"]] = (record.get("reference"), record.get("grader"))
         if record["level"]:
             levels[record["level"]] += 1
         if record["truncated"] and record["answered_by"]:
             found.truncated[record["answered_by"]] += 1
-        trace = record["trace"]
+        trace = record.get("trace", [])
         uncalibrated += any(not decision["calibrated"] for decision in trace)
         tools += [d["signals"]["valid_calls"] for d in trace[-1:] if "valid_calls" in d["signals"]]
         intern_answered = record["answered_by"] == "intern"

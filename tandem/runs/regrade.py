@@ -137,7 +137,8 @@ class RecordsToGrade:
         before = self.store.summary()
         if before is None:  # it has not ended: resuming it will write one
             return
-        self.store.finish(before | summarise(self.store.records(), before.get("classifier")))
+        before.pop("verdict", None)  # it is told anew from the records
+        self.store.finish(before | summarise(self.store.records(), before.get("classifier"), before.get("unit")))
 
 
 async def regrade(

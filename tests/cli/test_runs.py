@@ -245,3 +245,43 @@ def test_a_real_run_is_listed_shown_and_reported(cli: Cli, tmp_path: Path) -> No
     summary = json.loads(cli("report", "runs/tandem", "--json").out)
     assert summary == json.loads((tmp_path / "runs" / "tandem" / "summary.json").read_text())
     assert len((tmp_path / "runs" / "tandem" / "report.csv").read_text().splitlines()) == 5
+
+
+def test_a_run_ends_in_a_verdict_that_a_report_tells_again(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 8)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("fake: {input: 10, output: 40, date: 2026-11-22}\n")
+    asked = ("run", *FAKES, "--dataset", own, "--prices", str(prices), "--effort", "none,low,answer")
+    outcome = cli(*asked, "--out", "a")
+    told = next(line for line in outcome.out.splitlines() if line.startswith("On these 8 problems Tandem is right in "))
+    assert "US$" in told and " per 1,000 problems instead of US$" in told and "Synthetic" in told
+    saved = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert saved["unit"] == saved["verdict"]["unit"] == "usd" and saved["verdict"]["sentence"] == told
+    cost = saved["cost"]["usd"]
+    assert cost["total"] == pytest.approx(cost["mentor"] + cost["intern"]) == pytest.approx(8 * cost["mean"])
+    assert saved["verdict"]["per_1000"]["ours"] == pytest.approx(1000 * cost["mean"])
+    assert words(outcome.out).index("│ US$") < words(outcome.out).index("│ TFLOPs")  # the run's unit comes first
+    assert cli("report", "a").out.splitlines()[-1] == told
+    for name in ("verdict", "cost", "unit"):  # as an earlier version wrote it
+        del saved[name]
+    (tmp_path / "a" / "summary.json").write_text(json.dumps(saved))
+    assert cli("report", "a").out == outcome.out
+    assert "per 1,000 problems instead of US$" in (tmp_path / "a" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["mentor-only", "intern-only"])
+def test_a_model_alone_gets_no_verdict_on_itself(cli: Cli, tmp_path: Path, strategy: str) -> None:
+    own = dataset(tmp_path / "own.jsonl", 2)
+    outcome = cli("run", *FAKES, "--dataset", own, "--strategy", strategy, "--json")
+    assert json.loads(outcome.out)["verdict"] is None
+
+
+def test_a_corrected_grade_changes_the_verdict(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 3)
+    assert cli("run", *FAKES, "--dataset", own, "--out", "a").code == 0
+    before = json.loads((tmp_path / "a" / "summary.json").read_text())["verdict"]["accuracy"]
+    rows = [json.loads(line) | {"answer": "17"} for line in Path(own).read_text().splitlines()]
+    Path(own).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("grade", "a", "--dataset", own, "--write").code == 0
+    after = json.loads(cli("report", "a", "--json").out)
+    assert (before, after["verdict"]["accuracy"], after["unit"]) == (1.0, 0.0, "tflops")
