@@ -36,6 +36,7 @@ class Reply:
     prompt_tokens: int = 12
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    usage_fields: str = "{}"  # JSON: fields of the last usage report, in place of its own
     usage: bool = True  # whether usage is reported when asked for
     continuous: bool = True  # whether it is reported as it goes when asked for
     done: bool = True  # whether [DONE] is sent

@@ -57,6 +57,7 @@ def _usage(reply: Reply, written: int, *, last: bool) -> dict[str, Any]:
     if last:
         usage["prompt_tokens_details"] = {"cached_tokens": reply.cached_tokens}
         usage["completion_tokens_details"] = {"reasoning_tokens": reply.reasoning_tokens}
+        usage |= json.loads(reply.usage_fields)
     return usage
 
 
