@@ -18,12 +18,12 @@ from tandem.cli.options import (
     open_code_sandbox,
     unit_option,
 )
-from tandem.cli.output import emit, note
+from tandem.cli.output import emit, note, table
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tandem.costs import Unit
 
@@ -60,6 +60,7 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue one that was stopped.")
 @limit_options
+@click.option("--estimate", is_flag=True, help="Estimate what the strategies may cost, and call no model.")
 @unit_option
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
@@ -76,6 +77,7 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
       tandem compare --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --dataset gsm8k --limit 60
       tandem compare --strategies tandem,cascade,random-mix:0.3 --mentor gpt-4o --intern deepseek-7b --dataset math500
       tandem compare --strategies all --unit tflops --mentor M --intern I --dataset gsm8k
+      tandem compare --mentor gpt-4o --intern deepseek-7b --dataset gsm8k --estimate
       tandem compare --resume runs/2026-11-25-gsm8k-compare ...      # the same command, with more strategies
       tandem compare runs/monday runs/tuesday runs/wednesday --out compared
     """
@@ -114,7 +116,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.session import Session, ready
     from tandem.costs import default_unit
     from tandem.reports.comparison import COMPARE, check_readable, earlier_parts, report
-    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, strategies_of
+    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, estimate_all, strategies_of
     from tandem.runs.work import Limits
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
@@ -122,7 +124,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     problems = load_problems(options)
     if not any(problem.reference is not None or problem.tests is not None for problem in problems):
         raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
-    sandbox = open_code_sandbox(options, problems, graded=True)
+    sandbox = open_code_sandbox(options, problems, graded=not options["estimate"])
     if options["resume"]:
         as_begun(options, options["resume"] / "mentor-only")
     engine = make_engine(options | {"strategy": "fixed:low"})  # any that calls both models
@@ -130,6 +132,10 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     names = strategies_of(strategies, plan.ladder, plan.budgets)
     if not options["allow_seen"]:
         check_unseen(engine, names, problems)
+    if options["estimate"]:
+        found = estimate_all(engine, names, problems)
+        emit(found, as_json, lambda: _estimate_view(found, options["unit"] or found["unit"]))
+        return
     max_usd, max_minutes, resume = options["max_usd"], options["max_minutes"], options["resume"]
     check_prices(plan, max_usd)
     folder: Path = resume or options["out"] or default_folder(str(data["name"]), "compare")
@@ -159,8 +165,25 @@ def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     from tandem.reports.page.exports import comparison_table
     from tandem.reports.page.gather import read_comparison
     from tandem.reports.page.writers import write_comparison
+    from tandem.reports.run import one_line
 
     comparison = read_comparison(folder)
-    emit(found, as_json, lambda: [comparison_table(comparison.figures)])
+    told = comparison.figures["verdict"]
+    emit(found, as_json, lambda: [comparison_table(comparison.figures), *([one_line(told)] if told else [])])
     page, *_ = write_comparison(folder, comparison)
     note(f"the page is {page}")
+
+
+def _estimate_view(found: dict[str, Any], unit: Unit) -> Iterator[Any]:
+    from tandem.costs import LABELS, figure
+
+    def cells(name: str, most: dict[str, Any]) -> list[str]:
+        costs = ("unknown" if most.get(one) is None else figure(most[one], one) for one in units)
+        return [name, f"{most['mentor_tokens']:,}", f"{most['intern_tokens']:,}", *costs]
+
+    units: list[Unit] = list(dict.fromkeys([unit, "usd"]))
+    rows = [cells(one["name"], one["at_most"]) for one in found["strategies"] if "at_most" in one]
+    rows += [cells("all, shared calls once", found["at_most"])] if found["at_most"] else []
+    headings = ("strategy", "mentor tokens", "intern tokens", *(LABELS[one] for one in units))
+    yield table(headings, rows, title=f"At most, over {found['problems']} problems")
+    yield from (f"{one['name']} would be skipped: {one['reason']}" for one in found["strategies"] if "reason" in one)

@@ -114,6 +114,8 @@ def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _comparison(found: dict[str, Any]) -> Iterator[str]:
+    from tandem.runs.outcomes import AXIS_LABELS
+
     a, b = found["folders"]
     yield f"A {a}"
     yield f"B {b}" + ("   (synthetic: a fake model took part)" if found["synthetic"] else "")
@@ -130,22 +132,22 @@ def _comparison(found: dict[str, Any]) -> Iterator[str]:
         before, after = (cost[name] for cost in found["costs"])
         if before is not None and after is not None and (before or after):
             times = "" if ratio is None else f"  ({ratio:.3f} of A)"
-            yield f"{name.replace('_', ' '):14} {before:,.4g} -> {after:,.4g}{times}"
+            yield f"{AXIS_LABELS.get(name, 'intern tokens'):18} {before:,.4g} -> {after:,.4g}{times}"
     if any(found["errors"]):
-        yield f"{'failed':14} {found['errors'][0]} -> {found['errors'][1]}"
+        yield f"{'failed':18} {found['errors'][0]} -> {found['errors'][1]}"
 
 
 def _accuracies(found: dict[str, Any]) -> Iterator[str]:
     if not found["judged"]:
-        yield "accuracy       none: no common problem was graded in both"
+        yield "accuracy           none: no common problem was graded in both"
         return
     before, after = found["accuracy"]
     difference = found["difference"]
     low, high = difference["ci95"]
     of = "" if found["judged"] == found["common"] else f" over the {found['judged']} that both graded"
-    yield f"{'accuracy':14} {before:.3f} -> {after:.3f}{of}"
+    yield f"{'accuracy':18} {before:.3f} -> {after:.3f}{of}"
     yield (
-        f"{'difference':14} {difference['value']:+.3f}  (95 % interval {low:+.3f} to {high:+.3f}, paired bootstrap; "
+        f"{'difference':18} {difference['value']:+.3f}  (95 % interval {low:+.3f} to {high:+.3f}, paired bootstrap; "
         f"McNemar p = {difference['mcnemar_p']:.3g})"
     )
     for name, word in (("gained", "wrong in A, right in B"), ("lost", "right in A, wrong in B")):

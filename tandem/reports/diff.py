@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tandem.errors import UsageError
+from tandem.reports.run import cost_by_unit
 from tandem.runs.manifest import differences
+from tandem.runs.outcomes import LATENCY, MEASURES
 from tandem.runs.store import RunStore
 from tandem.runs.summary import Summary
 from tandem.statistics.significance import mcnemar, paired_bootstrap
-
-_COSTS = ("mentor_tokens", "intern_tokens", "tflops", "usd", "seconds")
 
 
 def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
@@ -18,8 +19,8 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
 
     Figures are over the common problems: the same id and the same reference. `accuracy` and `flipped` leave out those
     that one run did not grade; an error is wrong. `difference` is B's accuracy minus A's with its paired bootstrap
-    interval and the p-value of McNemar's exact test; `ratio` is B's cost over A's (None where it is unknown or
-    nothing). Raises UsageError if no problem is common.
+    interval and the p-value of McNemar's exact test; `costs` are totals in every unit, latency and the intern's tokens,
+    `ratio` is B's over A's (None where it is unknown or nothing). Raises UsageError if no problem is common.
     """
     theirs = set(b.ids())
     ids = [problem for problem in a.ids() if problem in theirs]
@@ -47,6 +48,7 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
         raise UsageError(f"{a.folder} and {b.folder} have no problem in common{same_ids}")
     manifests = a.manifest(), b.manifest()
     results = [figures.result(None) for figures in sums]
+    costs = [_costs(result) for result in results]
     return {
         "folders": [str(a.folder), str(b.folder)],
         "settings": [found._asdict() for found in differences(manifests[0]["run"], manifests[1]["run"])],
@@ -63,12 +65,17 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
         }
         if graded
         else None,
-        "costs": [{name: result[name] for name in _COSTS} for result in results],
-        "ratio": {name: _ratio(results[0][name], results[1][name]) for name in _COSTS},
+        "costs": costs,
+        "ratio": {name: _ratio(costs[0][name], costs[1][name]) for name in MEASURES},
         "errors": [result["errors"] for result in results],
         "flipped": {"gained": gained, "lost": lost},
         "synthetic": any(result["synthetic"] for result in results),
     }
+
+
+def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
+    totals = {unit: own["total"] for unit, own in cost_by_unit(result).items()}
+    return {**totals, LATENCY: result["seconds"], "intern_tokens": result["intern_tokens"]}
 
 
 def _ratio(before: float | None, after: float | None) -> float | None:

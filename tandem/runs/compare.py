@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from tandem.config import SolveOptions
-from tandem.costs import Unit, pair_rates
+from tandem.costs import Unit, default_unit, pair_rates
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
 from tandem.grading import Sandbox
-from tandem.ladder import Ladder
+from tandem.ladder import ANSWER, NONE, Ladder
 from tandem.models.shared import SharedCalls
 from tandem.paths import shipped
 from tandem.plan import SolvePlan
+from tandem.runs.estimate import estimate
 from tandem.runs.leakage import refuse_seen
 from tandem.runs.manifest import describe_run, differences, incomparable, name_differences
 from tandem.runs.runner import Progress, run
@@ -28,7 +30,8 @@ from tandem.runs.store import RUN, RunStore
 from tandem.runs.work import Limits, work_through
 from tandem.spec import Continuation
 from tandem.storage.files import write_whole
-from tandem.strategies import STRATEGIES, make_strategy
+from tandem.strategies import STRATEGIES, PlannedCall, Strategy, make_strategy
+from tandem.strategies.learned import LearnedStrategy
 from tandem.types import Problem
 
 Manifest = Mapping[str, Any]
@@ -112,7 +115,9 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
             )
         if usd is not None:
             usd -= (summary["usd_paid"] or 0.0) + (summary["lost"]["usd_bound"] or 0.0)
-        parts[name] = Part(name, folders[name], offline=plan.strategy.offline())
+        advice = plan.strategy.advice if isinstance(plan.strategy, LearnedStrategy) else None
+        note = f"its predictor was trained for another pair; one of its own: {advice}" if advice else None
+        parts[name] = Part(name, folders[name], offline=plan.strategy.offline(), note=note)
         if summary["stopped"]:
             raise LimitReached(summary["stopped"])
 
@@ -147,6 +152,63 @@ def _options(engine: Tandem, name: str) -> SolveOptions:
     if pace == "auto":
         pace = "eager" if engine.mentor.spec.continuation in (None, Continuation.NONE) else "thrifty"
     return SolveOptions(strategy=name, pace=pace, intern_logprobs=True)
+
+
+class _AllCalls(Strategy):
+    """What all strategies of a comparison ask for, as if it were one strategy."""
+
+    def __init__(self, calls: list[PlannedCall]) -> None:
+        self._calls = calls
+
+    def calls(self, *_: object) -> list[PlannedCall]:
+        return self._calls
+
+
+def estimate_all(engine: Tandem, names: Sequence[str], problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return what each strategy may cost at most by itself, and all of them: calls that they share are made once.
+
+    No model is asked. A strategy that the pair cannot run has the `reason` instead.
+    """
+    rows: list[dict[str, Any]] = []
+    plans: list[SolvePlan] = []
+    unit = default_unit(engine.mentor.spec, engine.intern.spec)
+    for name in names:
+        try:
+            plan = engine.plan(_options(engine, name))
+            most = estimate(plan, problems)["at_most"]
+            if unit == "usd" and most["usd"] is None and all(plan.model(role).spec.local for role in plan.roles):
+                most["usd"] = 0.0  # on own hardware
+            rows.append({"name": name, "at_most": most})
+        except TandemError as error:
+            rows.append({"name": name, "reason": str(error)})
+        else:
+            plans.append(plan)
+    whole = replace(plans[0], strategy=_AllCalls(_made_once(plans)), card=None) if plans else None
+    return {
+        "problems": len(problems),
+        "unit": unit,
+        "strategies": rows,
+        "at_most": whole and estimate(whole, problems)["at_most"],
+    }
+
+
+def _made_once(plans: Sequence[SolvePlan]) -> list[PlannedCall]:
+    """Return the calls of a problem in all plans, those that ask the same once, at the longest.
+
+    At the levels of a ladder a question or an insight is put by the same prompt, whatever the strategy.
+    """
+    usual = {level.name for plan in plans for level in plan.ladder} | {NONE, ANSWER}
+    found: dict[Any, PlannedCall] = {}
+    for plan in plans:
+        seen: Counter[Any] = Counter()
+        for call in plan.calls:
+            whose = "" if call.level in usual else plan.strategy_name
+            key = whose, call.role, call.purpose == "insight", call.level, call.read_tokens
+            seen[key] += 1  # several samples of one prompt are several calls
+            before = found.get((key, seen[key]))
+            if before is None or before.max_tokens < call.max_tokens:
+                found[key, seen[key]] = call
+    return list(found.values())
 
 
 def write_problems(folder: Path, problems: Sequence[Problem]) -> None:

@@ -100,6 +100,13 @@ class LearnedStrategy(Strategy):
         return self._predictor
 
     @property
+    def advice(self) -> str | None:
+        """The command that trains a predictor for the pair, where that of another pair decides."""
+        if self._predictor is None or self.calibrated:
+            return None
+        return f"tandem train COLLECTION --strategy {self.name} --out classifiers/mine"
+
+    @property
     def threshold(self) -> float:
         """The threshold of the argument, else the one that training chose."""
         return self.predictor.settings["threshold"] if self._own_threshold is None else self._own_threshold

@@ -10,6 +10,7 @@ from tandem.reports.page.build import PageData, write_page
 from tandem.reports.page.exports import ComparisonCsv, markdown, title
 from tandem.reports.page.gather import ReportedProblem, SavedComparison, figures, is_comparison, read_questions
 from tandem.reports.page.records import Record, accepted_sufficiency
+from tandem.reports.run import cost_by_unit
 from tandem.reports.run import figures as run_figures
 from tandem.reports.run import title as run_title
 from tandem.runs.outcomes import LATENCY
@@ -59,13 +60,12 @@ class RunPage:
         from tandem.statistics.reliability import reliability_bins
 
         run, n = manifest["run"], max(summary["n"], 1)
-        known = ("usd", "tflops", "tflops_published", "mentor_tokens", "intern_tokens")
-        totals = {axis: summary.get(axis) for axis in known}
-        totals[LATENCY] = summary["seconds"]
+        cost = {unit: own["mean"] for unit, own in cost_by_unit(summary).items()}
+        cost |= {"intern_tokens": summary["intern_tokens"] / n, LATENCY: summary["seconds"] / n}
         alone = {
             "name": run["strategy"],
             "status": "finished",
-            "cost": {axis: None if total is None else total / n for axis, total in totals.items()},
+            "cost": cost,
             **{key: summary[key] for key in ("n", "accuracy", "accuracy_ci95", "levels", "truncated", "errors")},
         }
         shown = figures(
@@ -77,6 +77,7 @@ class RunPage:
                 "synthetic": summary["synthetic"] or manifest.get("synthetic") is True,
                 "n": summary["n"],
                 "graded": summary.get("graded", summary["n"]),
+                "unit": summary.get("unit"),
                 "strategies": [alone],
                 "verdict": summary.get("verdict"),
                 "reliability": {run["strategy"]: reliability_bins(self._accepted)} if self._accepted else {},
