@@ -16,7 +16,6 @@ from tandem.cli.options import (
     limit_options,
     make_engine,
     open_code_sandbox,
-    unit_option,
 )
 from tandem.cli.output import emit, note, table
 from tandem.cli.serving_options import serving_options
@@ -61,7 +60,6 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue one that was stopped.")
 @limit_options
 @click.option("--estimate", is_flag=True, help="Estimate what the strategies may cost, and call no model.")
-@unit_option
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json on standard output, nothing else.")
 def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: Any) -> None:
@@ -114,7 +112,6 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.live import ComparisonView
     from tandem.cli.run import as_begun, check_prices, default_folder
     from tandem.cli.session import Session, ready
-    from tandem.costs import default_unit
     from tandem.reports.comparison import COMPARE, check_readable, earlier_parts, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, estimate_all, strategies_of
     from tandem.runs.work import Limits
@@ -134,7 +131,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
         check_unseen(engine, names, problems)
     if options["estimate"]:
         found = estimate_all(engine, names, problems)
-        emit(found, as_json, lambda: _estimate_view(found, options["unit"] or found["unit"]))
+        emit(found, as_json, lambda: _estimate_view(found))
         return
     max_usd, max_minutes, resume = options["max_usd"], options["max_minutes"], options["resume"]
     check_prices(plan, max_usd)
@@ -144,9 +141,8 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     check_readable(folder)
     if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
         raise UsageError(f"{folder} already holds a comparison; continue it (--resume {folder}) or take another --out")
-    limits, unit = Limits(max_usd, max_minutes * 60 if max_minutes else None), options["unit"]
-    how = options["concurrency"], options["parallel"], limits, sandbox, unit
-    job = Comparison(folder, data, problems, endpoints, *how)
+    limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
+    job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
     session, view = Session(folder, f"the same command and --resume {folder}"), ComparisonView()
 
     async def work() -> list[Part]:
@@ -157,8 +153,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     parts = session.run(view, work)
     if missing := len(names) - len(parts):
         session.say_limit(f"a limit is reached; {missing} strategies did not begin")
-    unit = unit or default_unit(engine.mentor.spec, engine.intern.spec)
-    _show(report(folder, [*parts, *earlier_parts(folder, parts)], unit=unit), folder, as_json)
+    _show(report(folder, [*parts, *earlier_parts(folder, parts)], unit=engine.plan().unit), folder, as_json)
 
 
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
@@ -174,14 +169,14 @@ def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     note(f"the page is {page}")
 
 
-def _estimate_view(found: dict[str, Any], unit: Unit) -> Iterator[Any]:
+def _estimate_view(found: dict[str, Any]) -> Iterator[Any]:
     from tandem.costs import LABELS, figure
 
     def cells(name: str, most: dict[str, Any]) -> list[str]:
         costs = ("unknown" if most.get(one) is None else figure(most[one], one) for one in units)
         return [name, f"{most['mentor_tokens']:,}", f"{most['intern_tokens']:,}", *costs]
 
-    units: list[Unit] = list(dict.fromkeys([unit, "usd"]))
+    units: list[Unit] = list(dict.fromkeys([found["unit"], "usd"]))
     rows = [cells(one["name"], one["at_most"]) for one in found["strategies"] if "at_most" in one]
     rows += [cells("all, shared calls once", found["at_most"])] if found["at_most"] else []
     headings = ("strategy", "mentor tokens", "intern tokens", *(LABELS[one] for one in units))

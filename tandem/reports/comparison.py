@@ -111,6 +111,7 @@ def earlier_parts(folder: Path, parts: Sequence[Part]) -> list[Part]:
 class _Held:
     manifest: Mapping[str, Any]
     run: RunOutcomes
+    warnings: Sequence[str] = ()  # of damaged records
 
 
 def report(
@@ -154,7 +155,7 @@ def report(
         "units": list(AXES),
         "notes": notes,
         "verdict": _verdict(kept, told),
-        "strategies": [_row(part, figures, reasons, wanted) for part in parts],
+        "strategies": [_row(part, figures, kept, reasons, wanted) for part in parts],
         "oracle": {
             "accuracy": float(best.correct.mean()) if best.ids else None,
             "cost": {name: best.mean(name) for name in MEASURES},
@@ -186,7 +187,7 @@ def _open(folder: Path, parts: Sequence[Part]) -> tuple[dict[str, _Held], dict[s
             continue
         try:
             store = RunStore.open_for_reading(folder / part.folder)
-            one = _Held(store.manifest(), outcomes_of(store.records()))
+            one = _Held(store.manifest(), outcomes_of(store.records()), store.warnings)
         except TandemError as error:
             reasons[part.name] = str(error)
         except Exception as fault:  # records that nobody foresaw: the others' figures must not be lost with them
@@ -230,14 +231,18 @@ def graded_otherwise(one: RunOutcomes, other: RunOutcomes) -> str | None:
 
 
 def _row(
-    part: Part, figures: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str], wanted: int
+    part: Part,
+    figures: Mapping[str, Mapping[str, Any]],
+    held: Mapping[str, _Held],
+    reasons: Mapping[str, str],
+    wanted: int,
 ) -> dict[str, Any]:
     row = {"name": part.name, "folder": part.folder, "status": "skipped", "reason": reasons.get(part.name)}
     if part.name in reasons:
         return row
     own = figures[part.name]
     status = "finished" if own["n"] >= wanted else "partial"
-    notes = [*([part.note] if part.note else []), *own["notes"]]
+    notes = [*([part.note] if part.note else []), *own["notes"], *held[part.name].warnings]
     return row | {"status": status, "offline": part.offline, **own, "notes": notes}
 
 

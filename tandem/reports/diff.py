@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tandem.errors import UsageError
-from tandem.reports.run import cost_by_unit
 from tandem.runs.manifest import differences
 from tandem.runs.outcomes import LATENCY, MEASURES
 from tandem.runs.store import RunStore
@@ -74,7 +73,7 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
 
 
 def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
-    totals = {unit: own["total"] for unit, own in cost_by_unit(result).items()}
+    totals = {unit: own["total"] for unit, own in result["cost"].items()}
     return {**totals, LATENCY: result["seconds"], "intern_tokens": result["intern_tokens"]}
 
 

@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any
 
 from tandem.config import SolveOptions
-from tandem.costs import Unit, default_unit, pair_rates
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
 from tandem.grading import Sandbox
 from tandem.ladder import ANSWER, NONE, Ladder
+from tandem.ledger import sum_known
 from tandem.models.shared import SharedCalls
 from tandem.paths import shipped
 from tandem.plan import SolvePlan
@@ -32,7 +32,7 @@ from tandem.spec import Continuation
 from tandem.storage.files import write_whole
 from tandem.strategies import STRATEGIES, PlannedCall, Strategy, make_strategy
 from tandem.strategies.learned import LearnedStrategy
-from tandem.types import Problem
+from tandem.types import Problem, TaskKind
 
 Manifest = Mapping[str, Any]
 SHARED, PROBLEMS = "shared", "problems.jsonl"
@@ -50,7 +50,6 @@ class Comparison:
     at_once: int = 4  # runs
     limits: Limits = field(default_factory=Limits)
     sandbox: Sandbox | None = None
-    unit: Unit | None = None  # that both models must have rates in
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +67,10 @@ async def carry_out(engine: Tandem, names: Sequence[str], job: Comparison, show:
     """Run every strategy that this pair can run; return all of them, each that was skipped or failed with its reason.
 
     `engine` has both models. Finished problems are not repeated. A limit ends the comparison: no further run starts.
-    Raises TandemError if a model cannot serve at all, UnknownRatesError if it has no rates in the comparison's unit,
-    and UsageError for a folder whose runs are all of something else: nothing is asked before that is known.
+    Raises TandemError if a model cannot serve at all, and UsageError for a folder whose runs are all of something else:
+    nothing is asked before that is known.
     """
     await engine.prepare()
-    if job.unit is not None:
-        pair_rates(engine.mentor.spec, engine.intern.spec, job.unit)
     before = runs_in(job.folder)
     folders, shared = folders_of(names, before), SharedCalls(job.folder / SHARED)
     ends = None if job.limits.seconds is None else time.monotonic() + job.limits.seconds
@@ -171,29 +168,28 @@ def estimate_all(engine: Tandem, names: Sequence[str], problems: Sequence[Proble
     """
     rows: list[dict[str, Any]] = []
     plans: list[SolvePlan] = []
-    unit = default_unit(engine.mentor.spec, engine.intern.spec)
     for name in names:
         try:
             plan = engine.plan(_options(engine, name))
             most = estimate(plan, problems)["at_most"]
-            if unit == "usd" and most["usd"] is None and all(plan.model(role).spec.local for role in plan.roles):
+            if plan.unit == "usd" and most["usd"] is None and all(plan.model(role).spec.local for role in plan.roles):
                 most["usd"] = 0.0  # on own hardware
             rows.append({"name": name, "at_most": most})
         except TandemError as error:
             rows.append({"name": name, "reason": str(error)})
         else:
             plans.append(plan)
-    whole = replace(plans[0], strategy=_AllCalls(_made_once(plans)), card=None) if plans else None
-    return {
-        "problems": len(problems),
-        "unit": unit,
-        "strategies": rows,
-        "at_most": whole and estimate(whole, problems)["at_most"],
-    }
+    whole: dict[str, Any] | None = None
+    for kind in dict.fromkeys(problem.task for problem in problems if plans):
+        every = replace(plans[0], strategy=_AllCalls(_made_once(plans, kind)), card=None)
+        most = estimate(every, [problem for problem in problems if problem.task == kind])["at_most"]
+        whole = most if whole is None else {name: sum_known([value, most[name]]) for name, value in whole.items()}
+    unit = engine.plan().unit
+    return {"problems": len(problems), "unit": unit, "strategies": rows, "at_most": whole}
 
 
-def _made_once(plans: Sequence[SolvePlan]) -> list[PlannedCall]:
-    """Return the calls of a problem in all plans, those that ask the same once, at the longest.
+def _made_once(plans: Sequence[SolvePlan], kind: TaskKind) -> list[PlannedCall]:
+    """Return the calls of a problem of a kind in all plans, those that ask the same once, at the longest.
 
     At the levels of a ladder a question or an insight is put by the same prompt, whatever the strategy.
     """
@@ -201,7 +197,7 @@ def _made_once(plans: Sequence[SolvePlan]) -> list[PlannedCall]:
     found: dict[Any, PlannedCall] = {}
     for plan in plans:
         seen: Counter[Any] = Counter()
-        for call in plan.calls:
+        for call in plan.calls(kind):
             whose = "" if call.level in usual else plan.strategy_name
             key = whose, call.role, call.purpose == "insight", call.level, call.read_tokens
             seen[key] += 1  # several samples of one prompt are several calls

@@ -25,7 +25,7 @@ _SHOWN = 3
 # predictor and its way of asking. Of the settings, a method has those that say how it decides.
 _SHARED = ("mentor", "intern", "dataset", "prompts_sha256", "settings")
 _OF_A_METHOD = tuple(
-    f"settings.{name}." for name in ("effort", "pace", "draft_tokens", "classifier", "intern_logprobs", "unit", "aim")
+    f"settings.{name}." for name in ("effort", "pace", "draft_tokens", "classifier", "intern_logprobs")
 )
 
 

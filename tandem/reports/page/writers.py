@@ -10,7 +10,6 @@ from tandem.reports.page.build import PageData, write_page
 from tandem.reports.page.exports import ComparisonCsv, markdown, title
 from tandem.reports.page.gather import ReportedProblem, SavedComparison, figures, is_comparison, read_questions
 from tandem.reports.page.records import Record, accepted_sufficiency
-from tandem.reports.run import cost_by_unit
 from tandem.reports.run import figures as run_figures
 from tandem.reports.run import title as run_title
 from tandem.runs.outcomes import LATENCY
@@ -60,7 +59,7 @@ class RunPage:
         from tandem.statistics.reliability import reliability_bins
 
         run, n = manifest["run"], max(summary["n"], 1)
-        cost = {unit: own["mean"] for unit, own in cost_by_unit(summary).items()}
+        cost = {unit: own["mean"] for unit, own in summary["cost"].items()}
         cost |= {"intern_tokens": summary["intern_tokens"] / n, LATENCY: summary["seconds"] / n}
         alone = {
             "name": run["strategy"],
