@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from tandem.config import SolveOptions
     from tandem.engine import Tandem, solve
     from tandem.ladder import Effort
+    from tandem.reports.tune import Tuning
     from tandem.types import Solution
 
-__all__ = ["Effort", "Solution", "SolveOptions", "Tandem", "__version__", "solve"]
+__all__ = ["Effort", "Solution", "SolveOptions", "Tandem", "Tuning", "__version__", "solve"]
 
 _HOMES = {
     "Tandem": "tandem.engine",
     "solve": "tandem.engine",
     "Effort": "tandem.ladder",
+    "Tuning": "tandem.reports.tune",
     "Solution": "tandem.types",
     "SolveOptions": "tandem.config",
 }

@@ -27,6 +27,7 @@ _COMMANDS = {
     "serve": ("tandem.cli.serve:serve", "Serve a pair as an OpenAI-compatible endpoint, with a page."),
     "keys": ("tandem.cli.keys:keys", "Add and list the API keys of a server."),
     "pool": ("tandem.cli.pool:pool", "Keep vLLM replicas up between runs, and see how busy they are."),
+    "tune": ("tandem.cli.tune:tune", "Tune a pair on your own problems, and say whether it pays."),
     "collect": ("tandem.cli.collect:collect", "Collect the table that a classifier is trained from."),
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
     "calibrate": ("tandem.cli.calibrate:calibrate", "Choose the operating point of a pair for an aim."),

@@ -28,6 +28,10 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 Problems = dict[str, Levels]
 
 
+class OneSidedError(UsageError):
+    """The intern's answers are all right, or all wrong, or nearly: there is nothing to learn from."""
+
+
 def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
     """Group rows (of the first sample) by problem, keeping problems that have every level of the ladder.
 
@@ -45,7 +49,9 @@ def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
         )
     labels = {bool(row["correct"]) for row in intern_rows(whole, list(whole), ladder)}
     if len(labels) < 2:
-        raise UsageError(f"every answer of the intern is {'right' if labels.pop() else 'wrong'}: nothing to learn from")
+        raise OneSidedError(
+            f"every answer of the intern is {'right' if labels.pop() else 'wrong'}: nothing to learn from"
+        )
     return whole
 
 
@@ -149,7 +155,7 @@ def fit(rows: Sequence[Row], draft: str, recipe: Recipe, *, calibrated: bool = T
 
 def _two_classes(y: np.ndarray) -> None:
     if len(set(y)) < 2:
-        raise UsageError(
+        raise OneSidedError(
             f"{len(y)} answers that training sets apart are all {'right' if y[0] else 'wrong'}: "
             "too few of the other kind; collect more problems, or a set that suits the intern better"
         )

@@ -209,6 +209,11 @@ class BatchVerdicts:
         self._upgrades = dict(upgrades or {})
         self._verdicts: dict[tuple[int, float | None], tuple[np.ndarray, np.ndarray]] = {}
 
+    @property
+    def present(self) -> np.ndarray:
+        """Whether each problem comes to each level if nothing ends it before, shape (levels, problems)."""
+        return self._present
+
     def decide(
         self, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,229 @@
+"""`tandem tune`: a pair tuned on the user's own problems, from the first estimate to the line that serves it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tandem.cli.data_options import dataset_options
+from tandem.cli.options import (
+    PATH,
+    POSITIVE,
+    code_options,
+    insight_mode_option,
+    limit_options,
+    open_code_sandbox,
+    pair_options,
+    sampling_options,
+    unit_option,
+)
+from tandem.cli.output import emit, note
+from tandem.cli.serving_options import serving_options, take_serving
+from tandem.errors import LimitReached, TandemError, UsageError
+
+if TYPE_CHECKING:
+    from tandem.reports.tune import Tuning
+    from tandem.types import Problem
+
+
+@click.command()
+@pair_options
+@insight_mode_option
+@serving_options("auto")
+@dataset_options()
+@code_options
+@unit_option
+@click.option(
+    "--aim",
+    default="accuracy",
+    metavar="AIM",
+    help="accuracy (the mentor's, for less), cost:X (at most X times the mentor's cost) or regret:X (at most X less "
+    "accurate than the mentor, with 90 % confidence).",
+)
+@click.option("--holdout", default="0.3", metavar="SHARE|N", help="The problems that evaluate what was tuned.")
+@click.option("--effort", default="none,low,medium,high,answer", metavar="LADDER", help="Levels to collect.")
+@sampling_options
+@click.option("--seed", type=int, help="Seed for sampling, for drawing problems with --limit, and of the folds.")
+@click.option("--mentor-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the mentor's answers.")
+@click.option("--intern-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the intern's answers.")
+@click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
+@click.option("--concurrency", type=click.IntRange(1), default=32, help="Problems at once.")
+@limit_options
+@click.option("--yes", is_flag=True, help="Do not ask before the first request.")
+@click.option("--out", type=PATH, metavar="DIR", help="Default: tuned/<dataset>-<mentor>+<intern>.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output, nothing else.")
+def tune(as_json: bool, yes: bool, **options: Any) -> None:
+    """Tune a pair on your own problems, and say whether it pays; the same command continues where it stopped.
+
+    \b
+    Examples:
+      tandem tune --mentor gpt-4o --intern deepseek-7b --intern-endpoint http://gpu1:8000/v1 --dataset mine.csv
+      tandem tune ... --dataset mine.csv --limit 200 --max-usd 2 --yes
+      tandem tune ... --dataset mine.csv --unit seconds --aim cost:0.6 --out tuned/cheap
+
+    It shows what the tuning may cost and asks before anything is sent. Then it collects the intern's answers at every
+    level of the mentor's help, and the mentor's own; trains a classifier on 70 % of the problems; chooses the point
+    that serves --aim in --unit; and evaluates it on the other 30 %, without another call. It ends in a verdict with
+    90 % intervals, the files, and the line that serves the pair.
+    """
+    tuning = _tuning(options)
+    plan = tuning.estimate()
+    if not as_json or not yes:
+        note("\n".join(_plan_lines(plan, tuning)))
+    if plan["missing"] and not yes:
+        _confirm(plan)
+    result = _carry_out(tuning, plan["missing"])
+    result |= {"serve": _serve_line(tuning) if result["pays"] else None}
+    emit(result, as_json, lambda: _result_lines(result))
+
+
+def _tuning(options: dict[str, Any]) -> Tuning:
+    """Take the options and return the tuning, checked as far as it can be without a request."""
+    from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.run import check_prices
+    from tandem.cli.session import command_line
+    from tandem.collection.holdout import parse_holdout
+    from tandem.engine import Tandem
+    from tandem.reports.tune import Tuning
+    from tandem.runs.work import Limits
+    from tandem.training.aims import parse_aim
+
+    data = describe_data(options)
+    problems = _graded(load_problems(options), str(data["name"]))
+    sandbox = open_code_sandbox(options, problems, graded=True)
+    minutes, out = options.pop("max_minutes"), options.pop("out")
+    how = {
+        "data": data,
+        "holdout": parse_holdout(options.pop("holdout")),
+        **{name: options.pop(name) for name in ("effort", "mentor_max_tokens", "intern_max_tokens")},
+        "drawn": any(options[name] is not None for name in ("temperature", "top_p")),
+        "unit": options.pop("unit"),
+        "aim": parse_aim(options.pop("aim")),
+        "limits": Limits(options.pop("max_usd"), minutes * 60 if minutes else None),
+        "concurrency": options.pop("concurrency"),
+        "timeout": options["request_timeout"],
+        "endpoints": {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")},
+        "sandbox": sandbox,
+        "seed": options["seed"] or 0,
+        "command": command_line(),
+    }
+    take_serving(options)
+    engine = Tandem(strategy="fixed:low", concurrency=how["concurrency"], **options)  # any that calls both models
+    names = f"{engine.mentor.spec.name}+{engine.intern.spec.name}".replace("/", "-")
+    folder = out or Path("tuned") / f"{Path(str(data['name'])).stem}-{names}"
+    check_prices(engine.plan(), how["limits"].usd)
+    return Tuning.of(engine, problems, folder, **how)
+
+
+def _graded(problems: list[Problem], name: str) -> list[Problem]:
+    """Return the problems that can be graded. Raises UsageError where none can."""
+    able = [problem for problem in problems if problem.reference is not None or problem.tests is not None]
+    if not able:
+        raise UsageError(
+            f"the problems of {name} have no answers, which tuning grades with: add a column `answer`, or name yours "
+            "with --field answer=COLUMN"
+        )
+    if lacking := len(problems) - len(able):
+        note(f"{lacking} of {len(problems)} problems have no answer and are left out")
+    return able
+
+
+def _confirm(plan: dict[str, Any]) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was sent; add --yes to begin without a question (no terminal is there to ask)")
+    click.confirm("Begin?", abort=True, err=True)
+
+
+def _carry_out(tuning: Tuning, missing: int) -> dict[str, Any]:
+    from tandem.cli.live import CollectionView
+    from tandem.cli.session import Session, make_folder, ready, same_command
+
+    make_folder(tuning.out)
+    session = Session(tuning.out, same_command(), begun=lambda: True)
+    view = CollectionView(missing)
+
+    async def work() -> None:
+        if missing:
+            async with tuning.engine as engine:
+                await ready(engine, view)
+                stopped = await tuning.collect(view)
+        else:
+            stopped = await tuning.collect()
+        if stopped:
+            raise LimitReached(stopped)
+
+    session.run(view, work)
+    try:
+        classifier, why = tuning.train(note)
+        return tuning.evaluate(classifier, why)
+    except UsageError:
+        raise
+    except (TandemError, KeyboardInterrupt):
+        session.say()
+        raise
+
+
+def _plan_lines(plan: dict[str, Any], tuning: Tuning) -> Iterator[str]:
+    """Say what is about to happen, and what it costs."""
+    from tandem.costs import LABELS
+
+    engine, counts = tuning.engine, plan["problems"]
+    yield (
+        f"{engine.mentor.spec.name} and {engine.intern.spec.name} are tuned on {counts['collected']} problems and "
+        f"evaluated on {counts['held_out']} that are held out, in {LABELS[plan['unit']]}, for the aim {tuning.aim}."
+    )
+    if not plan["missing"]:
+        yield f"Everything is collected in {tuning.out}; nothing more is sent."
+        return
+    most, likely, calls = plan["at_most"], plan["likely"], plan["calls"]
+    yield (
+        f"To collect: {plan['missing']} problems at the levels {tuning.levels}, "
+        f"{calls['mentor']:,} calls of the mentor and {calls['intern']:,} of the intern."
+    )
+    yield (
+        f"Likely: {likely['mentor_tokens']:,} tokens of the mentor, {likely['intern_tokens']:,} of the intern"
+        f"{_money(likely)}; at most {most['mentor_tokens']:,} and {most['intern_tokens']:,}{_money(most)}."
+    )
+    if plan["device"]:
+        yield plan["device"]
+    if plan["paid_usd_bound"]:
+        yield f"US$ {plan['paid_usd_bound']:.2f} of it were spent before, in the worst case."
+
+
+def _money(found: dict[str, Any]) -> str:
+    return "" if found["usd"] is None else f", US$ {found['usd']:.2f}"
+
+
+def _serve_line(tuning: Tuning) -> str:
+    """Return the command that serves the tuned pair, with those of the user's options that serving has too."""
+    import shlex
+
+    from click.core import ParameterSource
+
+    from tandem.cli.serve import serve
+
+    ctx = click.get_current_context()
+    # The classifier has its own ladder and points, and how many are collected at once says nothing about serving.
+    theirs = {param.name for param in serve.params} - {"seed", "effort", "unit", "aim", "concurrency"}
+    words = ["tandem", "serve"]
+    for param in ctx.command.params:
+        value = ctx.params.get(str(param.name))
+        given = ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT
+        if param.name in theirs and given and value not in (None, False, ()):
+            for one in value if param.multiple else [value]:
+                shown = ",".join(map(str, one)) if isinstance(one, tuple) else str(one)
+                words += [param.opts[0]] if one is True else [param.opts[0], shown]
+    return shlex.join([*words, "--classifier", str(tuning.out / "classifier")])
+
+
+def _result_lines(result: dict[str, Any]) -> Iterator[str]:
+    yield result["sentence"]
+    for name, path in result["files"].items():
+        if path:
+            yield f"{name}: {path}"
+    if result["serve"]:
+        yield f"serve it: {result['serve']}"
