@@ -186,6 +186,7 @@ class Tandem:
             classifier=folder if strategy.needs_classifier else None,
             card=card if strategy.needs_classifier else None,
             predictor=predictor,
+            nearest=card,
         )
 
     def _points(self, card: ClassifierCard, settings: Settings, *, ours: bool) -> ChosenPoints:

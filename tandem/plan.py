@@ -49,6 +49,7 @@ class SolvePlan:
     classifier: Path | None = None  # its folder, if the strategy needs one
     card: ClassifierCard | None = None
     predictor: str | None = None  # its id, if the strategy has one
+    nearest: ClassifierCard | None = None  # the card of the nearest classifier, also where the strategy needs none
 
     def model(self, role: Role) -> Model:
         return self.mentor if role == "mentor" else self.intern

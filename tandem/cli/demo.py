@@ -139,18 +139,16 @@ async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenera
 
 
 def _mentor_alone(engine: Tandem, problem: Problem, solution: Solution) -> str | None:
-    """Return what the mentor alone might have cost; how long its answer would have been is unknown."""
-    from tandem.cli.demo_view import money
-    from tandem.insight import answer_messages
-    from tandem.ledger import Entry, Ledger, Usage
+    """Return what the mentor alone might have cost, by its usual answer; None where that is not known."""
+    from tandem.costs import UNITS, amount
+    from tandem.runs.mentor_alone import answer_alone
 
-    if solution.answered_by != "intern" or not solution.text:
+    alone = answer_alone(engine.plan(), problem, solution)
+    if solution.answered_by != "intern" or alone.bound:
         return None
-    mentor = engine.mentor
-    prompt = sum(mentor.count(message.content) for message in answer_messages(problem))
-    usage = Usage(prompt=prompt, completion=mentor.count(solution.text), source="counted")
-    costs = money(Ledger(entries=[Entry.of(mentor.spec, "mentor", "answer", usage, seconds=0.0)]))
-    return f"estimate: the mentor alone, were its answer as long as this one: {', '.join(costs)}" if costs else None
+    costs = [(unit, alone.cost(engine.mentor.spec, unit)) for unit in UNITS if unit != "mentor_tokens"]
+    known = [amount(cost, unit) for unit, cost in costs if cost is not None]
+    return f"estimate: the mentor alone, by {alone.basis}: {', '.join(known)}" if known else None
 
 
 async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Console) -> None:

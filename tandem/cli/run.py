@@ -130,7 +130,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
             emit(summary, as_json, lambda: summary_view(summary, engine.plan().describe()))
 
     def verdict(plan: SolvePlan, store: RunStore) -> dict[str, Any] | None:
-        known = {"card": plan.card, "cap": plan.settings.mentor_max_tokens}
+        known = {"card": plan.nearest, "cap": plan.settings.mentor_max_tokens}
         found = run_verdict(store, plan.mentor.spec, plan.intern.spec, plan.unit, **known)
         return found.model_dump(mode="json") if found else None
 

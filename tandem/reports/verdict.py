@@ -70,7 +70,8 @@ def verdict(
     """Return the verdict on `ours`, called `name`, against the mentor alone; None without a problem in common.
 
     Where one of both has no cost in `unit`, mentor tokens are counted, and the sentence says so; `unpriced` is the
-    model that it is missing for. `free` is a model on own hardware that US$ do not count.
+    model that it is missing for. `free` names a model on own
+    hardware that US$ do not count.
     """
     theirs = set(mentor.ids)
     ids = [problem for problem in ours.ids if problem in theirs]
@@ -111,8 +112,8 @@ def verdict(
     if asked != unit:
         why = f"no price for {unpriced}" if asked == "usd" and unpriced else f"the {LABELS[asked]} are not known"
         said.append(f"It is counted in {LABELS[unit]}: {why}.")
-    if unit == "usd" and free:
-        said.append(f"{free} runs on own hardware, counted as free (--usd-per-device-hour counts it).")
+    if unit == "usd" and (free or ours.unpriced):
+        said.append(f"{free or 'What runs'} on own hardware is counted as free (--usd-per-device-hour counts it).")
     if synthetic:
         said.append("Synthetic: a fake model took part, and the figures say nothing about real ones.")
     return made.model_copy(update={"sentence": " ".join(filter(None, said))})

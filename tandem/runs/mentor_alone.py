@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from tandem.costs import UNITS, rates
+from tandem.costs import UNITS, Unit, rates
+from tandem.insight import answer_messages
 from tandem.ledger import Ledger, Usage
+from tandem.models.base import TEMPLATE
+from tandem.plan import SolvePlan
 from tandem.spec import InsightMode, ModelSpec
 from tandem.sufficiency.classifier import ClassifierCard
+from tandem.types import Problem, Solution
 
 _ENOUGH = 5  # of the mentor's own answers stand for the others
+_AS_TRAINED = "its mean answer of {:,.0f} tokens when the classifier was trained"
+_AT_THE_CAP = "every answer at the cap of {:,} tokens"
 # What the mentor writes here as an answer is not what it would write alone.
 _OTHERWISE = ("budget-forcing", "shepherding", "delegate")
 
@@ -56,12 +62,12 @@ def mentor_alone(
     if own == len(ids):
         basis = "its own answers in this run"
     elif usual is not None:
-        basis = f"its mean answer of {usual:,.0f} tokens when the classifier was trained"
+        basis = _AS_TRAINED.format(usual)
         basis = f"its own {own:,} answer{'s' if own > 1 else ''} in this run and, elsewhere, {basis}" if own else basis
     elif own >= _ENOUGH:
         basis = f"its own {own:,} answers in this run, which may be to the harder problems"
     else:
-        basis, usual, bound = f"every answer at the cap of {cap:,} tokens", float(cap), True
+        basis, usual, bound = _AT_THE_CAP.format(cap), float(cap), True
     cost: dict[str, np.ndarray | None] = {}
     for unit in UNITS:
         each = rates(mentor, unit, "mentor")
@@ -81,6 +87,32 @@ def mentor_alone(
     found = None if card is None or card.mentor != mentor.name else _anchor(card).get("accuracy")
     problems = sum(card.data.get("problems", {}).values()) if card and found is not None else 0
     return MentorAlone(ids, cost, basis, bound, found, problems)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAlone:
+    """The mentor's answer to one problem, had it been asked alone; with `bound` the longest that it could be."""
+
+    usage: Usage
+    basis: str
+    bound: bool = False
+
+    def cost(self, mentor: ModelSpec, unit: Unit) -> float | None:
+        each = rates(mentor, unit, "mentor")
+        return None if each is None else each.cost(self.usage.prompt, self.usage.cached, self.usage.completion)
+
+
+def answer_alone(plan: SolvePlan, problem: Problem, solution: Solution) -> AnswerAlone:
+    """Estimate the mentor's answer to one problem as `mentor_alone` does for many."""
+    mentor = plan.mentor.spec
+    own = own_answer(solution.strategy, solution.answered_by, solution.ledger, mentor.insight_mode)
+    if own is not None:
+        return AnswerAlone(own, "its own answer")
+    prompt = TEMPLATE + sum(plan.mentor.count(message.content) for message in answer_messages(problem))
+    usual, cap = usual_tokens(plan.nearest, mentor), plan.settings.mentor_max_tokens
+    if usual is None:
+        return AnswerAlone(Usage(prompt=prompt, completion=cap), _AT_THE_CAP.format(cap), bound=True)
+    return AnswerAlone(Usage(prompt=prompt, completion=round(usual)), _AS_TRAINED.format(usual))
 
 
 def own_answer(strategy: str, answered_by: str | None, ledger: Ledger, mode: InsightMode) -> Usage | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tandem.costs import rates
+from tandem.costs import Unit
 from tandem.engine import Tandem
 from tandem.ledger import Ledger, Role, sum_known
-from tandem.models.base import TEMPLATE
+from tandem.plan import SolvePlan
+from tandem.runs.mentor_alone import answer_alone
 from tandem.server.requests import SolveRequest
 from tandem.types import Solution
+
+_COSTS: dict[str, Unit] = {"usd": "usd", "device_seconds": "seconds", "tflops": "tflops"}
 
 
 def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem, choices: int) -> dict[str, Any]:
@@ -19,15 +22,12 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
     Prompt: the user's messages, once for all choices. Completion: the answers, and the insights as reasoning tokens.
     Other costs (probes, repeated prompts, an insight before the mentor's own answer) are under `tandem`.
     """
-    mentor = engine.mentor
     ledger = sum((s.ledger for s in solutions), Ledger())
     prompt = sum(engine.intern.count(message.content) for one in asked[::choices] for message in one.problem.messages)
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
-    # Answers of the same lengths by the mentor alone; its answers may be longer.
-    usd, tflops = rates(mentor.spec, "usd", "mentor"), rates(mentor.spec, "tflops", "mentor")
-    alone = [mentor.count(solution.text) for solution in solutions]
-    read = sum(mentor.count(message.content) for message in asked[0].problem.messages) + TEMPLATE
+    plans = [engine.plan(one.options) for one in asked]
+    alone = [answer_alone(*each) for each in zip(plans, (one.problem for one in asked), solutions, strict=True)]
     return {
         "prompt_tokens": prompt,
         "completion_tokens": answer + insight,
@@ -36,18 +36,30 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
         "tandem": {
             "mentor": _role(ledger, "mentor", "insight"),
             "intern": _role(ledger, "intern", "probe"),
-            "usd": ledger.usd,
+            "unit": plans[0].unit,
+            "usd": _usd(ledger, plans[0]),
+            "device_seconds": ledger.device_seconds,
             "tflops": ledger.tflops,
             "tflops_published": ledger.tflops_published,
             "seconds": round(sum(s.seconds for s in solutions), 3),
             "mentor_alone": {
-                "tokens": sum(alone),
-                "usd": sum_known(usd.cost(read, 0, tokens) if usd else None for tokens in alone),
-                "tflops": sum_known(tflops.cost(read, 0, tokens) if tflops else None for tokens in alone),
+                "tokens": sum(one.usage.completion for one in alone),
+                **{
+                    name: sum_known(one.cost(engine.mentor.spec, unit) for one in alone)
+                    for name, unit in _COSTS.items()
+                },
+                "basis": ", ".join(dict.fromkeys(one.basis for one in alone)),
+                "bound": any(one.bound for one in alone),
                 "estimate": True,
             },
         },
     }
+
+
+def _usd(ledger: Ledger, plan: SolvePlan) -> float | None:
+    """Return the bill in US$; an intern on own hardware costs none where the mentor has a price."""
+    free = ledger.usd is None and plan.unit == "usd" and all(entry.local for entry in ledger)
+    return 0.0 if free else ledger.usd
 
 
 def _role(ledger: Ledger, role: Role, other: Any) -> dict[str, Any]:
@@ -59,5 +71,6 @@ def _role(ledger: Ledger, role: Role, other: Any) -> dict[str, Any]:
         other: own.tokens(purpose=other),
         "answer": own.tokens(purpose="answer"),
         "usd": own.usd,
+        "device_seconds": own.device_seconds,
         "tflops": own.tflops,
     }

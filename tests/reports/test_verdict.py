@@ -93,7 +93,7 @@ def test_a_mentor_that_was_never_asked_may_still_be() -> None:
     found = verdict(outcomes([1.0] * 10, [0.0] * 10), outcomes([1.0] * 10, [1.0] * 10), "usd", free="deepseek-7b")
     assert found and found.cost_ratio and found.cost_ratio.value == 0
     assert found.cost_ratio.high == pytest.approx(1 - 0.025**0.1)
-    assert "deepseek-7b runs on own hardware, counted as free" in found.sentence
+    assert "deepseek-7b on own hardware is counted as free" in found.sentence
 
 
 def test_only_common_problems_count_whatever_their_order() -> None:

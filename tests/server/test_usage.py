@@ -10,6 +10,7 @@ import pytest
 from serving import ANSWER, QUESTION, Server, chat, events
 
 from tandem.ledger import Ledger, Role
+from tandem.models.base import TEMPLATE
 
 Start = Callable[..., Server]
 PRICES = "fake-mentor: {input: 10, output: 40}\nfake-intern: {input: 1, output: 4}\n"
@@ -29,6 +30,7 @@ def expected(ledger: Ledger, prompt: int) -> dict[str, Any]:
             "answer": ledger.tokens(name, "answer"),
             "usd": pytest.approx(sum(e.usd or 0 for e in entries)) if entries else None,
             "tflops": pytest.approx(sum(e.tflops or 0 for e in entries)) if entries else None,
+            "device_seconds": None,
         }
 
     insight, answer = ledger.tokens("mentor", "insight"), ledger.tokens(purpose="answer")
@@ -40,7 +42,9 @@ def expected(ledger: Ledger, prompt: int) -> dict[str, Any]:
         "tandem": {
             "mentor": role("mentor", "insight"),
             "intern": role("intern", "probe"),
+            "unit": "usd",
             "usd": pytest.approx(ledger.usd),
+            "device_seconds": None,
             "tflops": pytest.approx(ledger.tflops),
             "tflops_published": pytest.approx(ledger.tflops_published),
         },
@@ -78,18 +82,40 @@ def test_usage_by_role(priced: Server) -> None:
     assert usage["tandem"]["seconds"] > 0
 
 
-def test_what_the_mentor_alone_would_have_cost(priced: Server) -> None:
+def test_the_mentor_alone_is_estimated_from_its_own_answers_and_not_from_the_interns_text(priced: Server) -> None:
+    card = priced.service.engine.plan().card
+    assert card is not None
+    usual = round(card.figures["anchors"]["mentor-only"]["mentor_tokens"])
     alone = priced.ask()["usage"]["tandem"]["mentor_alone"]
-    assert alone["estimate"] is True and alone["tokens"] == len(ANSWER.split())
-    assert alone["usd"] == pytest.approx(((3 + 64) * 10 + alone["tokens"] * 40) / 1e6)  # the template, too
-    assert alone["tflops"] > 0
+    assert alone["estimate"] is True and alone["bound"] is False and alone["tokens"] == usual
+    assert alone["basis"] == f"its mean answer of {usual} tokens when the classifier was trained"
+    prompt = priced.ask("mentor")["usage"]["tandem"]["mentor"]["prompt"] + TEMPLATE
+    assert alone["usd"] == pytest.approx((prompt * 10 + usual * 40) / 1e6)
+    assert alone["tflops"] > 0 and alone["device_seconds"] is None
+
+
+def test_where_the_mentor_answered_its_answer_is_what_it_costs_alone(priced: Server) -> None:
+    own = priced.ask("mentor")["usage"]["tandem"]
+    assert own["mentor_alone"]["tokens"] == own["mentor"]["answer"] and own["mentor_alone"]["basis"] == "its own answer"
+    assert own["mentor_alone"]["usd"] == pytest.approx(own["usd"])
+
+
+def test_a_mentor_whose_answers_are_not_known_is_bounded_by_its_cap(plain: Server) -> None:
+    alone = plain.ask("intern", max_tokens=50)["usage"]["tandem"]["mentor_alone"]
+    assert alone["bound"] is True and alone["tokens"] == 50 and alone["basis"] == "every answer at the cap of 50 tokens"
+
+
+def test_an_intern_on_own_hardware_costs_nothing_beside_a_mentor_with_a_price(start: Start, tmp_path: Path) -> None:
+    (prices := tmp_path / "prices.yaml").write_text("fake-mentor: {input: 10, output: 40}\n")
+    usage = start(prices=prices).ask("intern")["usage"]["tandem"]
+    assert usage["usd"] == 0 and usage["unit"] == "usd"
 
 
 def test_choices_are_summed(priced: Server) -> None:
     usage = priced.ask(n=3, temperature=0.5)["usage"]
     assert told(usage) == expected(priced.ledgers[-1], len(QUESTION.split()))  # the prompt once, as OpenAI counts it
     assert usage["tandem"]["intern"]["answer"] == 3 * len(ANSWER.split())
-    assert usage["tandem"]["mentor_alone"]["tokens"] == 3 * len(ANSWER.split())
+    assert usage["tandem"]["mentor_alone"]["tokens"] == 3 * priced.ask()["usage"]["tandem"]["mentor_alone"]["tokens"]
 
 
 def test_the_mentors_answer_is_no_reasoning(priced: Server) -> None:

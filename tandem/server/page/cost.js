@@ -1,15 +1,16 @@
 // What an answer cost, beside what the mentor alone would have cost.
 
-import { amount, known, make, seconds, tokens } from "./dom.js";
+import { UNITS, amount, known, make, seconds, tokens } from "./dom.js";
 
-/** Return the unit that costs are told in: US$ where every figure has a price, else TFLOPs. */
+/** Return the first unit that every figure is known in: US$, device seconds, else TFLOPs. */
 export function unitOf(...figures) {
-  return figures.every((figure) => figure && known(figure.usd)) ? "usd" : "tflops";
+  const inAll = (unit) => figures.every((figure) => figure && known(figure[unit]));
+  return Object.keys(UNITS).find(inAll) || "tflops";
 }
 
 /** Return one bar: a cost against the dearest one that it is shown beside. */
-export function bar(label, value, most, unit, role, estimate = false) {
-  const text = (estimate && known(value) ? "about " : "") + amount(value, unit);
+export function bar(label, value, most, unit, role, estimate = "") {
+  const text = (estimate && known(value) ? `${estimate} ` : "") + amount(value, unit);
   const gauge = make("meter", {
     min: 0,
     max: most || 1,
@@ -45,11 +46,12 @@ export function costOf(run) {
   const most = Math.max(own[unit] || 0, alone[unit] || 0);
   const judged = run.decisions.at(-1);
   const ahead = judged && own.mentor ? own.mentor.insight - judged.insight_tokens : 0;
-  const sentence = against(own[unit], alone[unit]);
+  const sentence = alone.bound ? null : against(own[unit], alone[unit]);
+  const how = alone.bound ? "at most" : "about";
   return [
     bar("This answer", own[unit], most, unit, "both"),
-    bar("The mentor alone", alone[unit], most, unit, "mentor", true),
-    make("p", { className: "hint" }, sentence ? make("strong", { textContent: `${sentence} ` }) : null, ESTIMATE),
+    bar("The mentor alone", alone[unit], most, unit, "mentor", how),
+    make("p", { className: "hint" }, sentence ? make("strong", { textContent: `${sentence} ` }) : null, basis(alone)),
     table(own, alone, unit),
     ahead > 0
       ? make("p", {
@@ -57,13 +59,17 @@ export function costOf(run) {
           textContent: `${tokens(ahead)} of the mentor’s tokens were written ahead and not used.`,
         })
       : null,
-    unit === "tflops" && !known(own.usd)
-      ? make("p", { className: "hint", textContent: "No price is known, so computing is counted." })
+    unit !== "usd" && !known(own.usd)
+      ? make("p", { className: "hint", textContent: `No price is known, so ${UNITS[unit]} are counted.` })
       : null,
   ].filter(Boolean);
 }
 
-const ESTIMATE = "The mentor’s figure is an estimate: an answer of this length in its words.";
+function basis(alone) {
+  if (!alone.bound) return `The mentor’s figure is an estimate, from ${alone.basis}.`;
+  return `How long the mentor’s answers are is not known; its figure is the most possible: ${alone.basis}.`;
+}
+
 const MISSING = {
   stopped: "Not known: the server tells it at the end. What was written until then is paid all the same.",
   failed: "Not known: the server tells it at the end of an answer.",
@@ -72,12 +78,12 @@ const MISSING = {
 function table(own, alone, unit) {
   const mentor = own.mentor || {};
   const intern = own.intern || {};
-  const about = (text) => (text === "–" || text === "not known" ? text : `≈ ${text}`);
+  const about = (text) => (text === "–" || text === "not known" ? text : `${alone.bound ? "≤" : "≈"} ${text}`);
   const rows = [
     ["Mentor tokens", tokens(mentor.completion), about(tokens(alone.tokens))],
     ["Intern tokens", tokens(intern.answer), "–"],
     ["Probe tokens", tokens(intern.probe), "–", "discarded drafts"],
-    [unit === "usd" ? "US$" : "TFLOPs", bare(own[unit], unit), about(bare(alone[unit], unit))],
+    [UNITS[unit], bare(own[unit], unit), about(bare(alone[unit], unit))],
     ["Time", seconds(own.seconds), "–"],
   ];
   const head = ["", "This answer", "Mentor alone, estimate"].map((text) =>
@@ -98,4 +104,4 @@ function row(name, ours, theirs, explained) {
   return make("tr", {}, label, make("td", { textContent: ours }), make("td", { textContent: theirs }));
 }
 
-const bare = (value, unit) => amount(value, unit).replace(/^US\$ | TFLOPs$/g, "");
+const bare = (value, unit) => amount(value, unit).replace(`${UNITS[unit]} `, "").replace(` ${UNITS[unit]}`, "");

@@ -51,8 +51,11 @@ export function chance(number, places = 2) {
 export const counted = (number, word) => `${tokens(number)} ${word}${number === 1 ? "" : "s"}`;
 export const seconds = (number) => (known(number) ? `${number.toFixed(number < 10 ? 1 : 0)} s` : "–");
 
-/** Return a cost in its unit, `usd` or `tflops`. */
+/** The units that costs are told in, by their names in a usage. */
+export const UNITS = { usd: "US$", device_seconds: "device seconds", tflops: "TFLOPs" };
+
+/** Return a cost in its unit, one of `UNITS`. */
 export function amount(number, unit) {
   if (!known(number)) return "not known";
-  return unit === "usd" ? `US$ ${short.format(number)}` : `${short.format(number)} TFLOPs`;
+  return unit === "usd" ? `US$ ${short.format(number)}` : `${short.format(number)} ${UNITS[unit]}`;
 }
