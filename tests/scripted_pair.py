@@ -44,6 +44,7 @@ def write_classifier(folder: Path) -> Path:
         "ladder": "none,low=10,medium=20,high=40",
         "collected_ladder": "none,low=10,medium=20,high=40,answer",
         "draft_tokens": 8,
+        **{"models": {}, "points": {}},
     }
     thresholds = {"none": 0.45, "low": 0.4, "medium": 0.35, "high": 0.0}
     card["policy"] = {

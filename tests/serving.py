@@ -92,6 +92,7 @@ def classifier(folder: Path, **thresholds: float) -> str:
         "collected_ladder": LADDER + ",answer",
         "draft_tokens": 4,
         "policy": {"thresholds": thresholds, "price": 0.0, "gains": {}, "stop_shares": {}},
+        **{"models": {}, "points": {}},
     }
     (folder / "card.json").write_text(json.dumps(card))
     return str(folder)

@@ -369,7 +369,7 @@ def test_the_estimate_covers_native_tools() -> None:
     with Tandem(mentor, intern_with("340 " * 50), strategy="delegate", mentor_max_tokens=600) as tandem:
         most = estimate(tandem.plan(), [PROBLEM])["at_most"]
         ledger, planned = tandem.solve(PROBLEM).ledger, tandem.plan().calls("math")
-        in_text = tandem.plan(SolveOptions(strategy="delegate:text")).calls
+        in_text = tandem.plan(SolveOptions(strategy="delegate:text")).calls("math")
     read = [(call.read_tokens, text.read_tokens) for call, text in zip(planned, in_text, strict=True)]
     assert [native - text for native, text in read[::2]] == [TOOL.room] * 15
     assert len(ledger.entries) == len(planned) and ledger.mentor_tokens <= most["mentor_tokens"]
