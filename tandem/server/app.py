@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
+from tandem.ladder import Effort
 from tandem.server import answers, errors
 from tandem.server.files import install_page
 from tandem.server.formats import CHAT, TEXT, AnswerFormat
@@ -114,16 +115,24 @@ def _about(app: FastAPI, service: Service) -> None:
     async def about() -> dict[str, Any]:
         """Describe the pair, its ladder and its classifier."""
         plan = service.engine.plan()
+        points = plan.points if plan.card else None
+        ladders = {kind: [_level(level) for level in own.ladder] for kind, own in plan.kinds.items()}
         return {
             "mentor": {"name": plan.mentor.spec.name},
             "intern": {"name": plan.intern.spec.name},
             "strategy": plan.strategy_name,
-            "ladder": [{"name": level.name, "tokens": level.tokens} for level in plan.ladder],
+            "ladder": [_level(level) for level in plan.ladder],
+            "ladders": ladders,
             "classifier": plan.classifier_match,
-            "aims": list(service.menu.aims),
+            "units": list(points.units) if points else [],
+            "aims": list(dict.fromkeys([*service.menu.aims, *(points.aims if points else ())])),
             "version": __version__,
             "synthetic": plan.mentor.spec.synthetic or plan.intern.spec.synthetic,
         }
+
+
+def _level(level: Effort) -> dict[str, Any]:
+    return {"name": level.name, "tokens": level.tokens}
 
 
 async def _prepare(service: Service) -> None:

@@ -82,7 +82,7 @@ class ModelMenu:
             stop=tuple(text for text in request.stop or () if text) or None,
             mentor_max_tokens=most,
             intern_max_tokens=most,
-            classifier=None if extra.aim is None else self._classifier(extra.aim),
+            **self._point(extra),
         )
         try:
             plan = self.engine.plan(options)
@@ -128,11 +128,17 @@ class ModelMenu:
                 raise _no_model(str(error)) from None
         raise _no_model(f"there is no model '{name}' here; there are {', '.join(self.names)}")
 
-    def _classifier(self, aim: str) -> str:
-        if aim not in self.aims:
-            known = ", ".join(self.aims) or "none; start the server with --aim AIM=CLASSIFIER"
-            raise _bad_option("aim", f"there is no classifier for the aim '{aim}' here; there are {known}")
-        return self.aims[aim]
+    def _point(self, extra: TandemOptions) -> dict[str, Any]:
+        """Return the options for the unit and the aim of a request: a classifier of the server's, or an own point."""
+        if extra.aim in self.aims:
+            return {"unit": extra.unit, "classifier": self.aims[extra.aim]}
+        chosen: dict[str, Any] = {"unit": extra.unit, "aim": extra.aim}
+        try:
+            self.engine.plan(SolveOptions(**chosen))
+        except UsageError as error:
+            others = f"; with a classifier of its own there are {', '.join(self.aims)}" if self.aims else ""
+            raise _bad_option("aim", f"{error}{others}") from None
+        return chosen
 
     def _within(
         self, options: SolveOptions, plan: SolvePlan, problem: Problem, budget: float | None, choices: int

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tandem.config import Pace
+from tandem.costs import Unit, parse_unit
+from tandem.errors import UsageError
 from tandem.types import TaskKind
 
 MOST_CHOICES = 8
@@ -65,6 +67,13 @@ def _listed(value: Any) -> Any:
     raise ValueError("it must be a string or a list of strings")
 
 
+def _unit(value: Any) -> Any:
+    try:
+        return parse_unit(value) if isinstance(value, str) else value
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 _Text = Annotated[str, AfterValidator(_encodable)]
 _Stops = Annotated[list[_Text], Field(max_length=4)]
 _Prompts = Annotated[list[_Text], Field(min_length=1, max_length=MOST_CHOICES)]
@@ -103,6 +112,7 @@ class TandemOptions(BaseModel):
     pace: Pace | None = None
     draft_tokens: int | None = Field(None, ge=1, le=100_000)
     budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="The most that this request may cost")
+    unit: Annotated[Unit, BeforeValidator(_unit)] | None = Field(None, description="Of the operating point, as usd")
     aim: str | None = Field(None, max_length=100, description="One of the aims in /v1/tandem")
     task: TaskKind | None = Field(None, description="The kind of question; guessed from its text if not given")
     events: bool = Field(False, description="Decisions and sections in the stream")

@@ -125,7 +125,7 @@ class Service:
             self.metrics.latency("first_token", now)
         elif isinstance(event, Decision):
             self.metrics.decided(event)
-            names = ("level", "action", "sufficiency", "threshold", "insight_tokens")
+            names = ("level", "action", "sufficiency", "threshold", "insight_tokens", "kind")
             trace.event("decision", {name: getattr(event, name) for name in names})
         elif isinstance(event, Solution):
             self.metrics.solved(event)

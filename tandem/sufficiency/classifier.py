@@ -117,7 +117,7 @@ class ClassifierCard(BaseModel):
             note = (
                 f"classifier '{self.id}' has no point for {wanted} in {LABELS[taken]}: its own in {LABELS[self.unit]}"
             )
-        return ChosenPoints(taken, wanted, self.own, by_aim.get(wanted, {}), note)
+        return ChosenPoints(taken, wanted, self.own, by_aim.get(wanted, {}), note, tuple(self.points), tuple(by_aim))
 
     def point(self, unit: Unit | None, aim: str | None, kind: TaskKind) -> OperatingPoint:
         """Return the point for a unit, an aim and a kind, by `choose`; a kind without one has that of all kinds."""

@@ -66,6 +66,8 @@ class ChosenPoints:
     own: OperatingPoint
     by_kind: PointsByKind = field(default_factory=dict)
     note: str = ""
+    units: tuple[Unit, ...] = ()  # that the card has points in
+    aims: tuple[str, ...] = ()  # that it has points for in this unit
 
     def of(self, kind: TaskKind) -> OperatingPoint:
         return self.by_kind.get(kind) or self.by_kind.get(ALL) or self.own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,6 +84,38 @@ def test_the_pair_is_described(start: Start, low: str, tmp_path: Path) -> None:
     assert about["classifier"] == {"id": "at-low", "match": "exact"}
     assert (about["strategy"], about["aims"], about["synthetic"]) == ("tandem", ["cost:0.6"], True)
     assert about["version"].count(".") == 2
+
+
+def with_points(folder: str) -> str:
+    """Give a classifier points in two units: one problem's kind stops at once, all others climb."""
+    file = Path(folder) / "card.json"
+    card = json.loads(file.read_text())
+    names = ("none", "low", "medium", "high")
+    never, always = ({"thresholds": dict.fromkeys(names, bound)} for bound in (2.0, 0.0))
+    point = {"ladder": card["ladder"], "draft_tokens": 4, "policy": never}
+    short = {"ladder": "none,low=5,answer", "draft_tokens": 4, "policy": never}
+    card["points"] = {
+        "tflops": {card["aim"]: {"code": point | {"policy": always}, "all": point}, "cost:0.5": {"all": short}},
+        "mentor_tokens": {card["aim"]: {"all": short | {"ladder": "none,high=23"}}},
+    }
+    file.write_text(json.dumps(card))
+    return folder
+
+
+def test_a_requests_kind_unit_and_aim_choose_the_point_that_decides(start: Start, climbing: str) -> None:
+    server = start(classifier=with_points(climbing), effort=None)
+    assert path(server, tandem={"task": "code"}) == ["none"]
+    assert path(server, tandem={"task": "math"}) == ["none", "low", "medium", "high"]
+    assert path(server, tandem={"task": "math", "aim": "cost:0.5"}) == ["none", "low"]  # then the mentor answers
+    assert path(server, tandem={"unit": "mentor-tokens"}) == ["none", "high"]
+    with server.http() as client:
+        about = client.get("/v1/tandem").json()
+    assert about["units"] == ["tflops", "mentor_tokens"] and "cost:0.5" in about["aims"]
+    assert about["ladders"]["code"] == about["ladder"] and about["classifier"]["unit"] == "tflops"
+    for wish, param in (({"aim": "gain"}, "tandem.aim"), ({"unit": "hours"}, "tandem.unit")):
+        error = server.post(chat(tandem=wish | {"effort": "none"}))
+        assert (error.status_code, error.json()["error"]["param"]) == (400, param)
+    assert "it has accuracy, cost:0.5" in server.post(chat(tandem={"aim": "gain"})).json()["error"]["message"]
 
 
 def test_the_roles_alone(start: Start) -> None:
