@@ -17,6 +17,7 @@ from tandem.runs.manifest import describe_run
 from tandem.runs.runner import run
 from tandem.runs.store import RunStore
 from tandem.runs.summary import summarise
+from tandem.spec import Prices
 from tandem.sufficiency.policy import Policy, PolicyCard
 from tandem.types import Problem
 
@@ -53,8 +54,11 @@ def write(right: float, request: Request) -> str:
     return " ".join(f"word{k}" for k in range(length)) + f" \\boxed{{{found}}}"
 
 
-def pair() -> tuple[FakeModel, FakeModel]:
+def pair(*, priced: bool = False) -> tuple[FakeModel, FakeModel]:
+    """Return the models; a mentor that is `priced` is billed by token, the intern runs on own hardware all the same."""
     mentor, intern = FakeModel(Script(), name="big", parameters=8e9), FakeModel(Script(), name="small")
+    if priced:
+        mentor.spec = mentor.spec.model_copy(update={"prices": Prices(input=2.5, output=10.0), "local": False})
     mentor.answer, intern.answer = lambda r: write(0.8, r), lambda r: write(0.4, r)
     return mentor, intern
 
@@ -69,13 +73,19 @@ class Drawn:
 
 
 def made(
-    folder: Path, strategy: str, *, n: int = 30, thresholds: Mapping[str, float] = THRESHOLDS, **options: Any
+    folder: Path,
+    strategy: str,
+    *,
+    n: int = 30,
+    thresholds: Mapping[str, float] = THRESHOLDS,
+    priced: bool = False,
+    **options: Any,
 ) -> Path:
     """Run a strategy over the problems as `tandem run` does; `thresholds` are those of `tandem`'s policy."""
 
     async def work() -> None:
         given = {"pace": "thrifty", "draft_tokens": 3, "effort": LADDER} | options
-        async with Tandem(*pair(), strategy=strategy, **given) as engine:
+        async with Tandem(*pair(priced=priced), strategy=strategy, **given) as engine:
             await engine.prepare()
             if strategy == "tandem":
                 policy = Policy(Drawn(), PolicyCard(thresholds=dict(thresholds)))

@@ -157,14 +157,12 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
 
 
 def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
-    from tandem.reports.page.exports import comparison_table
+    from tandem.reports.page.exports import comparison_view
     from tandem.reports.page.gather import read_comparison
     from tandem.reports.page.writers import write_comparison
-    from tandem.reports.run import one_line
 
     comparison = read_comparison(folder)
-    told = comparison.figures["verdict"]
-    emit(found, as_json, lambda: [comparison_table(comparison.figures), *([one_line(told)] if told else [])])
+    emit(found, as_json, lambda: comparison_view(comparison.figures))
     page, *_ = write_comparison(folder, comparison)
     note(f"the page is {page}")
 

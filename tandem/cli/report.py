@@ -49,12 +49,12 @@ def _run(folder: Path, as_json: bool) -> Iterable[Path]:
 
 
 def _comparison(folder: Path, as_json: bool) -> Iterable[Path]:
-    from tandem.reports.page.exports import comparison_table
+    from tandem.reports.page.exports import comparison_view
     from tandem.reports.page.gather import finite, read_comparison
     from tandem.reports.page.writers import write_comparison
 
     comparison = read_comparison(folder)
-    emit(finite(comparison.raw), as_json, lambda: [comparison_table(comparison.figures)])
+    emit(finite(comparison.raw), as_json, lambda: comparison_view(comparison.figures))
     written = write_comparison(folder, comparison)
     warn(comparison.warnings)
     return written

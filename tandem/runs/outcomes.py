@@ -17,7 +17,7 @@ LATENCY = "latency"  # seconds that a problem took, by the clock: what a user wa
 AXES: tuple[str, ...] = (*UNITS, LATENCY)  # what accuracy is compared at
 AXIS_LABELS: dict[str, str] = {unit: LABELS[unit] for unit in UNITS} | {LATENCY: "seconds of latency"}
 MEASURES = (*AXES, "intern_tokens")
-OWN_HARDWARE = "calls on own hardware count US$ 0 (--usd-per-device-hour gives them a price)"
+OWN_HARDWARE = "Calls on own hardware count US$ 0 (--usd-per-device-hour gives them a price)"
 
 
 @dataclass

@@ -47,6 +47,18 @@ def test_the_gain_can_be_at_another_cost(cli: Cli, runs: dict[str, Path]) -> Non
     assert "TFLOPs" in cli("sweep", *beside(runs, "random-mix:0.4"), "--unit", "mentor_tokens").out
 
 
+def test_it_begins_in_us_dollars_where_the_mentor_has_a_price(cli: Cli, tmp_path: Path) -> None:
+    made_of = {one: made(tmp_path / one[:3], one, priced=True) for one in (INTERN, MENTOR, "random-mix:0.4")}
+    outcome = cli("sweep", *beside(made_of, "random-mix:0.4"))
+    assert outcome.code == 0 and "unknown" not in outcome.out
+    assert "US$" in outcome.out and "chord in US$" in outcome.out
+    assert "note: Calls on own hardware count US$ 0" in outcome.out
+    told = cli("sweep", *beside(made_of, "random-mix:0.4"), "--unit", "mentor-tokens")
+    assert "chord in mentor tokens" in told.out and "US$" in told.out
+    missing = cli("sweep", *beside(made_of, "random-mix:0.4"), "--unit", "seconds")
+    assert "in this unit is not known of these runs; known are usd, tflops, " in missing.out
+
+
 def test_rows_that_are_not_known_say_so(cli: Cli, runs: dict[str, Path]) -> None:
     outcome = cli("sweep", *beside(runs, "tandem"), "--level-run", str(runs[LEVELS[0]]))
     assert outcome.code == 0 and "unknown" in outcome.out

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from swept import INTERN, LADDER, LEVELS, MENTOR, THRESHOLDS, comparison, edited, made
 
+from tandem.costs import UNITS
 from tandem.errors import UsageError
 from tandem.reports.sweep import runs_of_comparison, runs_of_folders, sweep
-from tandem.runs.outcomes import UNITS, outcomes_of
+from tandem.runs.outcomes import OWN_HARDWARE, outcomes_of
 from tandem.runs.store import RunStore
-
-TIMELESS = [unit for unit in UNITS if unit != "seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +34,11 @@ def swept(runs: dict[str, Path], name: str, *levels: Path) -> dict[str, Any]:
 def really(folder: Path) -> dict[str, Any]:
     """Return what a run came to."""
     run = outcomes_of(RunStore.open_for_reading(folder).records())
-    return {"accuracy": float(run.correct.mean()), "cost": {unit: run.mean(unit) for unit in TIMELESS}}
+    return {"accuracy": float(run.correct.mean()), "cost": {unit: run.mean(unit) for unit in UNITS}}
 
 
 def figures(row: dict[str, Any]) -> dict[str, Any]:
-    return {"accuracy": row["accuracy"], "cost": {unit: row["cost"][unit] for unit in TIMELESS}}
+    return {"accuracy": row["accuracy"], "cost": {unit: row["cost"][unit] for unit in UNITS}}
 
 
 def alike(row: dict[str, Any], run: dict[str, Any]) -> None:
@@ -271,3 +270,25 @@ def test_a_comparison_is_swept_run_by_run(runs: dict[str, Path], tmp_path: Path)
         runs_of_comparison(comparison(tmp_path / "few", few), None)
     with pytest.raises(UsageError, match="has no run of a strategy that can be swept: cascade, "):
         runs_of_comparison(comparison(tmp_path / "none", {name: runs[name] for name in (INTERN, MENTOR)}), None)
+
+
+@pytest.mark.parametrize("name", ["cascade:0.5", "random-mix:0.4", "tandem"])
+def test_us_dollars_are_known_where_the_mentor_has_a_price(name: str, tmp_path: Path) -> None:
+    """Problems that the intern solves alone have no bill: they cost US$ 0, and no row is unknown for their sake."""
+    made_of = {one: made(tmp_path / str(k), one, priced=True) for k, one in enumerate((INTERN, MENTOR, *LEVELS, name))}
+    runs = runs_of_folders(made_of[name], made_of[INTERN], made_of[MENTOR], [made_of[one] for one in LEVELS])
+    found = sweep(runs)
+    assert found["unit"] == "usd" and found["notes"] == [OWN_HARDWARE]
+    (only,) = found["sweeps"]
+    assert only["anchors"][INTERN]["cost"]["usd"] == 0.0
+    bills = [record["ledger"]["entries"] for record in RunStore.open_for_reading(made_of[MENTOR]).records()]
+    bill = sum((2.5 * e["usage"]["prompt"] + 10 * e["usage"]["completion"]) / 1e6 for entries in bills for e in entries)
+    assert only["anchors"][MENTOR]["cost"]["usd"] == pytest.approx(bill / 30)
+    known = [row for row in only["rows"] if not row["undetermined"]]
+    assert len(known) > 3 and all(row["gain_over_chord"]["usd"]["value"] is not None for row in known)
+    (own,) = (row for row in known if row["own"])
+    really_paid = outcomes_of(RunStore.open_for_reading(made_of[name]).records()).mean("usd")
+    assert own["cost"]["usd"] == pytest.approx(really_paid)
+    if name == "random-mix:0.4":  # by hand: on the chord's line the mix's cost is that of the problems the mentor got
+        by_mentor = [r for r in RunStore.open_for_reading(made_of[name]).records() if r["answered_by"] == "mentor"]
+        assert really_paid == pytest.approx(sum(e["usd"] for r in by_mentor for e in r["ledger"]["entries"]) / 30)

@@ -50,10 +50,10 @@ def ran(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in figures["strategies"] if one["status"] != "skipped"]
 
 
-def comparison_table(figures: Mapping[str, Any]) -> Table:
-    """Return the strategies of a comparison as a rich table, those that were skipped with their reasons.
+def comparison_view(figures: Mapping[str, Any]) -> list[Table | str]:
+    """Return a comparison for a terminal: its table, what is to be known about it, and the verdict.
 
-    It holds what fits a terminal; the intervals and the other units are in the files.
+    The table holds what fits a terminal; the intervals and the other units are in the files.
     """
     from rich.table import Table
     from rich.text import Text
@@ -75,11 +75,11 @@ def comparison_table(figures: Mapping[str, Any]) -> Table:
             _p(against),
         ]
         table.add_row(*(Text(one_line(text)) for text in row))
-    below = [f"Costs are means a problem; the gain over the chord is at equal {AXIS_LABELS[unit]}."]
-    below += figures["notes"]
-    below += [f"{name} was skipped: {why}" for name, why in _skipped(figures)]
-    table.caption = Text("\n".join(map(one_line, below)))
-    return table
+    lines = [f"Costs are means a problem; the gain over the chord is at equal {AXIS_LABELS[unit]}.", *figures["notes"]]
+    lines += [f"{name}: {text}" for name, text in _notes(figures)]
+    lines += [f"{name} was skipped: {why}" for name, why in _skipped(figures)]
+    lines += [figures["verdict"]] if figures["verdict"] else []
+    return [table, *map(one_line, lines)]
 
 
 def markdown(figures: Mapping[str, Any], warnings: Sequence[str]) -> str:
