@@ -26,6 +26,7 @@ from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
 from tandem.strategies import Context, fault_of_package, make_strategy
 from tandem.strategies.base import Strategy
+from tandem.strategies.thoughts import apart
 from tandem.sufficiency.classifier import (
     Classifier,
     ClassifierCard,
@@ -298,7 +299,7 @@ class Tandem:
         )
         try:
             event: Event | None = None
-            async with aclosing(ctx), aclosing(plan.strategy.run(ctx)) as events:
+            async with aclosing(ctx), aclosing(apart(plan.strategy.run(ctx), ctx)) as events:
                 async for event in events:
                     yield event
             if not isinstance(event, Solution):

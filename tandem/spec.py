@@ -120,6 +120,7 @@ class ModelSpec(BaseModel):
     reasoning: bool = False  # hidden reasoning, max_completion_tokens, no temperature
     # It thinks aloud, between <think> and </think>. Its makers' advice is a default of settings, which record it.
     thinks: bool = Field(default=False, exclude=True)
+    opens_thinking: bool | None = Field(default=None, exclude=True)  # its chat template does; None: not known
     sampling: Sampling | None = Field(default=None, exclude=True)
     max_tokens: int | None = Field(default=None, ge=1, exclude=True)  # the cap on an answer, thinking included
     synthetic: bool = False  # the fake model

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tandem.errors import UsageError
 from tandem.ledger import Ledger
 from tandem.spec import Sampling
+from tandem.thinking import split_thinking
 
 TaskKind = Literal["math", "code", "choice", "general"]
 Action = Literal["stop", "go_on", "answer"]
@@ -112,6 +113,13 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """What the model that answers thinks, as it arrives and without its tags: no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerDelta:
     """Text of the answer as it arrives; a discarded draft never becomes an answer delta."""
 
@@ -121,7 +129,8 @@ class AnswerDelta:
 class Solution(BaseModel):
     """The last event of every strategy: the answer, how it was produced and what it cost.
 
-    `answer` is what a grader extracts from `text` (after any thinking block); None if nothing was found.
+    `text` is all that was written, with what was thought between <think> and </think>; `thinking` and `content` are
+    the two apart. `answer` is what a grader extracts from the content; None if nothing was found.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -136,10 +145,20 @@ class Solution(BaseModel):
     sections: dict[str, str] = {}
     trace: list[Decision] = []
     ledger: Ledger = Ledger()
-    truncated: bool = False  # the answer hit its token cap
+    truncated: bool = False  # the answer hit its token cap, or ended within its thought
     seconds: float = 0.0
     synthetic: bool = False
     classifier: str | None = None
+
+    @property
+    def thinking(self) -> str:
+        """What was thought, without its tags."""
+        return split_thinking(self.text)[0]
+
+    @property
+    def content(self) -> str:
+        """The text without what was thought."""
+        return split_thinking(self.text)[1]
 
     @classmethod
     def failed(cls, problem_id: str, strategy: str, ledger: Ledger) -> Solution:
@@ -171,4 +190,4 @@ class Solution(BaseModel):
         return "\n".join(lines)
 
 
-Event = InsightDelta | Decision | AnswerDelta | Solution
+Event = InsightDelta | Decision | ThinkingDelta | AnswerDelta | Solution

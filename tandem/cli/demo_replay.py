@@ -15,7 +15,8 @@ from tandem.errors import TandemError, UsageError
 from tandem.ledger import Purpose, Role
 from tandem.reports.page.gather import read_questions
 from tandem.runs.store import RunStore
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
+from tandem.thinking import ThinkingSplitter
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 _PIECE = re.compile(r"\s*\S+|\s+$")
 
@@ -77,8 +78,12 @@ async def _events(stage: Stage, solution: Solution, record: Mapping[str, Any]) -
     if solution.answered_by:
         answer = _PIECE.findall(solution.text)
         block = _begin(stage, solution.answered_by, "answer")
+        told = ThinkingSplitter()
         async for event in _written(stage, block, answer):
-            yield AnswerDelta(event)
+            for thought, text in told.feed(event):
+                yield ThinkingDelta(text) if thought else AnswerDelta(text)
+        for thought, text in told.close():
+            yield ThinkingDelta(text) if thought else AnswerDelta(text)
         block.closed = True
     stage.ledger.entries.extend(solution.ledger.entries)
     stage.verdict, stage.reference = record["correct"], record["reference"]

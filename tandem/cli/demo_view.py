@@ -12,6 +12,7 @@ from rich.text import Text
 from tandem.cli.demo_stage import Block, Stage, written
 from tandem.cli.watch import describe, plain
 from tandem.ledger import Ledger, Role
+from tandem.thinking import split_thinking
 
 ROLES: tuple[Role, Role] = ("mentor", "intern")
 SIDE_BY_SIDE = 80  # columns; narrower terminals have the panes one above the other
@@ -156,7 +157,10 @@ def _block(block: Block) -> Text:
     state = f"{word}, {block.tokens} tokens" + (", stopped" if block.cut and block.purpose != "probe" else "")
     discarded = block.closed and block.purpose == "probe"
     text = Text(f"[{state}{'' if block.closed else ' …'}]\n", style="dim")
-    text.append(plain(block.text).strip("\n"), "dim" if discarded else "not dim")
+    thinking, answer = ("", block.text) if block.purpose == "insight" else split_thinking(block.text)
+    if thinking:
+        text.append(f"{plain(thinking).strip()}\n\n", "dim italic")
+    text.append(plain(answer).strip("\n"), "dim" if discarded else "not dim")
     if block.error:
         text.append(f"\n{plain(block.error)}", "not dim red")
     return text

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from rich.console import Console
 from rich.text import Text
 
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 
 def describe(decision: Decision) -> str:
@@ -33,6 +33,7 @@ class Watcher:
         self.console = console
         self.solution: Solution | None = None
         self._section = ""
+        self._thinking = False
         self._answering = False
         self._fresh_line = True
 
@@ -44,6 +45,11 @@ class Watcher:
             self._print(event.text, "cyan")
         elif isinstance(event, Decision):
             self._print(f"{'' if self._fresh_line else chr(10)}[{describe(event)}]\n", "yellow")
+        elif isinstance(event, ThinkingDelta):
+            if not self._thinking:
+                self._print(f"{'' if self._fresh_line else chr(10)}[thinking] ", "dim")
+                self._thinking = True
+            self._print(event.text, "dim")
         elif isinstance(event, AnswerDelta):
             if not self._answering:
                 self.console.print()

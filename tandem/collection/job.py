@@ -175,7 +175,8 @@ class CollectionJob:
         urls: list[str] = getattr(model, "urls", [])
         endpoint = ",".join(urls) or self.endpoints.get(role)
         key = getattr(model, "api_key_env", None)
-        return ModelAt(spec=model.spec, endpoint=endpoint, timeout=self.timeout, api_key_env=key)
+        found = {name: getattr(model.spec, name) for name in ("token_ids", "thinks", "opens_thinking")}
+        return ModelAt(spec=model.spec, found=found, endpoint=endpoint, timeout=self.timeout, api_key_env=key)
 
 
 def _lock(out: Path) -> FolderLock:

@@ -22,9 +22,10 @@ from tandem.models.call import Call
 from tandem.runs.journal import Journal
 from tandem.spec import Continuation, InsightMode
 from tandem.strategies.budget_forcing import force
-from tandem.strategies.context import within_context
+from tandem.strategies.context import begins_within, whole_text, within_context
 from tandem.sufficiency.rows import HINT
 from tandem.sufficiency.signals import question_candidates, question_signals
+from tandem.thinking import as_thought, is_open
 from tandem.types import Message, Problem
 
 
@@ -84,7 +85,8 @@ class ProblemWork:
         text = await self._text("answer")
         assert text.counts is not None
         if own:
-            await self._keep(Key(self._problem.id, ANSWER), text.text, text.counts)
+            cut = text.counts["truncated"] and begins_within(self._tools.mentor.spec)
+            await self._keep(Key(self._problem.id, ANSWER), as_thought(text.text) if cut else text.text, text.counts)
         for budget, key in forced.items():
             if text.insight.tokens <= budget:
                 await self._keep(key, text.text, text.counts | {"same": True})
@@ -188,7 +190,7 @@ class ProblemWork:
         asked = question_signals(self._tools.intern.count(question)) | question_candidates(question)
         signals = signals_of(stats) | {"question": rounded(asked)}
         own = _counts(call, ledger) | extra | {"signals": signals, "stats": stats}
-        return await self._keep(key, (prefix or "") + call.text, own)
+        return await self._keep(key, whole_text(call, prefix or ""), own)
 
     async def _text(self, source: Source) -> MentorText:
         """Return a text of the mentor, generated once for all levels that wait for it."""
@@ -293,6 +295,7 @@ class ProblemWork:
             "extracted": answer_of(self._problem, text) is not None,
             "question_tokens": self._tools.intern.count(self._problem.question),
             **fields,
+            "truncated": fields["truncated"] or is_open(text),
             "text": text,
         }
         self._tools.folder.add(row)

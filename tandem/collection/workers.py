@@ -44,6 +44,7 @@ class ModelAt(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: ModelSpec
+    found: dict[str, Any]  # what a spec has beside what a manifest shows of it
     endpoint: str | None = None
     timeout: float | None = None
     api_key_env: str | None = None
@@ -51,7 +52,7 @@ class ModelAt(BaseModel):
     def load(self, role: Role) -> Model:
         options: dict[str, Any] = {} if self.api_key_env is None else {"api_key_env": self.api_key_env}
         model = load_model(self.spec.name, role=role, endpoint=self.endpoint, timeout=self.timeout, **options)
-        model.spec = self.spec
+        model.spec = self.spec.model_copy(update=self.found)
         return model
 
 

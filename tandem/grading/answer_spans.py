@@ -12,12 +12,6 @@ PHRASE = re.compile(r"\banswer\b[^.:=\n]{0,60}?(?:\bis\b|[:=\n])[\s*:=]*(?P<rest
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 
-def after_thinking(text: str) -> str:
-    """Return what follows the last thinking block; nothing if that never closes."""
-    answer = text.rpartition("</think>")[2]
-    return "" if "<think>" in answer else answer
-
-
 def tail(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]

@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 
 from tandem.boxed import joined_boxes, last_boxed
-from tandem.grading.answer_spans import PHRASE, TAIL_CHARACTERS, after_thinking, tail
+from tandem.grading.answer_spans import PHRASE, TAIL_CHARACTERS, tail
 from tandem.grading.choices import chosen_letter
 from tandem.grading.programs import extract_program
+from tandem.thinking import after_thinking
 from tandem.types import TaskKind
 
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?!\s*\})")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tandem.errors import TandemError
-from tandem.grading.answer_spans import after_thinking, answer_spans
+from tandem.grading.answer_spans import answer_spans
 from tandem.grading.choices import chosen_letter, normalise_words, same_choice
 from tandem.grading.extract import extract_answer, extract_hashes, stated_answer
 from tandem.grading.formulas import same_answer
@@ -20,6 +20,7 @@ from tandem.grading.numbers import only_number
 from tandem.grading.programs import called_names, extract_program
 from tandem.grading.short_answer import same_short_answer
 from tandem.registry import Registry
+from tandem.thinking import after_thinking
 from tandem.types import Problem
 
 if TYPE_CHECKING:

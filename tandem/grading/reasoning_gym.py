@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from tandem.boxed import last_boxed
 from tandem.errors import MissingPackageError
-from tandem.grading.answer_spans import after_thinking
 from tandem.grading.worker_process import WorkerProcess
+from tandem.thinking import after_thinking
 from tandem.types import Problem
 
 if TYPE_CHECKING:

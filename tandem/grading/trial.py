@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tandem.errors import TandemError
-from tandem.grading.answer_spans import after_thinking
 from tandem.grading.examples import DoctestExample, examples_of
 from tandem.grading.extract import extract_answer
 from tandem.grading.programs import extract_program
 from tandem.grading.sandbox import Sandbox, Submission
+from tandem.thinking import after_thinking
 from tandem.types import Problem
 
 SECONDS = 5.0  # on the clock for all examples of one answer

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tandem.server.schema import ChatRequest, CompletionRequest
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
+from tandem.thinking import OPENS
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
 
@@ -36,13 +37,21 @@ def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
         "index": index,
         "message": {
             "role": "assistant",
-            "content": solution.text,
-            "reasoning_content": solution.insight or None,
+            "content": solution.content,
+            "reasoning_content": _reasoning(solution) or None,
             "refusal": None,
         },
         "finish_reason": _finish(solution),
         "logprobs": None,
     }
+
+
+def _reasoning(solution: Solution) -> str:
+    """Return the insight and what the model that answered thought; an insight that its text goes on from is in that."""
+    insight, thinking = solution.insight, solution.thinking
+    if thinking and solution.text.removeprefix(OPENS).startswith(insight.removeprefix(OPENS)):
+        return thinking
+    return "\n\n".join(filter(None, (insight, thinking)))
 
 
 def _chat_pieces(request: ChatRequest | CompletionRequest) -> Piece:
@@ -61,6 +70,9 @@ def _chat_pieces(request: ChatRequest | CompletionRequest) -> Piece:
             heading = f"{event.section.capitalize()}: " if event.section not in (None, section) else ""
             section = event.section
             return _chunk(index, {"reasoning_content": heading + event.text})
+        if isinstance(event, ThinkingDelta) and section and not with_events:  # behind an insight of sections
+            section = None
+            return _chunk(index, {"reasoning_content": f"\n\n{event.text}"})
         if isinstance(event, Decision):
             return _chunk(index, {}) | extra if with_events else None
         return _chunk(index, {_FIELDS[type(event)]: event.text}) | extra
@@ -68,13 +80,15 @@ def _chat_pieces(request: ChatRequest | CompletionRequest) -> Piece:
     return piece
 
 
-_FIELDS = {InsightDelta: "reasoning_content", AnswerDelta: "content"}
+_FIELDS = {InsightDelta: "reasoning_content", ThinkingDelta: "reasoning_content", AnswerDelta: "content"}
 
 
 def _for_our_clients(event: Event) -> dict[str, Any] | None:
     match event:
         case InsightDelta():
             return {"type": "insight", "section": event.section, "level": event.level}
+        case ThinkingDelta():
+            return {"type": "thinking"}
         case Decision():
             fields = asdict(event)
             del fields["signals"]
@@ -109,6 +123,6 @@ TEXT = AnswerFormat(
     "text_completion",
     "text_completion",
     "cmpl",
-    lambda index, solution: _text_choice(index, solution.text, _finish(solution)),
+    lambda index, solution: _text_choice(index, solution.content, _finish(solution)),
     lambda request: _text_piece,
 )

@@ -18,7 +18,7 @@ from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
 from tandem.server.requests import ModelMenu, SolveRequest
 from tandem.server.tracing import Trace, span
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Service:
         if isinstance(event, InsightDelta) and not bill.insight_seen:
             bill.insight_seen = True
             self.metrics.latency("first_insight", now)
-        elif isinstance(event, AnswerDelta) and not bill.answer_seen:
+        elif isinstance(event, AnswerDelta | ThinkingDelta) and not bill.answer_seen:
             bill.answer_seen = True
             self.metrics.latency("first_token", now)
         elif isinstance(event, Decision):

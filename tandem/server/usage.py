@@ -11,6 +11,7 @@ from tandem.ledger import Ledger, Role, sum_known
 from tandem.plan import SolvePlan
 from tandem.runs.mentor_alone import answer_alone
 from tandem.server.requests import SolveRequest
+from tandem.thinking import split_thinking
 from tandem.types import Solution
 
 _COSTS: dict[str, Unit] = {"usd": "usd", "device_seconds": "seconds", "tflops": "tflops"}
@@ -19,8 +20,9 @@ _COSTS: dict[str, Unit] = {"usd": "usd", "device_seconds": "seconds", "tflops": 
 def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: Tandem, choices: int) -> dict[str, Any]:
     """Return the usage of one request, which may have several prompts, each with this many choices.
 
-    Prompt: the user's messages, once for all choices. Completion: the answers, and the insights as reasoning tokens.
-    Other costs (probes, repeated prompts, an insight before the mentor's own answer) are under `tandem`.
+    Prompt: the user's messages, once for all choices. Completion: the answers and the insights; the insights and what
+    was thought are reasoning tokens. Other costs (probes, repeated prompts, an insight before the mentor's own answer)
+    are under `tandem`.
     """
     ledger = sum((s.ledger for s in solutions), Ledger())
     prompt = sum(engine.intern.count(message.content) for one in asked[::choices] for message in one.problem.messages)
@@ -32,7 +34,7 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
         "prompt_tokens": prompt,
         "completion_tokens": answer + insight,
         "total_tokens": prompt + answer + insight,
-        "completion_tokens_details": {"reasoning_tokens": insight},
+        "completion_tokens_details": {"reasoning_tokens": insight + sum(_thought(s, engine) for s in solutions)},
         "tandem": {
             "mentor": _role(ledger, "mentor", "insight"),
             "intern": _role(ledger, "intern", "probe"),
@@ -60,6 +62,20 @@ def _usd(ledger: Ledger, plan: SolvePlan) -> float | None:
     """Return the bill in US$; an intern on own hardware costs none where the mentor has a price."""
     free = ledger.usd is None and plan.unit == "usd" and all(entry.local for entry in ledger)
     return 0.0 if free else ledger.usd
+
+
+def _thought(solution: Solution, engine: Tandem) -> int:
+    """Return the tokens of an answer that were thought: as reported, else as the model counts them."""
+    answers = solution.ledger.select(purpose="answer")
+    reported = sum(entry.usage.reasoning for entry in answers)
+    thinking = solution.thinking
+    if reported or not thinking or solution.answered_by is None:
+        return reported
+    if solution.text.startswith(solution.insight):  # it went on from the insight, which is counted already
+        thinking = thinking.removeprefix(split_thinking(solution.insight)[0])
+    return min(
+        engine.model(solution.answered_by).count(thinking.strip()), sum(entry.usage.completion for entry in answers)
+    )
 
 
 def _role(ledger: Ledger, role: Role, other: Any) -> dict[str, Any]:

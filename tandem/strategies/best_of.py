@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from tandem.boxed import last_boxed
 from tandem.grading import answer_of, grader_of
-from tandem.grading.answer_spans import after_thinking
 from tandem.grading.choices import normalise_words
 from tandem.grading.normalise import normalise, quick_equal
 from tandem.grading.trial import Trial
+from tandem.thinking import after_thinking
 from tandem.types import Problem, TaskKind
 
 _FORMULAS = {"math", "gsm8k"}

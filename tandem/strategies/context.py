@@ -16,8 +16,9 @@ from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call, Recorder
 from tandem.models.tools import Tool
-from tandem.spec import Sampling
+from tandem.spec import ModelSpec, Sampling
 from tandem.sufficiency.policy import Policy
+from tandem.thinking import as_thought, is_open
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Solution
 
 
@@ -118,7 +119,8 @@ class Context:
         `prefix` stands before what it wrote: the request's own where none is given.
         """
         given = call.request.prefix
-        text = (prefix if prefix is not None else given if isinstance(given, str) else "") + call.text
+        begun = prefix if prefix is not None else given if isinstance(given, str) else ""
+        text = whole_text(call, begun)
         return Solution(
             problem_id=self.problem.id,
             strategy=self.strategy,
@@ -130,11 +132,22 @@ class Context:
             sections=split_sections(insight),
             trace=self.trace,
             ledger=self.ledger,
-            truncated=call.finish_reason == "length",
+            truncated=call.finish_reason == "length" or is_open(text),
             seconds=time.monotonic() - self.started,
             synthetic=self.mentor.spec.synthetic or self.intern.spec.synthetic,
             classifier=self.policy.classifier.id if self.policy else None,
         )
+
+
+def whole_text(call: Call, begun: str = "") -> str:
+    """Return what a call wrote behind `begun`; of a thought that was cut, with the tag that its prompt had."""
+    cut = call.finish_reason == "length" and begins_within(call.model.spec)
+    return as_thought(begun + call.text) if cut else begun + call.text
+
+
+def begins_within(spec: ModelSpec) -> bool:
+    """Whether what a model writes is a thought until that closes; where its template is not known, most likely."""
+    return spec.thinks and spec.opens_thinking is not False
 
 
 def within_context(request: Request, model: Model) -> Request:

@@ -26,7 +26,6 @@ from typing import Self
 from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.grading import answer_of
-from tandem.grading.answer_spans import after_thinking
 from tandem.insight import answer_messages
 from tandem.ladder import ANSWER, Ladder
 from tandem.models.base import TEMPLATE
@@ -36,6 +35,7 @@ from tandem.strategies.base import PlannedCall, Strategy
 from tandem.strategies.best_of import has_answer
 from tandem.strategies.context import Context
 from tandem.strategies.delegate_protocol import NATIVE, TEXT, Question, ToolProtocol
+from tandem.thinking import after_thinking
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem
 
 MAX_TURNS = 15

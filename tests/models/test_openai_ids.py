@@ -328,3 +328,23 @@ def test_the_ids_read_as_the_chat_that_the_template_continues(family: str, reque
         partial = [*messages, {"role": "assistant", "content": begun}]
         continued = tokenizer.apply_chat_template(partial, continue_final_message=True, tokenize=False)
         assert tokenizer.decode(ids) == continued
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_thought_that_the_template_opened_has_its_tag_and_goes_on_by_its_ids(opens: bool) -> None:
+    said = Reply(tokens=(" so", " it", "</think>", " 7"))
+    async with Stub(said, tokenizer=Tokenizer(opens=opens)) as stub:
+        model = OpenAIModel(ModelSpec(name="stub"), base_url=stub.url)
+        spec = await model.probe()
+        assert spec.token_ids and spec.opens_thinking is opens and spec.thinks is opens
+        head = await Call(model, ask(max_tokens=2), "intern", Ledger()).complete()
+        assert head.text == ("<think> so it" if opens else " so it")
+        rest = await Call(model, ask(prefix=head.text), "intern", Ledger()).complete()
+        assert not rest.text.startswith("<think>")
+        assert stub.completions[-1].prompt == PROMPT + ("<think>\n so it" if opens else " so it")
+        assert (
+            "<think>" not in PROMPT
+            and model.spec.model_dump()
+            == ModelSpec(name="stub", continuation=Continuation.NATIVE, logprobs=model.spec.logprobs).model_dump()
+        )
+        await model.aclose()

@@ -19,7 +19,7 @@ from tandem.models.base import Request
 from tandem.models.catalog import lookup
 from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.openai.request import CONTINUE
-from tandem.models.openai.token_ids import REFUSED, joins, prompt_ids
+from tandem.models.openai.token_ids import REFUSED, joins, prompt_ids, template_ids
 from tandem.models.openai.transport import Endpoint
 from tandem.paths import cache_dir
 from tandem.spec import Continuation, ModelSpec
@@ -50,6 +50,7 @@ class Findings(BaseModel):
     continuation: Continuation
     logprobs: bool | None
     token_ids: bool
+    opens_thinking: bool | None
 
 
 async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
@@ -67,6 +68,7 @@ async def probe(endpoint: Endpoint, spec: ModelSpec) -> ModelSpec:
         with contextlib.suppress(TandemError):  # a cache that cannot be written costs one request at the next start
             write_whole(path, findings.model_dump_json(), private=True, durable=False, parents=True)
         update |= {"continuation": findings.continuation, "token_ids": findings.token_ids}
+        update |= {"opens_thinking": findings.opens_thinking, "thinks": spec.thinks or bool(findings.opens_thinking)}
         if findings.logprobs is not None:
             update["logprobs"] = findings.logprobs
     if spec.reasoning:
@@ -207,24 +209,30 @@ async def _ask(endpoint: Endpoint, spec: ModelSpec) -> Findings:
     reply = (message.get("reasoning_content") or message.get("reasoning") or "") + (message.get("content") or "")
     native = "continue_final_message" in body and reply.lstrip().startswith(_MARK)
     tokens = (choice.get("logprobs") or {}).get("content") or []
-    ids = not (spec.reasoning or endpoint.keys.own) and await _takes_ids(endpoint)
+    ids, opens = (False, None) if spec.reasoning or endpoint.keys.own else await _takes_ids(endpoint)
     return Findings(
         model=endpoint.origin.model,
         time=time.time(),
         continuation=Continuation.NATIVE if native or ids else Continuation.SECTIONS,
         logprobs=None if spec.reasoning else bool(tokens and tokens[0].get("top_logprobs")),
         token_ids=ids,
+        opens_thinking=opens,
     )
 
 
-async def _takes_ids(endpoint: Endpoint) -> bool:
-    """Return whether the server has a tokenizer whose ids it takes as a prompt, and gives those of the answer."""
+async def _takes_ids(endpoint: Endpoint) -> tuple[bool, bool | None]:
+    """Return whether the server has a tokenizer whose ids it takes as a prompt, and gives those of the answer.
+
+    And whether its template opens a thinking block; None where it does not tell.
+    """
+    opens: bool | None = None
     question = Request((Message(role="user", content=_QUESTION),), "answer", 4, prefix=_PARTIAL)
     backoff = Backoff(_RETRIES)
     while True:
         try:
+            _, opens = await template_ids(endpoint, question.messages)
             if not await joins(endpoint, question.messages, _PARTIAL):
-                return False
+                return False, opens
             template, written = await prompt_ids(endpoint, question)
             body: dict[str, Any] = {
                 "model": endpoint.origin.model,
@@ -235,10 +243,10 @@ async def _takes_ids(endpoint: Endpoint) -> bool:
                 "return_token_ids": True,
             }
             answer = await endpoint.fetch(partial(endpoint.completion, body), backoff, REFUSED)
-            return bool(_choice(endpoint, answer).get("token_ids"))
+            return bool(_choice(endpoint, answer).get("token_ids")), opens
         except Failure as failure:
             if failure.status in REFUSED:
-                return False
+                return False, opens
             await backoff.wait(failure)
 
 

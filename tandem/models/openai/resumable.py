@@ -67,6 +67,7 @@ class ResumableAnswer:
     def __init__(self, spec: ModelSpec, request: Request) -> None:
         sampling = request.sampling
         self.request = request
+        self._opened = bool(spec.opens_thinking)
         self._repeats = not spec.reasoning and (sampling.temperature == 0 or sampling.seed is not None)
         # What is written behind a prefix of ids has no text that another try could be held against; and behind a text
         # that a model did not write, it may give a call as text.
@@ -136,7 +137,8 @@ class ResumableAnswer:
         else:
             known = text
         by_ids = request.prefix is not None and target.spec.token_ids and target.dialect.ids and self._by_ids
-        return Try(target, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside)
+        opened = self._opened and request.prefix is None
+        return Try(target, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside, opened=opened)
 
     def _adapts(self, attempt: Try, failure: Failure) -> bool:
         """Whether the next try is the same in a form that this endpoint takes; the one that failed cost nothing.
@@ -178,7 +180,15 @@ class Try:
     """
 
     def __init__(
-        self, target: Target, request: Request, known: str, *, by_ids: bool, ids: Sequence[int] | None, inside: bool
+        self,
+        target: Target,
+        request: Request,
+        known: str,
+        *,
+        by_ids: bool,
+        ids: Sequence[int] | None,
+        inside: bool,
+        opened: bool,
     ) -> None:
         self.target = target
         self.dialect = target.dialect
@@ -191,6 +201,7 @@ class Try:
             logprobs=request.top_logprobs or 0,
             prefix=request.prefix if isinstance(request.prefix, str) else "",
             inside=inside and not by_ids,
+            opened=opened,
             tool=request.tool is not None,
         )
         self._chat = None if by_ids else chat_body(target.spec, target.endpoint.origin.model, request, self.dialect)

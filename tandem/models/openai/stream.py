@@ -16,6 +16,7 @@ from tandem.models.logprobs import TokenStat, token_stat
 from tandem.models.openai.errors import Failure, Origin, from_status, status_of
 from tandem.models.openai.usage import reported_usage, token_count
 from tandem.models.tools import write_call
+from tandem.thinking import OPENS, is_open
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _REFUSED = {"content_filter", "refusal", "safety"}
@@ -30,7 +31,8 @@ class StreamReader:
 
     The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
     block that the answer's prefix has left open is not opened again. `inside`: that block came apart too, and the
-    stream goes on within it. The fragments of a call of a `tool` are held back; the call is there at the end.
+    stream goes on within it. `opened`: the template has opened the block, and the answer is given its tag. The
+    fragments of a call of a `tool` are held back; the call is there at the end.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class StreamReader:
         logprobs: int,  # how many were asked for at each token
         prefix: str = "",
         inside: bool = False,
+        opened: bool = False,
         tool: bool = False,
     ) -> None:
         self.tokens = 0
@@ -62,7 +65,8 @@ class StreamReader:
         self._called = StreamedCall() if tool else None
         self._measured = self._holes = 0  # tokens with log-probabilities, and without
         self._other: list[bytes] = []  # what came that is no event, for the end
-        self._open = prefix.rfind("<think>") > prefix.rfind("</think>")
+        self._open = is_open(prefix)
+        self._opened = opened  # and nothing has come yet
 
     def feed(self, data: bytes) -> Iterator[Delta]:
         """Yield the deltas that `data` completes; raises Failure for an error event or broken JSON."""
@@ -232,6 +236,10 @@ class StreamReader:
         return token_stat(float(str(own)), top, self._vocabulary)
 
     def _join(self, thinking: str, content: str) -> str:
+        if self._opened and (thinking or content):
+            self._opened = False
+            if not thinking and not content.lstrip().startswith(OPENS):
+                content, self._open = OPENS + content, True
         if thinking:
             if not self._open:
                 thinking, self._open = "<think>" + thinking, True

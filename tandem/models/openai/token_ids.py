@@ -15,12 +15,12 @@ from tandem.errors import UsageError
 from tandem.models.base import Request
 from tandem.models.openai.errors import Failure
 from tandem.models.openai.transport import Endpoint
+from tandem.thinking import OPENS, is_open
 from tandem.types import Message
 
 REFUSED = {400, 404, 405, 422, 501}  # not supported by the server, or not for this request
 _KEPT = 256  # insights that may be taken up again
 _TAIL = 8  # tokens at a prompt's end among which a template opens a thinking block
-_OPENING = "<think>"
 _HALF = "\N{REPLACEMENT CHARACTER}"  # of a character
 
 Key = tuple[tuple[Message, ...], str]
@@ -52,34 +52,39 @@ async def prompt_ids(
     block's end may be among them without its text. Raises UsageError for a prefix that ends within a character: vLLM
     would repeat the prompt.
     """
-    template, opened = await _template_ids(endpoint, request.messages)
+    template, opened = await template_ids(endpoint, request.messages)
     prefix = request.prefix or ""
     if not isinstance(prefix, str):
         if (await _text(endpoint, prefix)).endswith(_HALF):
             raise UsageError("the token ids of the answer's beginning end within a character")
         return template, prefix
+    if opened:
+        prefix = prefix.removeprefix(OPENS)
     if known is not None and await _text(endpoint, known) == prefix:
         return template, known
-    return template, await _text_ids(endpoint, prefix.removeprefix(_OPENING) if opened else prefix)
+    return template, await _text_ids(endpoint, prefix)
 
 
 async def joins(endpoint: Endpoint, messages: tuple[Message, ...], text: str) -> bool:
     """Return whether the ids of a text behind those of a template read as the two (some tokenizers add a space)."""
-    template, _ = await _template_ids(endpoint, messages)
+    template, _ = await template_ids(endpoint, messages)
     written = await _text_ids(endpoint, text)
     return await _text(endpoint, [*template, *written]) == await _text(endpoint, template) + text
 
 
-async def _template_ids(endpoint: Endpoint, messages: tuple[Message, ...]) -> tuple[list[int], bool]:
-    """Return the ids of the messages with the beginning of an answer, and whether that opens a thinking block."""
+async def template_ids(endpoint: Endpoint, messages: tuple[Message, ...]) -> tuple[list[int], bool | None]:
+    """Return the ids of the messages with the beginning of an answer, and whether that opens a thinking block.
+
+    None: the server does not tell.
+    """
     body = {
         "messages": [{"role": m.role, "content": m.content} for m in messages],
         "add_generation_prompt": True,
         "return_token_strs": True,
     }
     answer = await _asked(endpoint, "/tokenize", body, "tokens")
-    tail = "".join(map(str, (answer.get("token_strs") or [])[-_TAIL:]))
-    return answer["tokens"], tail.rfind(_OPENING) > tail.rfind("</think>")
+    strings = answer.get("token_strs")
+    return answer["tokens"], is_open("".join(map(str, strings[-_TAIL:]))) if strings else None
 
 
 async def _text_ids(endpoint: Endpoint, text: str) -> list[int]:

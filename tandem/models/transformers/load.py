@@ -11,6 +11,7 @@ from tandem.errors import EndpointError, MissingPackageError, TandemError, Usage
 from tandem.models.transformers.kv import use_grouped_attention
 from tandem.models.vllm.machine import computes_bfloat16, read_cpuinfo
 from tandem.spec import Architecture, Continuation, ModelSpec
+from tandem.thinking import is_open
 
 _ATTENTION = {"full_attention", "sliding_attention"}  # layer types with a key-value cache
 
@@ -64,7 +65,9 @@ def load(spec: ModelSpec, path: str, *, device: str | None, dtype: str) -> Loade
         raise EndpointError(f"'{path}' has layers that cannot be batched in process ({kinds}); serve it with vLLM")
     use_grouped_attention(model)
     tokenizer("")  # takes padding settings off once, which is not safe while another thread decodes
-    return Loaded(model, tokenizer, _ends(model, tokenizer), complete_spec(spec, model))
+    opens = _opens_thinking(tokenizer)
+    known = {"opens_thinking": opens, "thinks": spec.thinks or opens}
+    return Loaded(model, tokenizer, _ends(model, tokenizer), complete_spec(spec, model).model_copy(update=known))
 
 
 def complete_spec(spec: ModelSpec, model: Any) -> ModelSpec:
@@ -95,6 +98,17 @@ def complete_spec(spec: ModelSpec, model: Any) -> ModelSpec:
     known = spec.model_dump(include=set(found), exclude_none=True)
     update = {name: value for name, value in found.items() if name not in known}
     return spec.model_copy(update=update | {"logprobs": True, "logprobs_mode": "raw"})
+
+
+def _opens_thinking(tokenizer: Any) -> bool:
+    """Whether the chat template begins an answer within a thought."""
+    if not tokenizer.chat_template:
+        return False
+    asked = [{"role": "user", "content": "Hello"}]
+    try:
+        return is_open(str(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)))
+    except Exception:  # the template is the model's own program; what it refuses is said of a problem's own messages
+        return False
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tandem.errors import CapabilityError, EndpointError, UsageError
@@ -21,6 +22,7 @@ from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.prompt_logprobs import read_text
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
+from tandem.thinking import OPENS
 
 
 class TransformersModel(Model):
@@ -84,11 +86,14 @@ class TransformersModel(Model):
             mailbox=asyncio.Queue(),
         )
         worker.submit(job)
+        tag = OPENS if loaded.spec.opens_thinking and request.prefix is None else ""
         try:
             while True:
                 item = await job.mailbox.get()
                 if not isinstance(item, Delta):
                     raise item
+                if tag and item.text:
+                    item, tag = replace(item, text=tag + item.text), ""
                 yield item
                 if item.finish_reason:
                     return
@@ -170,6 +175,8 @@ class TransformersModel(Model):
         else:
             text = "\n\n".join([*(f"{m.role}: {m.content}" for m in request.messages), "assistant:"])
         written = prefix if isinstance(prefix, str) else ""
+        if self.spec.opens_thinking:
+            written = written.removeprefix(OPENS)
         tokens: list[int] = tokenizer(text + written, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         if not isinstance(prefix, str):
             known = loaded.model.get_input_embeddings().num_embeddings

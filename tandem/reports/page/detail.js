@@ -95,6 +95,11 @@ function solution(record, letter, textOf) {
     );
     wrote.append(block("Insight", "the mentor’s words", make("div", { className: "sections" }, ...parts)));
   }
+  if (known(record.thinking)) {
+    const thought = make("div", { className: "text" }, ...longText(textOf(record.thinking)));
+    const by = record.by === "mentor" ? "The mentor" : "The intern";
+    wrote.append(make("details", { className: "thinking" }, withText("summary", `${by}’s thinking`), thought));
+  }
   if (known(record.text)) {
     const by = { mentor: "by the mentor", intern: "by the intern" }[record.by];
     const about = [by, meaning(letter)].filter(Boolean).join(", ");

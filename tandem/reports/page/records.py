@@ -9,6 +9,7 @@ from typing import Any
 from tandem.costs import published_rates
 from tandem.ledger import sum_known
 from tandem.runs.outcomes import LATENCY
+from tandem.thinking import split_thinking
 
 Record = Mapping[str, Any]
 Shown = str | list[Any]
@@ -77,9 +78,10 @@ def detail(record: Record, keep: Callable[[Shown], int]) -> dict[str, Any]:
     parts = (
         [[str(name)[:60], keep(clipped(text))] for name, text in sections.items()] if isinstance(sections, dict) else []
     )
-    insight, text = record.get("insight"), record.get("text")
+    insight, (thinking, text) = record.get("insight"), split_thinking(str(record.get("text") or ""))
     found = {
         "answer": clipped(record.get("answer"), _SHORT, 0) if record.get("answer") is not None else None,
+        "thinking": keep(clipped(thinking)) if thinking else None,
         "text": keep(clipped(text)) if text else None,
         "level": _short(record.get("level")),
         "by": _short(record.get("answered_by")),

@@ -16,6 +16,7 @@ export function newRun({ question, model, effort = "", ladder = [] }) {
     state: "asking", // asking, insight, judged, answering, done, stopped, failed
     sections: {},
     decisions: [],
+    thinking: "", // of the model that answers
     answer: "",
     solution: null,
     usage: null,
@@ -39,7 +40,10 @@ export function bodyOf(run) {
 export function take(run, chunk) {
   const told = chunk.tandem || {};
   const delta = (chunk.choices && chunk.choices[0] && chunk.choices[0].delta) || {};
-  if (delta.reasoning_content) {
+  if (told.type === "thinking") {
+    run.state = "answering";
+    run.thinking += delta.reasoning_content;
+  } else if (delta.reasoning_content) {
     run.state = "insight";
     grow(run.sections, SECTIONS.includes(told.section) ? told.section : "other", delta.reasoning_content, told.level);
   }

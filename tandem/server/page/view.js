@@ -182,6 +182,9 @@ function drawAnswer(run) {
     solution && solution.answered_by ? `by the ${solution.answered_by}, in ${seconds(solution.seconds)}` : "",
   );
   drawFinal(byId("final"), run);
+  const thought = (run.thinking || "").trim();
+  byId("thinking").hidden = !thought;
+  setText(byId("thinking").querySelector("div"), thought);
   drawText(byId("answer"), run);
   setText(byId("answer-note"), solution && solution.truncated ? "Cut at the cap on its length." : "");
 }
