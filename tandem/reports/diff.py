@@ -46,7 +46,8 @@ def compare(a: RunStore, b: RunStore) -> dict[str, Any]:
         same_ids = f" ({len(other)} ids are the same, with other references)" if other else ""
         raise UsageError(f"{a.folder} and {b.folder} have no problem in common{same_ids}")
     manifests = a.manifest(), b.manifest()
-    results = [figures.result(None) for figures in sums]
+    billed = any(figures.result(None)["usd"] is not None for figures in sums)  # own hardware then counts 0
+    results = [figures.result(None, "usd" if billed else None) for figures in sums]
     costs = [_costs(result) for result in results]
     return {
         "folders": [str(a.folder), str(b.folder)],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tandem.costs import rates
 from tandem.insight import answer_messages, mentor_messages
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.models.base import TEMPLATE, within
@@ -49,7 +50,7 @@ def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
         },
         "likely": None
         if reach[KINDS[0]] is None
-        else {"mentor_tokens": round(tokens), "mentor_usd": usd if plan.mentor.spec.prices else None},
+        else {"mentor_tokens": round(tokens), "mentor_usd": usd if rates(plan.mentor.spec, "usd", "mentor") else None},
     }
 
 
@@ -66,7 +67,10 @@ def estimate_table(found: Mapping[str, Any], plan: SolvePlan) -> Table:
     table.add_row("intern tokens", f"{most['intern_tokens']:,}", "unknown")
     dollars = likely["mentor_usd"] if likely else None
     table.add_row("US$", _usd(most["usd"]), "unknown" if dollars is None else _usd(dollars))
-    table.add_row("TFLOPs", "unknown sizes" if most["tflops"] is None else f"{most['tflops']:,.0f}", "unknown")
+    specs = {role: plan.model(role).spec for role in plan.roles}
+    unsized = [spec.name for role, spec in specs.items() if rates(spec, "tflops", role) is None]
+    tflops = f"no size of {' and '.join(unsized)}" if most["tflops"] is None else f"{most['tflops']:,.0f}"
+    table.add_row("TFLOPs", tflops, "unknown")
     return table
 
 

@@ -67,6 +67,9 @@ class Summary:
         `usd_paid` leaves out what came from the response cache.
         """
         interval = wilson(self._right, self._graded)
+        if unit == "usd":  # the mentor has a price; where nobody asked it, nothing is billed
+            for total in (self._usd_bound, self._usd_paid, self._cost["usd", None], self._cost["usd", "mentor"]):
+                total.add(0.0, False)
         return {
             "n": self._n,
             "graded": self._graded,
