@@ -42,7 +42,6 @@ from tandem.training.selection import (
     with_features,
 )
 from tandem.training.train import anchor_name, anchors_of, cost_model, plan_of
-from tandem.training.upgrades import extra_costs, with_costs
 
 OURS = "ours"  # the point that lay farthest above the chord on the training problems
 _COST_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
@@ -101,7 +100,11 @@ def evaluate(
     room = _Test(known | fresh, list(fresh), plan, fits, search(known, fits, plan))
     points = _points(room)
     predicted = {
-        draft: predict_held_out(room.both, fits, draft, plan, room.ids) for draft in {p.draft for p in points.values()}
+        draft: replace(
+            predict_held_out(room.both, fits, draft, plan, room.ids),
+            upgrades=room.chosen.space.by_draft[draft].upgrades,
+        )
+        for draft in {p.draft for p in points.values()}
     }
     predictions: dict[str, Sufficiencies] = {OURS: predicted[points[OURS].draft].p}
     left_out: dict[str, str] = {}
@@ -248,16 +251,9 @@ def _what_if(room: _Test, specs: tuple[ModelSpec, ModelSpec], say: Say) -> list[
         )
         plan = replace(room.plan, pair=Pair(larger, intern, cache))
         known = {i: room.both[i] for i in room.fits.ids}
-        predictions = {
-            draft: replace(
-                j, upgrades=with_costs(j.upgrades, extra_costs(known, list(known), plan.ladder, plan.pair, draft))
-            )
-            for draft, j in room.fits.predictions.items()
-        }
-        fits = replace(room.fits, predictions=predictions)
-        chosen = search(known, fits, plan)
+        chosen = search(known, room.fits, plan)
         point = by_gain(chosen)
-        ours, _ = applied(room.both, fits, point, plan, room.ids)
+        ours, _ = applied(room.both, room.fits, chosen, point, plan, room.ids)
         ends = _anchors(replace(room, plan=plan)) | {OURS: ours}
         boot = Bootstrap(len(room.ids), seed=plan.seed)
         cheap, expensive = _ends_of(ends, plan)

@@ -202,7 +202,7 @@ class _Replay:
         self._data = data
         unknown: dict[str, dict[str, float]] = {i: {} for i in data.problems}
         options = ladders(ladder)
-        self._replays = [BatchReplay(data.problems, unknown, option, pair, draft) for option in options]
+        self._replays = [BatchReplay.of(data.problems, unknown, option, pair, draft) for option in options]
         plain = Pair(pair.mentor, pair.intern, pair.prefix_cache, pair.unit)
         ends = [replay_fixed(data.problems, list(data.problems), name, plain) for name in (ladder[0].name, ANSWER)]
         self._ends = [(end.cost, end.correct) for end in ends]

@@ -152,9 +152,16 @@ class LevelCosts:
         self.pair, self._problems = pair, [problems[i] for i in ids]
         self._known: dict[tuple[Any, ...], np.ndarray] = {}
 
+    def __len__(self) -> int:
+        return len(self._problems)
+
     def column(self, level: str, name: str) -> np.ndarray:
         """Return a number of each row at a level; 0 where it has none."""
         return self._made((level, name), lambda levels: levels[level].get(name) or 0)
+
+    def fixed(self, level: str) -> np.ndarray:
+        """Return the cost of always using a level."""
+        return self.answer(level) + (0.0 if is_mentors(level) else self.insight(level))
 
     def insight(self, level: str) -> np.ndarray:
         return self._made((level,), lambda levels: self.pair.insight(levels[level]))
@@ -215,27 +222,31 @@ class BatchVerdicts:
         return self._present
 
     def decide(
-        self, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
+        self, thresholds: Sequence[Mapping[str, float]], *cost_weights: float | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the position where each problem ends, and whether by handing over, both (sets, problems).
 
-        `thresholds` are several sets, by level. Without a `cost_weight` the thresholds decide alone.
+        `thresholds` are several sets, by level; all of them come with the first cost weight, then with the next. With
+        None for a weight the thresholds decide alone.
         """
-        shape = (len(thresholds), self._p.shape[1])
+        shape = (len(cost_weights), len(thresholds), self._p.shape[1])
         at, handed_over = np.full(shape, -1), np.zeros(shape, dtype=bool)
         for k, effort in enumerate(self.ladder):
             here = (at < 0) & self._present[k]
             if effort.is_answer:
                 ends = here
             else:
-                always, otherwise = self._verdict(k, cost_weight)
+                always, otherwise = (
+                    np.stack(found)[:, None, :]
+                    for found in zip(*(self._verdict(k, weight) for weight in cost_weights), strict=True)
+                )
                 enough = always | (self._p[k] >= np.asarray([[own[effort.name]] for own in thresholds]))
                 ends = here & (enough | otherwise)
                 handed_over |= ends & ~enough
-            at = np.where(ends, k, at)
+            at[ends] = k
         if (at < 0).any():
             raise ValueError("the ladder has no level that completes")
-        return at, handed_over
+        return at.reshape(-1, shape[2]), handed_over.reshape(-1, shape[2])
 
     def _verdict(self, k: int, cost_weight: float | None) -> tuple[np.ndarray, np.ndarray]:
         """Return where `Policy.verdict` stops whatever the threshold, and where it answers if it does not stop."""
@@ -262,6 +273,28 @@ class BatchReplay(BatchVerdicts):
 
     def __init__(
         self,
+        costs: LevelCosts,
+        p: Mapping[str, np.ndarray],
+        ladder: Ladder,
+        draft: int | None,
+        upgrades: Mapping[tuple[str, str], tuple[np.ndarray, float]] | None = None,
+    ) -> None:
+        """`p` is the sufficiency by level, (problems,); `upgrades` by two levels what is gained, and its cost."""
+        size, count = len(costs), len(ladder)
+        present, later = np.zeros((count, size), dtype=bool), np.zeros((count, count, size), dtype=bool)
+        self._outcomes = np.zeros((2, count, len(_FIELDS), size))  # where it stops, and where it hands over
+        self._walk(costs, ladder, draft, present, later)
+        place = {level.name: k for k, level in enumerate(ladder)}
+        gained = {
+            (place[here], place[there]): own
+            for (here, there), own in (upgrades or {}).items()
+            if here in place and there in place
+        }
+        super().__init__(ladder, _stacked(p, ladder, size), present, later, gained)
+
+    @classmethod
+    def of(
+        cls,
         problems: Mapping[str, Levels],
         p: Sufficiencies,
         ladder: Ladder,
@@ -269,30 +302,11 @@ class BatchReplay(BatchVerdicts):
         draft: int | None,
         upgrades: Upgrades | None = None,
         p_correct_later: PCorrectLater | None = None,
-        costs: LevelCosts | None = None,
-    ) -> None:
-        """`p` is the sufficiency by problem and level; its problems are replayed, in its order.
-
-        `p_correct_later` are the upgrades' predictions, by problem, level and later level; `costs` those of the same
-        problems, where they are at hand.
-        """
-        size, count = len(p), len(ladder)
-        costs = LevelCosts(problems, tuple(p), pair) if costs is None else costs
-        present, later = np.zeros((count, size), dtype=bool), np.zeros((count, count, size), dtype=bool)
-        self._outcomes = np.zeros((2, count, len(_FIELDS), size))  # where it stops, and where it hands over
-        self._walk(costs, ladder, draft, present, later)
-        place = {level.name: k for k, level in enumerate(ladder)}
-        by_level = _by_level(p, ladder)
-        gained = {
-            (place[here], place[there]): (
-                np.asarray([(p_correct_later or {})[i][here][there] for i in p]) - by_level[place[here]],
-                upgrade.cost,
-            )
-            for here, own in (upgrades or {}).items()
-            for there, upgrade in own.items()
-            if here in place and there in place
-        }
-        super().__init__(ladder, by_level, present, later, gained)
+    ) -> BatchReplay:
+        """Return the replay of the problems that have a sufficiency, in that order; predictions are by problem."""
+        by_level = p_by_level(p)
+        gained = gains(p, upgrades or {}, p_correct_later or {})
+        return cls(LevelCosts(problems, tuple(p), pair), by_level, ladder, draft, gained)
 
     def _walk(
         self, costs: LevelCosts, ladder: Ladder, draft: int | None, present: np.ndarray, later: np.ndarray
@@ -347,7 +361,7 @@ class BatchReplay(BatchVerdicts):
     def predicting(self, p: Sufficiencies) -> BatchReplay:
         """Return the same walks under other sufficiencies of the same problems in the same order; without upgrades."""
         other = copy(self)
-        other._p, other._upgrades, other._verdicts = _by_level(p, self.ladder), {}, {}
+        other._p, other._upgrades, other._verdicts = _stacked(p_by_level(p), self.ladder, len(p)), {}, {}
         return other
 
     def run(self, card: PolicyCard) -> ReplayResult:
@@ -355,16 +369,34 @@ class BatchReplay(BatchVerdicts):
         thresholds = {level.name: card.threshold(level.name) for level in self.ladder}
         return self.run_many([thresholds], card.cost_weight).first()
 
-    def run_many(self, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None) -> ReplayResult:
-        """Return the results of several sets of thresholds at one cost weight, all (sets, problems); see `decide`."""
-        at, handed_over = self.decide(thresholds, cost_weight)
+    def run_many(self, thresholds: Sequence[Mapping[str, float]], *cost_weights: float | None) -> ReplayResult:
+        """Return the results of several sets of thresholds and cost weights, all (sets, problems); see `decide`."""
+        at, handed_over = self.decide(thresholds, *cost_weights)
         found = self._outcomes[handed_over.astype(int), at, :, np.arange(at.shape[1])]
         return ReplayResult(np.where(handed_over, len(self.ladder) - 1, at), *np.moveaxis(found, -1, 0))
 
 
-def _by_level(p: Sufficiencies, ladder: Ladder) -> np.ndarray:
+def _stacked(p: Mapping[str, np.ndarray], ladder: Ladder, size: int) -> np.ndarray:
     """Return sufficiencies as (levels, problems); 1 where a level has none."""
-    return np.asarray([[by_level.get(level.name, 1.0) for by_level in p.values()] for level in ladder])
+    return np.asarray([p.get(level.name, np.ones(size)) for level in ladder])
+
+
+def p_by_level(p: Sufficiencies) -> dict[str, np.ndarray]:
+    """Return the sufficiency of all problems at each level that the first one has, (problems,)."""
+    names = next(iter(p.values()), {})
+    return {name: np.asarray([by_level[name] for by_level in p.values()]) for name in names}
+
+
+def gains(
+    p: Sufficiencies, upgrades: Upgrades, p_correct_later: PCorrectLater
+) -> dict[tuple[str, str], tuple[np.ndarray, float]]:
+    """Return, for two levels, what each problem gains in predicted correctness by going on, and what that costs."""
+    now = p_by_level(p)
+    return {
+        (here, there): (np.asarray([p_correct_later[i][here][there] for i in p]) - now[here], upgrade.cost)
+        for here, own in upgrades.items()
+        for there, upgrade in own.items()
+    }
 
 
 def replay_fixed(problems: Mapping[str, Levels], ids: Sequence[str], level: str, pair: Pair) -> ReplayResult:

@@ -12,7 +12,7 @@ import numpy as np
 from tandem.ladder import QUESTION, Ladder
 from tandem.sufficiency.policy import PolicyCard, Upgrades
 from tandem.sufficiency.rows import Levels, PCorrectLater, Sufficiencies
-from tandem.training.replay import BatchReplay, Pair, ReplayResult, means
+from tandem.training.replay import BatchReplay, LevelCosts, Pair, ReplayResult, gains, means, p_by_level
 
 DEGENERATE = 0.9
 OWN_THRESHOLD = 100  # problems that must come to a level before it has a threshold of its own
@@ -92,20 +92,28 @@ class Space:
     """Every operating point of a table: made once, replayed often."""
 
     def __init__(
-        self, problems: Mapping[str, Levels], by_draft: Mapping[int | None, DraftPredictions], full: Ladder, pair: Pair
+        self,
+        problems: Mapping[str, Levels],
+        by_draft: Mapping[int | None, DraftPredictions],
+        full: Ladder,
+        pair: Pair,
+        costs: LevelCosts | None = None,
     ) -> None:
         self._replays: dict[tuple[Ladder, int | None], BatchReplay] = {}
+        self._known: dict[int | None, tuple[Any, Any]] = {}
         self.problems, self.by_draft, self.full, self.pair = problems, by_draft, full, pair
         self.ids = list(next(iter(by_draft.values())).p)
-        self._last = np.asarray([bool(problems[i][full[-1].name]["correct"]) for i in self.ids])
+        self.costs = LevelCosts(problems, self.ids, pair) if costs is None else costs
+        self._last = self.costs.column(full[-1].name, "correct") > 0
 
     def replay_of(self, ladder: Ladder, draft: int | None) -> BatchReplay:
         key = (ladder, draft)
         if key not in self._replays:
-            own = self.by_draft[draft]
-            self._replays[key] = BatchReplay(
-                self.problems, own.p, ladder, self.pair, draft, own.upgrades, own.p_correct_later
-            )
+            if draft not in self._known:
+                own = self.by_draft[draft]
+                self._known[draft] = p_by_level(own.p), gains(own.p, own.upgrades, own.p_correct_later)
+            p, gained = self._known[draft]
+            self._replays[key] = BatchReplay(self.costs, p, ladder, draft, gained)
         return self._replays[key]
 
     def ends(self, point: Point) -> ReplayResult:
@@ -115,36 +123,47 @@ class Space:
         return replace(many.first(), level=places[many.level[0]])
 
     def many(
-        self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], cost_weight: float | None
+        self, ladder: Ladder, draft: int | None, thresholds: Sequence[Mapping[str, float]], *cost_weights: float | None
     ) -> list[Point]:
-        ends = self.replay_of(ladder, draft).run_many(thresholds, cost_weight)
+        """Return the points of several sets of thresholds at each of the cost weights."""
+        return self._many(ladder, draft, thresholds, cost_weights).points()
+
+    def _many(
+        self,
+        ladder: Ladder,
+        draft: int | None,
+        thresholds: Sequence[Mapping[str, float]],
+        cost_weights: Sequence[float | None],
+    ) -> _Many:
+        ends = self.replay_of(ladder, draft).run_many(thresholds, *cost_weights)
         right = ends.correct > 0
-        accuracy, cost, mentor = (v.mean(axis=1).tolist() for v in (ends.correct, ends.cost, ends.mentor_tokens))
-        lost, won = (values.mean(axis=1).tolist() for values in (self._last & ~right, right & ~self._last))
-        parts = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1).tolist()
-        shares = [dict(zip((level.name for level in ladder), part, strict=True)) for part in parts]
-        figures = zip(thresholds, accuracy, cost, mentor, shares, lost, won, strict=True)
-        return [Point(ladder, draft, own, cost_weight, *of_it) for own, *of_it in figures]
+        means = [v.mean(axis=1) for v in (ends.correct, ends.cost, ends.mentor_tokens)]
+        changed = [values.mean(axis=1) for values in (self._last & ~right, right & ~self._last)]
+        shares = np.stack([(ends.level == k).mean(axis=1) for k in range(len(ladder))], axis=1)
+        return _Many(ladder, draft, thresholds, cost_weights, np.stack([*means, *changed]), shares)
 
-    def search(self, *, hand_over: bool = True) -> list[Point]:
-        """Return every point of the grid, and around the best of them points with thresholds of each level's own.
+    def search(self, *, hand_over: bool = True, every: bool = False) -> list[Point]:
+        """Return points of the grid, and around the best of them points with thresholds of each level's own.
 
-        Without `hand_over` no ladder ends with the mentor's own answer.
+        They are those that no other beats in both accuracy and cost, among all and among those that adapt; or `every`
+        point. Without `hand_over` no ladder ends with the mentor's own answer.
         """
-        points = []
+        tried = []
         for draft in self.by_draft:
             for ladder in ladders(self.full):
                 if (ladder[-1].is_answer and not hand_over) or all(level.tokens == 0 for level in ladder):
                     continue  # or the mentor never writes anything
                 insight = [level.name for level in ladder if not level.is_answer]
                 common = [dict.fromkeys(insight, threshold) for threshold in _THRESHOLDS]
-                for cost_weight in _COST_WEIGHTS:
-                    points += self.many(ladder, draft, common, cost_weight)
+                tried.append(self._many(ladder, draft, common, _COST_WEIGHTS))
+        if not tried:
+            return []
+        points = [point for many in tried for point in many.points()] if every else _best_of(tried)
         return points + [finer for point in frontier(points) for finer in self._around(point)]
 
     def _around(self, point: Point) -> list[Point]:
         """Return the neighbours of a point: another threshold at one level, where enough problems come to it."""
-        reach, found = float(len(self.by_draft[point.draft].p)), []
+        reach, found = float(len(self.ids)), []
         for level in point.ladder[:-1]:
             if reach >= OWN_THRESHOLD:
                 others = [
@@ -155,6 +174,59 @@ class Space:
                 found += self.many(point.ladder, point.draft, others, point.cost_weight)
             reach *= 1 - point.stop_shares[level.name]
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Many:
+    """Points of one ladder and draft as arrays: `figures` (5, sets) are those of a Point from its accuracy on."""
+
+    ladder: Ladder
+    draft: int | None
+    thresholds: Sequence[Mapping[str, float]]
+    cost_weights: Sequence[float | None]
+    figures: np.ndarray
+    shares: np.ndarray  # (sets, levels)
+
+    @property
+    def adapting(self) -> np.ndarray:
+        """Whether each point is not degenerate, (sets,); as `Point.degenerate` has it."""
+        first = [level.name in (QUESTION, "none") for level in self.ladder]
+        alone = self.shares[:, first].sum(axis=1)
+        top: np.ndarray = np.maximum(alone, self.shares.max(axis=1)) <= DEGENERATE
+        return top
+
+    def points(self, which: Sequence[int] | None = None) -> list[Point]:
+        names = [level.name for level in self.ladder]
+        found = []
+        for k in range(self.figures.shape[1]) if which is None else which:
+            weight, own = divmod(k, len(self.thresholds))
+            accuracy, cost, mentor, lost, won = self.figures[:, k].tolist()
+            shares = dict(zip(names, self.shares[k].tolist(), strict=True))
+            how = self.ladder, self.draft, self.thresholds[own], self.cost_weights[weight]
+            found.append(Point(*how, accuracy, cost, mentor, shares, lost, won))
+        return found
+
+
+def _best_of(tried: Sequence[_Many]) -> list[Point]:
+    """Return the points that none beats, among all and among those that adapt, without making the others."""
+    accuracy, cost = np.concatenate([many.figures[:2] for many in tried], axis=1)
+    adapting = np.concatenate([many.adapting for many in tried])
+    kept = set(_unbeaten(accuracy, cost)) | {
+        int(k) for k in np.flatnonzero(adapting)[_unbeaten(accuracy[adapting], cost[adapting])]
+    }
+    starts = np.cumsum([0, *(many.figures.shape[1] for many in tried)])
+    return [
+        point
+        for many, start, end in zip(tried, starts, starts[1:], strict=False)
+        for point in many.points([k - int(start) for k in sorted(kept) if start <= k < end])
+    ]
+
+
+def _unbeaten(accuracy: np.ndarray, cost: np.ndarray) -> list[int]:
+    """Return the positions of the points that no other one beats in both, from the cheapest up."""
+    order = np.lexsort((-accuracy, cost))
+    best = np.maximum.accumulate(np.concatenate([[-np.inf], accuracy[order]]))
+    return [int(k) for k in order[accuracy[order] > best[:-1]]]
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:

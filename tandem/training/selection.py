@@ -33,9 +33,9 @@ from tandem.training.fit import (
     sufficiencies,
 )
 from tandem.training.folds import FOLDS, folds
-from tandem.training.replay import Pair, ReplayResult, replay_fixed
+from tandem.training.replay import LevelCosts, Pair, ReplayResult
 from tandem.training.search import DraftPredictions, Point, Space
-from tandem.training.upgrades import fit_upgrades, predict_later
+from tandem.training.upgrades import extra_costs, fit_upgrades, predict_later, with_costs
 
 Say = Callable[[str], None]
 Choice = Callable[["Chosen"], Point]
@@ -100,31 +100,39 @@ def fit_all(problems: Problems, ids: Sequence[str], plan: TrainingPlan, say: Say
         )
         recipes[draft] = recipe
         signals = signals_by_problem(problems, ids, plan.ladder, column, plan.features)
-        predictions[draft] = DraftPredictions(
-            p, *fit_upgrades(problems, p, plan.ladder, plan.pair, draft, signals, seed=plan.seed)
-        )
+        predictions[draft] = DraftPredictions(p, *fit_upgrades(problems, p, plan.ladder, signals, seed=plan.seed))
         say(f"draft {column:>3}: {recipe.describe()['kind']}")
     return Fits(list(ids), recipes, predictions)
 
 
-def search(problems: Problems, fits: Fits, plan: TrainingPlan) -> Chosen:
-    """Search the operating points on sufficiencies out of fold, on the problems of the plan's domain.
+def search(
+    problems: Problems, fits: Fits, plan: TrainingPlan, ids: Sequence[str] | None = None, *, every: bool = False
+) -> Chosen:
+    """Search the operating points on sufficiencies out of fold, on some problems (None: those of the plan's domain).
 
-    Raises UsageError where there are none, or no ladder that the plan allows.
+    What going on costs is that of these problems, in the unit of the plan's pair. The points are those that none beats,
+    or `every` one. Raises UsageError where the domain has no problems, or the plan allows no ladder.
     """
-    ids = in_domain(fits.ids, plan)
+    ids = in_domain(fits.ids, plan) if ids is None else ids
+    costs = LevelCosts(problems, ids, plan.pair)
     predictions = {
-        draft: DraftPredictions({i: one.p[i] for i in ids}, one.upgrades, one.p_correct_later)
+        draft: DraftPredictions(
+            {i: one.p[i] for i in ids},
+            with_costs(one.upgrades, extra_costs(costs, plan.ladder, draft)),
+            one.p_correct_later,
+        )
         for draft, one in fits.predictions.items()
     }
-    space = Space(problems, predictions, plan.ladder, plan.pair)
-    points = space.search(hand_over=plan.hand_over)
+    space = Space(problems, predictions, plan.ladder, plan.pair, costs)
+    points = space.search(hand_over=plan.hand_over, every=every)
     if not points:
         raise UsageError(
             f"of the levels {format_ladder(plan.ladder)} only the mentor can end a ladder: train without --no-hand-over"
         )
-    ends = [replay_fixed(problems, ids, level.name, plan.pair) for level in (plan.ladder[0], plan.ladder[-1])]
-    cheap, expensive = ((float(e.cost.mean()), float(e.correct.mean())) for e in ends)
+    cheap, expensive = (
+        (float(costs.fixed(level.name).mean()), float(costs.column(level.name, "correct").mean()))
+        for level in (plan.ladder[0], plan.ladder[-1])
+    )
     return Chosen(space, points, cheap, expensive)
 
 
@@ -179,10 +187,14 @@ def estimator_of(problems: Problems, fits: Fits, draft: int | None, plan: Traini
 
 
 def applied(
-    problems: Problems, fits: Fits, point: Point, plan: TrainingPlan, held: Sequence[str]
+    problems: Problems, fits: Fits, chosen: Chosen, point: Point, plan: TrainingPlan, held: Sequence[str]
 ) -> tuple[ReplayResult, Sufficiencies]:
-    """Fit the point's recipe on all that `fits` saw, and replay the point on other problems."""
+    """Fit the point's recipe on all that `fits` saw, and replay the point on other problems.
+
+    `chosen` is the search that the point is from: what going on costs is as it was there.
+    """
     predicted = predict_held_out(problems, fits, point.draft, plan, held)
+    predicted = replace(predicted, upgrades=chosen.space.by_draft[point.draft].upgrades)
     return Space(problems, {point.draft: predicted}, plan.ladder, plan.pair).ends(point), predicted.p
 
 
@@ -220,7 +232,7 @@ def nested(
         ids += held
         for name, choice in choices.items():
             point = choice(chosen)
-            found[name].append((*applied(problems, fits, point, plan, held), point))
+            found[name].append((*applied(problems, fits, chosen, point, plan, held), point))
     return {
         name: Held(
             ids,

@@ -107,7 +107,7 @@ def train(
         _enough(plan.ladder, aim, len(certified))
     say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
     fits = fit_all(problems, ids, plan, say)
-    chosen = search(problems, fits, plan)
+    chosen = search(problems, fits, plan, every=regret)
     report: dict[str, Any] = {"aim": str(aim), "problems": len(problems)}
     if regret:
         point, certificate = _certify(problems, fits, chosen, plan, aim, certified)
@@ -123,7 +123,8 @@ def train(
     if certified:
         points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
         evaluated = {
-            name: Held(certified, *applied(problems, fits, p, plan, certified), [p]) for name, p in points.items()
+            name: Held(certified, *applied(problems, fits, chosen, p, plan, certified), [p])
+            for name, p in points.items()
         }
     else:
         evaluated = nested(problems, plan, choices, say)
@@ -153,7 +154,7 @@ def train(
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
         aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
-        policy=point.card(predictions.upgrades),
+        policy=point.card(chosen.space.by_draft[point.draft].upgrades),
         unit=plan.pair.unit,
         data={
             "problems": counts(problems),
@@ -210,7 +211,7 @@ def _certify(
     points = sequence(chosen, aim.limit)
     samples = []
     for point in points:
-        ends, _ = applied(problems, fits, point, plan, held)
+        ends, _ = applied(problems, fits, chosen, point, plan, held)
         samples.append(losses(problems, held, ends, plan.ladder[-1].name))
     passed = certify.fixed_sequence(samples, aim.limit)
     # How many it would take follows from what ordered the points, which the test has not touched.

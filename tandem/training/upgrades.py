@@ -12,12 +12,12 @@ from itertools import combinations
 
 import numpy as np
 
-from tandem.ladder import ANSWER, Effort, Ladder
+from tandem.ladder import Ladder
 from tandem.sufficiency.policy import Upgrade, Upgrades, logit
 from tandem.sufficiency.rows import Levels, PCorrectLater, Sufficiencies
 from tandem.training.estimators import one_thread
 from tandem.training.folds import folds
-from tandem.training.replay import Pair, fixed
+from tandem.training.replay import LevelCosts
 
 Signals = Mapping[str, Mapping[str, Mapping[str, float]]]  # by problem and level
 _PENALTY = 0.1  # C of a regression on all signals: tables of a few hundred problems call for a strong one
@@ -28,20 +28,18 @@ def fit_upgrades(
     problems: Mapping[str, Levels],
     p: Sufficiencies,
     ladder: Ladder,
-    pair: Pair,
-    draft: int | None,
     signals: Signals | None = None,
     *,
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, Upgrade]], PCorrectLater]:
     """Return the upgrades from each level to each later one, and their predictions for each problem, out of fold.
 
-    `p` are sufficiencies out of fold. Without `signals` the upgrades read sufficiency alone.
+    `p` are sufficiencies out of fold. Without `signals` the upgrades read sufficiency alone. Their costs are 0: these
+    are of a unit and of the problems that a point is chosen on (`with_costs`).
     """
     ids = list(p)
     place = {i: n for n, i in enumerate(ids)}
     held = [np.asarray([place[i] for i in part]) for _, part in folds(ids, seed)]
-    costs = extra_costs(problems, ids, ladder, pair, draft)
     upgrades: dict[str, dict[str, Upgrade]] = {}
     later: dict[str, dict[str, dict[str, float]]] = {i: {level.name: {} for level in ladder[:-1]} for i in ids}
     for here, there in combinations(ladder, 2):
@@ -59,7 +57,7 @@ def fit_upgrades(
         upgrade = Upgrade(
             offset=offset,
             slope=float(weights[0]),
-            cost=costs[here.name][there.name],
+            cost=0.0,
             weights={name: float(w) for name, w in zip(names, weights[1:], strict=True) if w},
         )
         upgrades.setdefault(here.name, {})[there.name] = upgrade
@@ -86,24 +84,19 @@ def with_costs(upgrades: Upgrades, costs: Mapping[str, Mapping[str, float]]) -> 
     }
 
 
-def extra_costs(
-    problems: Mapping[str, Levels], ids: Sequence[str], ladder: Ladder, pair: Pair, draft: int | None
-) -> dict[str, dict[str, float]]:
-    """Return what going from each level to each later one adds on average, as a share of the ladder's last level."""
-    scale = float(np.mean([fixed(problems[i], ladder[-1].name, pair).cost for i in ids]))
+def extra_costs(costs: LevelCosts, ladder: Ladder, draft: int | None) -> dict[str, dict[str, float]]:
+    """Return what going from each level to each later one adds on average, as a share of the ladder's last level.
+
+    It adds the discarded draft and the extra insight, less the answer here.
+    """
+    scale = float(costs.fixed(ladder[-1].name).mean())
     found: dict[str, dict[str, float]] = {}
     for here, there in combinations(ladder, 2):
-        mean = float(np.mean([_extra(problems[i], here, there.name, pair, draft) for i in ids]))
-        found.setdefault(here.name, {})[there.name] = max(mean / scale, 0.0)
+        written = costs.insight(here.name) if not there.is_answer or costs.pair.begins_answer else 0.0
+        wasted = 0.0 if here.is_question else costs.draft(here.name, draft)
+        extra = wasted + costs.fixed(there.name) - written - costs.answer(here.name)
+        found.setdefault(here.name, {})[there.name] = max(float(extra.mean()) / scale, 0.0) if scale else 0.0
     return found
-
-
-def _extra(problem: Levels, here: Effort, there: str, pair: Pair, draft: int | None) -> float:
-    """Return what going on adds: the discarded draft and the extra insight, less the answer here."""
-    row = problem[here.name]
-    written = pair.insight(row) if there != ANSWER or pair.begins_answer else 0.0
-    wasted = 0.0 if here.is_question else pair.draft(row, draft)
-    return wasted + fixed(problem, there, pair).cost - written - pair.answer(row)
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

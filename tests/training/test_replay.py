@@ -146,7 +146,7 @@ def batch_replayed(
 ) -> list[Outcome]:
     """Replay problems together, and check each against the oracle."""
     later = predict_later(card.upgrades, p, signals)
-    found = BatchReplay(problems, p, ladder, pair, draft, card.upgrades, later).run(card)
+    found = BatchReplay.of(problems, p, ladder, pair, draft, card.upgrades, later).run(card)
     outcomes = [
         Outcome(ladder[level].name, bool(correct), spent, int(tokens))
         for level, correct, spent, tokens in zip(

@@ -29,9 +29,9 @@ from tandem.training.aims import parse_aim
 from tandem.training.data import check_same, only, read_collection
 from tandem.training.estimators import Recipe
 from tandem.training.folds import digest, folds, halves, ranked
-from tandem.training.replay import Pair, fixed
+from tandem.training.replay import LevelCosts, Pair, fixed
 from tandem.training.train import Trained, train
-from tandem.training.upgrades import fit_upgrades
+from tandem.training.upgrades import extra_costs, fit_upgrades, with_costs
 
 pytestmark = pytest.mark.slow  # whole trainings
 
@@ -383,7 +383,8 @@ def test_going_on_costs_the_draft_that_is_thrown_away() -> None:
     problems = fit.by_problem(table(60), LADDER)
     p = {i: dict.fromkeys(INTERN_LEVELS, 0.5) for i in problems}
     pair = Pair(MENTOR, INTERN)
-    short, whole = (fit_upgrades(problems, p, LADDER, pair, draft)[0] for draft in (16, None))
+    fitted, costs = fit_upgrades(problems, p, LADDER)[0], LevelCosts(problems, list(problems), pair)
+    short, whole = (with_costs(fitted, extra_costs(costs, LADDER, draft)) for draft in (16, None))
     alone = np.mean([pair.answer(levels["answer"]) for levels in problems.values()])
     for here in INTERN_LEVELS[:-1]:
         thrown = [pair.draft(levels[here], None) - pair.draft(levels[here], 16) for levels in problems.values()]
