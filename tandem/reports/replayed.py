@@ -51,7 +51,7 @@ def replay_point(
         }
     upgrades = point.policy.upgrades
     later = predict_later(upgrades, p, signals_by_problem(problems, ids, ladder, column, features))
-    replay = BatchReplay(problems, p, ladder, pair, draft, upgrades, later)
+    replay = BatchReplay.of(problems, p, ladder, pair, draft, upgrades, later)
     thresholds = {level.name: point.policy.threshold(level.name) for level in ladder}
     at, handed_over = replay.decide([thresholds], point.policy.cost_weight)
     found: dict[str, Ending] = {}
