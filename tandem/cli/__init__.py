@@ -28,6 +28,7 @@ _COMMANDS = {
     "keys": ("tandem.cli.keys:keys", "Add and list the API keys of a server."),
     "pool": ("tandem.cli.pool:pool", "Keep vLLM replicas up between runs, and see how busy they are."),
     "tune": ("tandem.cli.tune:tune", "Tune a pair on your own problems, and say whether it pays."),
+    "profile": ("tandem.cli.profile:profile", "Measure the device time of a model for a token."),
     "collect": ("tandem.cli.collect:collect", "Collect the table that a classifier is trained from."),
     "train": ("tandem.cli.train:train", "Train a sufficiency classifier from a collected table."),
     "calibrate": ("tandem.cli.calibrate:calibrate", "Choose the operating point of a pair for an aim."),

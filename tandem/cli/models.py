@@ -41,18 +41,29 @@ def list_models(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show what the catalog knows of NAME (a catalog name, an alias or a hub id), and what a token of it costs.
 
+    A speed profile of it (`tandem profile`) is shown even where the catalog does not know NAME.
+
     \b
     Examples:
       tandem models show deepseek-7b
       tandem models show gpt-6.1-terra --json
     """
-    from tandem.models.catalog import find
+    from tandem.cli.pool_status import speed_line
+    from tandem.models.catalog import find, lookup
+    from tandem.models.profiles import kept_profiles
 
-    entry = find(name)
-    row = _row(entry)
+    entry = lookup(name)
+    kept = kept_profiles(entry.name if entry else name)
+    profiles = [{"id": its.id, "shipped": its.shipped, **its.profile.model_dump(mode="json")} for its in kept]
+    speeds = [f"{'speed profile':18} {its.id}: {speed_line(its.profile)}" for its in kept]
+    if entry is None and kept:
+        emit({"name": name, "profiles": profiles}, as_json, lambda: speeds)
+        return
+    row = _row(find(name))
     known = [f"{key:18} {_plain(value)}" for key, value in row.items() if value not in (None, [], "")]
-    costs = _rates(entry)
-    emit(row | {"rates": costs}, as_json, lambda: [*known, "a million tokens:", *map(_rate_line, costs.values())])
+    costs = _rates(find(name))
+    lines = [*known, *speeds, "a million tokens:", *map(_rate_line, costs.values())]
+    emit(row | {"rates": costs, "profiles": profiles}, as_json, lambda: lines)
 
 
 @models.command("pull")

@@ -88,7 +88,7 @@ def status(as_json: bool, watch: bool, every: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from tandem.cli.pool_status import report, table, take_snapshot
+    from tandem.cli.pool_status import report, speed_lines, table, take_snapshot
 
     before = take_snapshot()
     time.sleep(_SECOND)
@@ -106,7 +106,9 @@ def status(as_json: bool, watch: bool, every: float) -> None:
                 before, now = now, take_snapshot()
                 live.update(table(report(before, now)), refresh=True)
     elif now:
-        Console().print(table(report(before, now)))
+        found = report(before, now)
+        Console().print(table(found))
+        click.echo("\n".join(speed_lines(found)))
     else:
         click.echo("No pool is up. To start one: tandem pool up MODEL")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tandem.models.vllm.metrics import ReplicaMetrics
     from tandem.models.vllm.state import PoolState
+    from tandem.spec import SpeedProfile
 
 Snapshot = list[tuple["PoolState", list["ReplicaMetrics | None"]]]
 
@@ -54,8 +55,33 @@ def report(before: Snapshot, now: Snapshot) -> dict[str, Any]:
             figures["hit_rate"] = metrics.hit_rate if metrics else None
             figures["tokens_per_second"] = tokens_per_second(earlier.get((running.name, replica.url)), metrics)
             replicas.append(replica.model_dump(include={"url", "place", "up", "note", "restarts", "log"}) | figures)
-        pools.append(running.model_dump(include={"name", "model", "kind", "pid", "since"}) | {"replicas": replicas})
+        kept = [its.model_dump(mode="json") for its in speed_profiles(running.model)]
+        own = running.model_dump(include={"name", "model", "kind", "pid", "since"})
+        pools.append(own | {"replicas": replicas, "profiles": kept})
     return {"pools": pools}
+
+
+def speed_profiles(model: str) -> list[SpeedProfile]:
+    """Return the profiles of a model on vLLM replicas of this user, which a run on a pool of it goes by."""
+    from tandem.models.profiles import VLLM, kept_profiles
+
+    return [kept.profile for kept in kept_profiles(model) if kept.profile.endpoint == VLLM]
+
+
+def speed_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Yield each pool's speed profiles, a line each, or how to measure one."""
+    from tandem.spec import SpeedProfile
+
+    for running in report["pools"]:
+        for fields in running["profiles"]:
+            yield f"{running['name']}: {speed_line(SpeedProfile(**fields))}"
+        if not running["profiles"]:
+            yield f"{running['name']}: its speed was not measured (tandem profile {running['name']})"
+
+
+def speed_line(its: SpeedProfile) -> str:
+    rates = ", ".join(f"{1000 * getattr(its, kind):.3g} {kind}" for kind in ("uncached", "cached", "written"))
+    return f"device-ms a token: {rates} ({its.load}; {its.device}, {its.date})"
 
 
 def table(report: dict[str, Any]) -> Table:

@@ -52,6 +52,7 @@ class KeptProfile(BaseModel):
 
     format: int = 1
     profile: SpeedProfile
+    engine: str = ""  # what served it, with its version
     cycles: tuple[Measurement, ...] = ()
     command: str = ""
     shipped: bool = Field(default=False, exclude=True)

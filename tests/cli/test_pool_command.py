@@ -54,6 +54,7 @@ def test_a_pool_is_brought_up_looked_at_and_brought_down(cli: Cli, model: Fake) 
         assert replica["tokens_per_second"] > 0
     shown = cli("pool", "status").out
     assert "75%" in shown and "25%" in shown and "ready" in shown and "mine" in shown
+    assert pool["profiles"] == [] and "mine: its speed was not measured (tandem profile mine)" in shown
     again = cli("pool", "up", str(model.folder), "--name", "mine")
     assert again.code == 2 and "the pool 'mine' is up already" in again.err
     assert len(alive(model.processes())) == 4

@@ -63,6 +63,11 @@ class TransformersModel(Model):
         self._closed = False
 
     @property
+    def device(self) -> str:
+        """Where it computes (cpu, cuda:0, mps), once it is loaded."""
+        return str(self._worker.loaded.result().model.device) if self._worker else ""
+
+    @property
     def running(self) -> int:
         return self._worker.running if self._worker else 0
 

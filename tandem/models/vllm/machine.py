@@ -72,6 +72,18 @@ def find_gpus() -> tuple[tuple[Gpu, ...], str]:
     return _visible(visible, by_uuid), f"CUDA_VISIBLE_DEVICES is '{visible}'"
 
 
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that nvidia-smi lists; none where there is none."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            query, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [] if done.returncode else [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
 def _visible(names: str, by_uuid: dict[str, Gpu]) -> tuple[Gpu, ...]:
     """Return the GPUs that CUDA would show: by number or by the beginning of the id, up to the first unknown one."""
     chosen: list[Gpu] = []

@@ -124,6 +124,11 @@ class Pool:
         """The replicas' base URLs, up or not, in the order of the places; final after `start`."""
         return [member.url for member in self._members]
 
+    @property
+    def placed(self) -> list[tuple[int, int]]:
+        """How many GPUs and how many cores each replica has."""
+        return [(len(member.place.gpus), len(member.place.cores)) for member in self._members]
+
     async def start(self, progress: Progress | None = None) -> None:
         """Start all replicas together and wait until each is ready.
 

@@ -98,6 +98,12 @@ class RayPool:
         return [member.url for member in self._members]
 
     @property
+    def placed(self) -> list[tuple[int, int]]:
+        """How many GPUs and how many cores each replica has."""
+        each = (self._width, 0) if self._kind == "GPU" else (0, self._width)
+        return [each] * len(self._members)
+
+    @property
     def nodes(self) -> list[str]:
         """Ray's ids of the nodes where the replicas are, or were last, in the order of `urls`."""
         return [member.node for member in self._members]

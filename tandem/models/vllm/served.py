@@ -117,6 +117,11 @@ class ServedModel(Model):
         return self._pool.urls if self._pool else []
 
     @property
+    def placed(self) -> list[tuple[int, int]]:
+        """How many GPUs and how many cores each replica has; empty before the first `probe`."""
+        return self._pool.placed if self._pool else []
+
+    @property
     def states(self) -> dict[str, tuple[bool, int]]:
         return self._inner.states if self._inner else {}
 
