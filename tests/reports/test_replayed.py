@@ -103,7 +103,7 @@ def _replayed(seen: Seen, point: OperatingPoint, pair: Pair) -> Any:
     later = predict_later(
         point.policy.upgrades, p, signals_by_problem(WHOLE, list(WHOLE), ladder, column, seen.features)
     )
-    return BatchReplay(WHOLE, p, ladder, pair, point.draft_tokens, point.policy.upgrades, later).run(point.policy)
+    return BatchReplay.of(WHOLE, p, ladder, pair, point.draft_tokens, point.policy.upgrades, later).run(point.policy)
 
 
 @pytest.mark.parametrize("unit", UNITS)
