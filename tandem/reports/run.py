@@ -130,6 +130,8 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("cut at the token cap", ", ".join(f"{role} {count}" for role, count in cut.items())))
     if classifier := summary["classifier"]:
         rows.append(("classifier", f"{classifier['id']} ({classifier['match']})"))
+        if unit := classifier.get("unit"):
+            rows.append(("operating point", f"for {classifier['aim']} in {LABELS[unit]}, by kind of task"))
     return rows
 
 
