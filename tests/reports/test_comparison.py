@@ -23,11 +23,11 @@ from tandem.models.fake import FakeModel, Script
 from tandem.reports.comparison import finished_parts, oracle, report, strategy_figures
 from tandem.runs.compare import Comparison, carry_out, check_unseen, folders_of, strategies_of
 from tandem.runs.manifest import describe_run
-from tandem.runs.outcomes import MEASURES, RunOutcomes
+from tandem.runs.outcomes import MEASURES, OWN_HARDWARE, RunOutcomes
 from tandem.runs.runner import Progress, run
 from tandem.runs.store import RunStore
 from tandem.runs.work import Limits
-from tandem.spec import Prices
+from tandem.spec import Prices, SpeedProfile
 from tandem.types import Problem
 
 NAMES = ["mentor-only", "intern-only", "fixed:low=10", "budget-forcing:5", "random-mix:0.5", "tandem"]
@@ -125,6 +125,32 @@ def test_one_s_own_hardware_sends_no_bill_where_the_other_model_has_a_price(tmp_
     found = compare(tmp_path / "billed", ["mentor-only", "intern-only", "random-mix:0.5"], (mentor, intern))
     assert row(found, "intern-only")["cost"]["usd"] == 0.0 and row(found, "mentor-only")["cost"]["usd"] > 0.0
     assert row(found, "random-mix:0.5")["gain_over_chord"]["usd"]["value"] is not None
+    assert found["unit"] == "usd" and found["notes"] == [OWN_HARDWARE]
+
+
+def test_device_seconds_are_those_of_the_profiles_and_latency_that_of_the_clock(tmp_path: Path) -> None:
+    models = pair()
+    for model, written in zip(models, (0.2, 0.01), strict=True):
+        profile = SpeedProfile(model=model.spec.name, uncached=0.001, cached=0.0, written=written)
+        model.spec = model.spec.model_copy(update={"profile": profile})
+    found = compare(tmp_path, ["mentor-only", "intern-only", "tandem"], models)
+    assert found["unit"] == "seconds"  # nobody has a price
+    for name, written in (("mentor-only", 0.2), ("intern-only", 0.01)):
+        records = [*RunStore.open_for_reading(tmp_path / name).records()]
+        usage = [entry["usage"] for record in records for entry in record["ledger"]["entries"]]
+        by_hand = sum(0.001 * (u["prompt"] - u["cached"]) + written * u["completion"] for u in usage) / 8
+        assert row(found, name)["cost"]["seconds"] == pytest.approx(by_hand) != row(found, name)["cost"]["latency"]
+        assert row(found, name)["cost"]["latency"] == pytest.approx(sum(r["seconds"] for r in records) / 8)
+    assert row(found, "tandem")["gain_over_chord"]["seconds"]["value"] is not None
+    assert found["verdict"]["unit"] == "seconds" and "device seconds per 1,000 problems" in found["verdict"]["sentence"]
+
+
+def test_a_strategy_that_cannot_begin_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    (tmp_path / "random-mix-0.5").write_text("somebody's notes")
+    found = compare(tmp_path, ["mentor-only", "intern-only", "random-mix:0.5", "fixed:low=10"], pair(), at_once=1)
+    assert [one["status"] for one in found["strategies"]] == ["finished", "finished", "skipped", "finished"]
+    assert "random-mix-0.5" in row(found, "random-mix:0.5")["reason"]
+    assert (tmp_path / "random-mix-0.5").read_text() == "somebody's notes"
 
 
 def test_both_anchors_bound_the_chord(tmp_path: Path) -> None:
@@ -222,6 +248,11 @@ def test_what_all_stands_for_and_its_order() -> None:
             strategies_of(wrong, ladder)
 
 
+def test_a_folder_that_holds_another_strategy_is_not_taken() -> None:
+    before = {"a-b": {"strategy": "a:b"}, "c": {"strategy": "c"}}
+    assert folders_of(["a/b", "a:b", "c"], before) == {"a/b": "a-b-2", "a:b": "a-b", "c": "c"}
+
+
 def test_folders_are_plain_and_never_the_same() -> None:
     found = folders_of(["a:b", "a/b", "..", "fixed:low=10", "ünïcode"])
     assert len(set(found.values())) == 5
@@ -268,6 +299,16 @@ def test_gain_ace_and_headroom_by_hand() -> None:
     assert found["ace"]["tflops"]["value"] == pytest.approx((0.25 / 0.5) * (2.0 / 0.5))
     assert found["headroom_share"]["tflops"]["value"] == pytest.approx(0.125 / 0.25)
     assert found["gain_over_chord"]["usd"]["value"] is None and found["cost"]["usd"] is None
+
+
+def test_the_oracle_is_the_cheapest_in_the_unit_that_is_paid() -> None:
+    one, other = made([1, 1, 0], [1, 1, 1]), made([1, 0, 0], [2, 2, 2])
+    one.cost["usd"], other.cost["usd"] = np.array([5.0, 5.0, 5.0]), np.array([4.0, 4.0, 4.0])
+    runs = {"one": one, "other": other}
+    assert oracle(runs, "tflops").costs("usd").tolist() == [5, 5, 5]
+    assert oracle(runs, "usd").costs("usd").tolist() == [4, 5, 4]
+    other.cost["usd"] = None  # then only the one whose cost is known can be chosen
+    assert oracle(runs, "usd").costs("tflops").tolist() == [1, 1, 1]
 
 
 def test_a_run_that_was_stopped_is_compared_over_its_own_problems() -> None:
