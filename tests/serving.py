@@ -198,7 +198,7 @@ def serving(
     spent = service.metrics.spent
     service.metrics.spent = lambda ledger: (server.ledgers.append(ledger), spent(ledger))[1]  # type: ignore[method-assign]
     config = uvicorn.Config(
-        create_app(service, max_body=max_body),
+        create_app(service, max_body=max_body, private=keys is None),
         http=http,  # type: ignore[arg-type]
         log_level="warning",
         lifespan="on",

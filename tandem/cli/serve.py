@@ -52,6 +52,7 @@ def _without_aim(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--deadline", type=POSITIVE, default=600.0, metavar="S", help="Seconds.")
 @click.option("--drain", type=FiniteNumber(0), default=60.0, metavar="S", help="Seconds to finish after SIGTERM.")
 @click.option("--max-body", type=click.IntRange(1024), default=4 << 20, metavar="BYTES", help="Then 413.")
+@click.option("--access-log/--no-access-log", default=True, help="A line for each request on standard error.")
 @config_option
 def serve(
     host: str,
@@ -64,6 +65,7 @@ def serve(
     deadline: float,
     drain: float,
     max_body: int,
+    access_log: bool,
     **options: Any,
 ) -> None:
     """Serve a pair as an OpenAI-compatible endpoint (chat completions, completions, models), with a page.
@@ -85,10 +87,11 @@ def serve(
     except ImportError:
         raise MissingPackageError("the server", "serve") from None
     from tandem.config import SolveOptions
+    from tandem.server.addresses import own_machine
     from tandem.server.gate import Gate
     from tandem.server.keys import KeyRing
     from tandem.server.requests import ModelMenu
-    from tandem.server.running import listen, own_machine, run
+    from tandem.server.running import listen, run, show_requests
     from tandem.server.service import Service
     from tandem.server.tracing import set_up
 
@@ -104,6 +107,7 @@ def serve(
         engine.plan(SolveOptions(classifier=classifier))  # a wrong one fails now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
     set_up()
+    show_requests(access_log)
     listening = listen(host, port)
     name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     where = f"http://{name}:{listening.getsockname()[1]}"
@@ -113,7 +117,13 @@ def serve(
             f"{engine.mentor.spec.name} and {engine.intern.spec.name} at {where}/v1, the page at {where}", err=True
         )
 
-    run(create_app(service, max_body=max_body), service.gate, listening, drain_seconds=drain, started=started)
+    run(
+        create_app(service, max_body=max_body, private=keys is None and own_machine(host)),
+        service.gate,
+        listening,
+        drain_seconds=drain,
+        started=started,
+    )
 
 
 def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:

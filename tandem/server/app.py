@@ -18,7 +18,6 @@ from tandem.server.files import install_page
 from tandem.server.formats import CHAT, TEXT, AnswerFormat
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
-from tandem.server.requests import SolveRequest
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
 
@@ -44,8 +43,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
-    """Return the application over a service; `max_body` is in bytes."""
+def create_app(service: Service, *, max_body: int = 4 << 20, private: bool = False) -> FastAPI:
+    """Return the application over a service; `max_body` is in bytes, `private` as in Guard."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -59,7 +58,7 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
             service.keys.save()
 
     app = FastAPI(title="Tandem", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, service=service, most=max_body)
+    app.add_middleware(Guard, service=service, most=max_body, private=private)
     errors.install(app)
     install_page(app)
     _health(app, service)
@@ -68,13 +67,12 @@ def create_app(service: Service, *, max_body: int = 4 << 20) -> FastAPI:
     @app.post("/v1/chat/completions", responses=_ANSWERS)
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation as OpenAI does; `tandem` has this server's own fields."""
-        return await _respond(service, request, body, service.menu.ask(body), CHAT)
+        return await _respond(service, request, body, [None], CHAT)
 
     @app.post("/v1/completions", responses=_ANSWERS)
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
         """Answer one text or several, as OpenAI's older endpoint does."""
-        asked = [one for prompt in body.prompt for one in service.menu.ask(body, prompt)]
-        return await _respond(service, request, body, asked, TEXT)
+        return await _respond(service, request, body, body.prompt, TEXT)
 
     _describe(app)
     return app
@@ -151,14 +149,19 @@ async def _respond(
     service: Service,
     request: Request,
     body: ChatRequest | CompletionRequest,
-    asked: Sequence[SolveRequest],
+    prompts: Sequence[str | None],
     form: AnswerFormat,
 ) -> Response:
-    """Admit a request and answer it; both models are stopped when its client disconnects."""
+    """Admit a request and answer it; both models are stopped when its client disconnects.
+
+    `prompts` are the texts of a completion request.
+    """
     request.state.model = service.menu.label(body.model)
     account: Account = request.state.account
+    service.enter(account, len(prompts) * (body.n or 1))
     stack = AsyncExitStack()
     try:
+        asked = await _unless_gone(request, service.read(body, prompts))
         bill = await _unless_gone(request, stack.enter_async_context(service.admit(account, asked)))
         if body.stream:
             latest = None if service.deadline is None else bill.began + service.deadline + _GRACE

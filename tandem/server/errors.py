@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,12 @@ from starlette.exceptions import HTTPException
 from tandem.errors import EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
 
 FAULT = "an internal error; see the server's log"
+_log = logging.getLogger(__name__)
+_ADDRESS = re.compile(
+    r"\w+://[^\s'\"]+|\[[0-9a-f:]+\](?::\d+)?|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?|\b[\w.-]+:\d{2,5}\b"
+    r"|\b(?:[a-z0-9-]+\.)+[a-z]{2,}\b|\blocalhost\b"
+)
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
 _NAMED = re.compile(r"'([a-z_]+)'")
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -47,21 +54,30 @@ class ApiError(Exception):
 
 def api_error(error: TandemError) -> ApiError:
     """Return the client's error for a failure: its own mistake, a model that is down, or a bug of ours."""
+    words = _public(str(error))
     if isinstance(error, UsageError):
-        return ApiError(400, str(error))
+        return ApiError(400, words)
     if isinstance(error, LimitReached):
-        return ApiError(429, str(error), code="insufficient_quota")
+        return ApiError(429, words, code="insufficient_quota")
+    if isinstance(error, EndpointError) and "prompt is too long" in words:
+        return ApiError(400, words, code="context_length_exceeded")
+    _log.warning("%s", error)
     if isinstance(error, MissingKeyError):
         return ApiError(502, "a model behind this server refuses its key: missing or wrong", code="upstream")
     if isinstance(error, EndpointError):
-        status = 503 if error.retryable else 502
-        return ApiError(status, f"a model behind this server failed: {error}", code="upstream")
-    return ApiError(500, str(error))
+        return ApiError(503 if error.retryable else 502, f"a model behind this server failed: {words}", code="upstream")
+    return ApiError(500, words)
+
+
+def _public(text: str) -> str:
+    """Return an error's words without the addresses and variables of this server's own set-up: they are in its log."""
+    return _VARIABLE.sub("[variable]", _ADDRESS.sub("[address]", text))
 
 
 def install(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def known(request: Request, error: ApiError) -> JSONResponse:
+        request.state.reason = error.code or error.param
         return JSONResponse(error.body, error.status, error.headers)
 
     @app.exception_handler(TandemError)

@@ -56,23 +56,27 @@ class Account:
         self._clock = clock
         self._recent: deque[float] = deque()
 
-    def enter(self) -> None:
-        """Count a request. Raises ApiError 429 if the rate limit is exceeded."""
+    def enter(self, choices: int = 1) -> None:
+        """Count a request, with each of its choices as one. Raises ApiError 429 if the rate limit is exceeded."""
         limit = self.entry.requests_per_minute
         if limit is None:
             return
         now = self._clock()
         while self._recent and now - self._recent[0] >= _MINUTE:
             self._recent.popleft()
-        if len(self._recent) >= limit:
-            wait = _MINUTE - (now - self._recent[0])
+        if len(self._recent) + choices > limit:
+            if choices > limit:
+                raise ApiError(
+                    429, f"this key is limited to {limit} choices per minute, and this request has {choices}"
+                )
+            wait = _MINUTE - (now - self._recent[len(self._recent) + choices - limit - 1])
             raise ApiError(
                 429,
                 f"this key is limited to {limit} requests per minute; retry in {wait:.0f} s",
                 code="rate_limit_exceeded",
                 retry_after=wait,
             )
-        self._recent.append(now)
+        self._recent.extend([now] * choices)
 
     def reserve(self, usd: float) -> None:
         """Reserve a request's maximal cost. Raises ApiError 429 if the budget does not cover it."""
@@ -103,6 +107,10 @@ class KeyRing:
         self._open = Account(KeyEntry(name="anyone", sha256="0" * 64))
         self._away: dict[str, float] = {}  # spending of names that are no longer in the key file
         self._load_spent()
+
+    @property
+    def needed(self) -> bool:
+        return self._path is not None
 
     def account(self, authorization: str | None) -> Account:
         """Return the account of an Authorization header. Raises ApiError 401."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tandem.config import SolveOptions
+from tandem.config import Settings, SolveOptions
 from tandem.engine import Tandem
 from tandem.errors import UsageError
 from tandem.ladder import DEFAULT_BUDGETS, Effort, Ladder, format_ladder
@@ -50,7 +50,8 @@ class ModelMenu:
 
     def label(self, name: str) -> str:
         """Return a model's metrics label: names are unlimited, labels must not be."""
-        return name if name in self.names else name.partition(":")[0]
+        base = name.partition(":")[0]
+        return name if name in self.names else base if base in {*self.names, "fixed"} else "unknown"
 
     def describe(self, name: str) -> dict[str, Any]:
         plan, _ = self._strategy(name)
@@ -80,8 +81,8 @@ class ModelMenu:
             top_p=request.top_p,
             seed=self.engine.settings.sampling.seed if request.seed is None else request.seed,
             stop=tuple(text for text in request.stop or () if text) or None,
-            mentor_max_tokens=most,
-            intern_max_tokens=most,
+            mentor_max_tokens=_least(most, self.engine.settings.mentor_max_tokens),
+            intern_max_tokens=_least(most, self.engine.settings.intern_max_tokens),
             **self._point(extra),
         )
         try:
@@ -93,6 +94,7 @@ class ModelMenu:
         if (ladder := _capped(plan, task, cap)) != plan.for_kind(task).ladder:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
+        _check_caps(plan.for_kind(task).ladder, self.engine.settings, request.model)
         choices = request.n or 1
         if choices > 1 and not any(plan.settings.sampling_of(role).temperature for role in plan.roles):
             raise ApiError(400, "'n' choices at temperature 0 are all the same: give a temperature, or n 1", param="n")
@@ -172,6 +174,22 @@ def _capped(plan: SolvePlan, kind: TaskKind, cap: str | None) -> Ladder:
     budget = _budget(cap, plan) or 0
     kept = tuple(e for e in ladder if e.tokens is not None and e.tokens <= budget)
     return kept or (Effort(name="none", tokens=0),)
+
+
+def _least(asked: int | None, cap: int) -> int | None:
+    """Return the cap of an answer: a client may lower the server's own, not lift it."""
+    return None if asked is None else min(asked, cap)
+
+
+def _check_caps(ladder: Ladder, settings: Settings, model: str) -> None:
+    """Raise ApiError for an insight that is longer than the server lets its mentor write."""
+    most = max((level.tokens or 0 for level in ladder), default=0)
+    if ":" in model and (named := re.search(r"=?(\d+)$", model)):
+        most = max(most, int(named[1]))
+    if most > max(settings.mentor_max_tokens, *DEFAULT_BUDGETS.values()):
+        field = "model" if ":" in model else "tandem.effort"
+        reason = f"{most:,} mentor tokens are more than this server allows ({settings.mentor_max_tokens:,})"
+        raise ApiError(400, reason, param=field)
 
 
 def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:

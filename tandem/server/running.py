@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import logging
+import queue
 import signal
 import socket
 from collections.abc import Callable
+from logging.handlers import QueueHandler, QueueListener
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from tandem.errors import UsageError
+from tandem.server.connections import Sweeper, limited, room
 from tandem.server.gate import Gate
+
+_LINES = 10_000  # of the log that may wait for their reader
 
 
 class _Server(uvicorn.Server):
@@ -24,10 +29,16 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gate, self._notice, self._on_start = gate, notice, started
         self._leaving: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._sweeping = asyncio.create_task(Sweeper().run(self.server_state.connections))
         self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._sweeping.cancel()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start draining at the first signal; a second one aborts open requests."""
@@ -52,6 +63,26 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def show_requests(access_log: bool) -> None:
+    """Log each request to standard error in a line with its time."""
+    logger = logging.getLogger("tandem.access")
+    logger.setLevel(logging.INFO if access_log else logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(_LINES)
+    logger.addHandler(_Unhurried(lines))
+    logger.propagate = False
+    QueueListener(lines, handler).start()
+
+
+class _Unhurried(QueueHandler):
+    """Leaves writing to a thread and drops what does not fit: a log that nobody reads must not stop requests."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises UsageError for an address that cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -67,12 +98,6 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def own_machine(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
 def run(
     app: FastAPI,
     gate: Gate,
@@ -83,8 +108,11 @@ def run(
     started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; then requests in flight get up to `drain_seconds` to finish."""
+    most, together = room()
     config = uvicorn.Config(
         app,
+        http=limited(most),
+        backlog=together,
         log_level="warning",
         access_log=False,
         lifespan="on",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from tandem.server.gate import Gate
 from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
 from tandem.server.requests import ModelMenu, SolveRequest
+from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
@@ -31,6 +33,7 @@ class Service:
         self.menu, self.keys, self.gate = menu, keys, gate
         self.deadline = deadline
         self.metrics = Metrics(gate, {"mentor": self.engine.mentor, "intern": self.engine.intern})
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tandem-reading")  # tokenizers are not for two at once
         self.ready = False
         self.failure: str | None = None  # why the models cannot be reached
 
@@ -49,16 +52,30 @@ class Service:
             raise
         self.ready = True
 
-    @asynccontextmanager
-    async def admit(self, account: Account, asked: Sequence[SolveRequest]) -> AsyncGenerator[Bill, None]:
-        """Hold a request's resources: its share of the rate and of the budget, and a slot.
+    def enter(self, account: Account, choices: int) -> None:
+        """Count a request's choices against its key's rate, before any work is done for it.
 
-        Raises ApiError if one is not available. The actual cost is always charged and counted.
+        Raises ApiError 429 over the rate or where the server is full, 503 where it is not ready or shuts down.
         """
         if not self.ready:
             raise ApiError(503, self.failure or "the models are being made ready; try again soon", retry_after=5)
         self.gate.check()  # before the rate is counted: a full server does not use it up
-        account.enter()
+        account.enter(choices)
+
+    async def read(self, body: ChatRequest | CompletionRequest, prompts: Sequence[str | None]) -> list[SolveRequest]:
+        """Return the choices of a request. Its tokens are counted in a thread: a long prompt takes a second."""
+
+        def ask() -> list[SolveRequest]:
+            return [one for prompt in prompts for one in self.menu.ask(body, prompt)]
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, ask)
+
+    @asynccontextmanager
+    async def admit(self, account: Account, asked: Sequence[SolveRequest]) -> AsyncGenerator[Bill, None]:
+        """Hold a request's resources: its share of the budget, and a slot.
+
+        Raises ApiError if one is not available. The actual cost is always charged and counted.
+        """
         reserved = sum(one.at_most for one in asked)
         account.reserve(reserved)
         bill = Bill()

@@ -29,7 +29,7 @@ class Process:
     """A `tandem serve` of its own."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "tandem", "serve", *arguments, "--port", "0"]
+        command = [sys.executable, "-m", "tandem", "serve", *arguments, "--no-access-log", "--port", "0"]
         self.running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.said: list[str] = []
         self._reading = threading.Thread(target=self._read)

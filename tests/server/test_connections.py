@@ -35,7 +35,7 @@ def test_who_goes_before_the_body_is_there_is_gone(start: Start, body: bytes) ->
     server = start()
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as client:
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + body)
         assert server.metrics("tandem_requests_total") == 0  # it is being read
     until(lambda: server.metrics("tandem_requests_total") == 1)

@@ -151,8 +151,8 @@ def test_a_body_that_is_no_json_object(refusing: Server, body: bytes) -> None:
 
 def test_a_body_that_says_it_is_a_form(refusing: Server) -> None:
     with refusing.http() as client:
-        error_of(client.post(CHAT, data={"model": "tandem"}))
-        error_of(client.post(CHAT, content=json.dumps(chat()), headers={"Content-Type": "text/plain"}))
+        error_of(client.post(CHAT, data={"model": "tandem"}), 415)
+        error_of(client.post(CHAT, content=json.dumps(chat()), headers={"Content-Type": "text/plain"}), 415)
 
 
 DEEP: Any = "x"
