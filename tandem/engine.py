@@ -265,6 +265,10 @@ class Tandem:
         """Return the model in `role`."""
         return self.mentor if role == "mentor" else self.intern
 
+    def models(self) -> list[tuple[Role, Model]]:
+        """Return both models with their roles."""
+        return [("mentor", self.mentor), ("intern", self.intern)]
+
     async def astream(
         self,
         question: Question,

@@ -20,6 +20,7 @@ from tandem.cli.options import (
     pair_options,
     sampling_options,
 )
+from tandem.cli.output import warn
 from tandem.cli.serving_options import Numbers, serving_options, take_serving
 from tandem.errors import TandemError, UsageError
 
@@ -193,6 +194,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
         view = CollectionView(len(todo))
         session.run(view, work)
         finish()
+    warn(job.cut_warnings())
     session.say_limit(job.progress.stopped)
     if failed := job.progress.failed:
         raise TandemError(

@@ -17,7 +17,7 @@ from tandem.cli.options import (
     make_engine,
     open_code_sandbox,
 )
-from tandem.cli.output import emit, note, table
+from tandem.cli.output import emit, note, table, warn
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
 
@@ -113,7 +113,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.run import as_begun, check_prices, default_folder
     from tandem.cli.session import Session, ready
     from tandem.reports.comparison import COMPARE, check_readable, earlier_parts, report
-    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, estimate_all, strategies_of
+    from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, cut_in_parts, estimate_all, strategies_of
     from tandem.runs.work import Limits
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
@@ -153,6 +153,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     parts = session.run(view, work)
     if missing := len(names) - len(parts):
         session.say_limit(f"a limit is reached; {missing} strategies did not begin")
+    warn(cut_in_parts(folder, parts, engine))
     _show(report(folder, [*parts, *earlier_parts(folder, parts)], unit=engine.plan().unit), folder, as_json)
 
 

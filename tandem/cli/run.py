@@ -123,6 +123,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
     from tandem.cli.live import RunView
     from tandem.cli.session import Session, ready
     from tandem.reports.run import run_verdict, summary_view
+    from tandem.runs.cut import CutAnswers, cut_warnings
     from tandem.runs.runner import run as run_all
 
     def show(summary: dict[str, Any] | None) -> None:
@@ -156,6 +157,8 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
             first = next((str(record["error"]) for record in store.records() if record["error"]), "")
             raise TandemError(f"every problem failed; the first error: {first} (records in {store.folder})")
         note(f"{summary['errors']} failed. To try those again: {session.again}")
+    caps = {role: engine.settings.max_tokens(role) for role, _ in engine.models()}
+    warn(cut_warnings(CutAnswers.of_summary(summary, engine.plan().strategy_name), caps, engine.models()))
     if not as_json:
         note(f"records in {store.folder}")
 

@@ -21,7 +21,7 @@ from tandem.cli.options import (
     sampling_options,
     unit_option,
 )
-from tandem.cli.output import emit, note
+from tandem.cli.output import emit, note, warn
 from tandem.cli.serving_options import serving_options, take_serving
 from tandem.errors import LimitReached, TandemError, UsageError
 
@@ -157,6 +157,8 @@ def _carry_out(tuning: Tuning, missing: int) -> dict[str, Any]:
             raise LimitReached(stopped)
 
     session.run(view, work)
+    for job in tuning.jobs():
+        warn(job.cut_warnings())
     try:
         classifier, why = tuning.train(note)
         return tuning.evaluate(classifier, why)

@@ -22,11 +22,14 @@ from tandem.collection.workers import ModelAt, WorkerJob, collect_parallel, shar
 from tandem.engine import Tandem
 from tandem.errors import MissingPackageError, UsageError
 from tandem.grading import Sandbox
+from tandem.ladder import ANSWER
 from tandem.ledger import Role
 from tandem.models.base import Model
+from tandem.runs.cut import CutAnswers, cut_warnings
 from tandem.runs.work import Limits
 from tandem.storage.jsonl import JsonlWriter
 from tandem.storage.lock import FolderLock
+from tandem.sufficiency.rows import BUDGET
 from tandem.types import Problem
 
 _ORPHANS = 10.0  # seconds for the workers of a killed collection to end
@@ -132,6 +135,15 @@ class CollectionJob:
             return 0
         wanted = {key for problem in todo for key in self.plan.keys(problem.id)}
         return reuse(self.reuse, self.out, manifest, wanted)
+
+    def cut_warnings(self) -> list[str]:
+        """Return a line for each role of whose collected answers more than 5 % were cut."""
+        found = CutAnswers()
+        for row in Folder(self.out, write=False).rows():
+            if not row["level"].startswith(BUDGET):  # those are cut on purpose
+                found.add("mentor" if row["level"] == ANSWER else "intern", bool(row.get("truncated")))
+        caps: dict[Role, int] = {"mentor": self.plan.answer_cap, "intern": self.plan.max_tokens}
+        return cut_warnings(found, caps, self.engine.models())
 
     def write_tables(self, table: Path) -> dict[str, Any]:
         """Write the table, also as Parquet if pyarrow is installed, and return the summary."""

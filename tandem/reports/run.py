@@ -14,6 +14,7 @@ from tandem.costs import LABELS, UNITS, Unit, amount, default_unit, figure, rate
 from tandem.errors import TandemError
 from tandem.ledger import Ledger
 from tandem.reports.verdict import Verdict, verdict
+from tandem.runs.cut import CutAnswers
 from tandem.runs.manifest import specs_of
 from tandem.runs.mentor_alone import mentor_alone
 from tandem.runs.outcomes import outcomes_of
@@ -127,7 +128,12 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         # Of a run that was stopped, the calls that had ended are given again when it goes on.
         rows.append(("billed, not in a record yet" if summary.get("stopped") else "billed and lost", calls))
     if cut := {role: count for role, count in summary["truncated"].items() if count}:
-        rows.append(("cut at the token cap", ", ".join(f"{role} {count}" for role, count in cut.items())))
+        share = CutAnswers.of_summary(summary).share
+        told = (
+            f"{role} {count}" + (f" ({share(role):.0%} of its answers)" if share(role) else "")
+            for role, count in cut.items()
+        )
+        rows.append(("cut at the token cap", ", ".join(told)))
     if classifier := summary["classifier"]:
         rows.append(("classifier", f"{classifier['id']} ({classifier['match']})"))
         if unit := classifier.get("unit"):

@@ -11,17 +11,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from tandem.config import SolveOptions
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
 from tandem.grading import Sandbox
 from tandem.ladder import ANSWER, NONE, Ladder
-from tandem.ledger import sum_known
+from tandem.ledger import Role, sum_known
 from tandem.models.shared import SharedCalls
 from tandem.paths import shipped
 from tandem.plan import SolvePlan
+from tandem.runs.cut import CutAnswers, cut_warnings
 from tandem.runs.estimate import estimate
 from tandem.runs.leakage import refuse_seen
 from tandem.runs.manifest import describe_run, differences, incomparable, name_differences
@@ -205,6 +206,21 @@ def _made_once(plans: Sequence[SolvePlan], kind: TaskKind) -> list[PlannedCall]:
             if before is None or before.max_tokens < call.max_tokens:
                 found[key, seen[key]] = call
     return list(found.values())
+
+
+def cut_in_parts(folder: Path, parts: Sequence[Part], engine: Tandem) -> list[str]:
+    """Return a warning for each role of whose answers too many were cut, with the figures of the worst strategy."""
+    roles: Sequence[Role] = get_args(Role)
+    caps = {role: engine.settings.max_tokens(role) for role in roles}
+    found = []
+    for part in parts:
+        if part.reason is None and (summary := RunStore.open_for_reading(folder / part.folder).summary()):
+            found.append((part.name, CutAnswers.of_summary(summary, part.name)))
+    lines: list[str] = []
+    for role in roles if found else ():
+        name, worst = max(found, key=lambda one, of=role: one[1].share(of))  # type: ignore[misc]
+        lines += cut_warnings(worst, caps, engine.models(), f"{name}: ", (role,))
+    return lines
 
 
 def write_problems(folder: Path, problems: Sequence[Problem]) -> None:

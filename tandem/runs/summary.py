@@ -8,6 +8,7 @@ from typing import Any
 
 from tandem.costs import UNITS, Unit
 from tandem.ledger import Ledger, Role
+from tandem.runs.cut import CutAnswers
 from tandem.statistics.significance import wilson
 
 _ROLES: tuple[Role | None, ...] = (None, "mentor", "intern")
@@ -20,7 +21,7 @@ class Summary:
         self._n = self._graded = self._right = self._errors = self._failed_calls = 0
         self._tokens: Counter[str] = Counter()
         self._levels: Counter[str] = Counter()
-        self._truncated: Counter[str] = Counter({"mentor": 0, "intern": 0})
+        self._answers = CutAnswers(*(Counter({"mentor": 0, "intern": 0}) for _ in range(2)))
         self._cost: dict[tuple[Unit, Role | None], _Total] = {(u, role): _Total() for u in UNITS for role in _ROLES}
         self._usd_bound, self._usd_paid = _Total(), _Total()
         self._seconds = 0.0
@@ -37,8 +38,8 @@ class Summary:
         self._synthetic |= record["synthetic"]
         if record["level"]:
             self._levels[record["level"]] += 1
-        if record["truncated"] and record["answered_by"]:
-            self._truncated[record["answered_by"]] += 1
+        if record["answered_by"]:
+            self._answers.add(record["answered_by"], record["truncated"])
         self._charge(Ledger.model_validate(record["ledger"]))
 
     def _charge(self, ledger: Ledger) -> None:
@@ -88,7 +89,8 @@ class Summary:
             "usd_paid": self._usd_paid.value,
             "seconds": self._seconds,
             "levels": dict(self._levels),
-            "truncated": dict(self._truncated),
+            "answers": dict(self._answers.answers),
+            "truncated": dict(self._answers.cut),
             "errors": self._errors,
             "failed_calls": self._failed_calls,
             "classifier": dict(classifier) if classifier else None,
