@@ -140,12 +140,21 @@ def test_the_data_set_and_the_grader(package: Path) -> None:
     assert (refused.returncode, refused.stderr) == (2, "tandem: doublings has the splits small and large, not 'huge'\n")
 
 
-@pytest.mark.parametrize("page", ["index.md"])
-def test_python_on_a_page(page: str, tmp_path: Path) -> None:
-    programs = [block.text for block in blocks(page) if block.language == "python"]
-    assert programs
-    done = run("\n".join(programs), tmp_path)
+def programs(page: str) -> str:
+    found = [block.text for block in blocks(page) if block.language == "python"]
+    assert found
+    return "\n".join(found)
+
+
+def test_python_on_the_first_page(tmp_path: Path) -> None:
+    done = run(programs("index.md"), tmp_path)
     assert "answer: 23" in done and re.search(r"^[1-9]\d*$", done, re.MULTILINE)
+
+
+def test_python_on_the_page_on_tuning(tmp_path: Path) -> None:
+    done = run(programs("tune.md"), tmp_path)
+    assert done.startswith("{'mentor': 160, 'intern': 320}") and "What would: --strategy intern-only" in done
+    assert "Synthetic" in done and (tmp_path / "tuned" / "comparison" / "report.html").is_file()
 
 
 @pytest.fixture
