@@ -40,6 +40,7 @@ from tandem.training.train import plan_of, train
 from tandem.types import Message, Problem
 
 PAIR = "qwen2.5-coder-1.5b+qwen2.5-coder-0.5b"
+DRAFTS = [32]  # and whole answers: fewer than tune tries, so that 100 users take minutes
 TABLES = ("", "collected/math500+gsm8k-test", "collected/humaneval")
 # US$ per million tokens of a pair as APIs sell them: written tokens at four times the read ones, the models 1 : 10.
 MENTOR, INTERN = Prices(input=2.5, output=10.0), Prices(input=0.25, output=1.0)
@@ -79,7 +80,7 @@ def simulate(user: User) -> dict[str, Any]:
     own = set(learned)
     trained = train(
         [row for row in rows if row["problem"] in own],
-        manifest,
+        manifest | {"draft_lengths": DRAFTS},
         specs(),
         name="user",
         command="benchmarks/tune.py",
