@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tandem.config import Settings
-from tandem.costs import Unit, default_unit
+from tandem.costs import Unit, default_unit, known_units
 from tandem.ladder import Ladder, format_ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -78,8 +78,10 @@ class SolvePlan:
 
     @property
     def unit(self) -> Unit:
-        """What its cost is counted in."""
-        return self.settings.unit or default_unit(self.mentor.spec, self.intern.spec)
+        """What its cost is counted in: the unit asked for, if it is known for both models, else their usual one."""
+        specs = self.mentor.spec, self.intern.spec
+        asked = self.settings.unit
+        return asked if asked in known_units(*specs) else default_unit(*specs)
 
     @property
     def kinds(self) -> Mapping[TaskKind, KindPlan]:
@@ -149,8 +151,8 @@ class SolvePlan:
         adaptation = self.strategy.adaptation(self.mentor.spec)
         kinds = self.kinds
         ladders = {kind: format_ladder(own.ladder) for kind, own in kinds.items()}
-        if self.card is None:
-            ladders = dict.fromkeys(KINDS, format_ladder(self.ladder))  # it does not decide
+        if self.card is None and self.given is None and self.points:
+            ladders = dict.fromkeys(KINDS, self.points.own.ladder)  # it does not decide
         point = self._choice()
         described = {
             "strategy": self.strategy_name,

@@ -123,7 +123,8 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
         raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
     sandbox = open_code_sandbox(options, problems, graded=not options["estimate"])
     if options["resume"]:
-        as_begun(options, options["resume"] / "mentor-only")
+        for name in ("mentor-only", "tandem"):
+            as_begun(options, options["resume"] / name)
     engine = make_engine(options | {"strategy": "fixed:low"})  # any that calls both models
     plan = engine.plan()
     names = strategies_of(strategies, plan.ladder, plan.budgets)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tandem.errors import UsageError
 
@@ -209,7 +210,7 @@ def make_engine(options: dict[str, Any]) -> Tandem:
     ctx = click.get_current_context(silent=True)
     given = {name: options.pop(name) for name in signature(Tandem).parameters if name != "concurrency"}
     engine = Tandem(concurrency=ctx.params.get("concurrency", 1) if ctx else None, **given)
-    if engine.settings.unit:
+    if ctx and ctx.get_parameter_source("unit") is not ParameterSource.DEFAULT and engine.settings.unit:
         pair_rates(engine.mentor.spec, engine.intern.spec, engine.settings.unit)  # an unknown rate fails now
     if (points := engine.plan().points) and points.note:
         note(points.note)

@@ -113,7 +113,7 @@ def run(
     store = RunStore.reopen(folder, manifest) if resume else RunStore.create(folder, manifest)
     warn(store.warnings)
     _carry_out(engine, problems, store, how, as_json)
-    if plan.mismatch and not as_json:
+    if not as_json and any(plan.for_kind(kind).mismatch for kind in {problem.task for problem in problems}):
         from tandem.runs.calibration_hint import calibration_hint
 
         note(calibration_hint(plan, str(data["name"])))

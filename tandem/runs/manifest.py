@@ -91,8 +91,13 @@ _OLDER = {"temperature": 0.0, "top_p": 1.0, "mentor_max_tokens": 4096, "intern_m
 
 
 def older_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults that a run was begun with where they are no longer ours; none for a run of today."""
-    return {} if "advice" in manifest else _OLDER
+    """Return what a run was begun with where today's defaults may be others, by the options' names.
+
+    The default unit follows prices and speed profiles, which may have come since.
+    """
+    point = manifest["run"].get("point")
+    begun = {name: point[name] for name in ("unit", "aim") if point.get(name)} if isinstance(point, Mapping) else {}
+    return begun | ({} if "advice" in manifest else _OLDER)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ManifestDifference]:
