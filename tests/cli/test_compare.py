@@ -66,7 +66,13 @@ def test_finished_runs(cli: Cli, tmp_path: Path, sums: str) -> None:
     done = cli("compare", *runs, "--out", str(tmp_path / "out"), "--json")
     found = json.loads(done.out)
     assert [row["name"] for row in found["strategies"]] == ["mentor-only", "intern-only"] and found["n"] == 5
+    assert found["unit"] == "tflops"
     assert cli("compare", *runs, "--out", str(tmp_path / "out")).code == 2  # there is one already
+    other = cli("compare", *runs, "--out", str(tmp_path / "other"), "--unit", "mentor-tokens", "--json")
+    assert json.loads(other.out)["unit"] == "mentor_tokens"
+    refused = cli("compare", *runs, "--out", str(tmp_path / "third"), "--unit", "seconds")
+    assert refused.code == 2 and refused.err.count("\n") == 1 and not (tmp_path / "third" / "compare.json").exists()
+    assert "the cost in device seconds is not known of every run; take another --unit, such as tflops" in refused.err
 
 
 @pytest.mark.parametrize(

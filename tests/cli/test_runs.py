@@ -159,6 +159,10 @@ def test_diff_compares_the_problems_that_both_have(cli: Cli, tmp_path: Path) -> 
     assert found["ratio"]["mentor_tokens"] == pytest.approx(0.2)
     assert found["ratio"]["usd"] == pytest.approx((100 + 200) / (100 + 1000))
     assert found["ratio"]["tflops"] is None  # of the mentor nobody knows the size
+    assert (found["costs"][0]["latency"], found["costs"][0]["seconds"]) == (
+        7.5,
+        None,
+    )  # of device time without profiles
     assert found["settings"] == [
         {"path": "strategy", "before": "mentor-only", "after": "tandem"},
         {"path": "dataset.problems", "before": 5, "after": 7},
@@ -174,6 +178,8 @@ def test_diff_compares_the_problems_that_both_have(cli: Cli, tmp_path: Path) -> 
         "2 wrong in A, right in B: p2, p3",
         "1 right in A, wrong in B: p1",
         "mentor tokens 500 -> 100 (0.200 of A)",
+        f"US$ {found['costs'][0]['usd']:.4g} -> {found['costs'][1]['usd']:.4g} (0.273 of A)",
+        "seconds of latency 7.5 -> 7.5 (1.000 of A)",
     ):
         assert said in text
 

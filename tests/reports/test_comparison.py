@@ -145,6 +145,18 @@ def test_device_seconds_are_those_of_the_profiles_and_latency_that_of_the_clock(
     assert found["verdict"]["unit"] == "seconds" and "device seconds per 1,000 problems" in found["verdict"]["sentence"]
 
 
+def test_a_device_hour_has_a_price_and_nothing_is_free_then(tmp_path: Path) -> None:
+    mentor, intern = pair()
+    mentor.spec = mentor.spec.model_copy(update={"prices": Prices(input=1.0, output=10.0), "local": False})
+    profile = SpeedProfile(model="small", uncached=0.001, cached=0.0, written=0.01)
+    intern.spec = intern.spec.model_copy(update={"profile": profile, "usd_per_device_hour": 3.6})
+    found = compare(tmp_path, ["mentor-only", "intern-only", "random-mix:0.5"], (mentor, intern))
+    cost = row(found, "intern-only")["cost"]
+    assert cost["usd"] == pytest.approx(cost["seconds"] / 1000) and cost["usd"] > 0
+    assert found["unit"] == "usd" and found["notes"] == []
+    assert row(found, "mentor-only")["cost"]["seconds"] is None  # the mentor's device time is nobody's business
+
+
 def test_a_strategy_that_cannot_begin_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     (tmp_path / "random-mix-0.5").write_text("somebody's notes")
     found = compare(tmp_path, ["mentor-only", "intern-only", "random-mix:0.5", "fixed:low=10"], pair(), at_once=1)
