@@ -17,16 +17,22 @@ from tandem.cli.output import emit, note, warn
 def report(folder: Path, as_json: bool) -> None:
     """Print the figures of the run or the comparison in DIR, and write report.html, report.md and report.csv into it.
 
-    The page opens in any browser and needs nothing beside itself. A run that is not finished is reported as far as it
-    went.
+    The page opens in any browser and needs nothing beside itself. What is not finished, a run or a comparison, is
+    reported as far as it went.
 
     \b
     Examples:
       tandem report runs/2026-11-22-gsm8k-tandem
       tandem report runs/2026-11-25-gsm8k-compare
     """
+    from tandem.reports.comparison import earlier_parts
+    from tandem.reports.comparison import report as compare
     from tandem.reports.page.gather import is_comparison
+    from tandem.runs.compare import PROBLEMS
 
+    if (folder / PROBLEMS).is_file() and not is_comparison(folder) and (parts := earlier_parts(folder, [])):
+        compare(folder, parts)
+        note("the comparison did not end: these are the figures of its runs so far (--resume goes on)")
     written = (_comparison if is_comparison(folder) else _run)(folder, as_json)
     note(f"written: {', '.join(map(str, written))}")
 

@@ -137,7 +137,7 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
         tools += [d["signals"]["valid_calls"] for d in trace[-1:] if "valid_calls" in d["signals"]]
         intern_answered = record["answered_by"] == "intern"
         found.predicted[record["problem"]] = [
-            (d["level"], d["sufficiency"], d["action"] == "stop" and intern_answered)
+            (d["level"], float(d["sufficiency"]), d["action"] == "stop" and intern_answered)
             for d in trace
             if d["sufficiency"] is not None
         ]

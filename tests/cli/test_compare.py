@@ -267,6 +267,9 @@ def test_what_a_killed_comparison_had_stays_when_it_goes_on_with_others(
     process.communicate()
     assert not (out / "compare.json").exists()
     had = {line["problem"] for line in map(json.loads, records.read_text().splitlines()[:-1])}
+    far = cli("report", str(out), "--json")  # what is there can be seen without going on
+    assert far.code == 0 and "did not end" in far.err and (out / "report.html").exists()
+    assert {row["name"] for row in json.loads(far.out)["strategies"]} == {"mentor-only", "intern-only", "fixed:low=5"}
     done = cli(*asked, "--strategies", "budget-forcing:5", "--resume", str(out), "--json")
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in json.loads(done.out)["strategies"]}
