@@ -23,6 +23,7 @@ from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
 from tandem.models.openai.api_keys import ApiKeys
 from tandem.models.openai.errors import Origin, retry_after
+from tandem.models.openai.request import Dialect
 from tandem.models.openai.stream import StreamReader
 from tandem.models.openai.usage import reported_usage
 from tandem.spec import Continuation, ModelSpec
@@ -236,6 +237,14 @@ async def test_reasoning_effort_falls_back(stub: Stub) -> None:
     await model.complete(ask())
     await model.complete(ask())
     assert [s.body["reasoning_effort"] for s in stub.chats] == ["minimal", "low", "low"]
+
+
+def test_an_effort_that_is_called_a_level_falls_back_too() -> None:
+    complaint = "Thinking level MINIMAL is not supported for this model. Please retry with other thinking level."
+    once = Dialect().narrower(complaint)
+    assert once and once.effort == "low"
+    twice = once.narrower(complaint)
+    assert twice and twice.effort is None and twice.narrower(complaint) is None
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from stub import Stub
+from stub import Reply, Stub
 
 from tandem.errors import EndpointError
 from tandem.models.base import Request
 from tandem.models.load import load_model
+from tandem.models.openai.api_keys import ApiKeys
 from tandem.types import Message
 
 HUB = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
@@ -82,6 +83,18 @@ async def test_each_replica_is_asked_by_its_own_name(stubs: list[Stub]) -> None:
 async def test_the_name_as_typed_goes_before_every_other(stubs: list[Stub]) -> None:
     stubs[0].models = [{"id": name, "max_model_len": 4096} for name in (HUB, "deepseek-7b")]
     assert await served(stubs[:1], "deepseek-7b") == {"deepseek-7b"}
+
+
+async def test_a_service_that_does_not_list_its_models_is_not_asked_for_them(
+    stubs: list[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ApiKeys("api.openai.com").lists_models and not ApiKeys("api.anthropic.com").lists_models
+    monkeypatch.setattr(ApiKeys, "lists_models", False)
+    stubs[0].models_reply = Reply(status=401)
+    model = load_model("claude-opus-5-5", role="mentor", endpoint=stubs[0].url)
+    assert (await model.probe()).context == 1_000_000
+    assert not any(seen.path.endswith("/models") for seen in stubs[0].seen)
+    await model.aclose()
 
 
 @pytest.mark.parametrize(

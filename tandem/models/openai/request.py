@@ -37,7 +37,8 @@ class Dialect:
         if "parallel_tool_calls" in text and self.single:
             return replace(self, single=False)
         # Beside tools some models take none but "none": without its reasoning it would be another model.
-        if "reasoning_effort" in text and "tools" not in text and self.effort is not None:
+        effort = "reasoning_effort" in text or ("think" in text and "level" in text)  # Google's word for it
+        if effort and "tools" not in text and self.effort is not None:
             return replace(self, effort="low" if self.effort == "minimal" else None)
         if any(word in text for word in ("stream_options", "continuous_usage", "include_usage")):
             usage = _NARROWER_USAGE.get(self.usage)
