@@ -44,7 +44,7 @@ from tandem.runs.manifest import describe_run
 from tandem.runs.outcomes import RunOutcomes, outcomes_of
 from tandem.runs.store import RunStore
 from tandem.runs.summary import summarise
-from tandem.runs.work import Limits
+from tandem.runs.work import Limits, time_is_over
 from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_stamped, stamped
@@ -259,10 +259,10 @@ class Tuning:
         for job in self.jobs():
             usd, seconds = self.limits.usd, self.limits.seconds
             others = sum(spent(other.out) for other in self.jobs() if other.out != job.out)
-            job.limits = Limits(
-                None if usd is None else usd - others,
-                None if seconds is None else max(seconds - (time.monotonic() - began), 0.0),
-            )
+            left = None if seconds is None else seconds - (time.monotonic() - began)
+            if seconds is not None and left is not None and left <= 0:
+                return time_is_over(seconds)
+            job.limits = Limits(None if usd is None else usd - others, left)
             job.out.mkdir(parents=True, exist_ok=True)
             with job.locked() as lock:
                 todo = job.missing()
