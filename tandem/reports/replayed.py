@@ -146,6 +146,7 @@ def records(
             "reference": problem.reference,
             "error": None,
             **solution.model_dump(mode="json", exclude={"problem_id"}),
+            "replayed": True,
             "metadata": dict(problem.metadata),
         }
 

@@ -119,7 +119,8 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
             costs[unit].append(ledger.cost(unit))
         costs["intern_tokens"].append(float(ledger.intern_tokens))
         shared = any(not entry.paid for entry in ledger)  # answered from calls of before: as long as they took
-        costs[LATENCY].append(sum(entry.seconds for entry in ledger) if shared else record["seconds"])
+        waited = sum(entry.seconds for entry in ledger) if shared else record["seconds"]
+        costs[LATENCY].append(None if record.get("replayed") else waited)  # nobody waited for a replayed one
         bills.append(ledger.usd if ledger.usd is not None or not all(entry.local for entry in ledger) else 0.0)
         found.priced |= ledger.usd is not None
         found.unpriced |= any(entry.local and entry.usd is None for entry in ledger)

@@ -122,6 +122,7 @@ def test_records_are_those_of_a_run() -> None:
     made = list(records(problems, WHOLE, endings, pair, "tandem", classifier="seen"))
     run = outcomes_of(made)
     assert run.ids == list(WHOLE) and run.errors == 0 and sum(run.levels.values()) == len(WHOLE)
+    assert run.cost["latency"] is None and run.cost["seconds"] is not None  # nobody waited
     costs = [Ledger.model_validate(record["ledger"]).usd for record in made]
     assert run.costs("usd").tolist() == pytest.approx(costs)
     for record in made:

@@ -53,7 +53,7 @@ def costs(record: Record) -> dict[str, float | int | None]:
         "seconds": number(sum_known(entry.get("device_seconds") for entry in entries)),
         "tflops": number(sum_known(entry.get("tflops") for entry in entries)),
         "tflops_published": number(sum_known(published)),
-        LATENCY: number(record.get("seconds")),
+        LATENCY: None if record.get("replayed") else number(record.get("seconds")),
         **tokens,
     }
 
