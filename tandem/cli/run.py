@@ -76,7 +76,7 @@ def run(
     """
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.runs.estimate import estimate as estimate_run
-    from tandem.runs.estimate import estimate_table
+    from tandem.runs.estimate import estimate_view
     from tandem.runs.leakage import refuse_seen
     from tandem.runs.manifest import describe_run
     from tandem.runs.store import RunStore
@@ -98,7 +98,7 @@ def run(
         refuse_seen(what, plan.saw, problems)
     if estimate:
         found = estimate_run(plan, problems)
-        emit(found, as_json, lambda: [estimate_table(found, plan)])
+        emit(found, as_json, lambda: estimate_view(found, plan))
         return
     check_prices(plan, max_usd)
     how = {
@@ -114,9 +114,19 @@ def run(
     warn(store.warnings)
     _carry_out(engine, problems, store, how, as_json)
     if not as_json and any(plan.for_kind(kind).mismatch for kind in {problem.task for problem in problems}):
-        from tandem.runs.calibration_hint import calibration_hint
+        note(_hint(plan, str(data["name"])))
 
-        note(calibration_hint(plan, str(data["name"])))
+
+def _hint(plan: SolvePlan, dataset: str) -> str:
+    """Return the advice for an uncalibrated run, with the user's own options: it works as it is."""
+    from tandem.cli.session import command_with
+    from tandem.cli.tune import tune
+    from tandem.runs.calibration_hint import PROBLEMS, calibration_hint
+
+    own = Path(dataset).is_file()
+    # Which of the problems were run, and by which method and within which limits, is not what tuning is about.
+    but = {"limit", "skip", "holdout_of", "effort", "concurrency", "out", "max_usd", "max_minutes", "config"}
+    return calibration_hint(plan, command_with(tune, but=but, more=() if own else ("--limit", str(PROBLEMS))))
 
 
 def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:

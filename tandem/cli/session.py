@@ -8,13 +8,14 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from tandem.cli.live import LiveView
 from tandem.engine import Tandem
@@ -92,7 +93,29 @@ def make_folder(out: Path) -> None:
 
 def command_line() -> str:
     """Return this command, without the user and password that an endpoint's address may have."""
-    return "tandem " + shlex.join(re.sub(r"://[^/@]*@", "://***@", word) for word in sys.argv[1:])
+    return "tandem " + shlex.join(map(_masked, sys.argv[1:]))
+
+
+def command_with(other: click.Command, *, but: Collection[str] = (), more: Iterable[str] = ()) -> str:
+    """Return another command with the options that this one was given and that it has too, `but` for some, and `more`.
+
+    Quoted for a shell; without user and password of an endpoint's address.
+    """
+    ctx = click.get_current_context()
+    theirs = {param.name for param in other.params} - set(but)
+    words = ["tandem", str(other.name)]
+    for param in ctx.command.params:
+        value = ctx.params.get(str(param.name))
+        given = ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT
+        if param.name in theirs and given and value not in (None, False, ()):
+            for one in value if param.multiple else [value]:
+                shown = ",".join(map(str, one)) if isinstance(one, tuple) else str(one)
+                words += [param.opts[0]] if one is True else [param.opts[0], shown]
+    return shlex.join(map(_masked, [*words, *more]))
+
+
+def _masked(word: str) -> str:
+    return re.sub(r"://[^/@]*@", "://***@", word)
 
 
 def same_command() -> str:

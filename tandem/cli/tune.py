@@ -202,24 +202,12 @@ def _money(found: dict[str, Any]) -> str:
 
 def _serve_line(tuning: Tuning) -> str:
     """Return the command that serves the tuned pair, with those of the user's options that serving has too."""
-    import shlex
-
-    from click.core import ParameterSource
-
     from tandem.cli.serve import serve
+    from tandem.cli.session import command_with
 
-    ctx = click.get_current_context()
     # The classifier has its own ladder and points, and how many are collected at once says nothing about serving.
-    theirs = {param.name for param in serve.params} - {"seed", "effort", "unit", "aim", "concurrency"}
-    words = ["tandem", "serve"]
-    for param in ctx.command.params:
-        value = ctx.params.get(str(param.name))
-        given = ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT
-        if param.name in theirs and given and value not in (None, False, ()):
-            for one in value if param.multiple else [value]:
-                shown = ",".join(map(str, one)) if isinstance(one, tuple) else str(one)
-                words += [param.opts[0]] if one is True else [param.opts[0], shown]
-    return shlex.join([*words, "--classifier", str(tuning.out / "classifier")])
+    but = {"seed", "effort", "unit", "aim", "concurrency"}
+    return command_with(serve, but=but, more=("--classifier", str(tuning.out / "classifier")))
 
 
 def _result_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The hint on calibrating a pair: the price of a collection, and the command that makes one."""
+"""The hint on a pair that no classifier was fitted on: the command that tunes it, and what that costs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tandem.costs import rates
 from tandem.plan import SolvePlan
 from tandem.spec import ModelSpec
 
-PROBLEMS = 150
+PROBLEMS = 200  # that usually do
 _PROMPT = 300  # tokens of a typical question with its instructions
 
 
@@ -24,14 +24,11 @@ def collection_price(mentor: ModelSpec, insight_tokens: int, answer_tokens: int,
     )
 
 
-def calibration_hint(plan: SolvePlan, dataset: str) -> str:
-    """Return the advice for a set-up that the classifier was not fitted on, with the estimated price."""
-    mentor, intern = plan.mentor.spec, plan.intern.spec
+def calibration_hint(plan: SolvePlan, command: str) -> str:
+    """Return the advice for a set-up that the classifier was not fitted on: the command that tunes it."""
     budget = max((level.tokens or 0 for level in plan.ladder), default=0)
-    price = collection_price(mentor, budget, plan.settings.mentor_max_tokens)
+    price = collection_price(plan.mentor.spec, budget, plan.settings.mentor_max_tokens)
     return (
         f"The classifier was not fitted on this set-up ({', '.join(plan.mismatch)} differ), so sufficiency is "
-        f"uncalibrated. Train one of your own: tandem collect --mentor {mentor.name} "
-        f"--intern {intern.name} --dataset {dataset} --limit {PROBLEMS} --out collected && tandem train collected "
-        f"({price})"
+        f"uncalibrated. Tune the pair on your own problems ({PROBLEMS} of them: {price}):\n{command}"
     )

@@ -1,19 +1,22 @@
 """A run's cost estimate before its first call: prompts are counted, answers are taken at their caps.
 
-"At most" is the most expensive path through the strategy for every problem. "Likely" weights the mentor's calls by
-the share of problems that climbed past each level when the pair's classifier was trained; without one there is none.
+"At most" is the most expensive path through the strategy for every problem. "Likely" weights calls of the usual length
+by the share of problems that climbed to each level when the pair's classifier was trained; without one there is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from tandem.costs import rates
+from tandem.costs import LABELS, UNITS, Unit, figure, rates
 from tandem.insight import answer_messages, mentor_messages
-from tandem.ledger import Entry, Ledger, Role, Usage
+from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
 from tandem.models.base import TEMPLATE, within
-from tandem.plan import KINDS, SolvePlan
+from tandem.plan import SolvePlan
+from tandem.runs.mentor_alone import usual_insight, usual_tokens
 from tandem.strategies.base import PlannedCall
 from tandem.types import Problem, TaskKind
 
@@ -21,61 +24,98 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+Counted = Unit | Literal["intern_tokens"]
+COUNTED: tuple[Counted, ...] = (*UNITS, "intern_tokens")
+_UNTUNED = "unknown until tuned"
+_TUNE = "What is likely follows from how far this pair's problems climb: tandem tune measures it."
+
+
+@dataclass(frozen=True, slots=True)
+class _LikelyCall:
+    """A call that a share of the problems make; `max_tokens` is its usual length, None where that is not known."""
+
+    share: float
+    role: Role
+    purpose: Purpose
+    written: int | None
+    read_tokens: int = 0
+
+
 def estimate(plan: SolvePlan, problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return maximal tokens, US$ and TFLOPs, and the mentor's likely ones (None if unknown)."""
+    """Return the plan's unit, and tokens and costs in every unit: at most, and likely (None: not known)."""
     ledger = Ledger()
-    reach = {kind: _reach(plan, kind) for kind in KINDS}
-    calls = {kind: plan.calls(kind) for kind in {problem.task for problem in problems}}
-    tokens, usd = 0.0, 0.0
+    sums = {name: _Sum() for name in COUNTED}
+    kinds = {problem.task for problem in problems}
+    calls = {kind: plan.calls(kind) for kind in kinds}
+    likely = {kind: _likely(plan, kind) for kind in kinds}
     for problem in problems:
-        shares = reach[problem.task]
-        prompts: dict[tuple[Role, bool], int] = {}
+        read = cache(partial(_prompt, plan, problem))
         for call in calls[problem.task]:
-            key = call.role, call.purpose == "insight"
-            if key not in prompts:
-                prompts[key] = _prompt(plan, problem, *key)
-            ledger.entries.append(_entry(plan, call, prompts[key], call.max_tokens))
-            if shares is not None and call.role == "mentor":
-                written = within(plan.mentor.spec, prompts[key] + call.read_tokens, _usual(plan, call))
-                likely = _entry(plan, call, prompts[key], written)
-                tokens += shares.get(call.level, 1.0) * written
-                usd += shares.get(call.level, 1.0) * (likely.usd or 0.0)
+            prompt = read(call.role, call.purpose == "insight") + call.read_tokens
+            ledger.entries.append(_entry(plan, call, prompt, call.max_tokens))
+        for one in likely[problem.task] or ():
+            prompt = read(one.role, one.purpose == "insight") + one.read_tokens
+            entry = None if one.written is None else _entry(plan, one, prompt, one.written)
+            for name, total in sums.items():
+                total.add(one.share, _cost(plan, one.role, entry, name))
     return {
         "problems": len(problems),
-        "at_most": {
-            "mentor_tokens": ledger.mentor_tokens,
-            "intern_tokens": ledger.intern_tokens,
-            "usd": ledger.usd,
-            "tflops": ledger.tflops,
-        },
+        "unit": plan.unit,
+        "at_most": {name: _total(ledger, name) for name in sums},
         "likely": None
-        if reach[KINDS[0]] is None
-        else {"mentor_tokens": round(tokens), "mentor_usd": usd if rates(plan.mentor.spec, "usd", "mentor") else None},
+        if None in likely.values()
+        else {name: _rounded(name, total.value) for name, total in sums.items()},
     }
 
 
-def estimate_table(found: Mapping[str, Any], plan: SolvePlan) -> Table:
+class _Sum:
+    """A weighted sum; None where a part is not known."""
+
+    def __init__(self) -> None:
+        self.value: float | None = 0.0
+
+    def add(self, share: float, cost: float | None) -> None:
+        self.value = None if cost is None or self.value is None else self.value + share * cost
+
+
+def _rounded(name: Counted, value: float | None) -> float | None:
+    return round(value) if value is not None and name in {"mentor_tokens", "intern_tokens"} else value
+
+
+def _total(ledger: Ledger, name: Counted) -> float | None:
+    if name == "intern_tokens":
+        return ledger.intern_tokens
+    return ledger.mentor_tokens if name == "mentor_tokens" else ledger.cost(name)
+
+
+def _cost(plan: SolvePlan, role: Role, entry: Entry | None, name: Counted) -> float | None:
+    """Return what a likely call adds to a total; what needs its length is not known without it."""
+    if (role == "intern" and name == "mentor_tokens") or (role == "mentor" and name == "intern_tokens"):
+        return 0.0
+    if name == "usd" and plan.model(role).spec.local and rates(plan.model(role).spec, "usd", role) is None:
+        return 0.0 if plan.unit == "usd" else None  # own hardware beside a mentor with a price
+    return None if entry is None else _total(Ledger(entries=[entry]), name)
+
+
+def estimate_view(found: Mapping[str, Any], plan: SolvePlan) -> list[Table | str]:
     from rich.table import Table
 
     most, likely = found["at_most"], found["likely"]
     table = Table(title=f"{plan.strategy_name} over {found['problems']} problems: what it may cost")
     for heading in ("", "at most", "likely"):
         table.add_column(heading, justify="right" if heading else "left")
-    table.add_row(
-        "mentor tokens", f"{most['mentor_tokens']:,}", f"{likely['mentor_tokens']:,}" if likely else "unknown"
-    )
-    table.add_row("intern tokens", f"{most['intern_tokens']:,}", "unknown")
-    dollars = likely["mentor_usd"] if likely else None
-    table.add_row("US$", _usd(most["usd"]), "unknown" if dollars is None else _usd(dollars))
+    first = sorted(UNITS, key=lambda name: name != found["unit"])
     specs = {role: plan.model(role).spec for role in plan.roles}
-    unsized = [spec.name for role, spec in specs.items() if rates(spec, "tflops", role) is None]
-    tflops = f"no size of {' and '.join(unsized)}" if most["tflops"] is None else f"{most['tflops']:,.0f}"
-    table.add_row("TFLOPs", tflops, "unknown")
-    return table
-
-
-def _usd(amount: float | None) -> str:
-    return "no price (--prices FILE)" if amount is None else f"{amount:.2f}"
+    unsized = " and ".join(spec.name for role, spec in specs.items() if rates(spec, "tflops", role) is None)
+    lacking = {"usd": "no price (--prices FILE)", "seconds": "no profile", "tflops": f"no size of {unsized}"}
+    rows: list[tuple[Counted, Unit, str]] = [(unit, unit, LABELS[unit]) for unit in first]
+    for name, unit, label in [*rows, ("intern_tokens", "mentor_tokens", "intern tokens")]:
+        why = lacking.get(name, "unknown")
+        if most[name] is not None or name in {found["unit"], "usd", "tflops"}:
+            top = why if most[name] is None else figure(most[name], unit)
+            usual = likely[name] if likely else None
+            table.add_row(label, top, _UNTUNED if likely is None else why if usual is None else figure(usual, unit))
+    return [table, *([] if likely else [_TUNE])]
 
 
 def _prompt(plan: SolvePlan, problem: Problem, role: Role, insight: bool) -> int:
@@ -84,32 +124,57 @@ def _prompt(plan: SolvePlan, problem: Problem, role: Role, insight: bool) -> int
     return sum(model.count(m.content) for m in messages) + TEMPLATE
 
 
-def _entry(plan: SolvePlan, call: PlannedCall, prompt: int, written: int) -> Entry:
+def _entry(plan: SolvePlan, call: PlannedCall | _LikelyCall, prompt: int, written: int) -> Entry:
     model = plan.model(call.role)
-    read = prompt + call.read_tokens
-    usage = Usage(prompt=read, completion=within(model.spec, read, written), source="bound")
+    usage = Usage(prompt=prompt, completion=within(model.spec, prompt, written), source="bound")
     return Entry.of(model.spec, call.role, call.purpose, usage, seconds=0.0, read_tokens=call.read_tokens)
 
 
-def _reach(plan: SolvePlan, kind: TaskKind) -> dict[str, float] | None:
-    """Return the share of problems of a kind that reach each level; None without a classifier for the pair."""
-    card, own = plan.card, plan.for_kind(kind)
-    if (
-        card is None
-        or own.point is None
-        or (card.mentor, card.intern) != (plan.mentor.spec.name, plan.intern.spec.name)
-    ):
+def _likely(plan: SolvePlan, kind: TaskKind) -> list[_LikelyCall] | None:
+    """Return the calls of problems of a kind; None without a classifier for the pair that says how far they climb."""
+    card, own = plan.nearest, plan.for_kind(kind)
+    if card is None or (card.mentor, card.intern) != (plan.mentor.spec.name, plan.intern.spec.name):
         return None
-    reached, share = {}, 1.0
+    usual = {role: usual_tokens(card, plan.model(role).spec, role, kind) for role in ("mentor", "intern")}
+
+    def length(role: Role, cap: int) -> int | None:
+        found = usual[role]
+        return None if found is None else min(round(found), cap)
+
+    if plan.strategy_name.partition(":")[0] in _STRAIGHT:
+        return [
+            _LikelyCall(
+                1.0,
+                c.role,
+                c.purpose,
+                length(c.role, c.max_tokens) if c.purpose == "answer" else c.max_tokens,
+                c.read_tokens,
+            )
+            for c in plan.calls(kind)
+        ]
+    if own.point is None or plan.strategy_name != "tandem":
+        return None
+    found: list[_LikelyCall] = []
+    settings, reach, before = plan.settings, 1.0, 0
     for level in own.ladder:
-        reached[level.name] = share
-        share *= 1.0 - own.point.policy.stop_shares.get(level.name, 0.0)
-    return reached
+        if level.is_answer:
+            rest = length("mentor", settings.mentor_max_tokens)
+            if rest is not None and plan.mentor.spec.insight_mode == "prefix":
+                rest = max(rest - before, 0)  # the insight is its beginning
+            found.append(_LikelyCall(reach, "mentor", "answer", rest))
+            break
+        tokens = usual_insight(card, level)
+        if level.is_drafted and tokens > before:
+            found.append(_LikelyCall(reach, "mentor", "insight", tokens - before, before))
+        stops = 1.0 if level is own.ladder[-1] else own.point.policy.stop_shares.get(level.name, 0.0)
+        answer = length("intern", settings.intern_max_tokens)
+        found.append(_LikelyCall(reach * stops, "intern", "answer", answer, tokens))
+        reach *= 1.0 - stops
+        if level.is_drafted:
+            draft = answer if own.draft_tokens is None else min(own.draft_tokens, settings.intern_max_tokens)
+            found.append(_LikelyCall(reach, "intern", "probe", draft, tokens))
+            before = tokens
+    return [call for call in found if call.share > 0]
 
 
-def _usual(plan: SolvePlan, call: PlannedCall) -> int:
-    """Return the mentor's usual answer length: its mean when the classifier was trained, at most the cap."""
-    if call.purpose == "answer" and plan.card:
-        mean = plan.card.figures.get("anchors", {}).get("mentor-only", {}).get("mentor_tokens")
-        return min(round(mean), call.max_tokens) if mean else call.max_tokens
-    return call.max_tokens
+_STRAIGHT = ("mentor-only", "intern-only", "fixed")  # every problem takes the same path

@@ -10,12 +10,13 @@ import numpy as np
 
 from tandem.costs import UNITS, Unit, rates
 from tandem.insight import answer_messages
-from tandem.ledger import Ledger, Usage
+from tandem.ladder import Effort
+from tandem.ledger import Ledger, Role, Usage
 from tandem.models.base import TEMPLATE
 from tandem.plan import SolvePlan
 from tandem.spec import InsightMode, ModelSpec
 from tandem.sufficiency.classifier import ClassifierCard
-from tandem.types import Problem, Solution
+from tandem.types import Problem, Solution, TaskKind
 
 _ENOUGH = 5  # of the mentor's own answers stand for the others
 _AS_TRAINED = "its mean answer of {:,.0f} tokens when the classifier was trained"
@@ -52,22 +53,24 @@ def mentor_alone(
     ids: list[str] = []
     usages: list[Usage | None] = []
     prompts: list[int] = []
+    usual: list[float | None] = []
     for record in records:
         ledger = Ledger.model_validate(record["ledger"])
         ids.append(record["problem"])
         usages.append(own_answer(record.get("strategy", ""), record["answered_by"], ledger, mentor.insight_mode))
         prompts.append(min((e.usage.prompt for e in ledger if e.usage.prompt), default=0))
-    usual, own = usual_tokens(card, mentor), sum(usage is not None for usage in usages)
-    bound = False
+        usual.append(usual_tokens(card, mentor, kind=record.get("task")))
+    own, bound = sum(usage is not None for usage in usages), False
+    known = [tokens for tokens, usage in zip(usual, usages, strict=True) if tokens is not None and usage is None]
     if own == len(ids):
         basis = "its own answers in this run"
-    elif usual is not None:
-        basis = _AS_TRAINED.format(usual)
+    elif known:
+        basis = _AS_TRAINED.format(sum(known) / len(known))
         basis = f"its own {own:,} answer{'s' if own > 1 else ''} in this run and, elsewhere, {basis}" if own else basis
     elif own >= _ENOUGH:
         basis = f"its own {own:,} answers in this run, which may be to the harder problems"
     else:
-        basis, usual, bound = _AT_THE_CAP.format(cap), float(cap), True
+        basis, usual, bound = _AT_THE_CAP.format(cap), [float(cap)] * len(ids), True
     cost: dict[str, np.ndarray | None] = {}
     for unit in UNITS:
         each = rates(mentor, unit, "mentor")
@@ -79,9 +82,9 @@ def mentor_alone(
                 each.cost(usage.prompt, usage.cached, usage.completion)
                 if usage is not None
                 else float("nan")
-                if usual is None
-                else each.cost(prompt, 0, round(usual))
-                for usage, prompt in zip(usages, prompts, strict=True)
+                if tokens is None
+                else each.cost(prompt, 0, round(tokens))
+                for usage, prompt, tokens in zip(usages, prompts, usual, strict=True)
             ]
         )
     found = None if card is None or card.mentor != mentor.name else _anchor(card).get("accuracy")
@@ -109,7 +112,7 @@ def answer_alone(plan: SolvePlan, problem: Problem, solution: Solution) -> Answe
     if own is not None:
         return AnswerAlone(own, "its own answer")
     prompt = TEMPLATE + sum(plan.mentor.count(message.content) for message in answer_messages(problem))
-    usual, cap = usual_tokens(plan.nearest, mentor), plan.settings.mentor_max_tokens
+    usual, cap = usual_tokens(plan.nearest, mentor, kind=problem.task), plan.settings.mentor_max_tokens
     if usual is None:
         return AnswerAlone(Usage(prompt=prompt, completion=cap), _AT_THE_CAP.format(cap), bound=True)
     return AnswerAlone(Usage(prompt=prompt, completion=round(usual)), _AS_TRAINED.format(usual))
@@ -131,9 +134,25 @@ def own_answer(strategy: str, answered_by: str | None, ledger: Ledger, mode: Ins
     return Usage(prompt=first.prompt, cached=first.cached, completion=written, source="counted")
 
 
-def usual_tokens(card: ClassifierCard | None, mentor: ModelSpec) -> float | None:
-    """Return the mean tokens of the mentor's answer alone, where the card's classifier was trained with this mentor."""
-    return None if card is None or card.mentor != mentor.name else _anchor(card).get("mentor_tokens")
+def usual_tokens(
+    card: ClassifierCard | None, model: ModelSpec, role: Role = "mentor", kind: TaskKind | None = None
+) -> float | None:
+    """Return the mean tokens of a model's answer alone, to problems of a kind where there were enough.
+
+    As they were when the classifier of this model was trained; None where that is not known.
+    """
+    if card is None or (card.mentor if role == "mentor" else card.intern) != model.name:
+        return None
+    known = card.figures.get("usual_tokens", {})
+    found: float | None = known.get(kind, known.get("all", {})).get(role)
+    return found if found is not None or role == "intern" else _anchor(card).get("mentor_tokens")
+
+
+def usual_insight(card: ClassifierCard, level: Effort) -> int:
+    """Return the mean tokens of an insight that is cut at a level: the mentor may end before it."""
+    tokens = level.tokens or 0
+    mean = card.figures.get("anchors", {}).get(f"fixed:{level.name}", {}).get("mentor_tokens")
+    return tokens if mean is None else min(round(mean), tokens)
 
 
 def _anchor(card: ClassifierCard) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tandem.config import Settings, SolveOptions
+from tandem.costs import rates
 from tandem.engine import Tandem
 from tandem.errors import UsageError
 from tandem.ladder import DEFAULT_BUDGETS, Effort, Ladder, format_ladder
@@ -153,7 +154,9 @@ class ModelMenu:
             specs = [plan.model(role).spec for role in plan.roles]
             if all(spec.local for spec in specs):
                 return options, 0.0  # nothing is billed by token
-            unpriced = ", ".join(spec.name for spec in specs if spec.prices is None)
+            unpriced = ", ".join(
+                plan.model(role).spec.name for role in plan.roles if rates(plan.model(role).spec, "usd", role) is None
+            )
             raise _bad_option("budget_usd", f"no price is known for {unpriced}, so the budget cannot be checked")
         ladder = plan.for_kind(problem.task).ladder
         while most * choices > budget:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tandem.costs import LABELS, Unit, amount, default_unit
 from tandem.errors import UsageError
-from tandem.ladder import ANSWER, QUESTION, Effort, Ladder, format_ladder, parse_ladder
+from tandem.ladder import ANSWER, NONE, QUESTION, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
 from tandem.statistics.intervals import Bootstrap, gain_of, interval
 from tandem.statistics.reliability import figures, reliability
@@ -176,6 +176,7 @@ def train(
             "chosen": point.describe() | {"gain_over_chord": round(chosen.gain(point), 4)},
             "held_out": found,
             "anchors": {name: ends.means() for name, ends in anchors.items()},
+            "usual_tokens": {"all": usual_tokens(problems)},
             **({"certificate": report["certificate"]} if regret else {}),
         },
         notes=_notes(point, passed_over, plan) + alternatives,
@@ -248,6 +249,16 @@ def anchors_of(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> di
     found = {anchor_name(level): replay_fixed(problems, ids, level.name, plan.pair) for level in plan.ladder}
     names = [level.name for level in plan.ladder]
     return found | {"oracle": ReplayResult.of([oracle(problems[i], names, plan.pair) for i in ids])}
+
+
+def usual_tokens(problems: Problems) -> dict[str, float]:
+    """Return the mean tokens of either model's answer alone, which estimates count by."""
+    levels = {"mentor": ANSWER, "intern": NONE}
+    found = {
+        role: [one[level]["completion_tokens"] for one in problems.values() if level in one]
+        for role, level in levels.items()
+    }
+    return {role: round(float(np.mean(tokens)), 1) for role, tokens in found.items() if tokens}
 
 
 def anchor_name(level: Effort) -> str:

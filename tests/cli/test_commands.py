@@ -74,7 +74,7 @@ def test_run_prints_a_table_and_says_where_the_records_are(cli: Cli, tmp_path: P
 def test_run_on_another_pair_says_that_it_is_uncalibrated_and_what_to_do(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("run", *FAKES, "--dataset", dataset(tmp_path / "own.jsonl", 1), "--out", "out")
     assert "uncalibrated: another mentor, intern" in " ".join(outcome.out.replace("│", " ").split())
-    assert "Train one of your own: tandem collect --mentor" in outcome.err and "tandem train collected" in outcome.err
+    assert "Tune the pair on your own problems" in outcome.err and "\ntandem tune --mentor fake" in outcome.err
 
 
 def test_run_refuses_problems_that_the_classifier_was_fitted_on(cli: Cli, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from commands import FAKES, Cli, dataset, script
 from stub import Reply, Stub
 
+from tandem import Tandem
 from tandem.cli.options import UnitName
 from tandem.costs import UNITS
+from tandem.sufficiency.classifier import available, read_card
 
 CODE = {
     "id": "c0",
@@ -37,7 +40,55 @@ def test_an_estimate_asks_no_model_and_writes_nothing(cli: Cli, tmp_path: Path) 
     assert price > 5 * 1100 * 10 / 1e6  # the prompts cost something too
     assert not (tmp_path / "runs").exists()
     table = cli(*asked, "--estimate")
-    assert table.code == 0 and "at most" in table.out and "unknown" in table.out
+    assert table.code == 0 and "at most" in table.out and "unknown until tuned" in table.out
+    assert "tandem tune measures it" in table.out and found["unit"] == "usd"
+
+
+def test_an_estimate_counts_what_is_likely_by_how_far_the_pair_climbed(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 10)
+    pair = ("--mentor", "qwen2.5-coder-1.5b", "--intern", "qwen2.5-coder-0.5b", "--dataset", own)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("qwen2.5-coder-1.5b: {input: 0, output: 1000000}\n")
+    asked = ("run", *pair, "--prices", str(prices), "--estimate")
+    card = read_card(next(iter(available().values())))
+    mean = round(card.figures["anchors"]["mentor-only"]["mentor_tokens"])
+    alone = json.loads(cli(*asked, "--strategy", "mentor-only", "--json").out)
+    assert alone["unit"] == "usd" and alone["likely"]["mentor_tokens"] == 10 * mean
+    assert alone["likely"]["usd"] == pytest.approx(10 * mean) and alone["likely"]["intern_tokens"] == 0
+    assert alone["at_most"]["usd"] == pytest.approx(10 * 4096)
+    ladder = ("--effort", "none,answer")
+    climbed = json.loads(cli(*asked, *ladder, "--json").out)
+    kinds = Tandem(mentor="qwen2.5-coder-1.5b", intern="qwen2.5-coder-0.5b", effort="none,answer").plan()
+    point = kinds.for_kind("math").point
+    assert point is not None
+    stops = point.policy.stop_shares["none"]
+    assert climbed["likely"]["usd"] == pytest.approx((1 - stops) * 10 * mean)  # own hardware is free beside a price
+    assert climbed["likely"]["usd"] < climbed["at_most"]["usd"]
+    assert json.loads(cli(*asked, "--strategy", "cascade", "--json").out)["likely"] is None
+
+
+def test_the_hint_after_an_uncalibrated_run_is_a_command_with_the_users_own_options(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "my problems.jsonl", 80)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("fake: {input: 1, output: 2}\n")
+    outcome = cli("run", *FAKES, "--dataset", own, "--prices", str(prices), "--limit", "2", "--out", "a")
+    command = outcome.err.splitlines()[-1]
+    words = shlex.split(command)
+    assert words[:2] == ["tandem", "tune"]
+    assert words[2:] == [*FAKES, "--prices", str(prices), "--dataset", own]
+    tuned = cli(*words[1:], "--max-usd", "0.000001", "--yes")  # it is read as it is, and stops at the budget
+    assert tuned.code != 0 and "max-usd" in tuned.err
+
+
+def test_a_password_in_an_address_is_not_shown_in_the_hint(
+    cli: Cli, serve: Callable[[Stub], Stub], tmp_path: Path
+) -> None:
+    stub = serve(Stub(default=Reply(tokens=("ok",))))
+    address = stub.url.replace("://", "://me:hidden@")
+    own = dataset(tmp_path / "own.jsonl", 1)
+    outcome = cli("run", "--mentor", "stub", "--mentor-endpoint", address, "--intern", "fake", "--dataset", own)
+    shown = stub.url.replace("://", "://***@")
+    assert f"--mentor-endpoint '{shown}'" in outcome.err and "hidden" not in outcome.out + outcome.err
 
 
 def test_a_price_file_of_ones_own_is_used(cli: Cli, tmp_path: Path) -> None:
