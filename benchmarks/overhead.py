@@ -251,7 +251,9 @@ def fixed_mix(source: Path | None, tokens: int, folder: Path) -> Drafts:
     if len(better) > 1:
         raise SystemExit(f"classifier '{card.id}' prefers another draft at another level: the mix cannot be fixed")
     policy = card.policy.model_copy(update={"thresholds": thresholds, "stop_shares": dict.fromkeys(thresholds, 0.05)})
-    Classifier(classifier.estimator, card.model_copy(update={"policy": policy})).save(folder)
+    Classifier(classifier.estimator, card.model_copy(update={"policy": policy, "models": {}, "points": {}})).save(
+        folder
+    )
     return DRAFTS if better.pop() else DRAFTS[::-1]
 
 

@@ -245,7 +245,7 @@ def _pace(ctx: Context, ladder: Ladder) -> OpenPace:
 
 
 def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shares: dict[str, float]) -> OpenPace:
-    """Return the cheaper pace by price (by tokens for a model without one).
+    """Return the cheaper pace in US$, else in device time (by tokens for a model without prices and speed profile).
 
     Eager risks the text between the level where one stops and the next; thrifty re-reads prompt and insight once per
     further level. Both are weighed with the shares of problems that stop at each level (even shares if unknown). An
@@ -256,7 +256,7 @@ def choose_pace(ladder: Ladder, mentor: ModelSpec, prompt_tokens: int, stop_shar
     able = (Continuation.NATIVE,) if prefix else (Continuation.NATIVE, Continuation.SECTIONS)
     if mentor.continuation not in able or not budgets:
         return "eager"
-    own = rates(mentor, "usd", "mentor")
+    own = rates(mentor, "usd", "mentor") or rates(mentor, "seconds", "mentor")
     read, written = (own.cached, own.written) if own else (1.0, 1.0)
     even = 1 / (len(ladder) or 1)
     reach, overshoot, reread = 1.0, 0.0, 0.0

@@ -15,7 +15,7 @@ from tandem.errors import CapabilityError, EndpointError
 from tandem.ladder import parse_ladder
 from tandem.models.base import Request
 from tandem.models.fake import FakeModel, Rule, Script
-from tandem.spec import Continuation, Prices
+from tandem.spec import Continuation, Prices, SpeedProfile
 from tandem.strategies import Context, make_strategy
 from tandem.strategies.insight_source import choose_pace, trim_overlap
 from tandem.sufficiency.policy import Policy, PolicyCard, Upgrade
@@ -240,6 +240,9 @@ def test_the_cheaper_pace_by_price() -> None:
     dear_input = FakeModel().spec.model_copy(update={"prices": Prices(input=50, output=1)})
     assert choose_pace(ladder, dear_output, 100, {}) == "thrifty"
     assert choose_pace(ladder, dear_input, 2000, {}) == "eager"
+    quick_reader = SpeedProfile(model="fake", uncached=1e-4, cached=1e-6, written=5e-3)
+    assert choose_pace(ladder, FakeModel().spec, 5000, {}) == "eager"
+    assert choose_pace(ladder, FakeModel().spec.model_copy(update={"profile": quick_reader}), 5000, {}) == "thrifty"
     unknown = dear_output.model_copy(update={"continuation": None})
     assert choose_pace(ladder, unknown, 100, {}) == "eager"  # who was never asked cannot be trusted to continue
 
