@@ -69,20 +69,18 @@ class TandemStrategy(Strategy):
                 continue
             seen = tokens
             insight = trim(text)
-            async with ctx.call("intern", "answer", insight=insight, logprobs=True, read_tokens=tokens) as call:
+            alone = ctx.draft_tokens if _drafts_alone(ctx) else None
+            async with ctx.call(
+                "intern", "answer", insight=insight, logprobs=True, read_tokens=tokens, max_tokens=alone
+            ) as call:
                 decision = ctx.record(await self._judge(call, ctx, policy, level, tokens, later))
                 yield decision
                 if decision.action == "stop":
                     await source.aclose()
-                    yield AnswerDelta(call.text)
-                    async for delta in call:
-                        if delta.text:
-                            yield AnswerDelta(delta.text)
-                else:
-                    await call.close("probe")
-            if decision.action == "stop":
-                yield ctx.conclude(call.require_end(), level=level.name, insight=insight)
-                return
+                    async for event in _go_on(ctx, call, level, insight):
+                        yield event
+                    return
+                await call.close("probe")
             if decision.action == "answer":
                 break
         async for event in _mentor_answers(ctx, source):
@@ -97,9 +95,40 @@ class TandemStrategy(Strategy):
                 break
         stats = call.stats if wanted is None else call.stats[:wanted]
         check_stats(call)
-        ended = call.finish_reason is not None and len(stats) == call.tokens
+        cut = call.finish_reason == "length" and call.request.max_tokens == wanted  # the draft's end, not the answer's
+        ended = call.finish_reason is not None and not cut and len(stats) == call.tokens
         signals = classifier_inputs(draft_signals(stats, ended=ended), question_features(ctx))
         return policy.decide(level, signals, tokens, later)
+
+
+def _drafts_alone(ctx: Context) -> bool:
+    """Whether the draft is a request of its own, so that the rest is written without log-probabilities.
+
+    That pays where the rest is a long thought, and where the server goes on from token ids; a comparison, which shares
+    calls, has log-probabilities of all.
+    """
+    spec, draft = ctx.intern.spec, ctx.draft_tokens
+    able = spec.thinks and spec.token_ids and not ctx.settings.intern_logprobs
+    return able and draft is not None and draft < ctx.max_tokens("intern")
+
+
+async def _go_on(ctx: Context, draft: Call, level: Effort, insight: str) -> AsyncGenerator[Event, None]:
+    """Write the answer behind its draft to the end, and yield all of it and the solution."""
+    yield AnswerDelta(draft.text)
+    async for delta in draft:
+        if delta.text:
+            yield AnswerDelta(delta.text)
+    await draft.close()
+    last, asked = draft.require_end(), draft.request
+    if draft.finish_reason == "length" and _drafts_alone(ctx) and asked.max_tokens == ctx.draft_tokens:
+        begun = asked.prefix if isinstance(asked.prefix, str) else ""
+        room = ctx.max_tokens("intern") - draft.tokens
+        # The insight in its prompt was charged to the draft.
+        async with ctx.call("intern", "answer", asked.messages, prefix=begun + draft.text, max_tokens=room) as last:
+            async for delta in last:
+                if delta.text:
+                    yield AnswerDelta(delta.text)
+    yield ctx.conclude(last.require_end(), level=level.name, insight=insight)
 
 
 async def _mentor_answers(ctx: Context, source: InsightSource) -> AsyncGenerator[Event, None]:

@@ -19,7 +19,7 @@ from tandem.thinking import OPENS, is_open
 from tandem.types import Message
 
 REFUSED = {400, 404, 405, 422, 501}  # not supported by the server, or not for this request
-_KEPT = 256  # insights that may be taken up again
+_KEPT = 1024  # insights and drafts that may be taken up again
 _TAIL = 8  # tokens at a prompt's end among which a template opens a thinking block
 _HALF = "\N{REPLACEMENT CHARACTER}"  # of a character
 
@@ -27,13 +27,13 @@ Key = tuple[tuple[Message, ...], str]
 
 
 class Written:
-    """The exact ids of insights that a model was writing, by their text: written anew, it may be other ids."""
+    """The exact ids of insights and drafts that a model was writing, by their text: written anew, they may differ."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[Key, array[int]] = OrderedDict()
 
     def keep(self, request: Request, text: str, ids: array[int] | None) -> None:
-        if ids is not None and request.purpose == "insight" and not isinstance(request.prefix, tuple):
+        if ids is not None and request.may_be_cut and not isinstance(request.prefix, tuple):
             self._ids[request.messages, (request.prefix or "") + text] = ids
             if len(self._ids) > _KEPT:
                 self._ids.popitem(last=False)
