@@ -37,7 +37,7 @@ from tandem.reports.comparison import MENTOR_ONLY, report
 from tandem.reports.page.gather import read_comparison
 from tandem.reports.page.writers import write_comparison
 from tandem.reports.replayed import Ending, records, replay_point
-from tandem.reports.tune_verdict import LEVEL, OURS, Outcome, conclude
+from tandem.reports.tune_verdict import LEVEL, OURS, Outcome, asked_aim, conclude, of_aim
 from tandem.reports.verdict import verdict
 from tandem.runs.compare import Part, folders_of, write_problems
 from tandem.runs.manifest import describe_run
@@ -333,7 +333,7 @@ class Tuning:
             raise UsageError(f"no problem of the hold-out is complete: see errors.jsonl in {self.out / HELD}")
         endings = _fixed(whole, self.plan.ladder)
         if classifier is not None:
-            endings = {OURS: self._tuned(classifier, whole, pair)} | endings
+            endings = self._tuned(classifier, whole, pair) | endings
         runs = self._compare(whole, endings, pair)
         mentor = runs[MENTOR_ONLY]
         free = self.engine.intern.spec.name if unit == "usd" and rates(pair.intern, "usd", "intern") is None else None
@@ -357,13 +357,20 @@ class Tuning:
         self._write({"result": result})
         return result
 
-    def _tuned(self, classifier: Classifier, whole: Problems, pair: Pair) -> dict[str, Ending]:
-        """Return how the chosen points, each for its kind of task, end the problems of the hold-out."""
-        chosen, found = classifier.card.choose(pair.unit, str(self.aim)), dict[str, Ending]()
-        for kind in sorted({problem.task for problem in self.held}):
-            ids = [problem.id for problem in self.held if problem.task == kind and problem.id in whole]
-            if ids:
-                found |= replay_point(classifier, chosen.of(kind), whole, ids, pair)
+    def _tuned(self, classifier: Classifier, whole: Problems, pair: Pair) -> dict[str, dict[str, Ending]]:
+        """Return how the points of the aim, and of the card's other aims, end the problems of the hold-out.
+
+        Each problem by the point of its kind of task; an aim that decides as one before it is left out.
+        """
+        found: dict[str, dict[str, Ending]] = {}
+        for aim in dict.fromkeys((str(self.aim), *classifier.card.points.get(pair.unit, {}))):
+            chosen, ends = classifier.card.choose(pair.unit, aim), dict[str, Ending]()
+            for kind in sorted({problem.task for problem in self.held}):
+                ids = [problem.id for problem in self.held if problem.task == kind and problem.id in whole]
+                if ids:
+                    ends |= replay_point(classifier, chosen.of(kind), whole, ids, pair)
+            if all(_ways(ends) != _ways(other) for other in found.values()):
+                found[of_aim(aim) if found else OURS] = ends
         return found
 
     def paid(self) -> dict[str, Any]:
@@ -390,7 +397,10 @@ class Tuning:
         folders, parts, runs = folders_of(list(endings)), [], {}
         classifier = str(self.out / CLASSIFIER)
         for name, own in endings.items():
-            options = SolveOptions(strategy=name, classifier=classifier if name == OURS else None)
+            tuned, options = name.partition(" ")[0] == OURS, SolveOptions(strategy=name)
+            if tuned:
+                aim = asked_aim(name) or str(self.aim)
+                options = SolveOptions(strategy=OURS, classifier=classifier, unit=pair.unit, aim=aim)
             plan = self.engine.plan(options)
             manifest = describe_run(plan, self.data, problems, self._endpoints())
             match = plan.classifier_match
@@ -430,6 +440,10 @@ class Tuning:
         how = {"pair": [spec.name for spec in self._specs()], "ladder": format_ladder(self.plan.ladder)}
         found = stamped(kept | how | {"command": self.command} | dict(more), FORMAT)
         write_whole(self.out / TUNE, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+def _ways(endings: Mapping[str, Ending]) -> dict[str, tuple[tuple[str, ...], str]]:
+    return {problem: (ending.drafted, ending.level) for problem, ending in endings.items()}
 
 
 def _fixed(whole: Mapping[str, Any], ladder: Ladder) -> dict[str, dict[str, Ending]]:

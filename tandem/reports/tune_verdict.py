@@ -70,6 +70,16 @@ class Conclusion(BaseModel):
     sentence: str
 
 
+def of_aim(aim: str) -> str:
+    """Return the name of a tuned pair's point for another aim than was asked for."""
+    return f"{OURS} ({aim})"
+
+
+def asked_aim(name: str) -> str | None:
+    """Return the aim in a name of `of_aim`; None for another strategy."""
+    return name[len(OURS) + 2 : -1] if name.startswith(f"{OURS} (") else None
+
+
 def conclude(outcomes: Mapping[str, Outcome], aim: Aim, *, tuning: float, why: str = "") -> Conclusion:
     """Return what the outcomes of the hold-out come to for an aim; `tuning` is what was paid, in their unit.
 
@@ -122,7 +132,8 @@ def _instead(outcomes: Mapping[str, Outcome], aim: Aim) -> tuple[str, str]:
     able = {name: one for name, one in others.items() if one.cheaper and not one.less_accurate}
     if able:
         name = min(able, key=lambda name: (able[name].cost, -able[name].accuracy))
-        return name, f"What would: --strategy {name}, {able[name]}, against {mentor} of the mentor alone."
+        how = f"--aim {other}" if (other := asked_aim(name)) else f"--strategy {name}"
+        return name, f"What would: {how}, {able[name]}, against {mentor} of the mentor alone."
     ours = outcomes.get(OURS)
     if aim.kind == "accuracy" and ours is not None and ours.cheaper:
         share = max(ours.cost / mentor.cost, 0.05)
