@@ -104,7 +104,7 @@ def _row(entry: CatalogEntry) -> dict[str, Any]:
 
     here = entry.local and pulled(entry)
     return {
-        **entry.model_dump(mode="json"),
+        **entry.model_dump(mode="json", exclude={"sampling": {"seed", "stop"}}),
         "local": entry.local,
         "pulled": here,
         "folder": str(folder_of(entry)) if here else None,

@@ -86,6 +86,16 @@ def test_a_profile_of_ones_own_is_a_rate() -> None:
     assert "10 read, 1 cached, 200 written" in line and "a laptop" in line
 
 
+def test_show_says_that_a_model_thinks_and_what_its_makers_advise() -> None:
+    row = json.loads(run("show", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "--json").stdout)
+    assert (row["thinks"], row["sampling"], row["max_tokens"]) == (True, {"temperature": 0.6, "top_p": 0.95}, 32768)
+    lines = run("show", "qwen3-8b").stdout.splitlines()
+    for expected in ("thinks yes", "sampling temperature 0.6, top_p 0.95", "max_tokens 32,768"):
+        assert expected in [" ".join(line.split()) for line in lines]
+    plain = json.loads(run("show", "gpt-4o", "--json").stdout)
+    assert (plain["thinks"], plain["sampling"]) == (False, None)
+
+
 def test_an_unknown_name_is_bad_usage_before_anything_is_pulled() -> None:
     for command in (("show", "smolm2-135m"), ("pull", "smollm2", "smolm2-135m")):
         result = run(*command)
