@@ -66,8 +66,9 @@ def run_verdict(store: RunStore, mentor: ModelSpec, intern: ModelSpec, unit: Uni
     strategy = str(store.manifest()["run"]["strategy"])
     if strategy.partition(":")[0] in _OF_ONE_MODEL:
         return None
+    ours = outcomes_of(store.records())
     return verdict(
-        outcomes_of(store.records()),
+        ours if ours.ids else outcomes_of(store.records(), graded=False),
         mentor_alone(store.records(), mentor, **known),
         unit,
         name="Tandem" if strategy == "tandem" else strategy,

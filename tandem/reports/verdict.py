@@ -82,10 +82,10 @@ def verdict(
         unit, found = "mentor_tokens", _paired(ours, mentor, ids, "mentor_tokens")
         assert found is not None
     right = _in_order(ours, ids, ours.correct)
-    own = float(right.mean())
+    own = None if np.isnan(right).any() else float(right.mean())
     ratio = None if _bound(mentor) else _ratio(*found, level, seed)
     their_accuracy, difference = None, None
-    if isinstance(mentor, RunOutcomes):
+    if isinstance(mentor, RunOutcomes) and own is not None:
         also = _in_order(mentor, ids, mentor.correct)
         their_accuracy = float(also.mean())
         won, lost = int((right > also).sum()), int((right < also).sum())
@@ -181,30 +181,31 @@ def _needed(difference: IntervalEstimate | None, problems: int) -> int | None:
 
 def _accuracy(found: Verdict, mentor: RunOutcomes | MentorAlone, name: str) -> str:
     on = f"On these {found.problems:,} problems {name}" if found.problems != 1 else f"On this one problem {name}"
-    if found.accuracy_difference is None:
-        text = f"{on} is right in {100 * (found.accuracy or 0):.1f} %"
-        if isinstance(mentor, MentorAlone) and mentor.accuracy is not None:
-            return (
-                f"{text}; the mentor alone was in {100 * mentor.accuracy:.1f} % of {mentor.problems:,} other problems."
-            )
-        return f"{text}; how often the mentor alone is here is not known (tandem compare tells)."
-    value, low, high = _points(found.accuracy_difference)
+    if found.accuracy is None:
+        return f"{on} was not graded."
+    if found.accuracy_difference is not None:
+        return f"{on} is {_difference(found.accuracy_difference, found)}."
+    own, other = f"{on} is right in {100 * found.accuracy:.1f} %", "how often the mentor alone is here is not known"
+    if isinstance(mentor, MentorAlone) and mentor.accuracy is not None:
+        share = f"{100 * mentor.accuracy:.1f} % of {mentor.problems:,} other problems"
+        return f"{own}; the mentor alone was in {share}."
+    return f"{own}; {other} (tandem compare tells)."
+
+
+def _difference(difference: IntervalEstimate, found: Verdict) -> str:
+    """Say what the interval of the difference in accuracy shows."""
+    assert difference.low is not None and difference.high is not None
+    value, low, high = (100 * end for end in (difference.value, difference.low, difference.high))
     percent = f"{100 * found.level:g} % interval"
     if low > 0:
-        return f"{on} is more accurate than the mentor alone by {value:.1f} points ({percent} {low:.1f} to {high:.1f})."
+        return f"more accurate than the mentor alone by {value:.1f} points ({percent} {low:.1f} to {high:.1f})"
     if high < 0:
-        ends = f"{percent} {-high:.1f} to {-low:.1f}"
-        return f"{on} is less accurate than the mentor alone by {-value:.1f} points ({ends})."
+        return f"less accurate than the mentor alone by {-value:.1f} points ({percent} {-high:.1f} to {-low:.1f})"
     ends = f"({value:+.1f} points, {percent} {low:.1f} to {high:.1f})"
     if found.needed is None:
-        return f"{on} is as accurate as the mentor alone {ends}."
+        return f"as accurate as the mentor alone {ends}"
     few = f"these are too few to tell, about {found.needed:,} problems would show 5 points"
-    return f"{on} is not shown to differ from the mentor alone in accuracy {ends}: {few}."
-
-
-def _points(difference: IntervalEstimate) -> tuple[float, float, float]:
-    assert difference.low is not None and difference.high is not None
-    return 100 * difference.value, 100 * difference.low, 100 * difference.high
+    return f"not shown to differ from the mentor alone in accuracy {ends}: {few}"
 
 
 def _cost(found: Verdict, mentor: RunOutcomes | MentorAlone) -> str:

@@ -99,8 +99,11 @@ def unit_of(runs: Iterable[RunOutcomes]) -> Unit:
     return next(unit for unit in UNITS if all(run.cost[unit] is not None for run in runs))
 
 
-def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
-    """Read the graded records of a run. An error counts as wrong."""
+def outcomes_of(records: Iterable[Mapping[str, Any]], *, graded: bool = True) -> RunOutcomes:
+    """Read the graded records of a run. An error counts as wrong.
+
+    Without `graded` all records are read, for their costs alone; `correct` is then nan.
+    """
     ids: list[str] = []
     correct: list[float] = []
     costs: dict[str, list[float | None]] = {name: [] for name in MEASURES}
@@ -110,10 +113,10 @@ def outcomes_of(records: Iterable[Mapping[str, Any]]) -> RunOutcomes:
     tools: list[float] = []
     uncalibrated = 0
     for record in records:
-        if record["correct"] is None and record["error"] is None:
+        if graded and record["correct"] is None and record["error"] is None:
             continue
         ids.append(record["problem"])
-        correct.append(float(bool(record["correct"])))
+        correct.append(float(bool(record["correct"])) if graded else float("nan"))
         ledger = Ledger.model_validate(record["ledger"])
         for unit in UNITS:
             costs[unit].append(ledger.cost(unit))

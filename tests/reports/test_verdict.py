@@ -113,6 +113,13 @@ def test_an_unknown_unit_is_counted_in_mentor_tokens() -> None:
     assert "10,000 mentor tokens per 1,000 problems" in found.sentence and "no price for gpt-9" in found.sentence
 
 
+def test_what_was_not_graded_still_has_a_cost() -> None:
+    nan = float("nan")
+    found = verdict(outcomes([nan, nan], [1.0, 2.0]), outcomes([1.0, 0.0], [3.0, 3.0]), "usd")
+    assert found and found.accuracy is None and found.accuracy_difference is None
+    assert found.sentence.startswith("On these 2 problems Tandem was not graded. It costs US$ 1,500.00 per 1,000")
+
+
 def test_a_synthetic_run_says_so() -> None:
     found = verdict(outcomes([1.0], [1.0], synthetic=True), outcomes([1.0], [1.0]), "usd")
     assert found and found.synthetic and "Synthetic: a fake model took part" in found.sentence
