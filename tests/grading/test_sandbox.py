@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import ESCAPES, HOGS, LIARS, RIGHT, TESTS
+from hostile import ESCAPES, FORMS, HOGS, LIARS, RIGHT, TESTS
 
 from tandem.children import start_process
 from tandem.errors import TandemError, UsageError
@@ -94,8 +95,11 @@ def passed(verdicts: dict[str, ProgramVerdict]) -> set[str]:
     return {name for name, verdict in verdicts.items() if verdict.passed}
 
 
-async def test_no_trick_is_an_answer(sandbox: Sandbox) -> None:
-    assert passed(await judge(sandbox, {**LIARS, "right": RIGHT})) == {"right"}
+@pytest.mark.parametrize(("kind", "form"), [*(("bwrap", form) for form in FORMS), ("process", "asserts")])
+async def test_no_trick_is_an_answer_in_any_form_of_test(kind: Kind, form: str) -> None:
+    assert len(LIARS) >= 80
+    sandbox = open_sandbox(kind, seconds=SECONDS)
+    assert passed(await judge(sandbox, {**LIARS, "right": RIGHT}, FORMS[form])) == {"right"}
 
 
 async def test_a_test_that_catches_everything_still_sees_no_pass(sandbox: Sandbox) -> None:
@@ -130,9 +134,70 @@ async def test_no_way_out_of_bubblewrap(tmp_path: Path) -> None:
     assert not [path for path in paths if path.exists()]
 
 
+MAKERS = {
+    "links": "os.symlink('x' * 4000, f'l{n}')",
+    "folders": "os.mkdir(f'd{n}')",
+    "empty files": "os.close(os.open(f'e{n}', os.O_CREAT))",
+    "names": "os.link('one', f'n{n}')",
+    "fifos": "os.mkfifo(f'p{n}')",
+    "deleted but open": "os.open('.', os.O_TMPFILE | os.O_RDWR)",
+}
+MAKING = """
+import os
+def f(x):
+    made = 0
+    if x: open('one', 'w').close()
+    try:
+        for n in range(20000):
+            {make}
+            made += 1
+    except OSError:
+        pass
+    return made
+"""
+
+
+@pytest.mark.parametrize("what", MAKERS)
+async def test_files_of_every_kind_are_counted(what: str) -> None:
+    code = MAKING.format(make=MAKERS[what])
+    verdict = await open_sandbox("bwrap").run(Submission(code, "made = f(True)\nassert 30 < made < 1024, made"))
+    assert verdict.passed, verdict.reason
+
+
+async def test_no_file_is_made_where_they_cannot_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Ubuntu, whose AppArmor profile takes every capability from what bwrap starts."""
+    script = f"""#!{sys.executable}
+import os, sys
+words = sys.argv[1:]
+at = words.index("CAP_SYS_ADMIN")
+os.execv({shutil.which("bwrap")!r}, ["bwrap", *words[: at - 1], *words[at + 1 :]])
+"""
+    (tmp_path / "bwrap").write_text(script)
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    sandbox = open_sandbox("bwrap")
+    codes = {what: MAKING.format(make=make) for what, make in MAKERS.items()}
+    assert set(codes) == passed(await judge(sandbox, codes, "assert f(False) == 0"))
+    assert (await sandbox.run(Submission(RIGHT, TESTS), seconds=30)).passed
+
+
+async def test_capabilities_are_gone_before_the_program_runs() -> None:
+    code = """
+import ctypes
+def f(option, value):
+    libc = ctypes.CDLL(None, use_errno=True)
+    head, data = (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
+    assert libc.capget(head, data) == 0
+    options = b"nr_inodes=999999"
+    return list(data), libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 38, options), ctypes.get_errno()
+"""
+    verdict = await open_sandbox("bwrap").run(Submission(code, "assert f(1, 2) == ([0] * 6, -1, 1)"))
+    assert verdict.passed, verdict.reason
+
+
 async def test_the_limits_hold_when_tried() -> None:
     held = await probe(open_sandbox())
-    assert len(held) == 4
+    assert len(held) == 5
     assert all(held.values())
 
 
@@ -141,7 +206,8 @@ def test_doctor_says_what_it_found_by_trying() -> None:
         [sys.executable, "-m", "tandem", "doctor", "--json"], capture_output=True, text=True, timeout=60, check=True
     )
     found = json.loads(told.stdout)["code_sandbox"]
-    assert found == dict.fromkeys(("network_cut_off", "outside_not_writable", "forks_contained", "memory_capped"), True)
+    limits = ("network_cut_off", "outside_not_writable", "forks_contained", "memory_capped", "files_capped")
+    assert found == dict.fromkeys(limits, True)
 
 
 def test_doctor_without_bubblewrap_says_what_to_install(tmp_path: Path) -> None:

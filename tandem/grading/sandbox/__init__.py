@@ -7,7 +7,8 @@ tests' verdict goes to the run over a pipe that the program never has. Only the 
 Both kinds: own user id (where the run is root), limits on computing time, address space, threads, file size and open
 files, a limit on the clock, and a system-call filter (x86_64 and aarch64 Linux): no new processes, no sockets.
 `bwrap`: besides, name spaces of their own: no network, no files but the interpreter's library (read-only) and 16 MiB
-that vanish, none of the machine's processes.
+that vanish, in at most 1024 files, links and folders, none of the machine's processes. Where the kernel does not let us
+count those (AppArmor's profile for bwrap on Ubuntu, a setuid bwrap), the program can make none.
 
 What no kind stops:
 - faults of the kernel, of the processor (Spectre) or of bubblewrap, and timing as a way to learn what else runs;

@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 import shutil
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ _INSIDE = Path(__file__).parent / "inside"
 _UIDS = range(61184, 65520)  # systemd's range for users that exist only while a service runs
 _THREADS = 32  # a process of its own user may have
 _SCRATCH = 16 << 20  # bytes, of a file and of the folder for files
+_FILES = 1024  # of every kind (links, folders, empty ones) in that folder: each takes memory of the kernel's
 _LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/nix/store")
 _READABLE = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
@@ -52,6 +54,9 @@ class Launcher:
             "NPROC": _THREADS if self.root else _tasks_of(os.geteuid()) + 512,
             "FSIZE": _SCRATCH,
             "NOFILE": 64,
+            "SIGPENDING": 256,  # timers too
+            "scratch": _SCRATCH if kind == "bwrap" else 0,
+            "files": _FILES,
         }
         self._uids = itertools.cycle(_UIDS)
         for _ in range(os.getpid() * 64 % len(_UIDS)):  # two runs on one machine should not meet
@@ -86,6 +91,8 @@ class Launcher:
             yield from ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
         else:
             yield "--unshare-user"
+        if self.root or not os.stat(self._bwrap).st_mode & stat.S_ISUID:  # to limit /tmp, and dropped after that
+            yield from ("--cap-add", "CAP_SYS_ADMIN")
         library = os.path.join(sys.base_prefix, "lib")
         own = [path for path in (library, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")) if path]
         shown: list[str] = []
@@ -103,7 +110,7 @@ class Launcher:
         yield from ("--ro-bind", str(_INSIDE), "/box/inside")
         for device in _DEVICES:
             yield from ("--dev-bind", device, device)
-        yield from ("--perms", "1777", "--size", str(_SCRATCH), "--tmpfs", "/tmp", "--chdir", "/tmp")
+        yield from ("--perms", "1777", "--tmpfs", "/tmp", "--chdir", "/tmp")  # confine.py limits it
         yield from ("--remount-ro", "/")
 
 

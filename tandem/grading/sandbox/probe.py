@@ -28,6 +28,7 @@ async def probe(sandbox: Sandbox) -> dict[str, bool]:
             "outside_not_writable": _WRITE.format(path=str(outside)),
             "forks_contained": _FORK,
             "memory_capped": _MEMORY,
+            "files_capped": _FILES,
         }
         names = list(attempts)
         innocent, *tries = await asyncio.gather(*(_succeeds(sandbox, code) for code in (_INNOCENT, *attempts.values())))
@@ -73,4 +74,11 @@ import mmap
 def attempt():
     kept = [mmap.mmap(-1, 1 << 28) for _ in range(8)]  # asked for, not filled: quick
     return len(kept) == 8
+"""
+_FILES = """
+import os
+def attempt():
+    for n in range(4096):
+        os.symlink("x", f"link-{n}")
+    return True
 """
