@@ -21,7 +21,16 @@ from tandem.spec import ModelSpec, Sampling
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_model, stamped
 from tandem.sufficiency.fitted import Fitted
-from tandem.sufficiency.points import CardModel, ChosenPoints, Kind, ModelName, OperatingPoint, plain_aim
+from tandem.sufficiency.points import (
+    CardModel,
+    ChosenPoints,
+    DraftTokens,
+    Kind,
+    LadderText,
+    ModelName,
+    OperatingPoint,
+    plain_aim,
+)
 from tandem.sufficiency.policy import PolicyCard, SufficiencyModel
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
 from tandem.types import TaskKind
@@ -52,9 +61,9 @@ class ClassifierCard(BaseModel):
     command: str
     mentor: str
     intern: str
-    ladder: str  # with every budget, and `answer` where the policy may use it
+    ladder: LadderText  # with every budget, and `answer` where the policy may use it
     collected_ladder: str  # every level that was collected; it gives this pair's budgets
-    draft_tokens: int | None  # None: the whole answer is the draft
+    draft_tokens: DraftTokens | None  # None: the whole answer is the draft
     signal_version: str
     features: tuple[str, ...] = _FIRST_FEATURES  # what the model takes of the signals, in its order
     estimator: str

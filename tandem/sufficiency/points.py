@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tandem.costs import Unit
 from tandem.errors import UsageError
@@ -20,13 +20,25 @@ Kind = TaskKind | Literal["all"]
 ModelName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][\w.+-]*)?$", max_length=80)]
 
 
+def _readable(ladder: str) -> str:
+    try:
+        parse_ladder(ladder)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return ladder
+
+
+LadderText = Annotated[str, AfterValidator(_readable)]
+DraftTokens = Annotated[int, Field(ge=1)]
+
+
 class CardModel(BaseModel):
     """A fitted model of a classifier: the signals that it takes, the draft they are of, the kinds it was fitted on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: tuple[str, ...]
-    draft_tokens: int | None  # None: the whole answer is the draft
+    draft_tokens: DraftTokens | None  # None: the whole answer is the draft
     kinds: tuple[TaskKind, ...] = ()  # none: all that there were
 
 
@@ -35,20 +47,11 @@ class OperatingPoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ladder: str  # with every budget, as `format_ladder` writes it
-    draft_tokens: int | None  # None: the whole answer is the draft
+    ladder: LadderText  # with every budget, as `format_ladder` writes it
+    draft_tokens: DraftTokens | None  # None: the whole answer is the draft
     policy: PolicyCard
     model: ModelName = ""
     figures: dict[str, Any] = {}  # out of fold and held out, in the unit of the point
-
-    @field_validator("ladder")
-    @classmethod
-    def _readable(cls, ladder: str) -> str:
-        try:
-            parse_ladder(ladder)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-        return ladder
 
 
 PointsByKind = Mapping[Kind, OperatingPoint]

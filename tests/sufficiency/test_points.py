@@ -86,8 +86,11 @@ def test_a_card_with_points_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"points": {"usd": {"gain": {"physics": GAIN}}}}, "physics"),
         ({"models": {"../up": {"features": [], "draft_tokens": 1}}}, "models"),
         ({"points": {"usd": {"gain": {"all": GAIN.model_dump() | {"ladder": "none,sky"}}}}}, "effort level 'sky'"),
+        ({"points": {"usd": {"gain": {"all": GAIN.model_dump() | {"draft_tokens": 0}}}}}, "draft_tokens"),
+        ({"ladder": "none,sky"}, "effort level 'sky'"),
+        ({"models": {f"m{i}": {"features": [], "draft_tokens": 1} for i in range(65)}}, "models"),
     ],
-    ids=["model", "unit", "kind", "path", "ladder"],
+    ids=["model", "unit", "kind", "path", "ladder", "draft", "own ladder", "too many"],
 )
 def test_points_that_mean_nothing_are_refused_in_one_line(tmp_path: Path, fields: dict[str, Any], fault: str) -> None:
     made = with_points().model_dump(mode="json") | json.loads(json.dumps(fields, default=lambda p: p.model_dump()))
