@@ -171,14 +171,25 @@ def _show(found: dict[str, Any], folder: Path, as_json: bool) -> None:
 
 def _estimate_view(found: dict[str, Any]) -> Iterator[Any]:
     from tandem.costs import LABELS, figure
+    from tandem.runs.outcomes import OWN_HARDWARE
 
-    def cells(name: str, most: dict[str, Any]) -> list[str]:
-        costs = ("unknown" if most.get(one) is None else figure(most[one], one) for one in units)
-        return [name, f"{most['mentor_tokens']:,}", f"{most['intern_tokens']:,}", *costs]
+    def cost(of: dict[str, Any] | None, unit: Unit) -> str:
+        return "unknown" if of is None or of.get(unit) is None else figure(of[unit], unit)
 
-    units: list[Unit] = list(dict.fromkeys([found["unit"], "usd"]))
-    rows = [cells(one["name"], one["at_most"]) for one in found["strategies"] if "at_most" in one]
-    rows += [cells("all, shared calls once", found["at_most"])] if found["at_most"] else []
-    headings = ("strategy", "mentor tokens", "intern tokens", *(LABELS[one] for one in units))
+    def cells(name: str, most: dict[str, Any], likely: dict[str, Any] | None) -> list[str]:
+        tokens = [f"{most[role]:,}" for role in ("mentor_tokens", "intern_tokens")]
+        return [name, *tokens, *(cost(most, unit) for unit in units), *([cost(likely, units[0])] if tuned else [])]
+
+    planned = [one for one in found["strategies"] if "at_most" in one]
+    billed = any(one["at_most"]["usd"] is not None for one in planned)
+    units: list[Unit] = [found["unit"]]
+    units += ["usd"] if billed and "usd" not in units else []
+    tuned = any(one["likely"] for one in planned)
+    rows = [cells(one["name"], one["at_most"], one["likely"]) for one in planned]
+    rows += [cells("all, shared calls once", found["at_most"], None)] if planned else []
+    headings = ["strategy", "mentor tokens", "intern tokens", *(LABELS[one] for one in units)]
+    headings += [f"likely {LABELS[units[0]]}"] if tuned else []
     yield table(headings, rows, title=f"At most, over {found['problems']} problems")
+    if found["unit"] == "usd":
+        yield OWN_HARDWARE
     yield from (f"{one['name']} would be skipped: {one['reason']}" for one in found["strategies"] if "reason" in one)

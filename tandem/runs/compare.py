@@ -163,7 +163,7 @@ class _AllCalls(Strategy):
 
 
 def estimate_all(engine: Tandem, names: Sequence[str], problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return what each strategy may cost at most by itself, and all of them: calls that they share are made once.
+    """Return what each strategy may cost by itself, and all of them at most: calls that they share are made once.
 
     No model is asked. A strategy that the pair cannot run has the `reason` instead.
     """
@@ -172,10 +172,11 @@ def estimate_all(engine: Tandem, names: Sequence[str], problems: Sequence[Proble
     for name in names:
         try:
             plan = engine.plan(_options(engine, name))
-            most = estimate(plan, problems)["at_most"]
+            own = estimate(plan, problems)
+            most = own["at_most"]
             if plan.unit == "usd" and most["usd"] is None and all(plan.model(role).spec.local for role in plan.roles):
                 most["usd"] = 0.0  # on own hardware
-            rows.append({"name": name, "at_most": most})
+            rows.append({"name": name, "at_most": most, "likely": own["likely"]})
         except TandemError as error:
             rows.append({"name": name, "reason": str(error)})
         else:

@@ -141,6 +141,7 @@ def test_an_estimate_asks_nobody_and_counts_what_is_shared_once(
     assert all(found["at_most"][name] >= one[name] for one in most.values() for name in ("mentor_tokens", "usd"))
     assert not stub.chats and not (tmp_path / "runs").exists()
     told = cli(*asked)
+    assert "Calls on own hardware count US$ 0" in told.out
     assert "all, shared calls once" in told.out and "US$" in told.out and "route:nowhere would be skipped" in told.out
 
 

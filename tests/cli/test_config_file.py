@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import tandem.cli
 from tandem.cli.config_option import config_option
-from tandem.cli.options import FiniteNumber
+from tandem.cli.options import FiniteNumber, UnitName
 from tandem.cli.run import run
 from tandem.cli.serve import serve
 from tandem.cli.serving_options import Numbers
+from tandem.costs import UNITS
 
 NEEDED = {"mentor": "fake", "intern": "fake", "dataset": "starter"}
 
@@ -352,6 +353,8 @@ def test_a_key_in_the_file_is_refused_and_not_shown(cli: Cli, key: str) -> None:
 
 def test_every_option_of_both_commands_has_its_place_and_none_is_taken_for_a_secret() -> None:
     def example(option: click.Parameter) -> str:
+        if isinstance(option.type, UnitName):
+            return "tflops-published"
         return option.type.choices[-1] if isinstance(option.type, click.Choice) else "1"
 
     lines: dict[str, Any] = {}
@@ -412,6 +415,8 @@ def values(option: click.Option) -> st.SearchStrategy[Any]:
             found = st.sampled_from(list(choices))
         case FiniteNumber(max=most):
             found = st.floats(0.001, 1 if most else 1e15) | st.just(1)
+        case UnitName():
+            found = st.sampled_from(UNITS).map(lambda unit: unit.replace("_", "-"))
         case Numbers():
             found = st.lists(st.integers(0, 99), min_size=1, max_size=3).map(lambda many: ",".join(map(str, many)))
         case click.Path():
