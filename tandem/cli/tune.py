@@ -159,6 +159,8 @@ def _carry_out(tuning: Tuning, missing: int) -> dict[str, Any]:
     session.run(view, work)
     for job in tuning.jobs():
         warn(job.cut_warnings())
+        if failed := len(job.missing()):
+            note(f"{failed} failed and are left out (errors.jsonl in {job.out}); to try them again: {session.again}")
     try:
         classifier, why = tuning.train(note)
         return tuning.evaluate(classifier, why)
@@ -212,6 +214,9 @@ def _serve_line(tuning: Tuning) -> str:
 
 def _result_lines(result: dict[str, Any]) -> Iterator[str]:
     yield result["sentence"]
+    paid = result["tuning"]
+    if (more := paid["usd_bound"] - (paid["usd"] or 0.0)) >= 0.005:
+        yield f"Calls that were cut by a stop may have cost up to US$ {more:.2f} more."
     for name, path in result["files"].items():
         if path:
             yield f"{name}: {path}"
