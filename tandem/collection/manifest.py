@@ -80,7 +80,7 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     path = folder / NAME
     before = read_manifest(folder)
     if before is not None:
-        here = {name: before[name] for name in SAME if name in before}
+        here = comparable(before)
         now = {name: manifest[name] for name in here}
         if found := differences(here, now):
             raise UsageError(f"{folder} was collected with another {name_differences(found)}; take another --out")
@@ -96,6 +96,11 @@ def open_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     if manifest != before:
         write_whole(path, json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what another collection's manifest must share; earlier versions had one cap and one sampling for both."""
+    return dict.fromkeys(("mentor_max_tokens", "mentor_sampling")) | {n: manifest[n] for n in SAME if n in manifest}
 
 
 def continued(plan: CollectionPlan, folder: Path, *, sampling: bool, caps: bool) -> CollectionPlan:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tandem.collection.manifest import SAME, read_manifest
+from tandem.collection.manifest import comparable, read_manifest
 from tandem.collection.plan import Key
 from tandem.collection.rows import Folder, files, key_of, shard_file
 from tandem.collection.texts import Texts
@@ -32,7 +32,7 @@ def reuse(source: Path, out: Path, manifest: Mapping[str, Any], wanted: Collecti
     theirs = read_manifest(source)
     if theirs is None:
         raise UsageError(f"{source} has no collection to reuse")
-    here = {name: _bare(theirs[name]) for name in SAME if name in theirs and name not in _OF_INSIGHTS}
+    here = {name: _bare(value) for name, value in comparable(theirs).items() if name not in _OF_INSIGHTS}
     if found := differences(here, {name: _bare(manifest[name]) for name in here}):
         raise UsageError(f"{source} was collected with another {name_differences(found)}; nothing can be reused")
     folder, whole = Folder(out), Texts.known(source)

@@ -126,5 +126,7 @@ def test_a_collection_has_a_cap_for_each_role_and_goes_on_as_it_began(
     manifest |= {"sampling": Sampling().model_dump(mode="json"), "max_tokens": 768}
     path.write_text(json.dumps({k: v for k, v in manifest.items() if not k.startswith("mentor_")}))
     stub.seen.clear()
+    other = cli(*collect, "--hints", "--mentor-max-tokens", "99", "--intern-max-tokens", "768")
+    assert other.code == 2 and "mentor_max_tokens" in other.err
     assert cli(*collect, "--hints").code == 0
     assert asked(stub) == {(0.0, 1.0, 768)}

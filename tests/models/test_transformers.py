@@ -469,6 +469,23 @@ async def test_a_model_without_a_chat_template_reads_plain_text(smollm2: Path, t
 
 
 @weights
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_thought_that_the_template_opens_has_its_tag(smollm2: Path, tmp_path: Path, opens: bool) -> None:
+    without_template(smollm2, tmp_path)
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}Once upon a time" + ("<think>\n" if opens else "")
+    (tmp_path / "chat_template.jinja").write_text(template)
+    model = TransformersModel(SPEC, tmp_path, device="cpu", dtype="float32")
+    spec = await model.probe()
+    assert spec.opens_thinking is opens and spec.thinks is opens
+    whole = await model.complete(ask(tokens=12))
+    assert whole.text.startswith("<think>") == opens and whole.tokens == 12
+    head = await model.complete(ask(tokens=4))
+    rest = await model.complete(ask(tokens=8, prefix=head.text))
+    assert head.text + rest.text == whole.text  # the tag is in the prompt once
+    await model.aclose()
+
+
+@weights
 async def test_a_template_that_refuses_is_an_error_of_one_line(smollm2: Path, tmp_path: Path) -> None:
     without_template(smollm2, tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('no system role here') }}")

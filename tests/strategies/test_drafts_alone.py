@@ -92,6 +92,27 @@ async def test_only_the_draft_has_log_probabilities(opens: bool) -> None:
     assert sum(entry.usage.completion for entry in entries) == len(THOUGHT) + len(ANSWER) + (not opens)
 
 
+async def test_a_draft_that_a_reasoning_parser_sends_apart_goes_on_within_its_thought() -> None:
+    tokenizer = Tokenizer(opens=True)
+
+    def parsed(body: dict[str, Any]) -> Reply:
+        reply = respond(body, (*THOUGHT, *ANSWER), tokenizer)
+        if body.get("continue_final_message"):  # the probe
+            return Reply(tokens=(", 10",))
+        return (
+            reply
+            if "prompt" in body
+            else Reply(thinking=THOUGHT[:DRAFT], thinking_logprobs=True, tokens=(), finish="length")
+        )
+
+    async with Stub(respond=parsed, tokenizer=tokenizer) as stub:
+        events, solution = await solve(stub, {"none": 0.9, "low": 0.9})
+        (rest,) = stub.completions
+    assert rest.prompt.endswith("<think>\n" + "".join(THOUGHT[:DRAFT])) and rest.body.get("logprobs") is None
+    assert solution.text == "<think>" + "".join((*THOUGHT, *ANSWER)) and solution.answer == "391"
+    assert "".join(e.text for e in events if isinstance(e, AnswerDelta)) == "It is \\boxed{391}"
+
+
 async def test_a_draft_that_does_not_suffice_is_all_that_was_written() -> None:
     async with server(opens=True) as stub:
         _, solution = await solve(stub, {"none": 0.1, "low": 0.9})

@@ -26,6 +26,7 @@ class Reply:
     tokens: tuple[str, ...] = ("Hello", ",", " world", "!")
     thinking: tuple[str, ...] = ()
     thinking_field: str = "reasoning_content"
+    thinking_logprobs: bool = False  # whether it has log-probabilities too, as vLLM's has
     pieces: tuple[str, ...] = ()
     top: tuple[tuple[float, ...], ...] | None = None
     logprobs: bool = True  # whether log-probabilities are given when asked for

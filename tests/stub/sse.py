@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -113,7 +113,15 @@ def frames(
         return f"data: {json.dumps(chunk)}\n\n"
 
     events = [
-        event({reply.thinking_field: text}, (i + 1) * reply.weight, at=i) for i, text in enumerate(reply.thinking)
+        event(
+            {reply.thinking_field: text},
+            (i + 1) * reply.weight,
+            logprobs=_logprobs(replace(reply, tokens=reply.thinking), i, wanted)
+            if wanted and reply.thinking_logprobs
+            else None,
+            at=i,
+        )
+        for i, text in enumerate(reply.thinking)
     ]
     for index, text in enumerate(reply.tokens):
         logprobs = _logprobs(reply, index, wanted) if wanted else None
