@@ -143,8 +143,8 @@ def _cells(row: Mapping[str, Any], costs: Sequence[str], unit: str) -> Iterator[
 
 
 def _number(value: float | None, unit: str) -> str:
-    places = {"mentor_tokens": 0, "usd": 5, "seconds": 1}.get(unit, 3)
-    return "unknown" if value is None else f"{value:.{places}f}"
+    form = {"mentor_tokens": ".0f", "usd": ".5f", "seconds": ".3g"}.get(unit, ".3f")
+    return "unknown" if value is None else format(value, form)
 
 
 def _notes(one: Mapping[str, Any]) -> Iterator[str]:
