@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tandem import __version__
-from tandem.errors import TandemError, UsageError, nearest
+from tandem.errors import TandemError, nearest
 
 _COMMANDS = {
     "run": ("tandem.cli.run:run", "Solve a data set with a mentor and an intern, graded and resumable."),
@@ -83,12 +83,9 @@ def cli() -> None:
     The demo pair on real problems:  tandem run --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b \\
                                          --dataset starter --limit 10
     """
-    from dotenv import load_dotenv
+    from tandem.cli.env_file import read_env_file
 
-    try:
-        load_dotenv(".env")  # keys and folders may lie there; what is set already wins
-    except UnicodeDecodeError as error:
-        raise UsageError(f".env: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    read_env_file()
 
 
 class _Warnings(logging.Handler):
