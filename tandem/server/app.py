@@ -114,7 +114,12 @@ def _about(app: FastAPI, service: Service) -> None:
         """Describe the pair, its ladder and its classifier."""
         plan = service.engine.plan()
         points = plan.points if plan.card else None
-        ladders = {kind: [_level(level) for level in own.ladder] for kind, own in plan.kinds.items()}
+        # By kind, and by ``all``, which a decision names whose point is that of no kind alone.
+        ladders = {
+            name: [_level(level) for level in own.ladder]
+            for kind, own in plan.kinds.items()
+            for name in (kind, own.chosen_on)
+        }
         return {
             "mentor": {"name": plan.mentor.spec.name},
             "intern": {"name": plan.intern.spec.name},

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_pair import ANSWER, BY_MENTOR, FAULTY, LONG, QUESTION, STUBBORN, ask, asked, drawn, text
+from page_pair import (
+    ANSWER,
+    BY_MENTOR,
+    FAULTY,
+    LADDER,
+    LONG,
+    QUESTION,
+    STUBBORN,
+    ask,
+    asked,
+    drawn,
+    served,
+    text,
+    write_pair,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -171,3 +187,25 @@ def test_history_can_be_reopened_deleted_and_cleared(page: Page, url: str) -> No
     page.reload()
     page.locator("#model:enabled").wait_for()
     assert entries.count() == 0  # what is broken is as good as nothing
+
+
+def test_a_question_climbs_the_ladder_of_its_kind(page: Page, tmp_path: Path) -> None:
+    options = write_pair(tmp_path)
+    del options[options.index("--effort") : options.index("--effort") + 2]
+    file = tmp_path / "classifier" / "card.json"
+    card = json.loads(file.read_text())
+    climbs = {"thresholds": {"none": 1.5, "high": 0.0}}
+    of_math = {"ladder": "none,high=60", "draft_tokens": 6, "policy": climbs}
+    usual = {"ladder": card["ladder"], "draft_tokens": 6, "policy": card["policy"] | {"thresholds": {"none": 0.0}}}
+    card["points"] = {"usd": {card["aim"]: {"math": of_math, "all": usual}}}
+    file.write_text(json.dumps(card))
+    with served(tmp_path, *options) as url:
+        page.goto(url)
+        for question, ladder in (
+            (QUESTION, ["none", "high"]),
+            ("Why is the sky blue?", [level.split("=")[0] for level in LADDER.split(",")]),
+        ):
+            ask(page, question)
+            steps = page.locator("#ladder > li").all_inner_texts()
+            assert [step.split()[0] for step in steps] == ladder
+            assert "nothing to add" not in " ".join(steps)

@@ -5,7 +5,7 @@ import { choose, chosen, chosenEffort, offer, offerEfforts } from "./choices.js"
 import { drawCompare, missing } from "./compare.js";
 import { byId, make } from "./dom.js";
 import * as history from "./history.js";
-import { bodyOf, ladderOf, newRun, take } from "./run.js";
+import { bodyOf, ladderOf, laddersOf, newRun, take } from "./run.js";
 import { pardon, showError } from "./problem.js";
 import { draw } from "./view.js";
 import { stage } from "./words.js";
@@ -118,6 +118,7 @@ async function ask() {
     model: model.id,
     effort,
     ladder: ladderOf(state.about, model, effort),
+    ladders: laddersOf(state.about, model, effort),
   });
   await work(async (signal) => answer(state.run, signal));
 }

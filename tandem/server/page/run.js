@@ -4,8 +4,8 @@ import { counted } from "./dom.js";
 
 export const SECTIONS = ["goal", "planning", "retrieval", "action"];
 
-/** Return a run of which nothing is known yet. `ladder` are the levels that it may visit. */
-export function newRun({ question, model, effort = "", ladder = [] }) {
+/** Return a run of which nothing is known yet. `ladder` are the levels that it may visit, `ladders` those by kind. */
+export function newRun({ question, model, effort = "", ladder = [], ladders = {} }) {
   return {
     id: crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random()}`, // http beyond localhost has none
     when: Date.now(),
@@ -13,6 +13,7 @@ export function newRun({ question, model, effort = "", ladder = [] }) {
     model,
     effort,
     ladder,
+    ladders,
     state: "asking", // asking, insight, judged, answering, done, stopped, failed
     sections: {},
     decisions: [],
@@ -50,6 +51,7 @@ export function take(run, chunk) {
   if (told.type === "decision") {
     run.state = "judged";
     run.decisions.push(told);
+    run.ladder = (run.ladders || {})[told.kind] || run.ladder;
   }
   if (delta.content) {
     run.state = "answering";
@@ -74,6 +76,11 @@ export function ladderOf(about, model, effort) {
   const cap = model.id.split(":")[1];
   const top = cap && [...about.ladder, ...ladder].find((level) => level.name === cap);
   return top ? ladder.filter((level) => level.tokens !== null && level.tokens <= top.tokens) : ladder;
+}
+
+/** Return the ladders by the kind of task that a decision names; none where `model` or `effort` sets one for all. */
+export function laddersOf(about, model, effort) {
+  return climbs(model) && !effort && !model.id.includes(":") ? about.ladders || {} : {};
 }
 
 /** Whether a model, as /v1/models describes it, goes up a ladder. */
