@@ -139,16 +139,17 @@ async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenera
 
 
 def _mentor_alone(engine: Tandem, problem: Problem, solution: Solution) -> str | None:
-    """Return what the mentor alone might have cost, by its usual answer; None where that is not known."""
+    """Return what the mentor alone might have cost, by its usual answer, or at most."""
     from tandem.costs import UNITS, amount
     from tandem.runs.mentor_alone import answer_alone
 
     alone = answer_alone(engine.plan(), problem, solution)
-    if solution.answered_by != "intern" or alone.bound:
+    if solution.answered_by != "intern":
         return None
     costs = [(unit, alone.cost(engine.mentor.spec, unit)) for unit in UNITS if unit != "mentor_tokens"]
     known = [amount(cost, unit) for unit, cost in costs if cost is not None]
-    return f"estimate: the mentor alone, by {alone.basis}: {', '.join(known)}" if known else None
+    how = f"at most, by {alone.basis}" if alone.bound else f"estimate, by {alone.basis}"
+    return f"the mentor alone ({how}): {', '.join(known)}" if known else None
 
 
 async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Console) -> None:

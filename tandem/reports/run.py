@@ -214,7 +214,7 @@ def cost_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return what a problem cost on average, all of them, and either model's part; the run's unit first."""
     cost = summary["cost"]
     unit = summary.get("unit") or next((unit for unit in UNITS if cost[unit]["total"] is not None), "tflops")
-    rows = []
+    tokens, rows = summary["intern_tokens"], []
     for name in sorted(UNITS, key=lambda one: one != unit):
         parts = [cost[name].get(part) for part in ("mean", "total", "mentor", "intern")]
         if name == "mentor_tokens":
@@ -222,8 +222,10 @@ def cost_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         if parts[1] is not None or name in {unit, "tflops"}:
             label = LABELS[name] + (", assumed sizes" if name == "tflops" and summary["tflops_assumed"] else "")
             unknown = "not known" if parts[1] is None else ""
-            rows.append((label, *(unknown if part is None else figure(part, name) for part in parts)))
-    tokens = summary["intern_tokens"]
+            cells = [unknown if part is None else figure(part, name) for part in parts]
+            if name == "usd" and tokens and cells[1] and not cells[3]:
+                cells[3] = "free"  # on own hardware
+            rows.append((label, *cells))
     return [*rows, ("intern tokens", f"{tokens / max(summary['n'], 1):,.0f}", f"{tokens:,}", "", f"{tokens:,}")]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import FAKES, Cli, dataset
+from commands import FAKES, Cli, dataset, script
 
 from tandem.ledger import Entry, Ledger, Role, Usage
 from tandem.runs.store import RunStore
@@ -273,6 +273,15 @@ def test_a_run_ends_in_a_verdict_that_a_report_tells_again(cli: Cli, tmp_path: P
     (tmp_path / "a" / "summary.json").write_text(json.dumps(saved))
     assert cli("report", "a").out == outcome.out
     assert "per 1,000 problems instead of US$" in (tmp_path / "a" / "report.md").read_text()
+
+
+def test_an_intern_on_own_hardware_beside_a_price_is_free_and_that_is_said(cli: Cli, tmp_path: Path) -> None:
+    own = dataset(tmp_path / "own.jsonl", 3)
+    (tmp_path / "prices.yaml").write_text(f"{script(tmp_path / 'm.json', rules=[])}: {{input: 1, output: 2}}\n")
+    pair = ("--mentor", f"fake:{tmp_path / 'm.json'}", "--intern", "fake", "--prices", "prices.yaml")
+    outcome = cli("run", *pair, "--dataset", own, "--effort", "none,answer", "--out", "a")
+    assert outcome.code == 0, outcome.err
+    assert "│ free" in words(outcome.out.replace("┃", "│")) and "fake on own hardware is counted as free" in outcome.out
 
 
 @pytest.mark.parametrize("strategy", ["mentor-only", "intern-only"])
