@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 @click.option(
     "--devices", type=POSITIVE, metavar="N", help="Devices behind an endpoint. Default: what a pool has; else 1."
 )
+@click.option(
+    "--cpu-time",
+    is_flag=True,
+    help="Count the CPU time of the model's own processes, not the wall time: for cores that others use too, best one.",
+)
 @click.option("--out", type=PATH, metavar="FILE", help="Write it there, and keep it nowhere else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as JSON on standard output, nothing else.")
 def profile(
@@ -49,6 +54,7 @@ def profile(
     answer_tokens: int | None,
     seconds: float,
     devices: float | None,
+    cpu_time: bool,
     out: Path | None,
     as_json: bool,
     **options: Any,
@@ -62,12 +68,13 @@ def profile(
       tandem profile deepseek-7b --gpus 0,1 --concurrency 64
       tandem profile deepseek-7b --endpoint http://gpu1:8000/v1 --devices 2
       tandem pool up deepseek-7b; tandem profile deepseek-7b
+      tandem pool up qwen2.5-coder-0.5b --cores 0; tandem profile qwen2.5-coder-0.5b --cpu-time
       tandem run --mentor gpt-4o --intern deepseek-7b --usd-per-device-hour 2.5 --dataset math500
 
     Three figures: device-seconds for an uncached prompt token, a cached one and a written one, at this load. A GPU is a
     device; so are the cores of one machine together. Profiles are kept by model, endpoint and load; run, solve, serve,
     compare and collect take that of where a model runs, at the nearest load, and count device time (--unit seconds) or,
-    with --usd-per-device-hour, US$ by it. Nothing else should run on the device meanwhile.
+    with --usd-per-device-hour, US$ by it. Nothing else should run on the device meanwhile, but for --cpu-time.
     """
     import asyncio
 
@@ -86,7 +93,7 @@ def profile(
             return await measure(
                 loaded,
                 load,
-                lambda: hardware_of(loaded, devices),
+                lambda: hardware_of(loaded, devices, cpu_time=cpu_time),
                 seconds=seconds,
                 report=report,
                 command=command_line(),

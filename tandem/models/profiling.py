@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -131,7 +130,6 @@ async def measure(
     seconds: float = 60.0,
     report: Report = lambda what, share: None,
     command: str = "",
-    clock: Callable[[], float] = time.monotonic,
     seed: int | None = None,
 ) -> tuple[KeptProfile, list[str]]:
     """Measure a model's speed profile at a load in about so many seconds; return it, and what a user should know.
@@ -143,6 +141,7 @@ async def measure(
     report("getting the model ready", 0.0)
     await model.probe()
     hardware = where()
+    clock = hardware.clock
     meter = _Meter(model, load.concurrency, clock, seed)
     notes: list[str] = []
     if not hardware.known:

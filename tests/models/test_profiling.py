@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from stub.reply import Reply
 from stub.server import Stub
 
-from tandem.errors import TandemError
+from tandem.errors import TandemError, UsageError
 from tandem.ledger import Usage
 from tandem.models.base import Attempt, Delta, Model, Request
 from tandem.models.devices import Hardware, hardware_of
@@ -82,8 +84,8 @@ class Clockwork(Model):
         pass
 
     async def measured(self, load: Load, seconds: float = 60.0, devices: float = 1) -> tuple[KeptProfile, list[str]]:
-        here = Hardware("nowhere", "a clock", devices)
-        return await measure(self, load, lambda: here, seconds=seconds, clock=lambda: self.now, seed=1)
+        here = Hardware("nowhere", "a clock", devices, clock=lambda: self.now)
+        return await measure(self, load, lambda: here, seconds=seconds, seed=1)
 
 
 RATE = st.floats(1e-6, 1e-2)
@@ -216,10 +218,40 @@ def test_the_devices_are_those_of_the_pool_that_serves_an_endpoint(
     assert (found.endpoint, found.devices, found.known) == ("127.0.0.1:9001/v1", 1, False)
 
 
+def test_cpu_time_is_for_cores_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
+    model = OpenAIModel(ModelSpec(name="m"), base_url="http://127.0.0.1:9001/v1")
+    with pytest.raises(UsageError, match=r"cores of this machine, not for the server at 127\.0\.0\.1:9001/v1"):
+        hardware_of(model, cpu_time=True)
+
+
+def test_the_cpu_time_of_a_pool_is_that_of_its_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
+    program = "import os, sys\nprint(flush=True)\nsys.stdin.readline()\nwhile sum(os.times()[:2]) < 0.3: pass\n"
+    program += "print(flush=True)\nsys.stdin.readline()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    busy = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, **pipes)  # type: ignore[call-overload]
+    assert busy.stdin and busy.stdout
+    busy.stdout.readline()
+    me = {"uid": os.getuid(), "host": state.host(), "pid": os.getpid(), "started": state.identity(os.getpid())}
+    # The head of a session is the guard, whose own time does not count: here it is this test's process.
+    one = state.ReplicaState(url="http://127.0.0.1:9001/v1", place="cores 0,1", log="", session=os.getpid())
+    state.save(state.PoolState(name="mine", model="m", kind="standing", since=0.0, replicas=[one], **me))
+    found = hardware_of(OpenAIModel(ModelSpec(name="m"), base_url="http://127.0.0.1:9001/v1"), cpu_time=True)
+    before = found.clock()
+    busy.stdin.write("\n")
+    busy.stdin.flush()
+    busy.stdout.readline()
+    used = found.clock() - before
+    busy.communicate("\n")
+    assert found.device.endswith(", by CPU time") and found.cores == 2
+    assert 0.1 < used < 0.3  # half of some 0.3 s, whatever else ran
+
+
 @pytest.mark.weights
 async def test_a_real_model_in_process_is_measured(smollm2: Path) -> None:
     model = TransformersModel(ModelSpec(name="smollm2-135m", backend="transformers"), smollm2)
-    kept, notes = await measure(model, Load(2, 64, 16), lambda: hardware_of(model), seconds=5)
+    kept, notes = await measure(model, Load(2, 64, 16), lambda: hardware_of(model, cpu_time=True), seconds=5)
     await model.aclose()
     its = kept.profile
     assert (its.endpoint, its.devices, notes) == ("in process", 1, [])
