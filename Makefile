@@ -11,9 +11,9 @@ export TOKENIZERS_PARALLELISM = false
 
 .PHONY: run test recipes test-fast lint docs system clean
 
-run: $(VENV)/run.stamp  ## the demo pair on the starter problems, with real models
+run: $(VENV)/run.stamp  ## the demo pair on starter problems, beside each model alone, with real models
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
-	$(BIN)/python scripts/first_look.py $(DEMO)
+	$(BIN)/python scripts/first_look.py $(DEMO) --limit 24
 
 # A test that fails in the parallel run is run once more alone, and must then pass: on two shared cores a wait can time
 # out.
