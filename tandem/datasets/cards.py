@@ -105,6 +105,12 @@ def cards() -> dict[str, DatasetCard]:
     return {card.name: card for card in found}
 
 
+def card_of_set(name: str) -> DatasetCard | None:
+    """Return the shipped card of a data set as problem ids begin with it: ``gsm8k-train``, ``HumanEval``."""
+    name = name.lower()
+    return cards().get(name) or cards().get(name.partition("-")[0])
+
+
 def training_split(name: str) -> str | None:
     card = cards().get(name)
     return "train" if card and "train" in card.splits else None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 Kind = Literal["logistic", "boosted"]
 KINDS: tuple[Kind, ...] = ("logistic", "boosted")
@@ -56,6 +60,27 @@ def unfitted(recipe: Recipe) -> Any:
         early_stopping=False,
         random_state=0,
     )
+
+
+def told(estimator: Any, features: Sequence[str], kind: str) -> Any:
+    """Return a calibrated regression that knows which of several 0/1 features holds, without these features.
+
+    `kind` is the name of the one that is 1; those of the same prefix are 0.
+    """
+    prefix = kind.partition("_")[0] + "_"
+    kept = np.asarray([not name.startswith(prefix) for name in features])
+    fixed = np.asarray([float(name == kind) for name in features])[~kept]
+    found = deepcopy(estimator)
+    (calibrated,) = found.calibrated_classifiers_
+    scaler, regression = (step for _, step in getattr(calibrated.estimator, "estimator", calibrated.estimator).steps)
+    shift = (fixed - scaler.mean_[~kept]) / scaler.scale_[~kept]
+    regression.intercept_ = regression.intercept_ + regression.coef_[:, ~kept] @ shift
+    regression.coef_ = regression.coef_[:, kept]
+    for name in ("mean_", "var_", "scale_"):
+        setattr(scaler, name, getattr(scaler, name)[kept])
+    for part in (found, scaler, regression):
+        part.n_features_in_ = int(kept.sum())
+    return found
 
 
 def one_thread() -> AbstractContextManager[Any]:

@@ -10,10 +10,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from tandem.datasets.cards import card_of_set
 from tandem.errors import UsageError
 from tandem.ladder import QUESTION, Effort, Ladder
 from tandem.sufficiency.classifier import FEATURES, feature_matrix
@@ -21,9 +22,11 @@ from tandem.sufficiency.rows import Levels, Row, Sufficiencies
 from tandem.sufficiency.signals import classifier_inputs, question_signals
 from tandem.training.estimators import Recipe, one_thread, unfitted
 from tandem.training.folds import folds
+from tandem.types import TaskKind
 
 MIN_PROBLEMS = 40
 _INNER = 3  # folds of a calibration
+TASK = "task_"  # begins the names of features that tell the kind of task: 1 for a row's own kind
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 Problems = dict[str, Levels]
 
@@ -58,11 +61,12 @@ def by_problem(rows: Sequence[Row], ladder: Ladder) -> Problems:
 def complete(rows: Sequence[Row], ladder: Ladder) -> Problems:
     """Return the problems that have every level of the ladder, with all of their levels.
 
-    A level's row is that of its first sample; the others are in it, as ``others``, for fits.
+    A level's row is that of its first sample; the others are in it, as ``others``, for fits. Every row has its `task`:
+    older tables do not say it, and have that of their data set.
     """
     grouped: dict[str, dict[str, Row]] = defaultdict(dict)
     others: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in (row if "task" in row else {**row, "task": task_of(row["problem"])} for row in rows):
         if row.get("sample"):
             others[row["problem"], row["level"]].append(row)
         else:
@@ -93,7 +97,8 @@ def signals_of(row: Row, draft: str) -> dict[str, float]:
     shared: dict[str, dict[str, float]] = row["signals"]
     question = question_signals(row["question_tokens"]) | shared.get("question", {})
     found = classifier_inputs(shared[draft], question, alone=row["level"] == QUESTION)
-    return found | shared.get("insight", {})
+    kinds = {f"{TASK}{kind}": float(row.get("task") == kind) for kind in get_args(TaskKind)}
+    return found | shared.get("insight", {}) | kinds
 
 
 def features_in(problems: Problems, ladder: Ladder, draft: str) -> tuple[str, ...]:
@@ -110,7 +115,8 @@ def signals_by_problem(
     found: dict[str, dict[str, dict[str, float]]] = {i: {} for i in ids}
     for row in intern_rows(problems, ids, ladder):
         signals = signals_of(row, draft)
-        found[row["problem"]][row["level"]] = {name: signals[name] for name in features if name in signals}
+        own = (name for name in features if name in signals and not name.startswith(TASK))
+        found[row["problem"]][row["level"]] = {name: signals[name] for name in own}
     return found
 
 
@@ -247,6 +253,20 @@ def _beats(losses: np.ndarray, simpler: np.ndarray) -> bool:
 def counts(problems: Iterable[str]) -> dict[str, int]:
     """Return how many problems come from each data set (the id's part before the number)."""
     return dict(sorted(Counter(dataset_of(i) for i in problems).items()))
+
+
+def task_of(problem: str) -> TaskKind:
+    """Return the kind of task of a problem by its data set's card; ``general`` where there is none."""
+    card = card_of_set(dataset_of(problem))
+    return card.task if card else "general"
+
+
+def kinds_of(problems: Problems, ids: Iterable[str]) -> dict[TaskKind, list[str]]:
+    """Return the problems of each kind of task."""
+    found: dict[TaskKind, list[str]] = defaultdict(list)
+    for i in ids:
+        found[next(iter(problems[i].values()))["task"]].append(i)
+    return dict(found)
 
 
 def dataset_of(problem: str) -> str:

@@ -214,6 +214,9 @@ def _best_of(tried: Sequence[_Many]) -> list[Point]:
     kept = set(_unbeaten(accuracy, cost)) | {
         int(k) for k in np.flatnonzero(adapting)[_unbeaten(accuracy[adapting], cost[adapting])]
     }
+    same = np.flatnonzero(~np.concatenate([many.figures[3:].any(axis=0) for many in tried]))
+    if len(same):  # right wherever the last level is, and nowhere else: what no other is sure to be better than
+        kept.add(int(same[np.argmin(cost[same])]))
     starts = np.cumsum([0, *(many.figures.shape[1] for many in tried)])
     return [
         point

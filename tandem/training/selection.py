@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from tandem.training.fit import (
     signals_by_problem,
     sufficiencies,
 )
-from tandem.training.folds import FOLDS, folds
+from tandem.training.folds import FOLDS
 from tandem.training.replay import LevelCosts, Pair, ReplayResult
 from tandem.training.search import DraftPredictions, Point, Space
 from tandem.training.upgrades import extra_costs, fit_upgrades, predict_later, with_costs
@@ -144,13 +145,22 @@ def in_domain(ids: Sequence[str], plan: TrainingPlan) -> list[str]:
     return found
 
 
-def by_aim(aim: Aim) -> Choice:
-    return lambda chosen: choose(chosen.points, aim, chosen.expensive[1], chosen.expensive[0])[0]
+def by_aim(aim: Aim, *, any_point: bool = False, margin: float = 0.0) -> Choice:
+    """Return the choice for an aim; see `choose` for the others."""
+    if aim.kind == "gain":
+        return partial(by_gain, any_point=any_point)
+
+    def chosen_from(chosen: Chosen) -> Point:
+        (cost, accuracy), size = chosen.expensive, len(chosen.space.ids)
+        how: dict[str, Any] = {"any_point": any_point, "margin": margin, "problems": size}
+        return choose(chosen.points, aim, accuracy, cost, **how)[0]
+
+    return chosen_from
 
 
-def by_gain(chosen: Chosen) -> Point:
+def by_gain(chosen: Chosen, *, any_point: bool = False) -> Point:
     """Choose the point that lies farthest above the chord, among those that adapt."""
-    adapting = [point for point in chosen.points if not point.degenerate] or list(chosen.points)
+    adapting = [point for point in chosen.points if any_point or not point.degenerate] or list(chosen.points)
     return max(adapting, key=lambda point: (chosen.gain(point), -point.cost))
 
 
@@ -207,41 +217,6 @@ def predict_held_out(
     return DraftPredictions(
         p, upgrades, predict_later(upgrades, p, signals_by_problem(problems, held, plan.ladder, column, plan.features))
     )
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a choice did on problems that it never saw: their ids in order, how they ended, and sufficiencies."""
-
-    ids: list[str]
-    ends: ReplayResult
-    p: Sufficiencies
-    points: list[Point]
-
-
-def nested(
-    problems: Problems, plan: TrainingPlan, choices: Mapping[str, Choice], say: Say = lambda line: None
-) -> dict[str, Held]:
-    """Evaluate each choice by five outer folds: fitted, calibrated and chosen on the others, replayed on the held."""
-    ids: list[str] = []
-    found: dict[str, list[tuple[ReplayResult, Sufficiencies, Point]]] = {name: [] for name in choices}
-    for number, (others, apart) in enumerate(folds(list(problems), plan.seed + 7, plan.outer), start=1):
-        say(f"outer fold {number} of {plan.outer}")
-        fits = fit_all(problems, others, plan)
-        chosen, held = search(problems, fits, plan), in_domain(apart, plan)
-        ids += held
-        for name, choice in choices.items():
-            point = choice(chosen)
-            found[name].append((*applied(problems, fits, chosen, point, plan, held), point))
-    return {
-        name: Held(
-            ids,
-            ReplayResult.join([ends for ends, _, _ in parts]),
-            {i: by_level for _, p, _ in parts for i, by_level in p.items()},
-            [point for *_, point in parts],
-        )
-        for name, parts in found.items()
-    }
 
 
 def sequence(chosen: Chosen, limit: float, most: int = 20) -> list[Point]:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from tandem.costs import LABELS, Unit, amount, default_unit
+from tandem.costs import LABELS, Unit, amount, default_unit, known_units
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, NONE, QUESTION, Effort, Ladder, format_ladder, parse_ladder
 from tandem.spec import ModelSpec
 from tandem.statistics.intervals import Bootstrap, gain_of, interval
 from tandem.statistics.reliability import figures, reliability
 from tandem.sufficiency.classifier import FORMAT, Classifier, ClassifierCard, short_hash
+from tandem.sufficiency.points import ALL, Kind, OperatingPoint
 from tandem.training import certify
-from tandem.training.aims import Aim, choose
+from tandem.training.aims import Aim, parse_aim
 from tandem.training.estimators import KINDS
 from tandem.training.fit import Problems, by_problem, counts, with_question
 from tandem.training.folds import FOLDS, digest, digests, halves
+from tandem.training.points import AIMS, PAID, WAYS, HeldOut, Models, Selection, operating_point
 from tandem.training.replay import Pair, ReplayResult, oracle, replay_fixed
 from tandem.training.search import DEGENERATE, Point
 from tandem.training.selection import (
+    Choice,
     Chosen,
     Fits,
-    Held,
     Say,
     TrainingPlan,
     applied,
@@ -36,7 +38,6 @@ from tandem.training.selection import (
     fit_all,
     in_domain,
     losses,
-    nested,
     search,
     sequence,
     with_features,
@@ -103,37 +104,41 @@ def train(
     plan = with_features(plan, problems) if "features" not in more else plan
     ids, certified = halves(list(problems), seed) if regret else (list(problems), [])
     certified = in_domain(certified, plan) if regret else []
+    report: dict[str, Any] = {"aim": str(aim), "problems": len(problems)}
+    models: Models | None = None
+    points: dict[Unit, dict[str, dict[Kind, OperatingPoint]]] = {}
+    more_figures: dict[str, Any] = {}
+    passed_over = None
     if regret:
         _enough(plan.ladder, aim, len(certified))
-    say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
-    fits = fit_all(problems, ids, plan, say)
-    chosen = search(problems, fits, plan, every=regret)
-    report: dict[str, Any] = {"aim": str(aim), "problems": len(problems)}
-    if regret:
-        point, certificate = _certify(problems, fits, chosen, plan, aim, certified)
-        report["certificate"] = certificate
-        if point is None:
+        say(f"{len(problems)} problems; every sufficiency comes from a fit without its problem")
+        fits = fit_all(problems, ids, plan, say)
+        chosen = search(problems, fits, plan, every=True)
+        found_point, certificate = _certify(problems, fits, chosen, plan, aim, certified)
+        report["certificate"] = more_figures["certificate"] = certificate
+        if found_point is None:
             return Trained(None, report | {"alternatives": [_mentor_serves(certificate)]})
-        passed_over = None
-        choice = by_aim(Aim())
+        point, rivals = found_point, {"cascade": cascade(Aim())(chosen)}
+        held, *others = (
+            HeldOut(certified, applied(problems, fits, chosen, own, plan, certified)[0])
+            for own in (point, *rivals.values())
+        )
+        evaluated = dict(zip(rivals, others, strict=True))
     else:
-        point, passed_over = choose(chosen.points, aim, chosen.expensive[1], chosen.expensive[0])
-        choice = by_aim(aim)
-    choices = {"aim": choice} | ({"cascade": cascade(Aim() if regret else aim)} if plan.ladder[-1].is_answer else {})
-    if certified:
-        points = {"aim": point} | {name: choices[name](chosen) for name in choices if name != "aim"}
-        evaluated = {
-            name: Held(certified, *applied(problems, fits, chosen, p, plan, certified), [p])
-            for name, p in points.items()
-        }
-    else:
-        evaluated = nested(problems, plan, choices, say)
-    held = evaluated["aim"]
+        selection = Selection(problems, ids, plan, say)
+        fits, chosen = selection.all.ways["pooled", ALL], selection.chosen(ALL, plan.pair.unit)
+        selection.choose_ways(by_aim(Aim("gain"), any_point=True))
+        point = selection.choice(aim, ALL, plan.pair.unit)(chosen)
+        best = by_aim(aim, any_point=True)(chosen)
+        passed_over = best if best.degenerate and best is not point else None
+        held = selection.by_kind(_by_kind(aim, selection, plan.pair.unit), plan.pair.unit)
+        cut = plan.ladder[-1].is_answer
+        evaluated = {"cascade": selection.held_out(cascade(aim), ALL, plan.pair.unit)} if cut else {}
+        models = Models(selection, ("pooled", ALL, point.draft))
+        points, more_figures = _points(selection, models, aim, specs, say)
     recipe, predictions = fits.recipes[point.draft], fits.predictions[point.draft]
     estimator = estimator_of(problems, fits, point.draft, plan)
-    anchors = anchors_of(problems, held.ids, plan)
-    if "cascade" in evaluated:
-        anchors["cascade"] = evaluated["cascade"].ends
+    anchors = anchors_of(problems, held.ids, plan) | {name: other.ends for name, other in evaluated.items()}
     found = _held_figures(held, anchors, plan)
     alternatives = _alternatives(aim, found, anchors, plan)
     card = ClassifierCard(
@@ -154,8 +159,10 @@ def train(
         temperature=manifest["sampling"]["temperature"],
         insight_mode=manifest["insight_mode"],
         aim=str(aim) + ("" if plan.hand_over else "; the intern always writes the answer"),
-        policy=point.card(chosen.space.by_draft[point.draft].upgrades),
+        policy=operating_point(chosen, point, "").policy,
         unit=plan.pair.unit,
+        models=models.cards if models else {},
+        points=points,
         data={
             "problems": counts(problems),
             "rows": len(rows),
@@ -177,14 +184,44 @@ def train(
             "held_out": found,
             "anchors": {name: ends.means() for name, ends in anchors.items()},
             "usual_tokens": {"all": usual_tokens(problems)},
-            **({"certificate": report["certificate"]} if regret else {}),
+            **more_figures,
         },
-        notes=_notes(point, passed_over, plan) + alternatives,
+        notes=_notes(point, passed_over, plan, more_figures.get("kinds", {})) + alternatives,
     )
     figures_of_card = {key: card.figures[key] for key in ("chosen", "held_out", "anchors")}
-    return Trained(
-        Classifier(estimator, card), report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card
-    )
+    made = Classifier(estimator, card, models.estimators if models else None)
+    return Trained(made, report | {"ladder": card.ladder, "alternatives": alternatives} | figures_of_card)
+
+
+def _by_kind(aim: Aim, selection: Selection, unit: Unit) -> dict[Kind, Choice]:
+    return {kind: selection.choice(aim, kind, unit) for kind in (ALL, *selection.own)}
+
+
+def _points(
+    selection: Selection, models: Models, aim: Aim, specs: tuple[ModelSpec, ModelSpec], say: Say
+) -> tuple[dict[Unit, dict[str, dict[Kind, OperatingPoint]]], dict[str, Any]]:
+    """Return the points by unit, aim and kind, and what those of a unit and an aim do together, held out."""
+    points: dict[Unit, dict[str, dict[Kind, OperatingPoint]]] = {}
+    together: dict[Unit, dict[str, Any]] = {}
+    own = selection.plan.pair.unit
+    for unit in (own, *(unit for unit in known_units(*specs) if unit != own and unit in PAID)):
+        say(f"points by {LABELS[unit]}")
+        for wanted in dict.fromkeys((aim, *map(parse_aim, AIMS))):
+            choices = _by_kind(wanted, selection, unit)
+            by_kind = points.setdefault(unit, {}).setdefault(str(wanted), {})
+            for kind, choice in choices.items():
+                chosen = selection.chosen(kind, unit)
+                point = choice(chosen)
+                held = selection.describe(selection.held_out(choice, kind, unit), unit)
+                by_kind[kind] = operating_point(chosen, point, models.name(kind, point.draft), held)
+            together.setdefault(unit, {})[str(wanted)] = selection.describe(selection.by_kind(choices, unit), unit)
+    sizes = {kind: len(selection.all.groups[kind]) for kind in selection.own}
+    kinds = {
+        kind: {"problems": sizes[kind], "fit": WAYS[selection.way[kind]], "gain_over_chord": selection.ways[kind]}
+        for kind in selection.own
+    }
+    rated = {unit: cost_model(replace(selection.plan.pair, unit=unit)) for unit in points}
+    return points, {"points": together, "kinds": kinds, "rates": rated}
 
 
 def cost_model(pair: Pair) -> dict[str, Any]:
@@ -266,7 +303,7 @@ def anchor_name(level: Effort) -> str:
     return alone.get(level.name, f"fixed:{level.name}")
 
 
-def _held_figures(held: Held, anchors: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
+def _held_figures(held: HeldOut, anchors: Mapping[str, ReplayResult], plan: TrainingPlan) -> dict[str, Any]:
     """Return what the selection does on problems that it never saw, with paired 95 % intervals."""
     boot = Bootstrap(len(held.ids), seed=plan.seed)
     cheap, expensive = (anchors[anchor_name(level)] for level in (plan.ladder[0], plan.ladder[-1]))
@@ -304,7 +341,9 @@ def _alternatives(
     return notes
 
 
-def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[str]:
+def _notes(
+    point: Point, passed_over: Point | None, plan: TrainingPlan, kinds: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     cache = "with the intern's prefix cache" if plan.pair.prefix_cache else "without any prefix cache"
     notes = [
         "`chosen` is the best of many points on the problems that chose it, so its figures are optimistic; those of "
@@ -322,4 +361,7 @@ def _notes(point: Point, passed_over: Point | None, plan: TrainingPlan) -> list[
     dropped = [level.name for level in plan.ladder if level not in point.ladder and not level.is_question]
     if dropped:
         notes.append(f"Levels collected but not used by the chosen ladder: {', '.join(dropped)}.")
+    if kinds:
+        own = ", ".join(f"{kind} ({found['problems']} problems, {found['fit']})" for kind, found in kinds.items())
+        notes.append(f"Points of their own, which `held_out` is about too: {own}.")
     return notes

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tandem.costs import Unit
-from tandem.datasets.cards import cards
+from tandem.datasets.cards import card_of_set
 from tandem.ladder import ANSWER
 from tandem.spec import ModelSpec
 from tandem.statistics.reliability import figure
@@ -129,8 +129,7 @@ def _perplexity(row: Row) -> float:
 
 def _closed(problem: str) -> bool:
     """Whether a problem's answers are put to the vote, by its data set's card; those of an unknown set are."""
-    name = dataset_of(problem)
-    card = cards().get(name) or cards().get(name.partition("-")[0])
+    card = card_of_set(dataset_of(problem))
     return card is None or card.task in ("math", "choice") or bool(card.grader)
 
 
