@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH
+from tandem.cli.options import PATH, rate_options
 from tandem.cli.output import emit, note, table
+from tandem.costs import LABELS, default_unit
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,11 +68,40 @@ def show(name: str, plot: Path | None, as_json: bool) -> None:
     emit(card.model_dump(mode="json"), as_json, lambda: card_view(card))
 
 
+@classifiers.command()
+@click.argument("name", metavar="ID|DIR")
+@click.argument("tables", metavar="COLLECTION...", type=PATH, nargs=-1, required=True)
+@click.option("--aim", "aims", multiple=True, metavar="AIM", help="Only the points for this aim; may be repeated.")
+@click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as with a prefix cache.")
+@rate_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on standard output, nothing else.")
+def evaluate(name: str, tables: tuple[Path, ...], aims: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    """Replay a classifier's points on COLLECTIONs of problems that it was not trained on, in every known unit.
+
+    \b
+    Examples:
+      tandem classifiers evaluate classifiers/my-pair collected-test
+      tandem classifiers evaluate classifiers/my-pair collected-test --aim accuracy --prices prices.yaml
+    """
+    from tandem.cli.train import take_pair
+    from tandem.reports.points import evaluate_points, points_markdown
+    from tandem.sufficiency.classifier import load_classifier
+    from tandem.training.data import check_same, read_collection
+    from tandem.training.replay import Pair
+
+    classifier, parts = load_classifier(name), [read_collection(path) for path in tables]
+    for path, (_, manifest) in zip(tables, parts, strict=True):
+        check_same(classifier.card.model_dump(), manifest, f"the table in {path}")
+    cache, manifest = how.pop("prefix_cache"), parts[0][1]
+    specs = take_pair(manifest, how)
+    pair = Pair(*specs, cache, default_unit(*specs))
+    found = evaluate_points(classifier, ([row for rows, _ in parts for row in rows], manifest), pair, aims)
+    emit(found, as_json, lambda: points_markdown(found))
+
+
 def card_view(card: ClassifierCard) -> Iterator[Any]:
     from rich.table import Table
     from rich.text import Text
-
-    from tandem.costs import LABELS
 
     figures = card.figures
     yield Text.assemble((card.id, "bold"), f"  {card.created}")
@@ -93,6 +123,8 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
     yield grid
     if "held_out" in figures:
         yield _strategies(figures, card.unit)
+    if card.points:
+        yield _points(card)
     if "out_of_fold" in figures:
         yield _sufficiency(figures["out_of_fold"])
     if "reliability" in figures:
@@ -104,8 +136,6 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
 
 
 def _strategies(figures: Mapping[str, Any], unit: Unit) -> Table:
-    from tandem.costs import LABELS
-
     held = figures["held_out"]
     rows = sorted(({"this classifier": held} | figures["anchors"]).items(), key=lambda item: _cost(item[1]))
     return table(
@@ -113,6 +143,25 @@ def _strategies(figures: Mapping[str, Any], unit: Unit) -> Table:
         ((name, f"{r['accuracy']:.3f}", f"{_cost(r):.3g}", f"{r['mentor_tokens']:.0f}") for name, r in rows),
         title=f"On {held['problems']} held-out problems",
         caption=f"gain over the chord: {interval(held['gain_over_chord'])}",
+    )
+
+
+def _points(card: ClassifierCard) -> Table:
+    rows = [
+        (LABELS[unit], aim, kind, point.ladder, str(point.draft_tokens or "all"), point.figures.get("held_out"))
+        for unit, by_aim in card.points.items()
+        for aim, by_kind in by_aim.items()
+        for kind, point in by_kind.items()
+    ]
+    return table(
+        ("unit", "aim", "task", "ladder", "draft", "accuracy", "of the mentor's cost", "gain over the chord"),
+        (
+            (*named, f"{f['accuracy']:.3f}", f"{f['cost_ratio']['value'] or 0:.0%}", interval(f["gain_over_chord"]))
+            for *named, f in rows
+            if f
+        ),
+        left=5,
+        title="Points, out of fold: each was chosen without the problems that it is evaluated on",
     )
 
 

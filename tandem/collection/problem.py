@@ -291,6 +291,7 @@ class ProblemWork:
             raise TandemError(f"{key.problem} cannot be graded: it has no reference, or it is code and may not run")
         row: Row = {
             **_head(key),
+            "task": self._problem.task,
             "correct": correct,
             "extracted": answer_of(self._problem, text) is not None,
             "question_tokens": self._tools.intern.count(self._problem.question),

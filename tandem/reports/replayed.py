@@ -17,7 +17,7 @@ from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
 from tandem.sufficiency.classifier import Classifier
 from tandem.sufficiency.points import OperatingPoint
 from tandem.sufficiency.policy import PolicyCard
-from tandem.sufficiency.rows import Levels, Row, is_mentors
+from tandem.sufficiency.rows import Levels, PCorrectLater, Row, is_mentors
 from tandem.training.fit import Problems, signals_by_problem, signals_of
 from tandem.training.replay import BatchReplay, Pair
 from tandem.training.upgrades import predict_later
@@ -38,8 +38,25 @@ def replay_point(
     classifier: Classifier, point: OperatingPoint, problems: Problems, ids: Sequence[str], pair: Pair
 ) -> dict[str, Ending]:
     """Return how an operating point ends problems that the classifier was not fitted on."""
-    ladder, draft = parse_ladder(point.ladder), point.draft_tokens
-    column, features = "all" if draft is None else str(draft), classifier.card.model(point.model).features
+    ladder, draft, upgrades = parse_ladder(point.ladder), point.draft_tokens, point.policy.upgrades
+    p, later = predicted(classifier, point, problems, ids)
+    replay = BatchReplay.of(problems, p, ladder, pair, draft, upgrades, later)
+    thresholds = {level.name: point.policy.threshold(level.name) for level in ladder}
+    at, handed_over = replay.decide([thresholds], point.policy.cost_weight)
+    found: dict[str, Ending] = {}
+    for n, i in enumerate(ids):
+        where = replay.present[:, n], int(at[0, n]), bool(handed_over[0, n])
+        found[i] = _ending(ladder, *where, p[i], draft, point.policy, problems[i])
+    return found
+
+
+def predicted(
+    classifier: Classifier, point: OperatingPoint, problems: Problems, ids: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], PCorrectLater]:
+    """Return the sufficiency of problems at the levels of a point, and what its upgrades predict for later ones."""
+    ladder = parse_ladder(point.ladder)
+    column = "all" if point.draft_tokens is None else str(point.draft_tokens)
+    features = classifier.card.model(point.model).features
     p: dict[str, dict[str, float]] = {}
     for i in ids:
         p[i] = {
@@ -49,16 +66,8 @@ def replay_point(
             for level in ladder
             if not level.is_answer
         }
-    upgrades = point.policy.upgrades
-    later = predict_later(upgrades, p, signals_by_problem(problems, ids, ladder, column, features))
-    replay = BatchReplay.of(problems, p, ladder, pair, draft, upgrades, later)
-    thresholds = {level.name: point.policy.threshold(level.name) for level in ladder}
-    at, handed_over = replay.decide([thresholds], point.policy.cost_weight)
-    found: dict[str, Ending] = {}
-    for n, i in enumerate(ids):
-        where = replay.present[:, n], int(at[0, n]), bool(handed_over[0, n])
-        found[i] = _ending(ladder, *where, p[i], draft, point.policy, problems[i])
-    return found
+    signals = signals_by_problem(problems, ids, ladder, column, features)
+    return p, predict_later(point.policy.upgrades, p, signals)
 
 
 def _ending(

@@ -159,3 +159,17 @@ def test_a_mentor_of_unknown_size_with_a_price_is_trained_for(home: Path, tmp_pa
     other.mkdir()
     report = call("train", paid, "--evaluate", collection(other, 60, first=1000, mentor="gpt-4o"))
     assert report.exit_code == 0 and "US$" in report.output and "TFLOPs" not in report.output.partition("published")[0]
+
+
+def test_points_are_shown_and_evaluated_on_other_problems(home: Path, tmp_path: Path) -> None:
+    shown = call("classifiers", "show", home / "mine").output
+    assert "Points, out of fold" in shown and "cost:0.8" in shown and "gain" in shown
+    other = collection(tmp_path, 60, first=1000)
+    found = json.loads(call("classifiers", "evaluate", home / "mine", other, "--aim", "cost:0.6", "--json").stdout)
+    assert {line["unit"] for line in found["points"]} == {"tflops", "tflops_published"}
+    for line in found["points"]:
+        assert line["problems"] == 60 and line["aim"] == "cost:0.6" and line["chosen_in"] == "tflops"
+        assert line["cost_ratio"]["low"] < 1
+    table_of_all = call("classifiers", "evaluate", home / "mine", other).output
+    assert "published TFLOPs (chosen by TFLOPs)" in table_of_all
+    assert "60 problems of the table trained" in error("classifiers", "evaluate", home / "mine", home / "collected")
