@@ -96,7 +96,8 @@ async def run(
         # How the classifier matches is known once the models are loaded.
         classifier = plan.classifier_match if ready else _earlier_classifier(store)
         summary = _summarise(store, {p.id for p in problems}, journal, classifier, stopped, plan.unit)
-        summary["verdict"] = verdict(plan, store) if verdict else None
+        if verdict:
+            summary["verdict"] = verdict(plan, store)
         store.finish(summary)
         journal.close_file()
     return summary

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tandem.ledger import Entry, Ledger, Purpose, Role, Usage
-from tandem.runs.mentor_alone import MentorAlone, mentor_alone
+from tandem.runs.mentor_alone import MentorAlone, mentor_alone, usual_tokens
 from tandem.spec import ModelSpec, Prices
 from tandem.sufficiency.classifier import ClassifierCard, available, read_card
 
@@ -64,6 +64,19 @@ def test_a_long_thought_of_the_intern_costs_the_mentor_nothing() -> None:
     assert found.basis == (
         "its own 1 answer in this run and, elsewhere, its mean answer of 319 tokens when the classifier was trained"
     )
+
+
+def test_usual_answers_are_those_to_problems_of_the_same_kind_where_the_card_has_them() -> None:
+    own = card(mentor_tokens=319.0)
+    kinds = {"all": {"mentor": 300.0, "intern": 900.0}, "code": {"mentor": 80.0, "intern": 200.0}}
+    own = own.model_copy(update={"intern": "small", "figures": own.figures | {"usual_tokens": kinds}})
+    assert (usual_tokens(own, MENTOR, kind="code"), usual_tokens(own, MENTOR, kind="math")) == (80, 300)
+    assert (usual_tokens(own, INTERN, "intern", "code"), usual_tokens(own, INTERN, "intern")) == (200, 900)
+    assert usual_tokens(card(mentor_tokens=319.0), MENTOR, kind="code") == 319
+    assert usual_tokens(card(mentor_tokens=319.0), INTERN, "intern") is None
+    both = [THINKING | {"task": "code"}, THINKING | {"problem": "q", "task": "math"}]
+    written = alone(*both, own=own).cost["mentor_tokens"]
+    assert written is not None and list(written) == [80, 300]
 
 
 def test_a_card_of_another_mentor_says_nothing() -> None:
