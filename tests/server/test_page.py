@@ -209,3 +209,20 @@ def test_a_question_climbs_the_ladder_of_its_kind(page: Page, tmp_path: Path) ->
             steps = page.locator("#ladder > li").all_inner_texts()
             assert [step.split()[0] for step in steps] == ladder
             assert "nothing to add" not in " ".join(steps)
+
+
+def test_what_is_thought_is_folded_before_the_answer(page: Page, tmp_path: Path) -> None:
+    options = write_pair(tmp_path)
+    script = json.loads((tmp_path / "intern.json").read_text())
+    script["rules"] = [{"text": "<think> perhaps \\boxed{1} </think>\n\nIt is \\boxed{27}."}]
+    (tmp_path / "intern.json").write_text(json.dumps(script))
+    with served(tmp_path, *options) as url:
+        page.goto(url)
+        ask(page, QUESTION, model="intern")
+        folded = page.locator("#thinking")
+        assert folded.is_visible() and not folded.locator(".text").is_visible()
+        assert text(page.locator("#answer")) == "It is \\boxed{27}." and text(page.locator("#final")) == "27"
+        folded.locator("summary").click()
+        assert text(folded.locator(".text")) == "perhaps \\boxed{1}"
+        ask(page, QUESTION, model="mentor")
+        assert not folded.is_visible()
