@@ -79,9 +79,9 @@ def test_a_collection_and_a_comparison_say_so(cli: Cli, serve: Callable[[Stub], 
     assert compared.err.count(SAID) == 1 and "intern-only: 2 of 2" in compared.err
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_what_is_enough_is_not_warned_of(cli: Cli, serve: Callable[[Stub], Stub], tmp_path: Path, apart: bool) -> None:
-    stub = serve(intern(apart=apart))
+@pytest.mark.parametrize("parsed", [False, True])
+def test_what_is_enough_is_not_warned_of(cli: Cli, serve: Callable[[Stub], Stub], tmp_path: Path, parsed: bool) -> None:
+    stub = serve(intern(apart=parsed))
     collected = cli("collect", *command(stub, tmp_path, "--effort", "none,answer", "--out", "rows", "--json"))
     assert collected.code == 0 and "were cut" not in collected.err
     rows = [json.loads(line) for line in Path("rows/rows.jsonl").read_text().splitlines()]
