@@ -11,6 +11,7 @@ import yaml
 
 from tandem.errors import UsageError
 
+_MOST_BYTES = 100_000
 _OURS = "tag:yaml.org,2002:"
 _TAGS = {f"{_OURS}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 
@@ -67,7 +68,11 @@ def read_config(path: Path, sections: Collection[str]) -> Iterator[ConfigEntry]:
 def _compose(path: Path) -> yaml.MappingNode:
     """Return the file's nodes; nothing is constructed from them, so that no tag can run code."""
     try:
-        root = yaml.compose(path.expanduser().read_bytes().decode("utf-8"), Loader=yaml.BaseLoader)
+        with path.expanduser().open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise UsageError(f"larger than {_MOST_BYTES // 1000} kB; it holds options only")
+        root = yaml.compose(raw.decode("utf-8"), Loader=yaml.BaseLoader)
     except OSError as error:
         raise UsageError("no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)) from None
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tandem.errors import MissingPackageError, UsageError
-from tandem.storage.jsonl import read_strict
+from tandem.storage.jsonl import bounded_lines, read_strict
 
 _CELL = 16 << 20  # characters; the csv module's default of 128 kB is below our limit on a problem
 _BATCH = 1024  # rows
@@ -60,7 +60,8 @@ def _read_csv(stream: IO[bytes], path: Path) -> _Rows:
         bare = re.sub(r'"[^"]*"', "", header)
         mark = max(",;\t", key=bare.count)
         spaced = re.search(rf"{mark} +\S", bare) is not None
-        lines = csv.reader(itertools.chain([header], text), strict=True, delimiter=mark, skipinitialspace=spaced)
+        rest = bounded_lines(text.readline, path, 2)
+        lines = csv.reader(itertools.chain([header], rest), strict=True, delimiter=mark, skipinitialspace=spaced)
         columns = [name.strip() for name in next(lines, [])]
         if len(set(columns)) < len(columns):
             twice = next(name for name in columns if columns.count(name) > 1)

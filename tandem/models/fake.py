@@ -88,7 +88,7 @@ class FakeModel(Model):
             return cls(parameters=parameters)
         try:
             script = Script.model_validate(json.loads(Path(path).read_text()))
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, ValidationError, RecursionError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"the fake model's script {path} cannot be used: {reason}") from None
         return cls(script, name=name, parameters=parameters)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound="BaseModel")
 NEW_FOLDER = "start a new folder"
-_MOST_BYTES = 64 * 2**20  # of a file that is read as a model: cards have some kilobytes, predictors a megabyte
+_MOST_BYTES = 64 * 2**20  # cards have some kilobytes, predictors a megabyte, comparisons a few
 _MOST_DEPTH = 100
 _VERSION = re.compile(rb'"version"\s*:\s*"([\w.+-]{1,40})"')
 
@@ -37,12 +37,16 @@ def read_stamped(
 
     `latest` is the latest readable format (a file without a number has format 1), `needs` are required members
     ("run.strategy"), and `instead` says what to do if the file stays unreadable. Raises TandemError for another format,
-    a damaged file, a missing member and a file that cannot be read.
+    a damaged, huge or deeply nested file, since users are sent such files, a missing member and a file that cannot be
+    read.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise file_error(path, error, "read") from None
+    if len(raw) > _MOST_BYTES:
+        raise _unreadable(path, f"is damaged: it has more than {_MOST_BYTES // 2**20} MiB", None, instead)
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):
@@ -52,6 +56,8 @@ def read_stamped(
         raise _unreadable(path, "is damaged: it is not a JSON object", None, instead)
     version = content.get("version")
     version = version if isinstance(version, str) else None
+    if _deeper(content, _MOST_DEPTH):
+        raise _unreadable(path, f"is damaged: it is nested more than {_MOST_DEPTH} deep", version, instead)
     number = content.get("format", 1)
     if not isinstance(number, int) or number > latest:
         upgrade = f"upgrade Tandem (pip install --upgrade tandem-reasoning), or {instead}"
@@ -69,15 +75,10 @@ def read_stamped(
 def read_model(path: Path, model: type[_Model], latest: int = 1, *, instead: str, drop: Sequence[str] = ()) -> _Model:
     """Return a stamped file's content as a pydantic model, without its version and the members in `drop`.
 
-    Raises TandemError as `read_stamped` does, and for content that is not the model's, that is huge or deeply nested:
-    users are sent such files.
+    Raises TandemError as `read_stamped` does, and for content that is not the model's.
     """
-    if (size := path.stat().st_size if path.is_file() else 0) > _MOST_BYTES:
-        raise _unreadable(path, f"is damaged: it has {size / 2**20:,.0f} MiB", None, instead)
     content = read_stamped(path, latest, instead=instead)
     version = content.pop("version", None)
-    if _deeper(content, _MOST_DEPTH):
-        raise _unreadable(path, f"is damaged: it is nested more than {_MOST_DEPTH} deep", version, instead)
     for name in drop:
         *above, last = name.split(".")
         if isinstance(inner := _member(content, above), dict):

@@ -6,22 +6,27 @@ A line is one JSON object with the last member ``"crc32":"0a1b2c3d"``: the CRC-3
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, AnyStr, NamedTuple, Self
 
 from tandem.errors import UsageError
 from tandem.storage.files import file_error
+
+if TYPE_CHECKING:
+    from gzip import GzipFile
 
 _MARK = b'"crc32":"'
 _TAIL = len(_MARK) + 8 + len(b'"}')
 _BLOCK = 1 << 16
 _NAMED = 5  # damaged lines
+MOST_LINE = 64 << 20  # bytes (of CSV: characters) of a line that users are sent; a gzipped one may hide gigabytes
 
 EDITED = "its checksum does not match"
 BROKEN = "it is not a JSON object"
@@ -124,18 +129,32 @@ def read_at(file: IO[bytes], offset: int) -> dict[str, Any]:
     return decode(file.readline().removesuffix(b"\n"))
 
 
-def read_strict(stream: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_strict(stream: IO[bytes] | GzipFile, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line that is not blank; a byte-order mark is accepted.
 
-    Raises UsageError for a line that is not UTF-8, not JSON or not an object.
+    Raises UsageError for a line that is not UTF-8, not JSON or not an object, and for one of more than 64 MiB.
     """
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(bounded_lines(stream.readline, path), start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as error:
             raise UsageError(f"{path}:{number}: not UTF-8 text ({error.reason})") from None
         if text:
             yield number, _strict_row(text, path, number)
+
+
+def bounded_lines(readline: Callable[[int], AnyStr], path: Path, first: int = 1) -> Iterator[AnyStr]:
+    """Yield the lines that a stream's `readline` returns; the first one's number is `first`.
+
+    Raises UsageError for a line of more than `MOST_LINE`.
+    """
+    for number in itertools.count(first):
+        line = readline(MOST_LINE + 1)
+        if len(line) > MOST_LINE:
+            raise UsageError(f"{path}:{number}: the line is longer than {MOST_LINE >> 20} MiB")
+        if not line:
+            return
+        yield line
 
 
 def _strict_row(text: str, path: Path, number: int) -> dict[str, Any]:

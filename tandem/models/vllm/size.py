@@ -72,7 +72,7 @@ def _config(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         read = json.loads(((path if path.is_dir() else path.parent) / "config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
 
