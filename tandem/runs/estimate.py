@@ -114,6 +114,7 @@ def estimate_view(found: Mapping[str, Any], plan: SolvePlan) -> list[Table | str
         if most[name] is not None or name in {found["unit"], "usd", "tflops"}:
             top = why if most[name] is None else figure(most[name], unit)
             usual = likely[name] if likely else None
+            why = why if most[name] is None else "unknown"  # how long the answers usually are
             table.add_row(label, top, _UNTUNED if likely is None else why if usual is None else figure(usual, unit))
     return [table, *([] if likely else [_TUNE])]
 
