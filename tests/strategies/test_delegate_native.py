@@ -240,11 +240,18 @@ async def test_what_no_server_reports_is_counted(stub: Stub) -> None:
 
 @pytest.mark.parametrize("fault", ["cut", "reset"])
 async def test_a_call_that_breaks_off_is_asked_for_anew(stub: Stub, fault: Any) -> None:
-    stub.script(asks(finish=None) if fault == "cut" else asks(fault=fault), asks(), FINAL)
+    broken = calls('{"question": "What is')
+    stub.script(asks(finish=None, calls=broken) if fault == "cut" else asks(fault=fault), asks(), FINAL)
     intern = intern_with()
     solution = await run(stub, intern)
     assert len(stub.chats) == 3 and len(intern.calls) == 1 and solution.answer == "391"
     assert [e.error is None for e in solution.ledger if e.role == "mentor"] == [False, True, True]
+
+
+async def test_a_whole_call_that_ends_without_a_reason_is_a_call(stub: Stub) -> None:
+    stub.script(asks(finish=None), FINAL)
+    solution = await run(stub)
+    assert len(stub.chats) == 2 and solution.answer == "391"
 
 
 async def test_a_server_that_knows_no_parallel_calls(stub: Stub) -> None:

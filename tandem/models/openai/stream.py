@@ -113,7 +113,8 @@ class StreamReader:
         One that did not end fails with `broken`, or because it just broke off.
         """
         where, reason = f"'{self._origin.model}' at {self._origin.where}", self._finish
-        if reason is None and self.started and self.done and broken is None:
+        whole = self._called is None or self._called.whole
+        if reason is None and self.started and self.done and broken is None and whole:
             return "stop"  # it ended, and some servers do not say why
         if reason is None:
             raise broken or Failure(
@@ -282,6 +283,15 @@ class StreamedCall:
     @property
     def text(self) -> str:
         return write_call(self._name, "".join(self._arguments)) if self._key else ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the arguments are whole, as far as any came."""
+        try:
+            json.loads("".join(self._arguments) or "{}")
+        except ValueError:
+            return False
+        return True
 
     def take(self, fragments: Any) -> bool:
         found = [part for part in fragments if isinstance(part, dict)] if isinstance(fragments, list) else []
