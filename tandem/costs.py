@@ -25,7 +25,7 @@ LABELS: dict[Unit, str] = {
 }
 NEEDS: dict[Unit, str] = {
     "usd": "a price: --prices FILE, or --usd-per-device-hour with a profile (tandem profile)",
-    "seconds": "a speed profile: tandem profile",
+    "seconds": "a speed profile: tandem profile, or --assume-load",
     "tflops": "its size: --mentor-parameters or --intern-parameters",
     "tflops_published": "its size: --mentor-parameters or --intern-parameters",
     "mentor_tokens": "nothing",
