@@ -20,7 +20,7 @@ from tandem.sufficiency.points import ALL, Kind, OperatingPoint
 from tandem.training import certify
 from tandem.training.aims import Aim, parse_aim
 from tandem.training.estimators import KINDS
-from tandem.training.fit import Problems, by_problem, counts, with_question
+from tandem.training.fit import Problems, by_problem, counts, kinds_of, with_question
 from tandem.training.folds import FOLDS, digest, digests, halves
 from tandem.training.points import AIMS, PAID, WAYS, HeldOut, Models, Selection, operating_point
 from tandem.training.replay import Pair, ReplayResult, oracle, replay_fixed
@@ -183,7 +183,7 @@ def train(
             "chosen": point.describe() | {"gain_over_chord": round(chosen.gain(point), 4)},
             "held_out": found,
             "anchors": {name: ends.means() for name, ends in anchors.items()},
-            "usual_tokens": {"all": usual_tokens(problems)},
+            "usual_tokens": usual_tokens(problems),
             **more_figures,
         },
         notes=_notes(point, passed_over, plan, more_figures.get("kinds", {})) + alternatives,
@@ -288,14 +288,17 @@ def anchors_of(problems: Problems, ids: Sequence[str], plan: TrainingPlan) -> di
     return found | {"oracle": ReplayResult.of([oracle(problems[i], names, plan.pair) for i in ids])}
 
 
-def usual_tokens(problems: Problems) -> dict[str, float]:
-    """Return the mean tokens of either model's answer alone, which estimates count by."""
-    levels = {"mentor": ANSWER, "intern": NONE}
-    found = {
-        role: [one[level]["completion_tokens"] for one in problems.values() if level in one]
-        for role, level in levels.items()
-    }
-    return {role: round(float(np.mean(tokens)), 1) for role, tokens in found.items() if tokens}
+def usual_tokens(problems: Problems) -> dict[str, dict[str, float]]:
+    """Return the mean tokens of either model's answer alone, by kind of task and for all, which estimates count by."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, ids in [("all", list(problems)), *kinds_of(problems, problems).items()]:
+        answers = {"mentor": ANSWER, "intern": NONE}
+        written = {
+            role: [problems[i][level]["completion_tokens"] for i in ids if level in problems[i]]
+            for role, level in answers.items()
+        }
+        found[kind] = {role: round(float(np.mean(tokens)), 1) for role, tokens in written.items() if tokens}
+    return found
 
 
 def anchor_name(level: Effort) -> str:

@@ -240,6 +240,12 @@ def on_new_problems(classifier: Classifier, seed: int) -> tuple[dict[str, float]
     return ours, ours["accuracy"] - mix
 
 
+def test_a_card_says_how_long_the_answers_usually_are(informed: Classifier) -> None:
+    usual, anchors = informed.card.figures["usual_tokens"], informed.card.figures["anchors"]
+    assert usual["all"]["mentor"] == anchors["mentor-only"]["mentor_tokens"] and usual["all"]["intern"] > 0
+    assert usual.keys() > {"all"} and all(usual[kind].keys() == {"mentor", "intern"} for kind in usual)
+
+
 def test_held_out_figures_are_those_of_new_problems(informed: Classifier) -> None:
     """The nested folds tell what 600 problems never seen will show; the chosen point's own figures tell more."""
     held = informed.card.figures["held_out"]
