@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     "--aim",
     default="accuracy",
     metavar="AIM",
-    help="accuracy (the mentor's, for less), cost:X (at most X times the mentor's cost) or regret:X (at most X less "
-    "accurate than the mentor, with 90 % confidence).",
+    help="accuracy (the mentor's, for less), gain (most above a random mix of both models at equal cost), cost:X (at "
+    "most X times the mentor's cost) or regret:X (at most X less accurate than the mentor, with 90 % confidence).",
 )
 @click.option("--classifier", metavar="ID|DIR", help="Without COLLECTION: take the table of this classifier.")
 @fit_options

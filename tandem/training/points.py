@@ -69,6 +69,7 @@ class Fold:
     groups: Mapping[Kind, Sequence[str]]
     held: Mapping[Kind, Sequence[str]] = field(default_factory=dict)
     _searched: dict[tuple[Way, Kind, Unit], Chosen] = field(default_factory=dict)
+    _ended: dict[tuple[Way, Kind, Unit, int], ReplayResult] = field(default_factory=dict)
     _predicted: dict[tuple[int, int | None], DraftPredictions] = field(default_factory=dict)
 
     def chosen(self, way: Way, kind: Kind, unit: Unit) -> Chosen:
@@ -79,6 +80,12 @@ class Fold:
 
     def ends(self, way: Way, kind: Kind, unit: Unit, point: Point) -> ReplayResult:
         """Return how the held-out problems of a kind end at a point, in the unit that it was chosen in."""
+        known = (way, kind, unit, id(point))  # the points of a search live as long as it
+        if known not in self._ended:
+            self._ended[known] = self._replay(way, kind, unit, point)
+        return self._ended[known]
+
+    def _replay(self, way: Way, kind: Kind, unit: Unit, point: Point) -> ReplayResult:
         fits, ids = self.ways[way, kind], self.held[kind]
         key = (id(fits), point.draft)
         if key not in self._predicted:
