@@ -69,7 +69,7 @@ class Fold:
     groups: Mapping[Kind, Sequence[str]]
     held: Mapping[Kind, Sequence[str]] = field(default_factory=dict)
     _searched: dict[tuple[Way, Kind, Unit], Chosen] = field(default_factory=dict)
-    _ended: dict[tuple[Way, Kind, Unit, int], ReplayResult] = field(default_factory=dict)
+    _ended: dict[tuple[Way, Kind, Unit, int], tuple[Point, ReplayResult]] = field(default_factory=dict)
     _predicted: dict[tuple[int, int | None], DraftPredictions] = field(default_factory=dict)
 
     def chosen(self, way: Way, kind: Kind, unit: Unit) -> Chosen:
@@ -80,10 +80,10 @@ class Fold:
 
     def ends(self, way: Way, kind: Kind, unit: Unit, point: Point) -> ReplayResult:
         """Return how the held-out problems of a kind end at a point, in the unit that it was chosen in."""
-        known = (way, kind, unit, id(point))  # the points of a search live as long as it
-        if known not in self._ended:
-            self._ended[known] = self._replay(way, kind, unit, point)
-        return self._ended[known]
+        key = (way, kind, unit, id(point))
+        if key not in self._ended:  # the point is kept with it, so that no other one gets its id
+            self._ended[key] = point, self._replay(way, kind, unit, point)
+        return self._ended[key][1]
 
     def _replay(self, way: Way, kind: Kind, unit: Unit, point: Point) -> ReplayResult:
         fits, ids = self.ways[way, kind], self.held[kind]
