@@ -48,14 +48,16 @@ def create_app(service: Service, *, max_body: int = 4 << 20, private: bool = Fal
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncGenerator[None, None]:
-        preparing = asyncio.create_task(_prepare(service))
+        service.keys.recover()
+        tasks = [asyncio.create_task(_prepare(service)), asyncio.create_task(service.keys.watch())]
         try:
             yield
         finally:
-            preparing.cancel()
-            await asyncio.gather(preparing, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await service.engine.aclose()
-            service.keys.save()
+            service.keys.close()
 
     app = FastAPI(title="Tandem", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, service=service, most=max_body, private=private)
@@ -101,12 +103,14 @@ def _health(app: FastAPI, service: Service) -> None:
 
 def _about(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", responses={401: _ERRORS[401]})
-    async def models() -> dict[str, Any]:
-        """List the models: every strategy is one."""
-        return {"object": "list", "data": [service.menu.describe(name) for name in service.menu.names]}
+    async def models(request: Request) -> dict[str, Any]:
+        """List the models that the key may ask for: every strategy is one."""
+        names = [name for name in service.menu.names if request.state.account.entry.allows(name)]
+        return {"object": "list", "data": [service.menu.describe(name) for name in names]}
 
     @app.get("/v1/models/{model:path}", responses={401: _ERRORS[401], 404: _ERRORS[404]})
-    async def one_model(model: str) -> dict[str, Any]:
+    async def one_model(request: Request, model: str) -> dict[str, Any]:
+        request.state.account.check_model(model)
         return service.menu.describe(model)
 
     @app.get("/v1/tandem", responses={401: _ERRORS[401]})
@@ -163,9 +167,11 @@ async def _respond(
     """
     request.state.model = service.menu.label(body.model)
     account: Account = request.state.account
+    account.check_model(body.model)
     service.enter(account, len(prompts) * (body.n or 1))
     stack = AsyncExitStack()
     try:
+        stack.enter_context(account.held())
         asked = await _unless_gone(request, service.read(body, prompts))
         bill = await _unless_gone(request, stack.enter_async_context(service.admit(account, asked)))
         if body.stream:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from tandem.server.errors import ApiError
 
@@ -14,7 +14,10 @@ _RECENT = 64  # recent requests, to estimate the wait
 
 
 class Gate:
-    """Admits requests. `running` and `waiting` count them; after `drain` no new one is admitted."""
+    """Admits requests. `running` and `waiting` count them; after `drain` no new one is admitted.
+
+    `broken`: the time for those in flight is over too.
+    """
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.running = self.waiting = 0
@@ -22,6 +25,8 @@ class Gate:
         self._concurrency, self._queue = concurrency, queue
         self._room = asyncio.Semaphore(concurrency)
         self._seconds: deque[float] = deque(maxlen=_RECENT)
+        self.broken = False
+        self._limits: set[asyncio.Timeout] = set()
 
     @asynccontextmanager
     async def enter(self) -> AsyncGenerator[None, None]:
@@ -57,3 +62,20 @@ class Gate:
 
     def drain(self) -> None:
         self.draining = True
+
+    @contextmanager
+    def breaking(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Let `break_off` end what runs under a time-out, at once."""
+        if self.broken:
+            limit.reschedule(0)
+        self._limits.add(limit)
+        try:
+            yield
+        finally:
+            self._limits.discard(limit)
+
+    def break_off(self) -> None:
+        """End all that runs: each request then sends its error."""
+        self.broken = self.draining = True
+        for limit in self._limits:
+            limit.reschedule(0)

@@ -3,13 +3,16 @@
 A key file is YAML, made by ``tandem keys add``::
 
     keys:
-      - {name: alice, sha256: 5e88..., requests_per_minute: 60, usd: 5.0}
+      - {name: alice, sha256: 5e88..., requests_per_minute: 60, usd: 5.0, concurrency: 4, models: [tandem, intern]}
 
-Spending is stored beside it (``<file>.spent.json``), so that a restart does not reset a budget.
+Spending is stored beside it (``<file>.spent.json``), so that a restart does not reset a budget, and so are the bounds
+of the requests in flight (``<file>.open.jsonl``), which a killed server leaves there and the next one charges.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -18,7 +21,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -26,11 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import TandemError, UsageError
 from tandem.server.errors import ApiError
+from tandem.server.journal import Journal
 from tandem.storage.bounded_yaml import load_yaml
 from tandem.storage.files import replacing, write_whole
 
 _log = logging.getLogger(__name__)
 _MINUTE = 60.0
+_LOOK = 1.0  # seconds between looks at the key file
 
 
 class KeyEntry(BaseModel):
@@ -40,6 +45,12 @@ class KeyEntry(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     requests_per_minute: int | None = Field(None, ge=1)
     usd: float | None = Field(None, ge=0, allow_inf_nan=False)
+    concurrency: int | None = Field(None, ge=1)  # requests at once
+    models: tuple[str, ...] | None = Field(None, min_length=1)  # with their forms: tandem allows tandem:low
+
+    def allows(self, model: str) -> bool:
+        """Return whether the key may ask for a model by this name."""
+        return self.models is None or any(f"{model}:".startswith(f"{name}:") for name in self.models)
 
 
 class _File(BaseModel):
@@ -53,6 +64,7 @@ class Account:
         self.entry = entry
         self.spent = 0.0  # US$, worst case
         self._reserved = 0.0
+        self._running = 0
         self._clock = clock
         self._recent: deque[float] = deque()
 
@@ -77,6 +89,29 @@ class Account:
                 retry_after=wait,
             )
         self._recent.extend([now] * choices)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold one of the requests that the key may have at once. Raises ApiError 429 if it has them."""
+        limit = self.entry.concurrency
+        if limit is not None and self._running >= limit:
+            raise ApiError(
+                429,
+                f"this key is limited to {limit} requests at once; send the next one when one is over",
+                code="rate_limit_exceeded",
+                retry_after=1,
+            )
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+    def check_model(self, model: str) -> None:
+        """Raise ApiError 404 for a model that the key may not ask for, as OpenAI does."""
+        if not self.entry.allows(model):
+            known = ", ".join(self.entry.models or ())
+            raise ApiError(404, f"this key may ask for {known} only", param="model", code="model_not_found")
 
     def reserve(self, usd: float) -> None:
         """Reserve a request's maximal cost. Raises ApiError 429 if the budget does not cover it."""
@@ -106,6 +141,9 @@ class KeyRing:
             raise UsageError(f"{path} has no keys; add one with `tandem keys add {path} --name NAME`")
         self._open = Account(KeyEntry(name="anyone", sha256="0" * 64))
         self._away: dict[str, float] = {}  # spending of names that are no longer in the key file
+        self._removed: dict[str, Account] = {}  # since the start, some with requests in flight
+        self._journal: Journal | None = None
+        self._seen = _stamp(path) if path else None
         self._load_spent()
 
     @property
@@ -127,15 +165,96 @@ class KeyRing:
             raise ApiError(401, reason, code="invalid_api_key")
         return found
 
-    def save(self) -> None:
-        """Save each key's spending; a write error is logged, and requests continue."""
-        if self._path is None:
+    def recover(self) -> None:
+        """Charge what a killed server left in flight, at its bound, and begin to note what is in flight here.
+
+        Raises TandemError for a damaged file.
+        """
+        if self._path is None or self._journal is not None:
             return
-        spent = self._away | {account.entry.name: round(account.spent, 8) for account in self.accounts}
+        try:
+            self._journal = journal = Journal(self._path.with_name(self._path.name + ".open.jsonl"))
+        except UsageError as error:
+            _log.warning("%s; what is in flight if this server is killed is not charged", error)
+            return
+        for name, usd in journal.spent.items():
+            self._set_spent(name, usd)
+        for number, (name, usd) in list(journal.open.items()):
+            _log.warning("charging %s US$ %.6f for a request that was in flight when the server was killed", name, usd)
+            self._set_spent(name, self._spent(name) + usd)
+            journal.end(number, self._spent(name))
+        if self.save():
+            journal.restart()
+
+    def reserve(self, account: Account, usd: float) -> int | None:
+        """Reserve a request's maximal cost as `Account.reserve` does, noted on disk; return what `settle` wants."""
+        account.reserve(usd)
+        return self._journal.begin(account.entry.name, usd) if self._journal and usd else None
+
+    def settle(self, account: Account, number: int | None, reserved: float, usd: float) -> None:
+        """Charge what a request has cost, in place of what was reserved."""
+        account.settle(reserved, usd)
+        if self._journal and number is not None:
+            self._journal.end(number, account.spent)
+        if usd and self.save() and self._journal and self._journal.is_long:
+            self._journal.restart()
+
+    def close(self) -> None:
+        """Save the spending at the end of a server."""
+        saved = self.save()
+        if self._journal:
+            if saved and not self._journal.open:
+                self._journal.restart()
+            self._journal.close()
+            self._journal = None
+
+    async def watch(self) -> None:
+        """Read the key file again whenever it changes; one that cannot be used is logged, and the keys stay."""
+        while self._path is not None:
+            await asyncio.sleep(_LOOK)
+            if (seen := _stamp(self._path)) == self._seen:
+                continue
+            self._seen = seen
+            try:
+                self._take(await asyncio.to_thread(read_keys, self._path))
+            except UsageError as error:
+                _log.warning("the keys stay as they were: %s", error)
+
+    def _take(self, entries: list[KeyEntry]) -> None:
+        """Take the entries of a changed file: who stays keeps account, rate and spending."""
+        known = self._removed | {account.entry.name: account for account in self.accounts}
+        self.accounts = []
+        for entry in entries:
+            account = known.pop(entry.name, None) or Account(entry)
+            account.entry = entry
+            account.spent += self._away.pop(entry.name, 0.0)
+            self.accounts.append(account)
+        self._removed = known
+        _log.warning("the key file has changed: %d keys", len(entries))
+
+    def save(self) -> bool:
+        """Save each key's spending; a write error is logged, and requests continue. Return whether it is saved."""
+        if self._path is None:
+            return True
+        known = [*self._removed.values(), *self.accounts]
+        spent = self._away | {account.entry.name: round(account.spent, 8) for account in known}
         try:  # not durable: between requests there is no wait for the disk
             write_whole(_spent_file(self._path), json.dumps(spent) + "\n", durable=False)
         except TandemError as error:
             _log.warning("%s", error)
+            return False
+        return True
+
+    def _spent(self, name: str) -> float:
+        found = next((account.spent for account in self.accounts if account.entry.name == name), None)
+        return self._away.get(name, 0.0) if found is None else found
+
+    def _set_spent(self, name: str, usd: float) -> None:
+        for account in self.accounts:
+            if account.entry.name == name:
+                account.spent = usd
+                return
+        self._away[name] = usd
 
     def _load_spent(self) -> None:
         if self._path is None or not _spent_file(self._path).is_file():
@@ -150,6 +269,15 @@ class KeyRing:
             self._away = spent
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UsageError(f"{_spent_file(self._path)} is damaged ({error}); repair or remove it") from None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes with a file's content."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _spent_file(path: Path) -> Path:
@@ -180,7 +308,15 @@ def read_keys(path: Path) -> list[KeyEntry]:
     return found.keys
 
 
-def add_key(path: Path, name: str, requests_per_minute: int | None, usd: float | None) -> str:
+def add_key(
+    path: Path,
+    name: str,
+    requests_per_minute: int | None,
+    usd: float | None,
+    *,
+    concurrency: int | None = None,
+    models: tuple[str, ...] = (),
+) -> str:
     """Add a new key to a file, created if missing; return the key, which is stored nowhere else.
 
     Raises UsageError for a name that exists or is invalid, a bad limit, or a damaged file.
@@ -190,12 +326,21 @@ def add_key(path: Path, name: str, requests_per_minute: int | None, usd: float |
         raise UsageError(f"{path} has a key named {name} already")
     key = f"tdm-{secrets.token_urlsafe(32)}"
     try:
-        entry = KeyEntry(name=name, sha256=digest_of(key), requests_per_minute=requests_per_minute, usd=usd)
+        entry = KeyEntry(
+            name=name,
+            sha256=digest_of(key),
+            requests_per_minute=requests_per_minute,
+            usd=usd,
+            concurrency=concurrency,
+            models=models or None,
+        )
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
     entries.append(entry)
-    text = yaml.safe_dump({"keys": [entry.model_dump(exclude_none=True) for entry in entries]}, sort_keys=False)
+    text = yaml.safe_dump(
+        {"keys": [entry.model_dump(mode="json", exclude_none=True) for entry in entries]}, sort_keys=False
+    )
     try:
         with replacing(path, private=True) as file:
             file.write(text.encode())

@@ -8,6 +8,7 @@ import logging
 import queue
 import signal
 import socket
+import time
 from collections.abc import Callable
 from logging.handlers import QueueHandler, QueueListener
 from types import FrameType
@@ -19,15 +20,18 @@ from tandem.errors import UsageError
 from tandem.server.connections import Sweeper, limited, room
 from tandem.server.gate import Gate
 
+_FAREWELL = 2  # seconds for the errors of requests that are broken off
 _LINES = 10_000  # of the log that may wait for their reader
 
 
 class _Server(uvicorn.Server):
     """Uvicorn's server, which refuses new requests for a moment before shutdown, so that a load balancer notices."""
 
-    def __init__(self, config: uvicorn.Config, gate: Gate, notice: float, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gate: Gate, notice: float, drain: float, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._gate, self._notice, self._on_start = gate, notice, started
+        self._gate, self._notice, self._drain, self._on_start = gate, notice, drain, started
         self._leaving: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None]
 
@@ -38,14 +42,22 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._sweeping.cancel()
-        await super().shutdown(sockets)
+        over = asyncio.get_running_loop().call_later(self._drain, self._gate.break_off)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            over.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start draining at the first signal; a second one aborts open requests."""
-        if self._leaving is not None:
-            for task in [self._leaving, *self.server_state.tasks]:
+        """Start draining at the first signal; a second one ends open requests with an error, a third one at once."""
+        if self._gate.broken:
+            for task in self.server_state.tasks:
                 task.cancel()
             self._end(sig, frame)
+        elif self._leaving is not None:
+            self._leaving.cancel()
+            self._gate.break_off()
+            self._leaving = asyncio.get_running_loop().create_task(self._break(sig, frame))
         elif sig == signal.SIGINT and not self._gate.running:
             self._end(sig, frame)
         else:
@@ -54,6 +66,15 @@ class _Server(uvicorn.Server):
 
     async def _leave(self, sig: int, frame: FrameType | None) -> None:
         await asyncio.sleep(self._notice if self._gate.running else 0.0)
+        self._end(sig, frame)
+
+    async def _break(self, sig: int, frame: FrameType | None) -> None:
+        """Let open requests send their errors, then end those that do not (a client may read nothing)."""
+        began = time.monotonic()
+        while self.server_state.tasks and time.monotonic() - began < _FAREWELL:  # noqa: ASYNC110 (uvicorn tells nobody)
+            await asyncio.sleep(0.02)
+        for task in self.server_state.tasks:
+            task.cancel()
         self._end(sig, frame)
 
     def _end(self, sig: int, frame: FrameType | None) -> None:
@@ -116,8 +137,8 @@ def run(
         log_level="warning",
         access_log=False,
         lifespan="on",
-        timeout_graceful_shutdown=int(drain_seconds),
+        timeout_graceful_shutdown=int(drain_seconds) + _FAREWELL,
         timeout_keep_alive=30,
         server_header=False,
     )
-    asyncio.run(_Server(config, gate, notice, started).serve(sockets=[listening]))
+    asyncio.run(_Server(config, gate, notice, drain_seconds, started).serve(sockets=[listening]))

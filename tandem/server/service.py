@@ -77,7 +77,7 @@ class Service:
         Raises ApiError if one is not available. The actual cost is always charged and counted.
         """
         reserved = sum(one.at_most for one in asked)
-        account.reserve(reserved)
+        number = self.keys.reserve(account, reserved)
         bill = Bill()
         try:
             async with self.gate.enter():
@@ -86,9 +86,7 @@ class Service:
         finally:
             self.metrics.spent(bill.ledger)
             usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # of the priced calls
-            account.settle(reserved, usd)
-            if usd:
-                self.keys.save()
+            self.keys.settle(account, number, reserved, usd)
 
     async def solve(self, asked: SolveRequest, bill: Bill) -> AsyncGenerator[Event, None]:
         """Yield the events of one choice; closing the generator aborts both models' requests.
@@ -115,18 +113,21 @@ class Service:
             bill.ledger += ledger
 
     async def _timed(self, events: AsyncGenerator[Event, None], left: float | None) -> AsyncGenerator[Event, None]:
-        """Yield events until the deadline. Raises ApiError then; the reader's time counts too."""
+        """Yield events until the deadline, or until a drain is over. Raises ApiError then; the reader's time counts."""
         deadline = None if left is None else asyncio.get_running_loop().time() + left
         while True:
             limit = asyncio.timeout_at(deadline)
             try:
                 async with limit:
-                    event = await anext(events)
+                    with self.gate.breaking(limit):
+                        event = await anext(events)
             except StopAsyncIteration:
                 return
             except TimeoutError:
                 if not limit.expired():
                     raise
+                if self.gate.broken:
+                    raise ApiError(503, "this server is shutting down; ask again", code="shutting_down") from None
                 raise ApiError(
                     504, f"the answer took longer than this server's {self.deadline:g} s", code="timeout"
                 ) from None

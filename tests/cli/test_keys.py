@@ -35,10 +35,19 @@ def test_the_list_says_limits_and_what_is_spent(cli: Cli) -> None:
     assert listed.out == (
         "alice: 60 requests a minute, US$ 1.2500 of 5 spent\nbob: any number of requests, no budget\n"
     )
+    others = {"concurrency": None, "models": None}
     assert json.loads(cli("keys", "list", "keys.yaml", "--json").out) == [
-        {"spent_usd": 1.25, "name": "alice", "requests_per_minute": 60, "usd": 5.0},
-        {"spent_usd": 0.0, "name": "bob", "requests_per_minute": None, "usd": None},
+        {"spent_usd": 1.25, "name": "alice", "requests_per_minute": 60, "usd": 5.0, **others},
+        {"spent_usd": 0.0, "name": "bob", "requests_per_minute": None, "usd": None, **others},
     ]
+
+
+def test_a_key_with_models_and_requests_at_once(cli: Cli) -> None:
+    cli("keys", "add", "keys.yaml", "--name", "alice", "--concurrency", "4", "--model", "tandem", "--model", "intern")
+    (entry,) = yaml.safe_load(Path("keys.yaml").read_text())["keys"]
+    assert (entry["concurrency"], entry["models"]) == (4, ["tandem", "intern"])
+    listed = cli("keys", "list", "keys.yaml")
+    assert listed.out == "alice: any number of requests, 4 at once, only tandem, intern, no budget\n"
 
 
 @pytest.mark.parametrize(
