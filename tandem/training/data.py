@@ -96,7 +96,7 @@ def check_same(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> N
 
 
 def pair_of(manifest: Mapping[str, Any]) -> tuple[ModelSpec, ModelSpec]:
-    """Return the specs of a table's mentor and intern: the catalog's, else what the collection had."""
+    """Return the specs of a table's mentor and intern: the catalog's, with what only the collection knew."""
     mentor, intern = (_spec_of(manifest, role) for role in ("mentor", "intern"))
     return mentor.model_copy(update={"insight_mode": manifest["insight_mode"]}), intern  # as it was collected
 
@@ -131,9 +131,12 @@ class _Named:
 
 def _spec_of(manifest: Mapping[str, Any], role: str) -> ModelSpec:
     name = manifest[role]
-    spec = spec_of(entry) if (entry := lookup(name)) else ModelSpec(name=name)
-    collected = manifest.get("specs", {}).get(role)
-    return spec if spec.parameters or collected is None else ModelSpec(name=name, **collected)
+    collected = ModelSpec(name=name, **(manifest.get("specs", {}).get(role) or {}))
+    if (entry := lookup(name)) is None:
+        return collected
+    spec = spec_of(entry)
+    # A size that is not published is the one that the user gave; what is billed stays the catalog's.
+    return spec if spec.parameters else collected.model_copy(update={"prices": spec.prices, "local": spec.local})
 
 
 def only(rows: Sequence[dict[str, Any]], sets: Sequence[str]) -> list[dict[str, Any]]:

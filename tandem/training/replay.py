@@ -73,7 +73,7 @@ class Pair:
         prompt, written = row["prompt_tokens"], row["completion_tokens"]
         if is_mentors(row["level"]):
             return self.mentor_rates.cost(prompt, 0, written)
-        read = row.get("insight_tokens", 0)
+        read = row.get("insight_tokens", 0) or row.get("hint_tokens", 0)
         return self.intern_rates.cost(prompt, self._cached(row, before), written, read_tokens=read)
 
     def draft(self, row: Row, tokens: int | None, before: Row | None = None) -> float:

@@ -14,6 +14,9 @@ import thinking
 from commands import Cli
 from stub import Reply, Stub
 
+from tandem.costs import default_unit
+from tandem.training.data import rated_pair
+
 NEEDED = "the cost of gpt-4o in TFLOPs is not known; it needs its size: --mentor-parameters"
 
 
@@ -61,6 +64,8 @@ def test_estimates_are_in_dollars_and_name_whose_size_is_missing(cli: Cli, pair:
 def test_everything_from_a_collection_to_a_sweep_is_told_in_dollars(cli: Cli, pair: tuple[str, ...]) -> None:
     done = cli("collect", *pair, "--out", "c", "--max-usd", "1", "--json")
     assert done.code == 0 and json.loads(done.out)["rows_in_table"] == 30, done.err
+    mentor, intern = rated_pair(json.loads(Path("c/collection.json").read_text()))
+    assert mentor.prices and not mentor.local and default_unit(mentor, intern) == "usd"
     compared = cli("compare", *pair, "--out", "cmp", "--json")
     assert compared.code == 0, compared.err
     for command in (("report", "cmp"), ("runs", "list", "cmp"), ("runs", "diff", "cmp/mentor-only", "cmp/intern-only")):
