@@ -326,6 +326,8 @@ def test_published_tflops_by_hand() -> None:
     assert fixed(problem, "medium", pair).cost == pytest.approx(2e-3 * (32 * 500 + 1.5 * (500 + 200)))
     assert fixed(problem, "answer", pair).cost == pytest.approx(2e-3 * 32 * 400)
     assert fixed(problem, "none", pair).cost == pytest.approx(2e-3 * 1.5 * 200)
+    hinted = {"level": "hint-20", "prompt_tokens": 180, "completion_tokens": 120, "hint_tokens": 80}
+    assert pair.answer(hinted) == pytest.approx(2e-3 * 1.5 * (80 + 120))
 
 
 def test_a_mentor_cut_short_is_priced_as_the_mentor() -> None:
