@@ -29,10 +29,9 @@ async def answer(
         async with aclosing(service.solve(one, bill)) as events:
             solutions += [event async for event in events if isinstance(event, Solution)]
     choices = [form.choice(index, solution) for index, solution in enumerate(solutions)]
-    return form.head(request.model, form.whole) | {
-        "choices": choices,
-        "usage": usage(solutions, asked, service.engine, request.n or 1),
-    }
+    used = usage(solutions, asked, service.engine, request.n or 1)
+    service.metrics.saved(bill.key, used["tandem"])
+    return form.head(request.model, form.whole) | {"choices": choices, "usage": used}
 
 
 async def stream(
@@ -59,8 +58,10 @@ async def stream(
         bill.failed = error.status
         yield _sse(error.body)
         return
+    used = usage(solutions, asked, service.engine, request.n or 1)
+    service.metrics.saved(bill.key, used["tandem"])
     if request.stream_options and request.stream_options.include_usage:
-        yield _sse({**head, "choices": [], "usage": usage(solutions, asked, service.engine, request.n or 1)})
+        yield _sse({**head, "choices": [], "usage": used})
     yield b"data: [DONE]\n\n"
 
 

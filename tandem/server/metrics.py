@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -31,6 +32,9 @@ class Metrics:
         self._prompts = counter("prompt_tokens", "Prompt tokens, including cached ones.", ("role",))
         self._cached = counter("cached_tokens", "Prompt tokens served from a cache.", ("role",))
         self._usd = counter("usd", "US$ by catalog or user prices.", ("role",))
+        self._charged = counter("key_usd", "US$ charged to a key, bounds where the usage is unknown.", ("key",))
+        # A gauge: a request may cost more than the mentor alone would have.
+        self._saved = gauge("key_usd_saved", "US$ of the mentor alone, estimated, less the cost, by key.", ("key",))
         self._latency = {
             name: histogram(f"{name}_seconds", f"Seconds to the {name.replace('_', ' ')}.", buckets=_SECONDS)
             for name in ("first_insight", "first_token", "end")
@@ -64,6 +68,15 @@ class Metrics:
             self._cached.labels(entry.role).inc(entry.usage.cached)
             if entry.usd is not None:
                 self._usd.labels(entry.role).inc(entry.usd)
+
+    def charged(self, key: str, usd: float) -> None:
+        self._charged.labels(key).inc(usd)
+
+    def saved(self, key: str, told: Mapping[str, Any]) -> None:
+        """Count what a request has saved, by the `tandem` part of its usage; nothing where a price is unknown."""
+        alone, usd = told["mentor_alone"]["usd"], told["usd"]
+        if alone is not None and usd is not None:
+            self._saved.labels(key).inc(alone - usd)
 
     def text(self) -> bytes:
         self._running.set(self._gate.running)

@@ -78,7 +78,7 @@ class Service:
         """
         reserved = sum(one.at_most for one in asked)
         number = self.keys.reserve(account, reserved)
-        bill = Bill()
+        bill = Bill(account.entry.name)
         try:
             async with self.gate.enter():
                 bill.began = time.monotonic()
@@ -86,6 +86,7 @@ class Service:
         finally:
             self.metrics.spent(bill.ledger)
             usd = sum(entry.usd_bound or 0.0 for entry in bill.ledger)  # of the priced calls
+            self.metrics.charged(bill.key, usd)
             self.keys.settle(account, number, reserved, usd)
 
     async def solve(self, asked: SolveRequest, bill: Bill) -> AsyncGenerator[Event, None]:
@@ -155,6 +156,7 @@ class Service:
 
 @dataclass(slots=True)
 class Bill:
+    key: str = "anyone"  # the name of who pays
     ledger: Ledger = field(default_factory=Ledger)
     began: float = field(default_factory=time.monotonic)
     insight_seen: bool = False

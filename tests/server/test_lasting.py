@@ -232,3 +232,14 @@ def test_keys_are_read_again(
     file.write_text(yaml.safe_dump({"keys": [rows[0] | {"usd": 2.0}]}))
     until(lambda: ring.accounts and ring.accounts[0].entry.usd == 2.0)
     assert ring.account(f"Bearer {alice}").spent == 1.5  # no new budget for who comes back
+
+
+def test_a_key_sees_what_it_saves(start: Start, file: Path, prices: Path) -> None:
+    server = start(keys=file, key=add_key(file, "alice", None, None), prices=prices)
+    told = [server.ask("tandem:low")["usage"]["tandem"], server.ask("mentor")["usage"]["tandem"]]
+    saved = sum(one["mentor_alone"]["usd"] - one["usd"] for one in told)
+    assert server.metrics("tandem_key_usd_saved", key="alice") == pytest.approx(saved)
+    charged = server.metrics("tandem_key_usd_total", key="alice")
+    assert charged == pytest.approx(sum(one["usd"] for one in told)) and charged > 0
+    assert server.post(chat("tandem:low", stream=True)).status_code == 200  # without a usage of its own too
+    assert server.metrics("tandem_key_usd_saved", key="alice") != pytest.approx(saved)
