@@ -66,7 +66,7 @@ class Collector:
         self.folder = Folder(out, shard)
         self.progress = CollectionProgress()
         self._texts = Texts(out, shard)
-        self._journal = Journal(out, name=shard_file(out, "calls", shard).name, answers=False)
+        self._journal = Journal(out, name=shard_file(out, "calls", shard).name)
         if max_usd is not None:
             self._journal.budget.limit = self._journal.budget.spent + max_usd
         self._tools = Tools(mentor, intern, plan, self.folder, self._texts, self._journal, sandbox)

@@ -183,7 +183,8 @@ class ProblemWork:
         )
         request = within_context(request, self._tools.intern)
         read = extra.get("insight_tokens", 0) or extra.get("hint_tokens", 0)
-        call = await self._call(self._tools.intern, request, "intern", ledger, read).complete()
+        # A call that ended just before a kill, without its row, is given again; each sample has its own.
+        call = await self._call(self._tools.intern, request, "intern", ledger, read, key.sample).complete()
         # Signals added later are computed from the stored statistics, and so are these: they must agree.
         stats = [[round(value, STAT_PLACES) for value in stat] for stat in call.stats]
         question = self._problem.question
@@ -282,8 +283,9 @@ class ProblemWork:
         found.insight.finished = not counts["truncated"]
         return found
 
-    def _call(self, model: Model, request: Request, role: Role, ledger: Ledger, read: int = 0) -> Call:
-        return Call(model, request, role, ledger, read_tokens=read, recorder=self._tools.journal)
+    def _call(self, model: Model, request: Request, role: Role, ledger: Ledger, read: int = 0, sample: int = 0) -> Call:
+        journal = self._tools.journal
+        return Call(model, request, role, ledger, read_tokens=read, recorder=journal, occurrence=sample)
 
     async def _keep(self, key: Key, text: str, fields: Row) -> Row:
         correct = await grade(self._problem, text, sandbox=self._tools.sandbox)

@@ -52,14 +52,11 @@ class Journal:
         folder: Path,
         *,
         name: str = CALLS,
-        answers: bool = True,
         done: Collection[str] = (),
         max_usd: float | None = None,
         cache: Recorder | None = None,
     ) -> None:
         """Open the folder's journal; `done` are the problems whose calls are no longer needed.
-
-        Without `answers` the calls' outputs are neither kept nor replayed: a collection has them in its rows and texts.
 
         Damaged lines are copied to ``calls.damaged.jsonl`` and logged. Raises TandemError if the file cannot be
         written; the error of a later write is kept in `fault`.
@@ -69,7 +66,7 @@ class Journal:
         self.lost: list[Entry] = []  # found at the start
         self.again = 0  # calls that were replayed
         self.fault: TandemError | None = None  # the disk is full or failed
-        self._answers, self._cache = answers, cache
+        self._cache = cache
         self._index: dict[str, list[int]] = {}  # of unfinished problems: the positions of their calls' ends
         self._known: dict[str, dict[tuple[str, int], Recorded]] = {}
         self._reserved: dict[str, float] = {}
@@ -113,7 +110,7 @@ class Journal:
         self.budget.charge(entry)
         self.budget.release(self._reserved.pop(number or "", 0.0))
         row: dict[str, Any] = {"entry": _dump(entry), "spent": self.budget.spent}
-        if given is not None and self._answers:
+        if given is not None:
             row |= {"digest": digest(model.spec.name, request), "occurrence": occurrence} | given.row()
         if self._cache:  # first: release the waiters for this call even if the disk is full
             self._cache.close(number, model, request, occurrence, entry, given)
@@ -167,7 +164,7 @@ class Journal:
                 spent = found[1]
             if head[2] in (b"end", b"lost"):
                 begun.pop(number, None)
-            if head[2] == b"end" and self._answers and problem not in done:
+            if head[2] == b"end" and problem not in done:
                 self._index.setdefault(problem, []).append(line.offset)
         self.budget.spent = float(spent)
         set_aside(damages)
