@@ -237,7 +237,8 @@ async def test_a_server_that_is_down_does_not_fail_every_problem(tmp_path: Path)
 async def test_a_damaged_row_is_collected_again(tmp_path: Path) -> None:
     await collector(tmp_path).collect(problems(1))
     path = tmp_path / "rows.jsonl"
-    path.write_text(path.read_text().replace('"level":"low","correct":true', '"level":"low","correct":false'))
+    head, low, rest = path.read_text().partition('"level":"low"')
+    path.write_text(head + low + rest.replace('"correct":true', '"correct":false', 1))
     mentor = FakeModel()
     await collector(tmp_path, mentor=mentor).collect(problems(1))
     assert mentor.calls == [] and len(rows(tmp_path)) == 5
@@ -296,7 +297,7 @@ async def test_the_table_has_no_text_of_anybody(tmp_path: Path) -> None:
     table = [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
     assert [(r["problem"], r["level"]) for r in table] == sorted((f"p{i}", k) for i in range(4) for k in LEVELS)
     strings = {(key, value) for row in table for key, value in row.items() if isinstance(value, str)}
-    assert {key for key, _ in strings} == {"problem", "level"}  # ids and level names; all else is numbers
+    assert {key for key, _ in strings} == {"problem", "level", "task"}  # ids, level names, kinds; all else is numbers
     assert b"Zebras" not in gzip.decompress(packed)
     export([*reversed(own), *own], tmp_path / "b.gz")
     assert (tmp_path / "b.gz").read_bytes() == packed  # neither order nor what is there twice shows
