@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM = false
 
 run: $(VENV)/run.stamp  ## the demo pair on starter problems, beside each model alone, with real models
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
-	$(BIN)/python scripts/first_look.py $(DEMO) --limit 24
+	$(BIN)/python scripts/first_look.py $(DEMO) --limit 24 --aim gain
 
 # A test that fails in the parallel run is run once more alone, and must then pass: on two shared cores a wait can time
 # out.

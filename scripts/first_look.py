@@ -33,13 +33,17 @@ ROWS = ["mentor-only", "intern-only", "tandem"]
 @click.option("--intern", required=True)
 @click.option("--dataset", default="starter")
 @click.option("--limit", type=click.IntRange(1), help="Default: the whole data set.")
+@click.option("--aim", help="Which of the classifier's operating points decides. Default: the one it was trained for.")
 @click.option("--concurrency", type=click.IntRange(1), default=16)
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/<date>-<dataset>-first-look.")
-def main(mentor: str, intern: str, dataset: str, limit: int | None, concurrency: int, out: Path | None) -> None:
+def main(
+    mentor: str, intern: str, dataset: str, limit: int | None, aim: str | None, concurrency: int, out: Path | None
+) -> None:
     """Watch two problems, one of them with a complete insight, then compare Tandem with each model alone."""
     try:
         problems = load_dataset(dataset, limit=limit)
-        engine = Tandem(mentor, intern, mentor_max_tokens=640, intern_max_tokens=640, concurrency=concurrency)
+        caps = {"mentor_max_tokens": 640, "intern_max_tokens": 640}
+        engine = Tandem(mentor, intern, **caps, aim=aim, concurrency=concurrency)
         _compare(engine, problems, dataset, concurrency, out or default_folder(dataset, "first-look"))
     except TandemError as error:
         raise click.ClickException(str(error)) from None
