@@ -197,7 +197,7 @@ def known_units(mentor: ModelSpec, intern: ModelSpec) -> tuple[Unit, ...]:
 
 
 def default_unit(mentor: ModelSpec, intern: ModelSpec) -> Unit:
-    """Return US$ where the mentor has a price, else device seconds, else TFLOPs, else mentor tokens."""
+    """Return the first of UNITS in which both have rates: US$, device seconds, TFLOPs, else mentor tokens."""
     return known_units(mentor, intern)[0]
 
 

@@ -33,7 +33,6 @@ from tandem.sufficiency.points import (
 )
 from tandem.sufficiency.policy import PolicyCard, SufficiencyModel
 from tandem.sufficiency.signals import ALONE, NAMES, QUESTION_CANDIDATES, SIGNAL_VERSION
-from tandem.types import TaskKind
 
 # Signal versions whose signals mean what signals of the same names mean today: later ones only added some.
 _STILL_MEANT = frozenset({"1", "2", SIGNAL_VERSION})
@@ -127,10 +126,6 @@ class ClassifierCard(BaseModel):
                 f"classifier '{self.id}' has no point for {wanted} in {LABELS[taken]}: its own in {LABELS[self.unit]}"
             )
         return ChosenPoints(taken, wanted, self.own, by_aim.get(wanted, {}), note, tuple(self.points), tuple(by_aim))
-
-    def point(self, unit: Unit | None, aim: str | None, kind: TaskKind) -> OperatingPoint:
-        """Return the point for a unit, an aim and a kind, by `choose`; a kind without one has that of all kinds."""
-        return self.choose(unit, aim).of(kind)
 
     def saw(self, problem: str) -> bool:
         return short_hash(problem) in self.data.get("seen", ())

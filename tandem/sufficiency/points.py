@@ -1,4 +1,4 @@
-"""A card's operating points: by unit, aim and kind of task; which of them a run takes, and what it is told of that."""
+"""A card's operating points by unit, aim and kind of task, and which of them a run takes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PointsByKind = Mapping[Kind, OperatingPoint]
 class ChosenPoints:
     """The points that a unit and an aim choose, by kind of task; `own` where there is none for a kind.
 
-    `note` says where the card has no points in the unit that was asked for; else it is empty.
+    `note` says where the card has none in the unit or for the aim that was asked for; else it is empty.
     """
 
     unit: Unit

@@ -23,7 +23,7 @@ class Aim:
 
 
 def parse_aim(text: str) -> Aim:
-    """Read ``accuracy``, ``cost:0.6`` or ``regret:0.02``. Raises UsageError for anything else."""
+    """Read ``accuracy``, ``gain``, ``cost:0.6`` or ``regret:0.02``. Raises UsageError for anything else."""
     kind, _, number = text.partition(":")
     try:
         limit = float(number)

@@ -38,11 +38,11 @@ def with_points(**fields: Any) -> ClassifierCard:
 
 def test_a_point_is_chosen_by_unit_aim_and_kind_of_task() -> None:
     made = with_points()
-    assert made.point("seconds", "accuracy", "math") == MATH
-    assert made.point("seconds", None, "code") == CODE  # the card's aim
-    assert made.point("seconds", "accuracy", "choice") == USUAL  # a kind without its own
-    assert made.point("seconds", "cost:0.80", "code") == GAIN
-    assert made.point("usd", "gain", "general") == made.own  # neither the kind nor all
+    assert made.choose("seconds", "accuracy").of("math") == MATH
+    assert made.choose("seconds", None).of("code") == CODE  # the card's aim
+    assert made.choose("seconds", "accuracy").of("choice") == USUAL  # a kind without its own
+    assert made.choose("seconds", "cost:0.80").of("code") == GAIN
+    assert made.choose("usd", "gain").of("general") == made.own  # neither the kind nor all
 
 
 def test_a_unit_without_points_leaves_the_cards_own_and_says_so() -> None:
@@ -57,14 +57,14 @@ def test_an_unknown_aim_is_an_error_that_names_those_that_there_are() -> None:
     with pytest.raises(UsageError, match=r"'cost:0\.5' in device seconds; it has accuracy, cost:0\.8"):
         with_points().choose("seconds", "cost:0.5")
     with pytest.raises(UsageError, match=r"it has accuracy$"):
-        with_points().point(None, "gain", "math")
+        with_points().choose(None, "gain").of("math")
 
 
 @pytest.mark.parametrize("folder", OLDER, ids=str)
 def test_a_card_of_an_earlier_format_is_one_point_for_every_kind(folder: Path) -> None:
     old = read_card(folder)
-    assert {old.point("usd", None, kind).ladder for kind in get_args(TaskKind)} == {old.ladder}
-    assert old.point(None, old.aim, "code").policy == old.policy
+    assert {old.choose("usd", None).of(kind).ladder for kind in get_args(TaskKind)} == {old.ladder}
+    assert old.choose(None, old.aim).of("code").policy == old.policy
     assert old.model("").features == old.features
 
 

@@ -80,7 +80,7 @@ def test_a_shipped_point_decides_as_the_policy_does(made: Classifier, unit: Any,
     """The figures of a point are those of `Policy.verdict`, problem by problem, where it was chosen."""
     full, pair = with_question(LADDER), Pair(*SPECS, unit=unit)
     problems = {i: own for i, own in complete(two_kinds(), full).items() if i.startswith(kind)}
-    point = made.card.point(unit, "cost:0.6", kind)
+    point = made.card.choose(unit, "cost:0.6").of(kind)
     ladder, column = parse_ladder(point.ladder), str(point.draft_tokens or "all")
     features = made.card.model(point.model).features
     signals = signals_by_problem(problems, list(problems), full, column, features)
