@@ -74,7 +74,7 @@ def test_a_point_that_there_is_not_is_refused_before_the_first_call(
 def test_a_unit_without_points_is_told_and_the_cards_own_decide(cli: Cli, fitted: Path) -> None:
     asked = ("run", *FAKES, "--dataset", "own.jsonl", "--classifier", str(fitted), "--out", "out")
     outcome = cli(*asked, "--unit", "mentor-tokens")
-    assert outcome.code == 0 and "has no operating points in mentor tokens; it decides in TFLOPs" in outcome.err
+    assert outcome.code == 0 and "has no operating points in mentor tokens; it decides in device seconds" in outcome.err
 
 
 def test_a_run_goes_on_with_the_point_that_it_began_with_also_when_a_price_has_come(
