@@ -66,7 +66,8 @@ class Entry(BaseModel):
     local: bool = True
     billions: float | None = None  # nominal size, for the published formula
     read_tokens: int = 0  # mentor tokens in an intern's prompt, for the published formula
-    assumed: bool = False
+    assumed: bool = False  # its model's size is the user's assumption
+    assumed_speed: bool = False  # and so is its speed
     error: str | None = None
     call: str | None = None
     paid: bool = True
@@ -105,6 +106,7 @@ class Entry(BaseModel):
             billions=spec.parameters / 1e9 if spec.parameters else None,
             read_tokens=read_tokens,
             assumed=spec.assumed_parameters,
+            assumed_speed=spec.profile is not None and spec.profile.assumed,
             error=error,
         )
 
@@ -176,10 +178,11 @@ class Ledger(BaseModel):
         }
         return totals[unit]
 
-    @property
-    def assumed(self) -> bool:
-        """Whether a model's size is the user's assumption."""
-        return any(e.assumed for e in self.entries)
+    def assumes(self, unit: Unit) -> bool:
+        """Whether the cost in a unit rests on a size or a speed that the user assumed."""
+        if unit in ("tflops", "tflops_published"):
+            return any(e.assumed for e in self.entries)
+        return any(e.assumed_speed and (unit == "seconds" or bool(unit == "usd" and e.usd)) for e in self.entries)
 
     @property
     def tflops_published(self) -> float | None:

@@ -70,7 +70,7 @@ def test_adding_ledgers_adds_their_tokens_and_keeps_every_call(a: Ledger, b: Led
     assert list(both) == [*a, *b]
     for count in ("mentor_tokens", "intern_tokens", "probe_tokens"):
         assert getattr(both, count) == getattr(a, count) + getattr(b, count)
-    assert both.assumed == (a.assumed or b.assumed)
+    assert both.assumes("tflops") == (a.assumes("tflops") or b.assumes("tflops"))
 
 
 @quick
@@ -172,7 +172,7 @@ def test_only_active_parameters_compute_and_an_assumed_size_says_so() -> None:
     assert rates(sparse, "tflops", "intern").cost(10, 0, 10) == rates(dense, "tflops", "intern").cost(10, 0, 10)
     guessed = ModelSpec(name="closed", parameters=200e9, assumed_parameters=True)
     ledger = Ledger(entries=[call(guessed, "answer", 10, prompt=10)])
-    assert ledger.assumed and ledger.tflops == pytest.approx(2 * 200e9 * 20 / 1e12)
+    assert ledger.assumes("tflops") and ledger.tflops == pytest.approx(2 * 200e9 * 20 / 1e12)
     assert rates(ModelSpec(name="shapeless", parameters=7e9), "tflops", "mentor") is None
 
 

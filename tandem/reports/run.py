@@ -214,13 +214,15 @@ def cost_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return what a problem cost on average, all of them, and either model's part; the run's unit first."""
     cost = summary["cost"]
     unit = summary.get("unit") or next((unit for unit in UNITS if cost[unit]["total"] is not None), "tflops")
+    assumed = summary.get("assumed", ["tflops"] if summary["tflops_assumed"] else [])
     tokens, rows = summary["intern_tokens"], []
     for name in sorted(UNITS, key=lambda one: one != unit):
         parts = [cost[name].get(part) for part in ("mean", "total", "mentor", "intern")]
         if name == "mentor_tokens":
             parts[3] = None
         if parts[1] is not None or name in {unit, "tflops"}:
-            label = LABELS[name] + (", assumed sizes" if name == "tflops" and summary["tflops_assumed"] else "")
+            what = "sizes" if name in ("tflops", "tflops_published") else "speed"
+            label = LABELS[name] + (f", assumed {what}" if name in assumed else "")
             unknown = "not known" if parts[1] is None else ""
             cells = [unknown if part is None else figure(part, name) for part in parts]
             if name == "usd" and tokens and cells[1] and not cells[3]:

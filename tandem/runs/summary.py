@@ -25,7 +25,8 @@ class Summary:
         self._cost: dict[tuple[Unit, Role | None], _Total] = {(u, role): _Total() for u in UNITS for role in _ROLES}
         self._usd_bound, self._usd_paid = _Total(), _Total()
         self._seconds = 0.0
-        self._assumed = self._synthetic = False
+        self._synthetic = False
+        self._assumed: set[Unit] = set()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record; it must be the last one of its problem."""
@@ -48,7 +49,7 @@ class Summary:
         self._tokens["intern"] += ledger.intern_tokens
         self._tokens["probe"] += ledger.probe_tokens
         self._failed_calls += sum(entry.error is not None for entry in entries)
-        self._assumed |= ledger.assumed
+        self._assumed |= {unit for unit in UNITS if ledger.assumes(unit)}
         billed = any(not entry.local for entry in entries)  # so that a missing price means unknown
         self._usd_bound.add(ledger.usd_bound, billed)
         self._usd_paid.add(0.0 if ledger.usd is not None else None, False)  # all of it may be from the cache
@@ -63,9 +64,10 @@ class Summary:
         """Return the summary. Errors count as wrong; accuracy is None if no problem has a reference.
 
         `unit` is what the run's cost is counted in. `cost` has, by unit, the mean over problems, the total, and the
-        totals of mentor and intern (None: not known; in US$ an intern on own hardware). Tokens, TFLOPs and US$ are
-        sums over all records; `seconds` is the sum of the problems' own times. `usd_bound` is the worst case,
-        `usd_paid` leaves out what came from the response cache.
+        totals of mentor and intern (None: not known; in US$ an intern on own hardware); `assumed` has the units in
+        which it rests on a size or a speed that the user assumed. Tokens, TFLOPs and US$ are sums over all records;
+        `seconds` is the sum of the problems' own times. `usd_bound` is the worst case, `usd_paid` leaves out what came
+        from the response cache.
         """
         interval = wilson(self._right, self._graded)
         if unit == "usd":  # the mentor has a price; where nobody asked it, nothing is billed
@@ -81,8 +83,9 @@ class Summary:
             "probe_tokens": self._tokens["probe"],
             "unit": unit,
             "cost": {name: self._split(name) for name in UNITS},
+            "assumed": [name for name in UNITS if name in self._assumed],
             "tflops": self._cost["tflops", None].value,
-            "tflops_assumed": self._assumed,
+            "tflops_assumed": "tflops" in self._assumed,
             "tflops_published": self._cost["tflops_published", None].value,
             "usd": self._cost["usd", None].value,
             "usd_bound": self._usd_bound.value,

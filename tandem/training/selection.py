@@ -1,8 +1,8 @@
 """Selecting an operating point on training data, and evaluating the whole selection on problems that it never saw.
 
-`fit_all` makes sufficiencies out of fold for every draft length; a `Space` searches operating points on them; `nested`
-repeats all of that without each fifth of the problems and replays what was selected on that fifth. Figures of the
-selected point itself are optimistic (the best of thousands), the nested ones are not.
+`fit_all` makes sufficiencies out of fold for every draft length; `search` looks for operating points on them. All of it
+is repeated without each fifth of the problems, and what was selected is replayed on that fifth (`Selection` in
+points.py): figures of the selected point itself are optimistic (the best of thousands), those are not.
 """
 
 from __future__ import annotations

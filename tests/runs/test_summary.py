@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tandem.costs import assumed_profile
 from tandem.ledger import Entry, Ledger, Role, Usage
+from tandem.reports.run import cost_rows
 from tandem.runs.summary import Summary, summarise
-from tandem.spec import ModelSpec, Prices
+from tandem.spec import ModelSpec, Prices, SpeedProfile
 from tandem.statistics.significance import mcnemar, paired_bootstrap, wilson
 
 PRICED = ModelSpec(name="api", local=False, prices=Prices(input=1.0, output=10.0))
@@ -74,6 +76,17 @@ def test_cost_has_means_totals_and_both_parts_in_every_unit() -> None:
     assert tflops["total"] is tflops["mean"] is tflops["mentor"] is None
     assert tflops["intern"] == pytest.approx(2e9 * (1100 + 1050) / 1e12)
     assert found["cost"]["seconds"] == dict.fromkeys(("mean", "total", "mentor", "intern"))
+
+
+def test_a_cost_by_an_assumed_speed_is_marked() -> None:
+    slow = LOCAL.model_copy(update={"profile": assumed_profile(LOCAL), "usd_per_device_hour": 2.0, "name": "slow"})
+    found = summarise([record(entry(PRICED), entry(slow, "intern"))], None, "usd")
+    assert found["assumed"] == ["usd", "seconds", "tflops", "tflops_published"]
+    labels = [row[0] for row in cost_rows(found)]
+    assert "US$, assumed speed" in labels and "TFLOPs, assumed sizes" in labels
+    measured = slow.model_copy(update={"profile": SpeedProfile(model="slow", uncached=1, cached=0, written=2)})
+    assert summarise([record(entry(measured))], None)["assumed"] == ["tflops", "tflops_published"]
+    assert summarise([record(entry(PRICED))], None)["assumed"] == []
 
 
 def test_a_sum_with_an_unknown_part_is_unknown_in_any_order() -> None:
