@@ -430,9 +430,10 @@ def test_options_and_prices_are_read_from_their_files(cli: Cli) -> None:
 
 def test_keys_and_what_they_have_spent_are_known(cli: Cli) -> None:
     listed = cli("keys", "list", "keys.yaml", "--json")
+    newer = {"models": None, "concurrency": None}
     assert json.loads(listed.out) == [
-        {"spent_usd": 1.25, "name": "alice", "requests_per_minute": 60, "usd": 5.0},
-        {"spent_usd": 0.5, "name": "bob", "requests_per_minute": None, "usd": 2.5},
+        {"spent_usd": 1.25, "name": "alice", "requests_per_minute": 60, "usd": 5.0, **newer},
+        {"spent_usd": 0.5, "name": "bob", "requests_per_minute": None, "usd": 2.5, **newer},
     ]
     assert cli("keys", "add", "keys.yaml", "--name", "carol").code == 0
     assert len(json.loads(cli("keys", "list", "keys.yaml", "--json").out)) == 3
