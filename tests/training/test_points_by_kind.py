@@ -33,7 +33,7 @@ Rows = list[dict[str, Any]]
 SPECS = rated_pair()
 
 
-def two_kinds(math: int = 60, code: int = 60, *, seed: int = 0) -> Rows:
+def two_kinds(math: int = 100, code: int = 100, *, seed: int = 0) -> Rows:
     """Return math on which insight pays, and code on which only the mentor's own answer does."""
     never = dict.fromkeys(("low", "medium", "high"), -1.0)
     rows = []
@@ -69,7 +69,7 @@ def test_a_card_has_points_by_unit_aim_and_kind(made: Classifier) -> None:
 def test_a_kind_with_few_problems_has_none_of_its_own() -> None:
     how: dict[str, Any] = {"kinds": ("logistic",), "strengths": (0.1,), "outer": 2}
     about = manifest() | {"draft_lengths": []}
-    found = train(two_kinds(60, 20), about, SPECS, name="x", command="test", **how).classifier
+    found = train(two_kinds(100, 40), about, SPECS, name="x", command="test", **how).classifier
     assert found is not None
     assert {kind for aims in found.card.points.values() for by in aims.values() for kind in by} == {"all", "math"}
 
