@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH, fit_options
+from tandem.cli.options import PATH, chosen_aim_option, fit_options
 from tandem.cli.output import emit, note
 from tandem.errors import UsageError
 
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("collection", type=PATH, required=False)
-@click.option(
-    "--aim",
-    default="accuracy",
-    metavar="AIM",
-    help="accuracy (the mentor's, for less), gain (most above a random mix of both models at equal cost), cost:X (at "
-    "most X times the mentor's cost) or regret:X (at most X less accurate than the mentor, with 90 % confidence).",
-)
+@chosen_aim_option
 @click.option("--classifier", metavar="ID|DIR", help="Without COLLECTION: take the table of this classifier.")
 @fit_options
 @click.option("--dry-run", is_flag=True, help="Propose only, write nothing.")

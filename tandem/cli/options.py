@@ -111,6 +111,13 @@ unit_option = click.option(
     "usd where the mentor has a price, else seconds where there are speed profiles, else tflops. It also chooses among "
     "the classifier's operating points.",
 )
+chosen_aim_option = click.option(  # what `parse_aim` reads; of a classifier that exists, --aim takes what its card has
+    "--aim",
+    default="accuracy",
+    metavar="AIM",
+    help="accuracy (the mentor's, for less), gain (most above a random mix of both models at equal cost), cost:X (at "
+    "most X times the mentor's cost) or regret:X (at most X less accurate than the mentor, with 90 % confidence).",
+)
 _METHOD = [
     click.option(
         "--strategy",

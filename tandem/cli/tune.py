@@ -13,6 +13,7 @@ from tandem.cli.data_options import dataset_options
 from tandem.cli.options import (
     PATH,
     POSITIVE,
+    chosen_aim_option,
     code_options,
     insight_mode_option,
     limit_options,
@@ -37,13 +38,7 @@ if TYPE_CHECKING:
 @dataset_options()
 @code_options
 @unit_option
-@click.option(
-    "--aim",
-    default="accuracy",
-    metavar="AIM",
-    help="accuracy (the mentor's, for less), cost:X (at most X times the mentor's cost) or regret:X (at most X less "
-    "accurate than the mentor, with 90 % confidence).",
-)
+@chosen_aim_option
 @click.option("--holdout", default="0.3", metavar="SHARE|N", help="The problems that evaluate what was tuned.")
 @click.option("--effort", default="none,low,medium,high,answer", metavar="LADDER", help="Levels to collect.")
 @sampling_options
@@ -124,8 +119,8 @@ def _graded(problems: list[Problem], name: str) -> list[Problem]:
     able = [problem for problem in problems if problem.reference is not None or problem.tests is not None]
     if not able:
         raise UsageError(
-            f"the problems of {name} have no answers, which tuning grades with: add a column `answer`, or name yours "
-            "with --field answer=COLUMN"
+            f"the problems of {name} have no answers to grade with: add a column `answer`, or name yours with --field "
+            "answer=COLUMN"
         )
     if lacking := len(problems) - len(able):
         note(f"{lacking} of {len(problems)} problems have no answer and are left out")
@@ -195,7 +190,7 @@ def _plan_lines(plan: dict[str, Any], tuning: Tuning) -> Iterator[str]:
     if plan["device"]:
         yield plan["device"]
     if plan["paid_usd_bound"]:
-        yield f"US$ {plan['paid_usd_bound']:.2f} of it were spent before, in the worst case."
+        yield f"Spent already: at most US$ {plan['paid_usd_bound']:.2f}, which this does not include."
 
 
 def _money(found: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from tandem.collection.manifest import continued, describe_dataset
 from tandem.collection.plan import CollectionPlan
 from tandem.collection.rows import Folder, calls, key_of, spent
 from tandem.config import SolveOptions
-from tandem.costs import Unit, assumed_profile, default_unit, pair_rates, rates
+from tandem.costs import Unit, assumed_profile, default_unit, figure, pair_rates, rates
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, UsageError
 from tandem.grading import Sandbox
@@ -182,8 +182,8 @@ class Tuning:
             whole = count + len(self.held)
             needed = math.ceil(fewest * whole / max(count, 1))
             raise UsageError(
-                f"{whole} problems are too few for the aim {self.aim}: {len(self.held)} are held out, and of the "
-                f"{count} that are left training needs at least {fewest}; about {needed} problems would do"
+                f"{whole} problems are too few for the aim {self.aim}: with {len(self.held)} held out {count} are "
+                f"left, and training needs at least {fewest}; about {needed} problems would do"
             )
 
     def estimate(self) -> dict[str, Any]:
@@ -227,7 +227,8 @@ class Tuning:
         bound = sum(one["at_most"]["intern_tokens"] for one in most)
         usual, longest = (own.cost(0, 0, tokens) / 60 for tokens in (likely["intern_tokens"], bound))
         return (
-            f"The intern's tokens are likely {usual:.2g} minutes of device time, at most {longest:.2g}"
+            f"The intern's tokens are likely {figure(usual, 'seconds')} minutes of device time, at most "
+            f"{figure(longest, 'seconds')}"
             f"{' (an assumed speed; tandem profile measures it)' if profile.assumed else ''}."
         )
 
@@ -237,7 +238,6 @@ class Tuning:
 
     def _usual(self) -> CollectionPlan:
         """Return the plan with usual lengths in place of caps."""
-
         mentor, intern = (USUAL_THINKING if spec.thinks or spec.reasoning else USUAL_ANSWER for spec in self._specs())
         ladder = [
             level.model_copy(update={"tokens": min(level.tokens, USUAL_NOTES)}) if level.tokens else level

@@ -53,7 +53,7 @@ class Outcome(BaseModel):
         return difference.high < 0 or difference.value < -CLOSE
 
     def __str__(self) -> str:
-        return f"{self.accuracy:.1%} right at {amount(1000 * self.cost, self.unit)} per 1,000 problems"
+        return f"{100 * self.accuracy:.1f} % right at {amount(1000 * self.cost, self.unit)} per 1,000 problems"
 
 
 class Conclusion(BaseModel):
@@ -133,7 +133,7 @@ def _instead(outcomes: Mapping[str, Outcome], aim: Aim) -> tuple[str, str]:
     if able:
         name = min(able, key=lambda name: (able[name].cost, -able[name].accuracy))
         how = f"--aim {other}" if (other := asked_aim(name)) else f"--strategy {name}"
-        return name, f"What would: {how}, {able[name]}, against {mentor} of the mentor alone."
+        return name, f"Instead take {how}: {able[name]}, against {mentor} of the mentor alone."
     ours = outcomes.get(OURS)
     if aim.kind == "accuracy" and ours is not None and ours.cheaper:
         share = max(ours.cost / mentor.cost, 0.05)
@@ -141,7 +141,7 @@ def _instead(outcomes: Mapping[str, Outcome], aim: Aim) -> tuple[str, str]:
             f"To keep the mentor's accuracy take --strategy mentor-only; --aim cost:{share:.1g} asks for the most "
             "accurate point at such a share of its cost."
         )
-    return MENTOR_ONLY, f"What would: --strategy mentor-only, {mentor}."
+    return MENTOR_ONLY, f"Instead take --strategy mentor-only: {mentor}."
 
 
 def _round(count: int) -> int:

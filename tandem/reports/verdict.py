@@ -70,8 +70,7 @@ def verdict(
     """Return the verdict on `ours`, called `name`, against the mentor alone; None without a problem in common.
 
     Where one of both has no cost in `unit`, mentor tokens are counted, and the sentence says so; `unpriced` is the
-    model that it is missing for. `free` names a model on own
-    hardware that US$ do not count.
+    model that it is missing for. `free` names a model on own hardware that US$ do not count.
     """
     theirs = set(mentor.ids)
     ids = [problem for problem in ours.ids if problem in theirs]
@@ -185,11 +184,11 @@ def _accuracy(found: Verdict, mentor: RunOutcomes | MentorAlone, name: str) -> s
         return f"{on} was not graded."
     if found.accuracy_difference is not None:
         return f"{on} is {_difference(found.accuracy_difference, found)}."
-    own, other = f"{on} is right in {100 * found.accuracy:.1f} %", "how often the mentor alone is here is not known"
+    own, other = f"{on} is right in {100 * found.accuracy:.1f} %", "how often the mentor alone would be is not known"
     if isinstance(mentor, MentorAlone) and mentor.accuracy is not None:
         share = f"{100 * mentor.accuracy:.1f} % of {mentor.problems:,} other problems"
         return f"{own}; the mentor alone was in {share}."
-    return f"{own}; {other} (tandem compare tells)."
+    return f"{own}; {other} (tandem compare measures it)."
 
 
 def _difference(difference: IntervalEstimate, found: Verdict) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -186,6 +187,9 @@ def test_the_plan_is_said_before_it_is_asked(cli: Cli, serve: Callable[[Stub], S
     outcome = cli(*command(stubs))
     assert "400 calls of the mentor and 800 of the intern" in outcome.err
     assert "held out" in outcome.err and "US$" in outcome.err and "device time" in outcome.err
+    write_csv(tmp_path / "mine.csv", 1000)
+    outcome = cli(*command(stubs))
+    assert re.search(r"likely \d+\.\d minutes of device time, at most [12]\d\d\.\d ", outcome.err), outcome.err
 
 
 def test_a_budget_that_a_part_fits_names_it(cli: Cli, serve: Callable[[Stub], Stub], tmp_path: Path) -> None:

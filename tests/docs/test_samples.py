@@ -153,7 +153,7 @@ def test_python_on_the_first_page(tmp_path: Path) -> None:
 
 def test_python_on_the_page_on_tuning(tmp_path: Path) -> None:
     done = run(programs("tune.md"), tmp_path)
-    assert done.startswith("{'mentor': 160, 'intern': 320}") and "What would: --strategy intern-only" in done
+    assert done.startswith("{'mentor': 160, 'intern': 320}") and "Instead take --strategy intern-only: " in done
     assert "Synthetic" in done and (tmp_path / "tuned" / "comparison" / "report.html").is_file()
 
 

@@ -70,7 +70,7 @@ def test_an_aim_at_a_share_of_the_cost_may_lose_accuracy() -> None:
 
 def test_another_aim_that_would_serve_is_named() -> None:
     found = concluded(tandem=run(0.8, 0.006), intern_only=run(0.5, 0.0), other=run(0.9, 0.005))
-    assert not found.pays and found.serves == "tandem (cost:0.6)" and "What would: --aim cost:0.6" in found.sentence
+    assert not found.pays and found.serves == "tandem (cost:0.6)" and "Instead take --aim cost:0.6: " in found.sentence
 
 
 def test_without_a_tuned_point_it_says_why_and_what_serves() -> None:

@@ -137,7 +137,7 @@ def test_a_mentor_that_was_not_run_is_estimated_and_said_to_be() -> None:
     assert found and found.accuracy_difference is None and found.mentor_accuracy is None
     assert found.per_1000 == {"ours": 1000.0, "mentor": 3000.0}
     assert "estimated from its 2 answers in this run" in found.sentence
-    assert "is right in 50.0 %; how often the mentor alone is here is not known" in found.sentence
+    assert "is right in 50.0 %; how often the mentor alone would be is not known" in found.sentence
     held = verdict(outcomes([1.0], [1.0]), alone([2.0], accuracy=0.61, problems=315), "usd")
     assert held and "the mentor alone was in 61.0 % of 315 other problems" in held.sentence
 

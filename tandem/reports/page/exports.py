@@ -62,7 +62,7 @@ def comparison_view(figures: Mapping[str, Any]) -> list[Table | str]:
     table = Table(title=Text(title(figures)))
     costs_shown = dict.fromkeys((unit, "mentor_tokens"))
     table.add_column("strategy", overflow="fold")  # long names are broken, figures never
-    for name in ("accuracy", *(AXIS_LABELS[u] for u in costs_shown), "gain", "less mentor", "p"):
+    for name in ("accuracy", *(AXIS_LABELS[u] for u in costs_shown), "gain", "above mentor", "p"):
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for one in ran(figures):
         against = one["against_mentor"] or {}
@@ -75,7 +75,8 @@ def comparison_view(figures: Mapping[str, Any]) -> list[Table | str]:
             _p(against),
         ]
         table.add_row(*(Text(one_line(text)) for text in row))
-    lines = [f"Costs are means a problem; the gain over the chord is at equal {AXIS_LABELS[unit]}.", *figures["notes"]]
+    about = "Costs are means a problem; gain (over the chord, at equal {}) and above mentor are points of accuracy."
+    lines = [about.format(AXIS_LABELS[unit]), *figures["notes"]]
     lines += [f"{name}: {text}" for name, text in _notes(figures)]
     lines += [f"{name} was skipped: {why}" for name, why in _skipped(figures)]
     lines += [figures["verdict"]] if figures["verdict"] else []
@@ -112,7 +113,7 @@ def markdown(figures: Mapping[str, Any], warnings: Sequence[str]) -> str:
 def _grid(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     units = [axis for axis in AXES if any(one["cost"][axis] is not None for one in ran(figures))]
     unit = figures["unit"]
-    head = ["strategy", "accuracy", *(AXIS_LABELS[u] for u in units), "gain", "ACE", "less mentor", "p", "levels"]
+    head = ["strategy", "accuracy", *(AXIS_LABELS[u] for u in units), "gain", "ACE", "above mentor", "p", "levels"]
     rows = []
     for one in ran(figures):
         against = one["against_mentor"] or {}
