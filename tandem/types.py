@@ -183,7 +183,7 @@ class Solution(BaseModel):
         if ledger.tflops is not None:
             cost += f", {ledger.tflops:.2f} TFLOPs"
         if ledger.usd is not None:
-            cost += f", ${ledger.usd:.4f}"
+            cost += f", US$ {ledger.usd:.4f}"
         lines.append(f"{cost}, {self.seconds:.1f} s" + (", answer cut at its cap" if self.truncated else ""))
         if self.synthetic:
             lines.append("synthetic: a fake model wrote this")

@@ -10,7 +10,6 @@ import click
 
 from tandem.cli.options import PATH, rate_options
 from tandem.cli.output import emit, note, table
-from tandem.costs import LABELS, default_unit
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +83,7 @@ def evaluate(name: str, tables: tuple[Path, ...], aims: tuple[str, ...], as_json
       tandem classifiers evaluate classifiers/my-pair collected-test --aim accuracy --prices prices.yaml
     """
     from tandem.cli.train import take_pair
+    from tandem.costs import default_unit
     from tandem.reports.points import evaluate_points, points_markdown
     from tandem.sufficiency.classifier import load_classifier
     from tandem.training.data import check_same, read_collection
@@ -102,6 +102,8 @@ def evaluate(name: str, tables: tuple[Path, ...], aims: tuple[str, ...], as_json
 def card_view(card: ClassifierCard) -> Iterator[Any]:
     from rich.table import Table
     from rich.text import Text
+
+    from tandem.costs import LABELS
 
     figures = card.figures
     yield Text.assemble((card.id, "bold"), f"  {card.created}")
@@ -136,6 +138,8 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
 
 
 def _strategies(figures: Mapping[str, Any], unit: Unit) -> Table:
+    from tandem.costs import LABELS
+
     held = figures["held_out"]
     rows = sorted(({"this classifier": held} | figures["anchors"]).items(), key=lambda item: _cost(item[1]))
     return table(
@@ -147,6 +151,8 @@ def _strategies(figures: Mapping[str, Any], unit: Unit) -> Table:
 
 
 def _points(card: ClassifierCard) -> Table:
+    from tandem.costs import LABELS
+
     rows = [
         (LABELS[unit], aim, kind, point.ladder, str(point.draft_tokens or "all"), point.figures.get("held_out"))
         for unit, by_aim in card.points.items()

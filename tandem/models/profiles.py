@@ -157,6 +157,12 @@ def timed(
         update["profile"] = profile
     if usd_per_device_hour is not None and spec.prices is None:
         update["usd_per_device_hour"] = usd_per_device_hour
+        if spec.local and not spec.synthetic and update.get("profile", spec.profile) is None:
+            _log.warning(
+                "--usd-per-device-hour has no effect on %s, which has no speed profile: tandem profile measures one, "
+                "--assume-load saturated takes the usual speeds",
+                spec.name,
+            )
     return spec.model_copy(update=update) if any(value is not None for value in update.values()) else spec
 
 

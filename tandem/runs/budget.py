@@ -32,8 +32,8 @@ class Budget:
         while self.limit is not None and usd and self.spent + self._reserved + usd > self.limit + 1e-12:
             if self._reserved <= 1e-12:
                 raise LimitReached(
-                    f"--max-usd {self.limit:g}: ${self.spent:.4f} is spent in the worst case, and the next call may "
-                    f"cost ${usd:.4f}"
+                    f"--max-usd {self.limit:g}: US$ {self.spent:.4f} is spent in the worst case, and the next call "
+                    f"may cost US$ {usd:.4f}"
                 )
             self._freed.clear()
             await self._freed.wait()

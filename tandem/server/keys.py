@@ -119,8 +119,8 @@ class Account:
         if limit is not None and self.spent + self._reserved + usd > limit + 1e-12:
             raise ApiError(
                 429,
-                f"this key's budget of US$ {limit:g} is spent: ${self.spent:.4f} so far, ${self._reserved:.4f} in "
-                f"flight, and this request may cost ${usd:.4f}",
+                f"this key's budget of US$ {limit:g} is spent: US$ {self.spent:.4f} so far, US$ {self._reserved:.4f} "
+                f"in flight, and this request may cost US$ {usd:.4f}",
                 code="insufficient_quota",
             )
         self._reserved += usd

@@ -161,3 +161,13 @@ def test_a_measured_one_goes_before_an_assumed_one() -> None:
     assert spec.profile and not spec.profile.assumed
     priced = ModelSpec(name="m1", parameters=7e9, prices=Prices(input=1, output=2))
     assert profiles.timed(priced, endpoint="127.0.0.1:9/v1", usd_per_device_hour=2) is priced
+
+
+def test_an_hour_s_price_that_has_no_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    how = {"endpoint": "127.0.0.1:9/v1", "usd_per_device_hour": 2.0}
+    profiles.timed(SPEC, **how)  # type: ignore[arg-type]
+    assert "no effect on m" in caplog.text and "--assume-load" in caplog.text
+    caplog.clear()
+    profiles.timed(SPEC, **how, assume="saturated")  # type: ignore[arg-type]
+    profiles.timed(SPEC.model_copy(update={"local": False}), **how)  # type: ignore[arg-type]
+    assert not caplog.text
