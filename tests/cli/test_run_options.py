@@ -56,12 +56,11 @@ def test_an_estimate_counts_what_is_likely_by_how_far_the_pair_climbed(cli: Cli,
     assert alone["unit"] == "usd" and alone["likely"]["mentor_tokens"] == 10 * mean
     assert alone["likely"]["usd"] == pytest.approx(10 * mean) and alone["likely"]["intern_tokens"] == 0
     assert alone["at_most"]["usd"] == pytest.approx(10 * 4096)
-    ladder = ("--effort", "none,answer")
-    climbed = json.loads(cli(*asked, *ladder, "--json").out)
-    kinds = Tandem(mentor="qwen2.5-coder-1.5b", intern="qwen2.5-coder-0.5b", effort="none,answer").plan()
-    point = kinds.for_kind("math").point
+    point = Tandem("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", prices=prices).plan().for_kind("math").point
     assert point is not None
-    stops = point.policy.stop_shares["none"]
+    first = point.ladder.partition(",")[0]
+    stops = point.policy.stop_shares[first]
+    climbed = json.loads(cli(*asked, "--effort", f"{first},answer", "--json").out)
     assert climbed["likely"]["usd"] == pytest.approx((1 - stops) * 10 * mean)  # own hardware is free beside a price
     assert climbed["likely"]["usd"] < climbed["at_most"]["usd"]
     assert json.loads(cli(*asked, "--strategy", "cascade", "--json").out)["likely"] is None
