@@ -198,7 +198,8 @@ def agreement_signals(
 def second_cost(intern: Rates, row: Mapping[str, Any], draft: str) -> float:
     """Return the cost of a collected row's second draft: its tokens only, as both share one prompt pass."""
     written = round(math.expm1(row["signals"]["agreement"][draft]["second_length"]))
-    return intern.cost(row["prompt_tokens"], row["prompt_tokens"], written, discarded=True)
+    prompt = row["prompt_tokens"]
+    return intern.cost(prompt, prompt, written, discarded=True) - intern.cost(prompt, prompt, 0, discarded=True)
 
 
 def _dice(one: Sequence[str], other: Sequence[str]) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from synthetic import INTERN
 
 from tandem.collection.added_signals import AGREEMENT, agreement_signals, second_cost
-from tandem.costs import rates
+from tandem.costs import Rates, rates
 from tandem.models.logprobs import TokenStat
 
 STATS = [TokenStat(-0.5, 0.4, 0.0, 1.0), TokenStat(-1.5, 0.9, 0.0, 0.2)]
@@ -41,3 +41,5 @@ def test_a_second_draft_costs_its_tokens_and_no_prompt() -> None:
     both, one = rates(INTERN, "tflops", "intern").cost(200, 0, 30), rates(INTERN, "tflops", "intern").cost(200, 0, 0)
     assert both is not None and one is not None
     assert second_cost(rates(INTERN, "tflops", "intern"), row, "32") == pytest.approx(both - one)
+    priced = Rates("usd", uncached=2.0, cached=0.2, written=10.0)
+    assert second_cost(priced, row, "32") == pytest.approx(30 * 10.0)
