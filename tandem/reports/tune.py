@@ -179,8 +179,9 @@ class Tuning:
         if self.aim.kind == "regret":
             fewest = max(2 * certify.fewest(self.aim.limit), MIN_PROBLEMS)
         if (count := len(self.problems)) < fewest:
-            whole = count + len(self.held)
-            needed = math.ceil(fewest * whole / max(count, 1))
+            whole, held = count + len(self.held), self.datasets[0].get("holdout") if self.datasets else None
+            apart = len(self.held) if isinstance(held, int) else math.ceil(fewest * len(self.held) / max(count, 1))
+            needed = fewest + apart
             raise UsageError(
                 f"{whole} problems are too few for the aim {self.aim}: with {len(self.held)} held out {count} are "
                 f"left, and training needs at least {fewest}; about {needed} problems would do"
