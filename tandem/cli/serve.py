@@ -107,7 +107,6 @@ def serve(
         engine.plan(SolveOptions(classifier=classifier))  # a wrong one fails now
     service = Service(menu, accounts, Gate(concurrency, queue), deadline=deadline)
     set_up()
-    show_requests(access_log)
     listening = listen(host, port)
     name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     where = f"http://{name}:{listening.getsockname()[1]}"
@@ -117,13 +116,9 @@ def serve(
             f"{engine.mentor.spec.name} and {engine.intern.spec.name} at {where}/v1, the page at {where}", err=True
         )
 
-    run(
-        create_app(service, max_body=max_body, private=keys is None and own_machine(host)),
-        service.gate,
-        listening,
-        drain_seconds=drain,
-        started=started,
-    )
+    app = create_app(service, max_body=max_body, private=keys is None and own_machine(host))
+    with show_requests(access_log):
+        run(app, service.gate, listening, drain_seconds=drain, started=started)
 
 
 def _check_budgets(accounts: KeyRing, engine: Tandem) -> None:

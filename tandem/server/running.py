@@ -8,8 +8,9 @@ import logging
 import queue
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler, QueueListener
 from types import FrameType
 
@@ -21,6 +22,7 @@ from tandem.server.connections import Sweeper, limited, room
 from tandem.server.gate import Gate
 
 _FAREWELL = 2  # seconds for the errors of requests that are broken off
+_LAST_LINES = 1.0  # seconds for them to be written
 _LINES = 10_000  # of the log that may wait for their reader
 
 
@@ -84,16 +86,26 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def show_requests(access_log: bool) -> None:
-    """Log each request to standard error in a line with its time."""
+@contextlib.contextmanager
+def show_requests(access_log: bool) -> Iterator[None]:
+    """Log each request to standard error in a line with its time, while the context is open."""
     logger = logging.getLogger("tandem.access")
     logger.setLevel(logging.INFO if access_log else logging.WARNING)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     lines: queue.Queue[logging.LogRecord] = queue.Queue(_LINES)
-    logger.addHandler(_Unhurried(lines))
+    queued, listener = _Unhurried(lines), QueueListener(lines, handler)
+    logger.addHandler(queued)
     logger.propagate = False
-    QueueListener(lines, handler).start()
+    listener.start()
+    try:
+        yield
+    finally:
+        logger.removeHandler(queued)
+        logger.propagate = True
+        ending = threading.Thread(target=listener.stop, daemon=True)  # which waits for ever where nobody reads the log
+        ending.start()
+        ending.join(_LAST_LINES)
 
 
 class _Unhurried(QueueHandler):

@@ -112,8 +112,9 @@ def _raise(kind: str, arguments: list[Any]) -> NoReturn:
     known = getattr(builtins, kind, None)
     if not (isinstance(known, type) and issubclass(known, Exception)):
         raise wire.LostError(f"no exception: {kind}"[:200])
-    if issubclass(known, (StopIteration, StopAsyncIteration)):  # map, zip and all would take it for an end (PEP 479)
-        raise RuntimeError(f"the program raised {kind}")
+    if issubclass(known, (StopIteration, StopAsyncIteration)):
+        # map, zip and all would take it for an end (PEP 479): it keeps its name, which an example may show, and no more.
+        known = type(kind, (RuntimeError,), {})
     try:
         error = known(*arguments)
     except TypeError:  # UnicodeDecodeError and its kin want what a subclass may not have kept
