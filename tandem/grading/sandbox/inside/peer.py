@@ -113,7 +113,7 @@ def _raise(kind: str, arguments: list[Any]) -> NoReturn:
     if not (isinstance(known, type) and issubclass(known, Exception)):
         raise wire.LostError(f"no exception: {kind}"[:200])
     if issubclass(known, (StopIteration, StopAsyncIteration)):
-        # map, zip and all would take it for an end (PEP 479): it keeps its name, which an example may show, and no more.
+        # map, zip and all would take it for an end (PEP 479): it keeps its name, which an example may show.
         known = type(kind, (RuntimeError,), {})
     try:
         error = known(*arguments)
