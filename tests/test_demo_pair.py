@@ -58,9 +58,10 @@ def test_five_starter_problems_at_once_are_charged_in_full(pair: Tandem) -> None
         assert solution.problem_id == problem.id
         answers = solution.ledger.select(purpose="answer")
         assert len(answers) == 1 and answers[0].role == solution.answered_by
-        drafts = [d for d in solution.trace if d.action != "stop"]
+        drafts = [d for d in solution.trace if d.action != "stop" and d.level != "question"]  # which takes none
         assert len(solution.ledger.select("intern", "probe")) == len(drafts)
         assert solution.ledger.tflops is not None and solution.ledger.tflops > 0
+        assert solution.ledger.device_seconds is not None and solution.ledger.device_seconds > 0  # by shipped profiles
         assert solution.ledger.usd is None  # a local model has no price
 
 
