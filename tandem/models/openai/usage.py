@@ -29,7 +29,7 @@ def reported_usage(usage: dict[str, Any]) -> Usage:
     cached = token_count(read, *_CACHED) or token_count(usage, *_CACHED)
     written = token_count(read, *_WRITTEN) or token_count(usage, *_WRITTEN)
     if not prompt and "prompt_cache_miss_tokens" in usage:
-        prompt = cached + token_count(usage, "prompt_cache_miss_tokens")
+        prompt = cached + max(token_count(usage, "prompt_cache_miss_tokens"), written)
     elif cached + written > prompt or _apart(usage, read, prompt, completion, reasoning, cached + written):
         prompt += cached + written
     return Usage(
