@@ -230,11 +230,12 @@ class StreamReader:
         # The token drawn comes along where it is not among the k likeliest: it is not one of them.
         return [self._stat(value, _likeliest(top, self._logprobs)) for value, top in zip(own, tops, strict=False)]
 
-    def _stat(self, own: object, top: list[Any]) -> TokenStat | None:
-        numbers = [own, *top]
-        if not top or not all(isinstance(n, (int, float)) and not math.isnan(n) for n in numbers):
+    def _stat(self, own: Any, top: list[Any]) -> TokenStat | None:
+        try:
+            hole = not top or math.isnan(own + sum(top))  # for every token: one sum finds what is missing
+        except TypeError:
             return None
-        return token_stat(float(str(own)), top, self._vocabulary)
+        return None if hole else token_stat(own, top, self._vocabulary)
 
     def _join(self, thinking: str, content: str) -> str:
         if self._opened and (thinking or content):
