@@ -10,6 +10,7 @@ from typing import NamedTuple
 import yaml
 
 from tandem.errors import UsageError
+from tandem.storage.files import read_within
 
 _MOST_BYTES = 100_000
 _OURS = "tag:yaml.org,2002:"
@@ -68,9 +69,8 @@ def read_config(path: Path, sections: Collection[str]) -> Iterator[ConfigEntry]:
 def _compose(path: Path) -> yaml.MappingNode:
     """Return the file's nodes; nothing is constructed from them, so that no tag can run code."""
     try:
-        with path.expanduser().open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
-        if len(raw) > _MOST_BYTES:
+        raw = read_within(path.expanduser(), _MOST_BYTES)
+        if raw is None:
             raise UsageError(f"larger than {_MOST_BYTES // 1000} kB; it holds options only")
         root = yaml.compose(raw.decode("utf-8"), Loader=yaml.BaseLoader)
     except OSError as error:

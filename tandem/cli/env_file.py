@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from tandem.errors import UsageError
+from tandem.storage.files import read_within
 
 _log = logging.getLogger(__name__)
 _MOST_BYTES = 1_000_000
@@ -34,9 +35,8 @@ def read_env_file(path: Path = Path(".env")) -> None:
 
     from dotenv import dotenv_values
 
-    with path.open("rb") as file:
-        raw = file.read(_MOST_BYTES + 1)
-    if len(raw) > _MOST_BYTES:
+    raw = read_within(path, _MOST_BYTES)
+    if raw is None:
         raise UsageError(f"{path}: larger than {_MOST_BYTES // 1_000_000} MB; it gives keys and folders only")
     try:
         text = raw.decode("utf-8")

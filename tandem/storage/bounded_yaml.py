@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tandem.errors import UsageError
+from tandem.storage.files import read_within
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 10
@@ -32,9 +33,8 @@ def load_yaml(path: Path, what: str) -> Any:
     Raises OSError for a file that cannot be read, and UsageError, with the line where there is one, for any other;
     `what` names the file in it ("the price file").
     """
-    with path.open("rb") as file:
-        raw = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
+    raw = read_within(path, MAX_BYTES)
+    if raw is None:
         raise UsageError(f"{what} {path} is larger than {MAX_BYTES // 1_000_000} MB")
     try:
         text = raw.decode("utf-8-sig")

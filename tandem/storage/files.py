@@ -33,6 +33,13 @@ def file_error(path: Path, error: OSError, doing: str = "write") -> TandemError:
     return TandemError(f"cannot {doing} {path}: {error.strerror}" + (f" ({advice})" if advice else ""))
 
 
+def read_within(path: Path, most: int) -> bytes | None:
+    """Return a file's bytes, or None where there are more than `most`; no more than that is read. Raises OSError."""
+    with path.open("rb") as file:
+        raw = file.read(most + 1)
+    return raw if len(raw) <= most else None
+
+
 @contextmanager
 def replacing(path: Path, *, private: bool = False, durable: bool = True, parents: bool = False) -> Iterator[IO[bytes]]:
     """Yield a file to write; it replaces `path` atomically when the block ends, and is removed if the block raises.

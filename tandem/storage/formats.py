@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tandem.errors import TandemError
-from tandem.storage.files import file_error
+from tandem.storage.files import file_error, read_within
 from tandem.version import __version__
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ def read_stamped(
     read.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
+        raw = read_within(path, _MOST_BYTES)
     except OSError as error:
         raise file_error(path, error, "read") from None
-    if len(raw) > _MOST_BYTES:
+    if raw is None:
         raise _unreadable(path, f"is damaged: it has more than {_MOST_BYTES // 2**20} MiB", None, instead)
     try:
         content = json.loads(raw)

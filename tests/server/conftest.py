@@ -10,6 +10,7 @@ import pytest
 from serving import Server, classifier, serving
 
 Start = Callable[..., Server]
+PRICES = "fake-mentor: {input: 10, output: 40}\nfake-intern: {input: 1, output: 4}\n"
 
 
 @pytest.fixture
@@ -36,3 +37,14 @@ def climbing(tmp_path: Path) -> str:
 def low(tmp_path: Path) -> str:
     """A classifier with which every question is answered at `low`."""
     return classifier(tmp_path / "at-low", none=2, low=0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.yaml"
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> Path:
+    (path := tmp_path / "prices.yaml").write_text(PRICES)
+    return path

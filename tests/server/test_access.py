@@ -20,18 +20,6 @@ from tandem.server.keys import add_key
 
 Start = Callable[..., Server]
 ASKED: Any = [{"role": "user", "content": QUESTION}]
-PRICES = "fake-mentor: {input: 10, output: 40}\nfake-intern: {input: 1, output: 4}\n"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "keys.yaml"
-
-
-@pytest.fixture
-def prices(tmp_path: Path) -> Path:
-    (path := tmp_path / "prices.yaml").write_text(PRICES)
-    return path
 
 
 def error(response: httpx.Response) -> dict[str, Any]:

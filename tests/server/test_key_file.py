@@ -15,11 +15,6 @@ from tandem.server.errors import ApiError
 from tandem.server.keys import Account, KeyEntry, KeyRing, add_key, read_keys
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "keys.yaml"
-
-
 def test_only_hashes_are_kept(file: Path) -> None:
     key = add_key(file, "alice", 60, 5.0)
     other = add_key(file, "bob", None, None)

@@ -30,11 +30,6 @@ PAGES = ["/", "/healthz", "/metrics", "/v1/models", "/v1/tandem"]
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "keys.yaml"
-
-
-@pytest.fixture
 def key(file: Path) -> str:
     return add_key(file, "alice", None, None)
 
