@@ -37,7 +37,7 @@ from tandem.reports.comparison import MENTOR_ONLY, report
 from tandem.reports.page.gather import read_comparison
 from tandem.reports.page.writers import write_comparison
 from tandem.reports.replayed import Ending, records, replay_point
-from tandem.reports.tune_verdict import LEVEL, OURS, Outcome, asked_aim, conclude, of_aim
+from tandem.reports.tune_verdict import LEVEL, OURS, HeldOutOutcome, asked_aim, conclude, of_aim
 from tandem.reports.verdict import verdict
 from tandem.runs.compare import Part, folders_of, write_problems
 from tandem.runs.manifest import describe_run
@@ -338,11 +338,11 @@ class Tuning:
         runs = self._compare(whole, endings, pair)
         mentor = runs[MENTOR_ONLY]
         free = self.engine.intern.spec.name if unit == "usd" and rates(pair.intern, "usd", "intern") is None else None
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, HeldOutOutcome] = {}
         for name, run in runs.items():
             found = verdict(run, mentor, unit, level=LEVEL, name="Tandem" if name == OURS else name, free=free)
             assert found is not None  # both ended every problem of the hold-out
-            outcomes[name] = Outcome.of(run, found)
+            outcomes[name] = HeldOutOutcome.of(run, found)
         tuning = self.paid()
         conclusion = conclude(outcomes, self.aim, tuning=tuning["cost"], why=why)
         result = {

@@ -19,7 +19,7 @@ OURS = "tandem"
 LEVEL = 0.9  # of the intervals: one-sided, each end holds with 95 %
 
 
-class Outcome(BaseModel):
+class HeldOutOutcome(BaseModel):
     """What a strategy did on the hold-out: accuracy, mean cost a problem in the verdict's unit, and the verdict."""
 
     model_config = ConfigDict(frozen=True)
@@ -29,7 +29,7 @@ class Outcome(BaseModel):
     verdict: Verdict
 
     @classmethod
-    def of(cls, run: RunOutcomes, verdict: Verdict) -> Outcome:
+    def of(cls, run: RunOutcomes, verdict: Verdict) -> HeldOutOutcome:
         per_1000 = verdict.per_1000["ours"]
         assert per_1000 is not None
         return cls(accuracy=float(run.correct.mean()), cost=per_1000 / 1000, verdict=verdict)
@@ -80,7 +80,7 @@ def asked_aim(name: str) -> str | None:
     return name[len(OURS) + 2 : -1] if name.startswith(f"{OURS} (") else None
 
 
-def conclude(outcomes: Mapping[str, Outcome], aim: Aim, *, tuning: float, why: str = "") -> Conclusion:
+def conclude(outcomes: Mapping[str, HeldOutOutcome], aim: Aim, *, tuning: float, why: str = "") -> Conclusion:
     """Return what the outcomes of the hold-out come to for an aim; `tuning` is what was paid, in their unit.
 
     Tandem pays where its cost is shown to be below the mentor's, it is not shown to be less accurate (or the aim
@@ -106,7 +106,7 @@ def conclude(outcomes: Mapping[str, Outcome], aim: Aim, *, tuning: float, why: s
     return Conclusion(pays=False, serves=serves, sentence=sentence)
 
 
-def _against(ours: Outcome, mentor: Outcome, intern: Outcome, aim: Aim) -> str | None:
+def _against(ours: HeldOutOutcome, mentor: HeldOutOutcome, intern: HeldOutOutcome, aim: Aim) -> str | None:
     """Return what speaks against the tuned point, None where nothing does."""
     for name, other in ((INTERN_ONLY, intern), (MENTOR_ONLY, mentor)):
         if other.accuracy >= ours.accuracy and other.cost <= ours.cost:
@@ -125,7 +125,7 @@ def _against(ours: Outcome, mentor: Outcome, intern: Outcome, aim: Aim) -> str |
     return None
 
 
-def _instead(outcomes: Mapping[str, Outcome], aim: Aim) -> tuple[str, str]:
+def _instead(outcomes: Mapping[str, HeldOutOutcome], aim: Aim) -> tuple[str, str]:
     """Return the strategy that serves best in place of the tuned one, and a sentence on it."""
     mentor = outcomes[MENTOR_ONLY]
     others = {name: one for name, one in outcomes.items() if name not in (OURS, MENTOR_ONLY)}

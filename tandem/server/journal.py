@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20  # bytes; then it begins anew
 
 
-class Journal:
+class SpendingJournal:
     """The file beside a key file; one server at a time has it.
 
     A row `{"n": 7, "key": "alice", "open": 0.02}` begins a request, `{"n": 7, "key": "alice", "spent": 1.25}` ends it

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import TandemError, UsageError
 from tandem.server.errors import ApiError
-from tandem.server.journal import Journal
+from tandem.server.journal import SpendingJournal
 from tandem.storage.bounded_yaml import load_yaml
 from tandem.storage.files import replacing, write_whole
 
@@ -142,7 +142,7 @@ class KeyRing:
         self._open = Account(KeyEntry(name="anyone", sha256="0" * 64))
         self._away: dict[str, float] = {}  # spending of names that are no longer in the key file
         self._removed: dict[str, Account] = {}  # since the start, some with requests in flight
-        self._journal: Journal | None = None
+        self._journal: SpendingJournal | None = None
         self._seen = _stamp(path) if path else None
         self._load_spent()
 
@@ -173,7 +173,7 @@ class KeyRing:
         if self._path is None or self._journal is not None:
             return
         try:
-            self._journal = journal = Journal(self._path.with_name(self._path.name + ".open.jsonl"))
+            self._journal = journal = SpendingJournal(self._path.with_name(self._path.name + ".open.jsonl"))
         except UsageError as error:
             _log.warning("%s; what is in flight if this server is killed is not charged", error)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tandem.reports.tune_verdict import Conclusion, Outcome, conclude, of_aim
+from tandem.reports.tune_verdict import Conclusion, HeldOutOutcome, conclude, of_aim
 from tandem.reports.verdict import verdict
 from tandem.runs.outcomes import RunOutcomes
 from tandem.training.aims import parse_aim
@@ -29,7 +29,7 @@ def concluded(aim: str = "accuracy", *, tuning: float = 0.5, why: str = "", **ru
     for name, one in named.items():
         found = verdict(one, named["mentor-only"], "usd", level=0.9)
         assert found is not None
-        outcomes[name] = Outcome.of(one, found)
+        outcomes[name] = HeldOutOutcome.of(one, found)
     return conclude(outcomes, parse_aim(aim), tuning=tuning, why=why)
 
 

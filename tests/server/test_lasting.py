@@ -17,22 +17,10 @@ from serve_process import serve_process
 from serving import Held, Server, chat, error_of, until
 
 from tandem.errors import TandemError
-from tandem.server.journal import Journal
+from tandem.server.journal import SpendingJournal
 from tandem.server.keys import KeyRing, add_key
 
 Start = Callable[..., Server]
-PRICES = "fake-mentor: {input: 10, output: 40}\nfake-intern: {input: 1, output: 4}\n"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "keys.yaml"
-
-
-@pytest.fixture
-def prices(tmp_path: Path) -> Path:
-    (path := tmp_path / "prices.yaml").write_text(PRICES)
-    return path
 
 
 def spent(file: Path) -> dict[str, float]:
@@ -92,7 +80,7 @@ def test_what_is_at_work_is_noted_before_it(start: Start, file: Path, prices: Pa
 def test_a_recovery_that_is_killed_itself_charges_once(file: Path, monkeypatch: pytest.MonkeyPatch, crash: str) -> None:
     add_key(file, "alice", None, 5.0)
     add_key(file, "bob", None, 5.0)
-    journal = Journal(file.with_name("keys.yaml.open.jsonl"))
+    journal = SpendingJournal(file.with_name("keys.yaml.open.jsonl"))
     journal.end(journal.begin("alice", 0.5), 0.25)
     journal.begin("alice", 1.0)
     journal.begin("bob", 2.0)
@@ -101,8 +89,8 @@ def test_a_recovery_that_is_killed_itself_charges_once(file: Path, monkeypatch: 
     if crash != "none":
         with monkeypatch.context() as patch:
             if crash == "midway":
-                ends = Journal.end
-                patch.setattr(Journal, "end", lambda self, n, usd: ends(self, n, usd) if n < 3 else 1 / 0)
+                ends = SpendingJournal.end
+                patch.setattr(SpendingJournal, "end", lambda self, n, usd: ends(self, n, usd) if n < 3 else 1 / 0)
             else:
                 patch.setattr(KeyRing, "save", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -118,16 +106,16 @@ def test_a_recovery_that_is_killed_itself_charges_once(file: Path, monkeypatch: 
 def test_a_journal_that_is_torn_or_damaged(file: Path) -> None:
     path = file.with_name("keys.yaml.open.jsonl")
     path.write_bytes(b'{"n":1,"key":"alice","open":1.5}\n{"n":2,"key":"al')
-    journal = Journal(path)
+    journal = SpendingJournal(path)
     assert journal.open == {1: ("alice", 1.5)}
     journal.end(1, 2.5)
     journal.close()
-    again = Journal(path)
+    again = SpendingJournal(path)
     assert again.open == {} and again.spent == {"alice": 2.5}
     again.close()
     path.write_text('{"n":1,"key":"alice","open":"much"}\n')
     with pytest.raises(TandemError, match="is damaged; repair or remove it"):
-        Journal(path)
+        SpendingJournal(path)
 
 
 def test_a_second_server_with_the_same_file_is_told(start: Start, file: Path, caplog: pytest.LogCaptureFixture) -> None:
