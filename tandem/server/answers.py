@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from tandem.server.errors import ApiError
-from tandem.server.formats import AnswerFormat
+from tandem.server.formats import DONE, AnswerFormat
 from tandem.server.requests import SolveRequest
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
@@ -22,16 +22,15 @@ async def answer(
     asked: Sequence[SolveRequest],
     bill: Bill,
     form: AnswerFormat,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Solve every choice and return the whole answer. Raises ApiError."""
     solutions: list[Solution] = []
     for one in asked:
         async with aclosing(service.solve(one, bill)) as events:
             solutions += [event async for event in events if isinstance(event, Solution)]
-    choices = [form.choice(index, solution) for index, solution in enumerate(solutions)]
     used = usage(solutions, asked, service.engine, request.n or 1)
     service.metrics.saved(bill.key, used["tandem"])
-    return form.head(request.model, form.whole) | {"choices": choices, "usage": used}
+    return form.whole(request, solutions, used)
 
 
 async def stream(
@@ -42,28 +41,32 @@ async def stream(
     form: AnswerFormat,
 ) -> AsyncGenerator[bytes, None]:
     """Yield all choices as server-sent events; an error midway is the last of them."""
-    head, piece = form.head(request.model, form.chunk), form.pieces(request)
+    sent = form.stream(request)
     solutions: list[Solution] = []
     try:
         for index, one in enumerate(asked):
-            if first := piece(index, None):
-                yield _sse({**head, **first})
+            for message in sent.piece(index, None):
+                yield _sse(message)
             async with aclosing(service.solve(one, bill)) as events:
                 async for event in events:
                     if isinstance(event, Solution):
                         solutions.append(event)
-                    if found := piece(index, event):
-                        yield _sse({**head, **found})
+                    for message in sent.piece(index, event):
+                        yield _sse(message)
     except ApiError as error:
         bill.failed = error.status
-        yield _sse(error.body)
+        for message in sent.failed(error):
+            yield _sse(message)
         return
     used = usage(solutions, asked, service.engine, request.n or 1)
     service.metrics.saved(bill.key, used["tandem"])
-    if request.stream_options and request.stream_options.include_usage:
-        yield _sse({**head, "choices": [], "usage": used})
-    yield b"data: [DONE]\n\n"
+    for message in sent.end(used):
+        yield _sse(message)
 
 
-def _sse(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
+def _sse(message: Mapping[str, Any]) -> bytes:
+    """Return a server-sent event; one with a type is named by it, as the Responses API does."""
+    if message is DONE:
+        return b"data: [DONE]\n\n"
+    name = f"event: {message['type']}\n" if "type" in message else ""
+    return f"{name}data: {json.dumps(message, separators=(',', ':'))}\n\n".encode()

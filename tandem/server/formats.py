@@ -4,32 +4,84 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from tandem.server.errors import ApiError
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.thinking import OPENS
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
+Body = ChatRequest | CompletionRequest
 Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
 
 
+class AnswerFormat(Protocol):
+    """How an endpoint sends answers: a whole one, or a stream's messages."""
+
+    def whole(self, request: Body, solutions: Sequence[Solution], used: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+    def stream(self, request: Body) -> StreamFormat: ...
+
+
+class StreamFormat(Protocol):
+    """The messages of one stream, each an object; `DONE` is sent as it is."""
+
+    def piece(self, index: int, event: Event | None) -> Iterable[Mapping[str, Any]]:
+        """Return what to send for an event of this choice; None: its start."""
+
+    def end(self, used: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]: ...
+
+    def failed(self, error: ApiError) -> Iterable[Mapping[str, Any]]: ...
+
+
+DONE: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True, slots=True)
-class AnswerFormat:
-    """An endpoint's format: its objects' names and id prefix, a whole choice, and the pieces of a streamed one.
+class ChoicesFormat:
+    """The format of an endpoint with choices: its objects' names and id prefix, a whole choice, and the pieces of one.
 
     A piece holds the fields to send for an event of this choice (None: its start), or is None.
     """
 
-    whole: str
+    name: str
     chunk: str
     prefix: str
     choice: Callable[[int, Solution], Mapping[str, Any]]
-    pieces: Callable[[ChatRequest | CompletionRequest], Piece]
+    pieces: Callable[[Body], Piece]
 
     def head(self, model: str, kind: str) -> dict[str, Any]:
         return {"id": f"{self.prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+    def whole(self, request: Body, solutions: Sequence[Solution], used: Mapping[str, Any]) -> Mapping[str, Any]:
+        choices = [self.choice(index, solution) for index, solution in enumerate(solutions)]
+        return self.head(request.model, self.name) | {"choices": choices, "usage": used}
+
+    def stream(self, request: Body) -> StreamFormat:
+        return _Chunks(request, self.head(request.model, self.chunk), self.pieces(request))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """A stream of chunks, each with the same head."""
+
+    request: Body
+    head: Mapping[str, Any]
+    fields: Piece
+
+    def piece(self, index: int, event: Event | None) -> Iterable[Mapping[str, Any]]:
+        found = self.fields(index, event)
+        return [{**self.head, **found}] if found else []
+
+    def end(self, used: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        if self.request.stream_options and self.request.stream_options.include_usage:
+            yield {**self.head, "choices": [], "usage": used}
+        yield DONE
+
+    def failed(self, error: ApiError) -> Iterable[Mapping[str, Any]]:
+        return [error.body]
 
 
 def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
@@ -54,7 +106,7 @@ def _reasoning(solution: Solution) -> str:
     return "\n\n".join(filter(None, (insight, thinking)))
 
 
-def _chat_pieces(request: ChatRequest | CompletionRequest) -> Piece:
+def _chat_pieces(request: Body) -> Piece:
     with_events = bool(request.tandem and request.tandem.events)
     section: str | None = None
 
@@ -118,8 +170,8 @@ def _finish(solution: Solution) -> str:
     return "length" if solution.truncated else "stop"
 
 
-CHAT = AnswerFormat("chat.completion", "chat.completion.chunk", "chatcmpl", _chat_choice, _chat_pieces)
-TEXT = AnswerFormat(
+CHAT = ChoicesFormat("chat.completion", "chat.completion.chunk", "chatcmpl", _chat_choice, _chat_pieces)
+TEXT = ChoicesFormat(
     "text_completion",
     "text_completion",
     "cmpl",
