@@ -37,8 +37,8 @@ elif [ "$INTERN" != fake ]; then
   pair+=(--intern-gpus "$INTERN_GPUS" --intern-tensor-parallel "$INTERN_TENSOR_PARALLEL")
 fi
 if [ -n "${RAY:-}" ]; then pair+=(--ray "$RAY"); fi
-how=(--effort "$EFFORT" --max-tokens "$MAX_TOKENS" --temperature "$TEMPERATURE" --seed 0 --allow-code-execution
-  --sandbox "${SANDBOX:-bwrap}" --parallel --num-workers "$WORKERS" --concurrency "$CONCURRENCY")
+how=(--effort "$EFFORT" --mentor-max-tokens "$MAX_TOKENS" --intern-max-tokens "$MAX_TOKENS" --temperature "$TEMPERATURE"
+  --seed 0 --allow-code-execution --sandbox "${SANDBOX:-bwrap}" --parallel --num-workers "$WORKERS" --concurrency "$CONCURRENCY")
 read -ra more <<<"${COLLECT:-}"
 
 collect() { # folder, data set, split, limit

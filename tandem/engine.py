@@ -118,6 +118,7 @@ class Tandem:
 
             placement = Placement()
         common = {"timeout": request_timeout, "backend": backend, "placement": placement}
+        common["several"] = concurrency != 1
         self.mentor = _model(mentor, "mentor", mentor_endpoint, mentor_parameters, serving=mentor_serving, **common)
         if insight_mode is not None:
             self.mentor.spec = self.mentor.spec.model_copy(update={"insight_mode": insight_mode})

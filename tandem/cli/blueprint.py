@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import PATH, POSITIVE, code_options, open_code_sandbox, pair_options
+from tandem.cli.grouped import GroupedCommand
+from tandem.cli.options import (
+    PATH,
+    POSITIVE,
+    cap_options,
+    code_options,
+    concurrency_option,
+    open_code_sandbox,
+    pair_options,
+)
 from tandem.cli.output import emit, note, table
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
@@ -23,22 +33,21 @@ def blueprint() -> None:
     """Make and show blueprints: guidance that a mentor writes once for a kind of problem."""
 
 
-@blueprint.command()
+@blueprint.command(cls=GroupedCommand)
 @pair_options
-@serving_options("transformers")
+@serving_options
 @dataset_options()
 @code_options
-@click.option("--candidates", type=int, default=10, help='Prompts to try, "no blueprint" with them.')
-@click.option("--first", type=click.IntRange(1), default=8, help="Problems of the first round.")
-@click.option("--rounds", type=click.IntRange(1, 8), default=3, help="Each has twice the problems.")
-@click.option("--examples", type=click.IntRange(1), default=6, help="Problems the mentor is shown.")
-@click.option("--held-out", type=int, default=64, help="Problems for evaluation only; 64 or more.")
-@click.option("--mentor-max-tokens", type=click.IntRange(1), default=768)
-@click.option("--intern-max-tokens", type=click.IntRange(1), default=768)
-@click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, help="Calls at once.")
+@click.option("--candidates", type=int, metavar="N", default=10, help='Prompts to try, "no blueprint" with them.')
+@click.option("--first", type=click.IntRange(1), metavar="N", default=8, help="Problems of the first round.")
+@click.option("--rounds", type=click.IntRange(1, 8), metavar="N", default=3, help="Each has twice the problems.")
+@click.option("--examples", type=click.IntRange(1), metavar="N", default=6, help="Problems the mentor is shown.")
+@click.option("--held-out", type=int, metavar="N", default=64, help="Problems for evaluation only; 64 or more.")
+@cap_options(".", default=768)
+@concurrency_option(default=16, help="Calls at once.")
 @click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long.")
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="A new folder, or one to continue.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the file's content on standard output, nothing else.")
 def build(as_json: bool, **options: Any) -> None:
     """Let the mentor write blueprints and search the best prompt; the same command continues where it stopped.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
+from tandem.cli.grouped import command
 from tandem.cli.options import PATH, chosen_aim_option, fit_options
 from tandem.cli.output import emit, note
 from tandem.errors import UsageError
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
     from tandem.sufficiency.classifier import Classifier
 
 
-@click.command()
+@command()
 @click.argument("collection", type=PATH, required=False)
 @chosen_aim_option
 @click.option("--classifier", metavar="ID|DIR", help="Without COLLECTION: take the table of this classifier.")
 @fit_options
 @click.option("--dry-run", is_flag=True, help="Propose only, write nothing.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the proposal as JSON on standard output, nothing else.")
 def calibrate(
     collection: Path | None,

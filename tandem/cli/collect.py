@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
 from tandem.cli.data_options import DATA_KEYS, dataset_options
+from tandem.cli.grouped import command
 from tandem.cli.options import (
     PATH,
-    POSITIVE,
+    cap_options,
     code_options,
+    concurrency_option,
     insight_mode_option,
     limit_options,
     open_code_sandbox,
@@ -21,7 +24,8 @@ from tandem.cli.options import (
     sampling_options,
 )
 from tandem.cli.output import warn
-from tandem.cli.serving_options import Numbers, serving_options, take_serving
+from tandem.cli.serving_options import serving_options, take_serving
+from tandem.cli.values import Numbers
 from tandem.errors import TandemError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 _HINTS = "20,40,60"
 
 
-@click.command()
+@command()
 @pair_options
 @insight_mode_option
 @click.option(
@@ -41,7 +45,7 @@ _HINTS = "20,40,60"
     default="auto",
     help="local: weights on your own hardware; api: an endpoint. Checked against what --mentor is.",
 )
-@serving_options("auto")
+@serving_options
 @dataset_options(several=True)
 @click.option(
     "--holdout",
@@ -71,25 +75,19 @@ _HINTS = "20,40,60"
     metavar="DIR",
     help="Take over from another collection of the pair what no insight has a part in: none, answer, hints, budgets.",
 )
-@click.option("--samples", type=click.IntRange(1), default=1, help="Intern's answers a level.")
+@click.option("--samples", type=click.IntRange(1), default=1, metavar="N", help="Intern's answers a level.")
 @sampling_options
-@click.option("--seed", type=int, help="Seed for sampling; problems are drawn by it too (0 if not given).")
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Cap on every answer. Default: what a model's makers advise (thinking models), else 768, of an API 4096.",
-)
-@click.option("--mentor-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the mentor's answers alone.")
-@click.option("--intern-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the intern's answers alone.")
-@click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
-@click.option("--concurrency", type=click.IntRange(1), default=32, help="Problems at once, in all.")
+@click.option("--seed", type=int, metavar="N", help="Seed for sampling; problems are drawn by it too (0 if not given).")
+@cap_options(". Default: what its makers advise (thinking models), else 768, of an API 4096.")
+@click.option("--max-tokens", type=click.IntRange(1), hidden=True)  # both caps, as they were once given
+@concurrency_option(default=32, help="Problems at once, in all.")
 @click.option("--parallel", is_flag=True, help="Several worker processes, which share the replicas or endpoints.")
-@click.option("--num-workers", type=click.IntRange(1), default=4, help="With --parallel.")
+@click.option("--num-workers", type=click.IntRange(1), default=4, metavar="N", help="With --parallel.")
 @limit_options
 @click.option("--dry-run", "--estimate", is_flag=True, help="Estimate what is missing and its cost; call no model.")
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="A new folder, or one to continue.")
 @click.option("--table", type=PATH, metavar="FILE", help="The table. Default: OUT/table.jsonl.gz.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output, nothing else.")
 def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Collect the intern's signals and correctness at every level; the same command continues where it stopped.

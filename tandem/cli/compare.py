@@ -9,9 +9,11 @@ import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
+from tandem.cli.grouped import command
 from tandem.cli.options import (
     PATH,
     code_options,
+    concurrency_option,
     engine_options,
     limit_options,
     make_engine,
@@ -39,7 +41,7 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@command()
 @click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
 @click.option(
     "--strategies",
@@ -50,12 +52,12 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_optional
 @engine_options
-@serving_options("auto")
+@serving_options
 @dataset_options()
 @code_options
 @click.option("--allow-seen", is_flag=True, help="Also take problems that a classifier or predictor was fitted on.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
-@click.option("--parallel", type=click.IntRange(1), default=4, help="Strategies at once.")
+@concurrency_option(default=16, help="Problems at once.")
+@click.option("--parallel", type=click.IntRange(1), default=4, metavar="N", help="Strategies at once.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-compare.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue one that was stopped.")
 @limit_options

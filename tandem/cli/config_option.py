@@ -10,18 +10,18 @@ import click
 from click.core import ParameterSource
 
 from tandem.cli.options import PATH
-from tandem.cli.serving_options import Numbers
+from tandem.cli.values import Numbers
 from tandem.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from tandem.cli.config_file import ConfigEntry
 
-COMMANDS = ("run", "serve")  # that one file may serve
+COMMANDS = ("run", "serve", "solve", "demo", "compare", "tune", "collect", "train", "calibrate")  # of one file
 _SECRET = re.compile(
     r"api-?keys?|secret|password|passwd|authori[sz]ation|^(.+-)?key$|^((hf|hub|access|auth|bearer)-)?token$"
 )
 _HELP = """Options from a YAML file, by their long names. Flags win over environment variables, those over the file. A
-section holds for one command, so that one file serves both; relative paths start where the command is called, not at
+section holds for one command, so that one file serves all; relative paths start where the command is called, not at
 the file; API keys are refused.
 
 \b
@@ -82,9 +82,9 @@ config_option = click.option(
 
 
 def _option(ctx: click.Context, entry: ConfigEntry) -> click.Option | None:
-    """Return the option that a key names, None for one that only the other command has.
+    """Return the option that a key names, None for one that only another command has.
 
-    Raises UsageError for a key that neither has, and for one that is a secret.
+    Raises UsageError for a key that none has, and for one that is a secret.
     """
     plain = entry.key.replace("_", "-")
     if _SECRET.search(plain.lower()):

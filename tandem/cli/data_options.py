@@ -8,25 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH, Decorator, with_options
+from tandem.cli.grouped import PROBLEMS, Decorator, with_options
+from tandem.cli.options import PATH
+from tandem.cli.values import Window
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.types import Problem
 
 DATA_KEYS = ("dataset", "split", "limit", "skip", "holdout_of", "subject", "level", "field", "sample_seed")
-
-
-class Window(click.IntRange):
-    """How many problems, ``N``, or a range of them, ``A:B`` (the first one is 0): an int, or (skip, limit)."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        begin, colon, end = str(value).partition(":")
-        if not colon:
-            return super().convert(value, param, ctx)
-        if begin.isdecimal() and end.isdecimal() and int(end) > int(begin):
-            return int(begin), int(end) - int(begin)
-        self.fail(f"{value} is no range such as 200:400.", param, ctx)
 
 
 def dataset_options(required: bool = True, *, several: bool = False) -> Decorator:
@@ -66,6 +56,7 @@ def dataset_options(required: bool = True, *, several: bool = False) -> Decorato
             help="The name of a field in the file, as in problem=text; may be repeated.",
         ),
         click.option("--sample-seed", type=int, metavar="N", help="Seed for drawing problems. Default: --seed."),
+        group=PROBLEMS,
     )
 
 

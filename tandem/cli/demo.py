@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
+from tandem.cli.grouped import command
 from tandem.cli.options import PATH, POSITIVE, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
@@ -26,10 +28,10 @@ _EASY = 40.0  # tokens a second that can be followed, for models that take no ti
 _FRAMES = 12  # a second
 
 
-@click.command()
+@command()
 @click.argument("problem", required=False)
 @engine_options
-@serving_options("transformers")
+@serving_options
 @click.option("--task", type=click.Choice(["math", "code", "choice", "general"]), help="Default: guessed.")
 @click.option(
     "--dataset",
@@ -44,6 +46,7 @@ _FRAMES = 12  # a second
     metavar="N",
     help=f"At most N tokens a second from each model. Default: as they come; {_EASY:g} for `fake` and --replay.",
 )
+@config_option
 @click.option("--replay", type=PATH, metavar="DIR", help="Show a problem of a finished run; calls no model.")
 def demo(
     problem: str | None,
@@ -67,14 +70,13 @@ def demo(
       tandem demo --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b "What is 17*23?"
       tandem demo --replay runs/2026-11-22-gsm8k-tandem --problem-id gsm8k-test-0007
     """
-    from rich.console import Console
-
     from tandem.cli.demo_view import fits
+    from tandem.cli.output import console as plain_console
     from tandem.cli.watch import watch
 
     if problem is not None and (problem_id or replay):
         raise UsageError("give a PROBLEM, or a --problem-id, or a run to --replay; one of them")
-    console = Console()
+    console = plain_console()
     picture = fits(console)
     if replay:
         from tandem.cli.demo_replay import open_replay

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.data_options import DATA_KEYS, dataset_options
+from tandem.cli.grouped import command
 from tandem.cli.options import PATH, code_options, open_code_sandbox
-from tandem.cli.output import emit, note, warn
+from tandem.cli.output import console, emit, note, warn
 from tandem.errors import TandemError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _WORDS = {True: "right", False: "wrong", None: "not graded"}
 
 
-@click.command()
+@command()
 @click.argument("run", type=PATH)
 @dataset_options(required=False)
 @code_options
@@ -43,7 +44,6 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
     import asyncio
     from contextlib import closing
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from tandem.grading import DEADLINE
@@ -55,8 +55,8 @@ def grade(run: Path, deadline: float | None, write: bool, verbose: bool, as_json
         if code and not options["allow_code_execution"]:
             raise UsageError(f"{code} is graded by running the models' code: allow that with --allow-code-execution")
         sandbox = open_code_sandbox(options, problems.values(), graded=True)
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        err = console(stderr=True)
+        with Progress(console=err, disable=not err.is_terminal, transient=True) as bar:
             task = bar.add_task("grading", total=len(source.store.ids()) if source.store else None)
             limit = deadline or DEADLINE
             work = regrade(source, problems, sandbox=sandbox, deadline=limit, progress=lambda: bar.advance(task))

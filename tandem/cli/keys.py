@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from tandem.cli.options import FiniteNumber
 from tandem.cli.output import emit, note
+from tandem.cli.values import FiniteNumber
 
 
 @click.group()

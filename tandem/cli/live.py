@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+from tandem.cli.output import console
 
 if TYPE_CHECKING:
     from tandem.collection.collector import CollectionProgress
@@ -24,7 +26,7 @@ _WINDOW = 50
 
 class LiveView:
     def __init__(self) -> None:
-        self.err = Console(stderr=True)
+        self.err = console(stderr=True)
         bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn()
         self._bars = _Bars(*bar, TimeElapsedColumn(), console=self.err)
         self._shown = time.monotonic()
@@ -42,7 +44,7 @@ class LiveView:
             self._bars.stop()
 
     def say(self, line: str) -> None:
-        self.err.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.err.print(line, soft_wrap=True)
 
     def status(self, text: str) -> None:
         """Show what is going on before there are figures; empty: it has ended."""

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from tandem.cli.grouped import CODE, COST, METHOD, MODELS, Decorator, with_options
+from tandem.cli.values import FiniteNumber, UnitName
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
-    from tandem.costs import Unit
     from tandem.engine import Tandem
     from tandem.grading import Sandbox
     from tandem.types import Problem
-
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class FiniteNumber(click.FloatRange):
-    """A number within a range; infinity and not-a-number are in none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
-
-
-class UnitName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A unit of cost, typed with dashes or with underscores."""
-
-    name = "unit"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Unit:
-        from tandem.costs import parse_unit
-
-        try:
-            return parse_unit(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
 
 
 PATH = click.Path(path_type=Path)
@@ -86,13 +62,15 @@ _PAIR = [
         "--mentor-parameters", type=POSITIVE, metavar="N", help="The mentor's parameters, for the cost: 200e9."
     ),
     click.option("--intern-parameters", type=POSITIVE, metavar="N", help="The intern's parameters, for the cost: 7e9."),
-    *_RATES,
 ]
-insight_mode_option = click.option(
-    "--insight-mode",
-    type=click.Choice(["gpra", "prefix"]),
-    help="gpra: the mentor writes notes for the intern; prefix: it begins its own answer, and the intern goes on. "
-    "Default: the mode that the catalog has for the mentor.",
+insight_mode_option = with_options(
+    click.option(
+        "--insight-mode",
+        type=click.Choice(["gpra", "prefix"]),
+        help="gpra: the mentor writes notes for the intern; prefix: it begins its own answer, and the intern goes on. "
+        "Default: the mode that the catalog has for the mentor.",
+    ),
+    group=METHOD,
 )
 _SAMPLING = [
     click.option(
@@ -103,13 +81,16 @@ _SAMPLING = [
     ),
     click.option("--top-p", type=FiniteNumber(0, 1, min_open=True), metavar="P", help="Likewise; else 1."),
 ]
-unit_option = click.option(
-    "--unit",
-    type=UnitName(),
-    metavar="UNIT",
-    help="What cost is counted in: usd, seconds (of device time), tflops, tflops-published or mentor-tokens. Default: "
-    "usd where the mentor has a price, else seconds where there are speed profiles, else tflops. It also chooses among "
-    "the classifier's operating points.",
+unit_option = with_options(
+    click.option(
+        "--unit",
+        type=UnitName(),
+        metavar="UNIT",
+        help="What cost is counted in: usd, seconds (of device time), tflops, tflops-published or mentor-tokens. "
+        "Default: usd where the mentor has a price, else seconds where there are speed profiles, else tflops. It also "
+        "chooses among the classifier's operating points.",
+    ),
+    group=COST,
 )
 chosen_aim_option = click.option(  # what `parse_aim` reads; of a classifier that exists, --aim takes what its card has
     "--aim",
@@ -118,7 +99,7 @@ chosen_aim_option = click.option(  # what `parse_aim` reads; of a classifier tha
     help="accuracy (the mentor's, for less), gain (most above a random mix of both models at equal cost), cost:X (at "
     "most X times the mentor's cost) or regret:X (at most X less accurate than the mentor, with 90 % confidence).",
 )
-_METHOD = [
+_METHOD: list[Decorator] = [
     click.option(
         "--strategy",
         default="tandem",
@@ -137,7 +118,7 @@ _METHOD = [
         help="eager: the mentor keeps writing while the intern drafts; thrifty: it is called level by level.",
     ),
     click.option(
-        "--draft-tokens", type=click.IntRange(1), metavar="K", help="Tokens drafted before sufficiency is estimated."
+        "--draft-tokens", type=click.IntRange(1), metavar="N", help="Tokens drafted before sufficiency is estimated."
     ),
     click.option("--classifier", metavar="C", help="A shipped classifier's id, or a folder. Default: the pair's own."),
     unit_option,
@@ -148,43 +129,52 @@ _METHOD = [
         "Default: the one that it was trained for.",
     ),
     *_SAMPLING,
-    click.option("--seed", type=int, help="Seed for sampling, and for drawing problems with --limit."),
+    click.option("--seed", type=int, metavar="N", help="Seed for sampling, and for drawing problems with --limit."),
+]
+_COUNT = click.IntRange(1)
+
+
+def cap_options(otherwise: str, **fields: Any) -> Decorator:
+    """Return a decorator that adds each model's cap on answers; `otherwise` says what stands without it."""
+    return with_options(
+        *(
+            click.option(
+                f"--{role}-max-tokens",
+                type=_COUNT,
+                metavar="N",
+                help=f"Cap on the {role}'s answers{otherwise}",
+                **fields,
+            )
+            for role in ("mentor", "intern")
+        ),
+        group=METHOD,
+    )
+
+
+rate_options = with_options(*_RATES, group=COST)  # for what calls no model
+timeout_option = with_options(
     click.option(
         "--request-timeout", type=POSITIVE, metavar="S", help="Seconds an endpoint may stay silent. Default: 600."
     ),
-    *(
-        click.option(
-            f"--{role}-max-tokens",
-            type=click.IntRange(1),
-            metavar="N",
-            help=f"Cap on the {role}'s answers. Default: what its makers advise (thinking models), else 4096.",
-        )
-        for role in ("mentor", "intern")
-    ),
-]
-
-
-def with_options(*options: Decorator) -> Decorator:
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-engine_options = with_options(*_PAIR, insight_mode_option, *_METHOD)  # what `make_engine` reads
-pair_options = with_options(*_PAIR)
-sampling_options = with_options(*_SAMPLING)
-rate_options = with_options(*_RATES)  # for what calls no model
+    group=MODELS,
+)
+pair_options = with_options(*_PAIR, timeout_option, rate_options, group=MODELS)
+sampling_options = with_options(*_SAMPLING, group=METHOD)
+engine_options = with_options(  # what `make_engine` reads
+    pair_options,
+    insight_mode_option,
+    with_options(*_METHOD, group=METHOD),
+    cap_options(". Default: what its makers advise (thinking models), else 4096."),
+)
 limit_options = with_options(
     click.option("--max-usd", type=POSITIVE, metavar="X", help="Stop before the cost could exceed this."),
     click.option("--max-minutes", type=POSITIVE, metavar="M", help="Stop after so long."),
 )
+concurrency_option = partial(click.option, "--concurrency", type=_COUNT, metavar="N")
 fit_options = with_options(  # what `fit_classifier` reads
     click.option("--name", metavar="ID", help="The classifier's id. Default: <mentor>+<intern>."),
     click.option("--out", type=PATH, metavar="DIR", help="Default: classifiers/<id>."),
-    click.option("--seed", type=int, default=0, help="Seed of the folds by problem."),
+    click.option("--seed", type=int, default=0, metavar="N", help="Seed of the folds by problem."),
     click.option("--hand-over/--no-hand-over", default=True, help="Whether the mentor's answer may be the last level."),
     click.option("--prefix-cache", is_flag=True, help="Price the intern's prompts as with a prefix cache."),
     unit_option,
@@ -202,6 +192,7 @@ code_options = with_options(  # what `open_code_sandbox` reads
         default="bwrap",
         help="Where generated code runs; `process` needs no bubblewrap and isolates less.",
     ),
+    group=CODE,
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -17,13 +18,18 @@ def emit(value: Any, as_json: bool, view: Callable[[], Iterable[Any]]) -> None:
     if as_json:
         click.echo(json.dumps(value))
         return
-    from rich.console import Console
-
     for part in view():
         if isinstance(part, str):
             click.echo(part)
         else:
-            Console().print(part, highlight=False)
+            console().print(part)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console of rich that prints every text as it is: `[local]` is a name here, and so is `:key:`."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def note(line: object) -> None:

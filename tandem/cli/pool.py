@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.output import warn
-from tandem.cli.serving_options import Numbers
+from tandem.cli.output import console, warn
+from tandem.cli.values import Numbers
 from tandem.errors import TandemError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def pool() -> None:
 @click.argument("model")
 @click.option("--gpus", type=Numbers(), metavar="LIST", help="GPUs by number, as in 0,1,2,3. Default: all.")
 @click.option("--cores", type=Numbers(), metavar="LIST", help="Cores by number, without a GPU. Default: all.")
-@click.option("--tensor-parallel", type=click.IntRange(1), default=1, help="GPUs for each replica.")
+@click.option("--tensor-parallel", type=click.IntRange(1), default=1, metavar="N", help="GPUs for each replica.")
 @click.option("--replicas", type=click.IntRange(1), metavar="N", help="Default: as many as the GPUs give; else one.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The first one's port. Default: free ones.")
 @click.option("--name", metavar="NAME", help="What the pool is called here. Default: the model's name.")
@@ -85,7 +85,6 @@ def up(model: str, **options: Any) -> None:
 @click.option("--every", type=click.FloatRange(0.1), default=2.0, metavar="S", help="With --watch.")
 def status(as_json: bool, watch: bool, every: float) -> None:
     """Show every pool of yours on this machine, those of runs too: load, prefix cache hits, tokens per second."""
-    from rich.console import Console
     from rich.live import Live
 
     from tandem.cli.pool_status import report, speed_lines, table, take_snapshot
@@ -100,14 +99,14 @@ def status(as_json: bool, watch: bool, every: float) -> None:
             before, now = now, take_snapshot()
             click.echo(json.dumps(report(before, now)))
     elif watch:
-        with Live(table(report(before, now)), console=Console(), auto_refresh=False) as live:
+        with Live(table(report(before, now)), console=console(), auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 before, now = now, take_snapshot()
                 live.update(table(report(before, now)), refresh=True)
     elif now:
         found = report(before, now)
-        Console().print(table(found))
+        console().print(table(found))
         click.echo("\n".join(speed_lines(found)))
     else:
         click.echo("No pool is up. To start one: tandem pool up MODEL")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tandem.cli.options import PATH, POSITIVE
-from tandem.cli.output import emit, note, plain_table, warn
-from tandem.cli.serving_options import Numbers
+from tandem.cli.grouped import command
+from tandem.cli.options import PATH, POSITIVE, concurrency_option
+from tandem.cli.output import console, emit, note, plain_table, warn
+from tandem.cli.values import Numbers
 from tandem.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tandem.models.profiling import Report
 
 
-@click.command()
+@command()
 @click.argument("model")
 @click.option("--endpoint", metavar="URL", help="OpenAI-compatible base URL that serves it; several with commas.")
 @click.option(
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     help="For local weights: vLLM replicas of its own (or the standing pool), or this process.",
 )
 @click.option("--gpus", type=Numbers(), metavar="LIST", help="GPUs under vLLM: 0,1,2.")
-@click.option("--tensor-parallel", type=click.IntRange(1), default=1, help="GPUs per replica.")
+@click.option("--tensor-parallel", type=click.IntRange(1), default=1, metavar="N", help="GPUs per replica.")
 @click.option("--replicas", type=click.IntRange(1), metavar="N", help="Default: what the GPUs give; else 1.")
-@click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; repeatable.")
-@click.option("--concurrency", type=click.IntRange(1), default=8, help="Requests at once, as in the runs to come.")
+@click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; may be repeated.")
+@concurrency_option(default=8, help="Requests at once, as in the runs to come.")
 @click.option("--prompt-tokens", type=click.IntRange(16), metavar="N", help="Default: 512, or fewer on a slow device.")
 @click.option("--answer-tokens", type=click.IntRange(8), metavar="N", help="Default: 128, or fewer on a slow device.")
 @click.option("--seconds", type=POSITIVE, default=60.0, metavar="S", help="About how long to measure.")
@@ -155,17 +156,16 @@ def _refuse_vendors(model: Model, devices: float | None) -> None:
 @contextmanager
 def _bar(seconds: float) -> Iterator[Report]:
     """Show what goes on: a bar over the time in a terminal, a line for each new stage elsewhere."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    err = console(stderr=True)
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
 
         def report(what: str, share: float) -> None:
             bar.update(task, description=what, completed=share)
-            if not console.is_terminal:
+            if not err.is_terminal:
                 note(f"{what} ({share * seconds:.0f} s of about {seconds:g})" if share else what)
 
         yield report

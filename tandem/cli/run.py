@@ -9,7 +9,16 @@ import click
 
 from tandem.cli.config_option import config_option, from_file
 from tandem.cli.data_options import dataset_options
-from tandem.cli.options import PATH, code_options, engine_options, limit_options, make_engine, open_code_sandbox
+from tandem.cli.grouped import command
+from tandem.cli.options import (
+    PATH,
+    code_options,
+    concurrency_option,
+    engine_options,
+    limit_options,
+    make_engine,
+    open_code_sandbox,
+)
 from tandem.cli.output import emit, note, warn
 from tandem.cli.serving_options import serving_options
 from tandem.errors import TandemError, UsageError
@@ -22,14 +31,14 @@ if TYPE_CHECKING:
     from tandem.types import Problem
 
 
-@click.command()
+@command()
 @engine_options
-@serving_options("auto")
+@serving_options
 @dataset_options()
 @code_options
 @click.option("--no-grade", is_flag=True, help="Do not grade; `tandem grade DIR` does it later.")
 @click.option("--allow-seen", is_flag=True, help="Also solve problems that the classifier was fitted on.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, help="Problems at once.")
+@concurrency_option(default=16, help="Problems at once.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: runs/<date>-<dataset>-<strategy>.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Continue a run that was stopped.")
 @limit_options

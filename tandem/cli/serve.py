@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.config_option import config_option
-from tandem.cli.options import POSITIVE, FiniteNumber, engine_options, make_engine
+from tandem.cli.grouped import command
+from tandem.cli.options import POSITIVE, concurrency_option, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
+from tandem.cli.values import FiniteNumber
 from tandem.errors import MissingPackageError, UsageError
 
 if TYPE_CHECKING:
@@ -26,12 +28,12 @@ def _without_aim(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@command()
 @_without_aim
 @engine_options
-@serving_options("auto")
+@serving_options
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of them.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: any free port.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, metavar="N", help="0: any free port.")
 @click.option(
     "--keys",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -45,10 +47,10 @@ def _without_aim(command: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     metavar="AIM[=CLASSIFIER]",
     help="Which of the classifier's operating points decides, as `tandem run` takes it; and with a classifier one that "
-    "requests may ask for by its aim, as cost:0.6=classifiers/cheap; repeatable.",
+    "requests may ask for by its aim, as cost:0.6=classifiers/cheap; may be repeated.",
 )
-@click.option("--concurrency", type=click.IntRange(1), default=64, help="Requests solved at once.")
-@click.option("--queue", type=click.IntRange(0), default=256, help="Requests that may wait; then 429.")
+@concurrency_option(default=64, help="Requests solved at once.")
+@click.option("--queue", type=click.IntRange(0), default=256, metavar="N", help="Requests that may wait; then 429.")
 @click.option("--deadline", type=POSITIVE, default=600.0, metavar="S", help="Seconds.")
 @click.option("--drain", type=FiniteNumber(0), default=60.0, metavar="S", help="Seconds to finish after SIGTERM.")
 @click.option("--max-body", type=click.IntRange(1024), default=4 << 20, metavar="BYTES", help="Then 413.")

@@ -6,25 +6,13 @@ from typing import Any
 
 import click
 
-from tandem.cli.options import Decorator, with_options
+from tandem.cli.grouped import LOCAL, Decorator, with_options
+from tandem.cli.values import Numbers
 
 ROLES = ("mentor", "intern")
 
 
-class Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"'{value}' is not a list of numbers such as 0,1,2", param, ctx)
-
-
-def serving_options(default: str) -> Decorator:
-    """Return a decorator that adds the options which `take_serving` reads; `default` is the backend's."""
+def _serving_options() -> Decorator:
     of_roles = [
         option
         for role in ROLES
@@ -32,7 +20,9 @@ def serving_options(default: str) -> Decorator:
             click.option(
                 f"--{role}-gpus", type=Numbers(), metavar="LIST", help=f"The {role}'s GPUs under vLLM: 0,1,2."
             ),
-            click.option(f"--{role}-tensor-parallel", type=click.IntRange(1), default=1, help="GPUs per replica."),
+            click.option(
+                f"--{role}-tensor-parallel", type=click.IntRange(1), default=1, metavar="N", help="GPUs per replica."
+            ),
             click.option(
                 f"--{role}-replicas", type=click.IntRange(1), metavar="N", help="Default: what the GPUs give; else 1."
             ),
@@ -42,8 +32,9 @@ def serving_options(default: str) -> Decorator:
         click.option(
             "--backend",
             type=click.Choice(["auto", "vllm", "transformers"]),
-            default=default,
-            help="For local weights: vLLM replicas of its own, or this process; auto: vLLM where it is installed.",
+            default="auto",
+            help="For local weights: vLLM replicas of its own, or this process; auto: vLLM where it is installed, "
+            "unless one problem is solved at a time and no pool is up.",
         ),
         *of_roles,
         click.option(
@@ -56,8 +47,12 @@ def serving_options(default: str) -> Decorator:
         click.option(
             "--ray-cores", type=click.IntRange(1), metavar="N", help="Cores per replica on nodes without a GPU."
         ),
-        click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; repeatable."),
+        click.option("--vllm-arg", multiple=True, metavar="ARG", help="An option for vLLM itself; may be repeated."),
+        group=LOCAL,
     )
+
+
+serving_options = _serving_options()  # what `take_serving` reads
 
 
 def take_serving(options: dict[str, Any]) -> None:

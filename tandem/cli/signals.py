@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.grouped import command
 from tandem.cli.options import PATH, rate_options, unit_option
 from tandem.cli.output import emit, note
 from tandem.errors import UsageError
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 _DRAFTS = "16,32,64,128,all"
 
 
-@click.command()
+@command()
 @click.argument("collection", type=PATH)
 @click.option("--draft", "drafts", default=_DRAFTS, help="Draft lengths, comma-separated.")
 @click.option("--kind", type=click.Choice(["without", "with", "alone"]), multiple=True, help="Print only these.")
 @click.option("--read", is_flag=True, help="Only problems with prompt signals, which are then evaluated too.")
 @unit_option
 @rate_options
-@click.option("--seed", type=int, default=0, help="Seed of the folds and of the bootstrap.")
-@click.option("--resamples", type=click.IntRange(50), default=500)
+@click.option("--seed", type=int, metavar="N", default=0, help="Seed of the folds and of the bootstrap.")
+@click.option("--resamples", type=click.IntRange(50), default=500, metavar="N", help="Of the bootstrap.")
 @click.option("--out", type=PATH, metavar="FILE", help="Write every figure as JSON too.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON on standard output, nothing else.")
 def signals(

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
+from tandem.cli.grouped import command
 from tandem.cli.options import engine_options, make_engine
+from tandem.cli.output import console
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
 
@@ -15,11 +18,12 @@ if TYPE_CHECKING:
     from tandem.types import Solution
 
 
-@click.command()
+@command()
 @click.argument("problem")
 @engine_options
-@serving_options("transformers")
+@serving_options
 @click.option("--task", type=click.Choice(["math", "code", "choice", "general"]), help="Default: guessed.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the solution as JSON on standard output, nothing else.")
 def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
     """Solve PROBLEM (a dash reads it from standard input) and watch insight, decisions and answer arrive.
@@ -32,8 +36,6 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
     """
     import asyncio
 
-    from rich.console import Console
-
     from tandem.cli.watch import watch
 
     try:
@@ -45,7 +47,7 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
 
     async def solve_and_watch() -> Solution:
         async with engine:
-            return await watch(engine.astream(text, task=task), Console(stderr=as_json))
+            return await watch(engine.astream(text, task=task), console(stderr=as_json))
 
     solution = asyncio.run(solve_and_watch())
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.grouped import command
 from tandem.cli.options import PATH, unit_option
 from tandem.cli.output import emit, plain_table, warn
 from tandem.errors import UsageError
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-@click.command()
+@command()
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--strategy", metavar="S", help="Which of the comparison's runs. Default: all that can be swept.")
 @click.option("--intern-run", type=PATH, metavar="DIR", help="A run of intern-only, where DIR is a single run.")
 @click.option("--mentor-run", type=PATH, metavar="DIR", help="A run of mentor-only, where DIR is a single run.")
 @click.option(
-    "--level-run", type=PATH, multiple=True, metavar="DIR", help="A run of fixed:<level>, for tandem; repeatable."
+    "--level-run", type=PATH, multiple=True, metavar="DIR", help="A run of fixed:<level>, for tandem; may be repeated."
 )
 @unit_option
 @click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON on standard output, nothing else.")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
+from tandem.cli.grouped import command
 from tandem.cli.options import PATH, fit_options
 from tandem.cli.output import emit, note, table
 from tandem.errors import UsageError
@@ -28,7 +30,7 @@ def _listed(_context: click.Context, _option: click.Parameter, text: str | None)
 _sets_option = partial(click.option, metavar="SET,SET", callback=_listed)
 
 
-@click.command()
+@command()
 @click.argument("collections", metavar="COLLECTION...", type=PATH, nargs=-1, required=True)
 @click.option(
     "--strategy",
@@ -48,6 +50,7 @@ _sets_option = partial(click.option, metavar="SET,SET", callback=_listed)
 )
 @_sets_option("--test-sets", help="Evaluate on these data sets of TEST only.")
 @click.option("--report", type=PATH, metavar="FILE", help="Write the evaluation as Markdown too.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON on standard output, nothing else.")
 def train(
     collections: tuple[Path, ...],

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
+from tandem.cli.grouped import command
 from tandem.cli.options import (
     PATH,
-    POSITIVE,
+    cap_options,
     chosen_aim_option,
     code_options,
+    concurrency_option,
     insight_mode_option,
     limit_options,
     open_code_sandbox,
@@ -31,10 +34,10 @@ if TYPE_CHECKING:
     from tandem.types import Problem
 
 
-@click.command()
+@command()
 @pair_options
 @insight_mode_option
-@serving_options("auto")
+@serving_options
 @dataset_options()
 @code_options
 @unit_option
@@ -42,14 +45,15 @@ if TYPE_CHECKING:
 @click.option("--holdout", default="0.3", metavar="SHARE|N", help="The problems that evaluate what was tuned.")
 @click.option("--effort", default="none,low,medium,high,answer", metavar="LADDER", help="Levels to collect.")
 @sampling_options
-@click.option("--seed", type=int, help="Seed for sampling, for drawing problems with --limit, and of the folds.")
-@click.option("--mentor-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the mentor's answers.")
-@click.option("--intern-max-tokens", type=click.IntRange(1), metavar="N", help="Cap on the intern's answers.")
-@click.option("--request-timeout", type=POSITIVE, metavar="S", help="See tandem run.")
-@click.option("--concurrency", type=click.IntRange(1), default=32, help="Problems at once.")
+@click.option(
+    "--seed", type=int, metavar="N", help="Seed for sampling, for drawing problems with --limit, and of the folds."
+)
+@cap_options(". Default: what its makers advise (thinking models), else 768, of an API 4096.")
+@concurrency_option(default=32, help="Problems at once.")
 @limit_options
 @click.option("--yes", is_flag=True, help="Do not ask before the first request.")
 @click.option("--out", type=PATH, metavar="DIR", help="Default: tuned/<dataset>-<mentor>+<intern>.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output, nothing else.")
 def tune(as_json: bool, yes: bool, **options: Any) -> None:
     """Tune a pair on your own problems, and say whether it pays; the same command continues where it stopped.

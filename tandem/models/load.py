@@ -43,6 +43,7 @@ def load_model(
     parameters: float | None = None,
     timeout: float | None = None,
     backend: Backend = "transformers",
+    several: bool = True,
     placement: Placement | None = None,
     serving: Serving | None = None,
     **options: Any,
@@ -56,7 +57,8 @@ def load_model(
 
     `parameters` is a size that the user assumes, for the cost. `timeout` is how many seconds an endpoint may send
     nothing. `backend` is for weights: in this process, or on vLLM replicas of their own, by `placement` and `serving`;
-    ``auto`` is vllm where that is installed. `options` go to the backend. Raises UsageError for a name that leads
+    ``auto`` is vllm where a pool is up, or that is installed and `several` problems are solved at once: one is sooner
+    answered in this process than vLLM is up. `options` go to the backend. Raises UsageError for a name that leads
     nowhere.
     """
     if not name.strip():
@@ -77,7 +79,7 @@ def load_model(
     if backend == "auto":
         from tandem.models.vllm.command import has_vllm
 
-        backend = "vllm" if has_vllm() else "transformers"
+        backend = "vllm" if _standing(spec.name) or (several and has_vllm()) else "transformers"
     if backend == "transformers":
         spec = spec.model_copy(update={"backend": "transformers"})
         return _made("transformers", None, _assumed(spec, parameters), path, **options)

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 import tandem.cli
 from tandem.cli.config_option import config_option
-from tandem.cli.options import FiniteNumber, UnitName
 from tandem.cli.run import run
 from tandem.cli.serve import serve
-from tandem.cli.serving_options import Numbers
+from tandem.cli.values import FiniteNumber, Numbers, UnitName
 from tandem.costs import UNITS
 
 NEEDED = {"mentor": "fake", "intern": "fake", "dataset": "starter"}

@@ -69,7 +69,7 @@ def test_in_a_terminal_bar_and_figures_are_drawn(monkeypatch: pytest.MonkeyPatch
     def console(*, stderr: bool = False) -> Console:
         return Console(file=screen if stderr else io.StringIO(), force_terminal=stderr, width=80)
 
-    monkeypatch.setattr(live, "Console", console)
+    monkeypatch.setattr(live, "console", console)
     with RunView(2, []) as progress:
         progress(record(1))
         progress(record(2, correct=False))

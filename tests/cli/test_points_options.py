@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
+from commands import Cli
 from serving import classifier
 
 FAKES = ("--mentor", "fake", "--intern", "fake")
