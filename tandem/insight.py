@@ -178,8 +178,10 @@ def opening(mode: str, continuation: Continuation | None) -> str:
 def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]:
     """Return the prompt that asks for an insight."""
     if mode == "prefix":
-        return answer_messages(problem)
-    text = f"{_PROBLEM}{problem.question}\n\n{_ADVISE[problem.task]}"
+        *before, last = answer_messages(problem)
+        text = last.content + _wanted(problem)
+        return (*before, Message(role="user", content=text))
+    text = f"{_PROBLEM}{problem.question}{_wanted(problem)}\n\n{_ADVISE[problem.task]}"
     return (*problem.messages[:-1], Message(role="user", content=text))
 
 
@@ -194,9 +196,14 @@ def continue_messages(problem: Problem, written: str) -> tuple[Message, ...]:
 
 def answer_messages(problem: Problem) -> tuple[Message, ...]:
     """Return the prompt of a model that answers alone; the intern's prompt at every level starts the same."""
-    instruction = _SOLVE[problem.task]
+    instruction = "" if problem.response_format else _SOLVE[problem.task]  # which speaks of a box
     text = f"{instruction}\n\n{_PROBLEM}{problem.question}" if instruction else problem.question
     return (*problem.messages[:-1], Message(role="user", content=text))
+
+
+def _wanted(problem: Problem) -> str:
+    """Return what the mentor is told of an answer's form: its notes are not decoded by it."""
+    return f"\n\n{problem.response_format.words}" if problem.response_format else ""
 
 
 def intern_view(problem: Problem, insight: str, mode: str = "gpra") -> tuple[tuple[Message, ...], str | None]:

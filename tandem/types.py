@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import UsageError
 from tandem.ledger import Ledger
+from tandem.response_format import ResponseFormat
 from tandem.spec import Sampling
 from tandem.thinking import split_thinking
 
@@ -55,6 +56,7 @@ class Problem(BaseModel):
     tests: CodeTests | None = None
     grader: str | None = None
     sampling: Sampling | None = None  # None: the run's own
+    response_format: ResponseFormat | None = None  # None: text
     metadata: dict[str, str] = {}
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from tandem.ledger import Purpose, Usage
 from tandem.models.logprobs import TokenStat
 from tandem.models.tools import Tool
+from tandem.response_format import ResponseFormat
 from tandem.spec import ModelSpec, Sampling
 from tandem.types import Message
 
@@ -23,7 +24,8 @@ class Request:
     `prefix` is the beginning of the assistant's message, to be continued and not repeated: text, or token ids.
     `top_logprobs` (1 to 20) asks for a TokenStat per token. `affinity` groups requests that share a prompt prefix.
     `tool` may be called: a call comes as the end of the text, in its textual form, and stands so in the messages too,
-    where the next message is the tool's reply.
+    where the next message is the tool's reply. `response_format` is what the answer must be, behind any thought: the
+    backend decodes by it where it can, and whoever reads the answer checks it.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +36,7 @@ class Request:
     top_logprobs: int | None = None
     affinity: str = ""
     tool: Tool | None = None
+    response_format: ResponseFormat | None = None
 
     @property
     def may_be_cut(self) -> bool:
@@ -43,16 +46,22 @@ class Request:
     @property
     def prompt_bound(self) -> int:
         """Prompt tokens at most, whatever the tokenizer: none is shorter than a byte."""
-        tool = self.tool.room if self.tool else 0
-        return self._count(lambda text: len(text.encode())) + TEMPLATE * len(self.messages) + tool
+        return self._count(lambda text: len(text.encode())) + TEMPLATE * len(self.messages) + self._beside
 
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
         """Return the tokens of the prompt, `count` being the model's; what a chat template adds is not among them."""
-        return self._count(count) + (count(self.tool.text) if self.tool else 0)
+        wanted = count(self.response_format.words) if self.response_format else 0
+        return self._count(count) + (count(self.tool.text) if self.tool else 0) + wanted
 
     def room(self, context: int, count: Callable[[str], int]) -> int:
         """Return the tokens left in a model's context after the prompt; zero or less: the prompt fills it."""
-        return context - self._count(count) - TEMPLATE - (self.tool.room if self.tool else 0)
+        return context - self._count(count) - TEMPLATE - self._beside
+
+    @property
+    def _beside(self) -> int:
+        """Tokens at most that stand in a prompt beside its messages."""
+        wanted = len(self.response_format.words.encode()) + TEMPLATE if self.response_format else 0
+        return wanted + (self.tool.room if self.tool else 0)
 
     def _count(self, count: Callable[[str], int]) -> int:
         prefix = self.prefix or ""

@@ -97,6 +97,8 @@ def digest(model: str, request: Request) -> str:
     ]
     if request.tool is not None:  # one without keeps the digest that it had before there were tools
         content.append(request.tool.function)
+    if request.response_format is not None:
+        content.append({"response_format": request.response_format.openai})
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

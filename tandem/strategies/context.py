@@ -63,11 +63,13 @@ class Context:
         read_tokens: int = 0,
         sampling: Sampling | None = None,
         tool: Tool | None = None,
+        as_wanted: bool = True,
     ) -> Call:
         """Open one metered call; a use as a context manager closes it whatever happens.
 
         Without `messages` it is the prompt of a model that answers alone, or of the intern under an `insight`.
-        `sampling` is the problem's or the role's where none is given. Raises UsageError for a prompt that fills the
+        `sampling` is the problem's or the role's where none is given. `as_wanted`: what the caller wants of the answer
+        (its form) holds for this call, if it writes one. Raises UsageError for a prompt that fills the
         model's context.
         """
         if messages is None:
@@ -75,6 +77,7 @@ class Context:
             prefix = begun or prefix
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
+        wanted = as_wanted and purpose in ("answer", "probe")
         request = Request(
             messages=tuple(messages),
             purpose=purpose,
@@ -84,6 +87,8 @@ class Context:
             top_logprobs=self.settings.top_logprobs if logprobs else None,
             affinity=self.problem.id,
             tool=tool,
+            # Notes are no JSON, and a tool's call has a form of its own.
+            response_format=self.problem.response_format if wanted and tool is None else None,
         )
         model = self.model(role)
         request = within_context(request, model)

@@ -62,7 +62,9 @@ class Conversation:
         sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.protocol.stop)})
         room = max(min(self.left, self.space()), 1)
         tool = None if self.last else self.protocol.tool
-        return self.ctx.call("mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tool=tool)
+        return self.ctx.call(
+            "mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tool=tool, as_wanted=self.last
+        )
 
     def space(self) -> int:
         context = self.ctx.mentor.spec.context
@@ -97,6 +99,7 @@ class Conversation:
                 answer_messages(small),
                 max_tokens=min(REPLY_TOKENS, self.ctx.max_tokens("intern")),
                 read_tokens=self.ctx.mentor.count(question.text),
+                as_wanted=False,
             )
         except UsageError:
             self.unanswered += 1
