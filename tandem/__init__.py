@@ -8,20 +8,45 @@ from tandem.version import __version__
 
 if TYPE_CHECKING:
     from tandem.config import SolveOptions
-    from tandem.engine import Tandem, solve
+    from tandem.datasets import load_dataset
+    from tandem.engine import Tandem, asolve, solve
+    from tandem.errors import TandemError, UsageError
     from tandem.ladder import Effort
+    from tandem.ledger import Ledger
     from tandem.reports.tune import Tuning
-    from tandem.types import Solution
+    from tandem.types import Message, Problem, Solution
 
-__all__ = ["Effort", "Solution", "SolveOptions", "Tandem", "Tuning", "__version__", "solve"]
+__all__ = [
+    "Effort",
+    "Ledger",
+    "Message",
+    "Problem",
+    "Solution",
+    "SolveOptions",
+    "Tandem",
+    "TandemError",
+    "Tuning",
+    "UsageError",
+    "__version__",
+    "asolve",
+    "load_dataset",
+    "solve",
+]
 
 _HOMES = {
-    "Tandem": "tandem.engine",
-    "solve": "tandem.engine",
     "Effort": "tandem.ladder",
-    "Tuning": "tandem.reports.tune",
+    "Ledger": "tandem.ledger",
+    "Message": "tandem.types",
+    "Problem": "tandem.types",
     "Solution": "tandem.types",
     "SolveOptions": "tandem.config",
+    "Tandem": "tandem.engine",
+    "TandemError": "tandem.errors",
+    "Tuning": "tandem.reports.tune",
+    "UsageError": "tandem.errors",
+    "asolve": "tandem.engine",
+    "load_dataset": "tandem.datasets",
+    "solve": "tandem.engine",
 }
 
 
@@ -32,3 +57,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'tandem' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

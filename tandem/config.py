@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tandem.costs import Unit, parse_unit
-from tandem.errors import UsageError
+from tandem.errors import UsageError, nearest
 from tandem.ledger import Role
 from tandem.spec import ModelSpec, Sampling
 
@@ -149,6 +149,36 @@ class SolveOptions:
     unit: Unit | None = None
     aim: str | None = None
     intern_logprobs: bool | None = None
+
+    def changed(self, settings: Mapping[str, Any]) -> SolveOptions:
+        """Return these options with some of them set anew. Raises UsageError for an unknown name, with the nearest."""
+        known = [field.name for field in fields(self)]
+        for name in settings:
+            if name not in known:
+                raise nearest("setting of a call", name, known)
+        given = dict(settings)
+        if (stop := given.get("stop")) is not None:
+            given["stop"] = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop
+        return replace(self, **given)
+
+
+class CallSettings(TypedDict, total=False):
+    """The settings of one call as keyword arguments: the fields of `SolveOptions`, for type checkers and editors."""
+
+    strategy: str | None
+    effort: str | None
+    pace: Pace | None
+    draft_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    mentor_max_tokens: int | None
+    intern_max_tokens: int | None
+    classifier: str | None
+    unit: Unit | str | None
+    aim: str | None
+    intern_logprobs: bool | None
 
 
 def cap(spec: ModelSpec, given: int | None = None, usual: int = ANSWER_TOKENS) -> int:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from inspect import signature
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Never, Self, Unpack
 
-from tandem.config import Backend, Pace, Serving, Settings, SolveOptions
+from tandem.config import Backend, CallSettings, Pace, Serving, Settings, SolveOptions
 from tandem.costs import default_unit
-from tandem.errors import TandemError, UsageError
+from tandem.display import brief, facts_html, progress_bar
+from tandem.errors import TandemError, UsageError, nearest
 from tandem.grading import Sandbox
-from tandem.ladder import parse_ladder
+from tandem.ladder import format_ladder, parse_ladder
 from tandem.ledger import Ledger, Role
 from tandem.models.base import Model
 from tandem.models.call import Recorder
+from tandem.models.default_pair import default_pair
 from tandem.models.load import load_model
 from tandem.models.prices import price
 from tandem.models.profiles import AssumedLoad, set_profile
@@ -38,9 +41,8 @@ from tandem.sufficiency.classifier import (
 from tandem.sufficiency.points import ChosenPoints, Kind, OperatingPoint
 from tandem.sufficiency.policy import Policy
 from tandem.sync import drain, wait
-from tandem.types import Event, Problem, Solution, TaskKind
+from tandem.types import Event, Problem, Question, Solution, TaskKind
 
-Question = str | Problem
 GENERAL_LADDER = "none,low,medium,high"
 
 
@@ -48,21 +50,26 @@ class Tandem:
     """A mentor, an intern and a strategy, ready to solve problems.
 
     Nothing is loaded and no key is read before the first problem (or `prepare`). Close it, or use it as a (sync or
-    async) context manager, to release the models.
+    async) context manager, to release the models. `solve`, `stream` and `solve_many` are for sync code, notebooks
+    included; `asolve`, `astream` and `asolve_many` are the same in async code.
 
-    Example::
+    A question is a text, a `Problem`, or the messages of a conversation as OpenAI's clients have them. Keyword
+    arguments after it are settings of this one call: the fields of `SolveOptions`.
 
-        tandem = Tandem(mentor="qwen2.5-coder-1.5b", intern="qwen2.5-coder-0.5b")
-        print(tandem.solve("What is 17*23?"))
-        print(tandem.solve("What is 17*23?", options=SolveOptions(effort="none,low", temperature=0.6)))
+    Example:
+        >>> from tandem import Tandem
+        >>> with Tandem(mentor="fake", intern="fake") as tandem:
+        ...     solution = tandem.solve("What is 17*23?", effort="none,low", temperature=0.6)
+        >>> solution.answered_by
+        'intern'
     """
 
     _used_from_sync = False
 
     def __init__(
         self,
-        mentor: str | Model,
-        intern: str | Model,
+        mentor: str | Model | None = None,
+        intern: str | Model | None = None,
         *,
         strategy: str = "tandem",
         effort: str | None = None,
@@ -92,8 +99,12 @@ class Tandem:
         backend: Backend = "transformers",
         mentor_serving: Serving | None = None,
         intern_serving: Serving | None = None,
+        **unknown: Never,
     ) -> None:
         """Take models or their names (catalog, folder, hub, or `fake`); raises UsageError for bad ones.
+
+        Without both models they are the default pair, with its endpoints and sizes: that of the user's config file
+        (~/.config/tandem/config.yaml), else the demo pair.
 
         `effort` is the ladder (``none,low=40,medium,high,answer``); None takes the classifier's own. `unit` (``usd``,
         ``seconds``, ``tflops``, …) and `aim` (``accuracy``, ``cost:0.8``, …) choose among its operating points; None
@@ -112,6 +123,15 @@ class Tandem:
         (``transformers``), or vLLM replicas that it starts (``vllm``; ``auto``: where vLLM is installed) by
         `mentor_serving` and `intern_serving`.
         """
+        for name in unknown:
+            raise nearest("argument of Tandem", name, (n for n in signature(Tandem).parameters if n != "unknown"))
+        if mentor is None and intern is None:
+            pair = default_pair()
+            mentor, intern = pair.mentor, pair.intern
+            mentor_endpoint = mentor_endpoint or pair.mentor_endpoint
+            intern_endpoint = intern_endpoint or pair.intern_endpoint
+            mentor_parameters = mentor_parameters or pair.mentor_parameters
+            intern_parameters = intern_parameters or pair.intern_parameters
         placement = None
         if backend != "transformers":
             from tandem.models.vllm.served import Placement
@@ -164,8 +184,9 @@ class Tandem:
         if self._placement:
             self._placement.wanted = {*self._plan.roles, *roles}
 
-    def plan(self, options: SolveOptions | None = None) -> SolvePlan:
+    def plan(self, options: SolveOptions | None = None, **settings: Unpack[CallSettings]) -> SolvePlan:
         """Return how a problem is solved with these options; no model is loaded. Raises UsageError for bad ones."""
+        options = _with(options, settings)
         if options is None:
             return self._plan
         return self._resolve(options.strategy or self._plan.strategy_name, self.settings.changed(options))
@@ -279,14 +300,19 @@ class Tandem:
         ledger: Ledger | None = None,
         recorder: Recorder | None = None,
         sandbox: Sandbox | None = None,
+        **settings: Unpack[CallSettings],
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of one problem as they happen; the last one is the Solution.
 
-        `options` apply to this call only. `ledger`, if given, gets an entry for every call, even if the iteration is
-        stopped early; `recorder` records every call; `sandbox` is where a strategy may run the code of its samples.
+        `task` is the kind of a question that is no Problem (None: guessed). `settings` are this call's own, and so are
+        those of `options`, over which they go. `ledger`, if given, gets an entry for every call, even if the iteration
+        is stopped early; `recorder` records every call; `sandbox` is where a strategy may run the code of its samples.
+
+        Raises UsageError for a question, a setting or a model that cannot be used, EndpointError, MissingKeyError or
+        another TandemError where a call fails; its `ledger` has what was spent before.
         """
-        problem = question if isinstance(question, Problem) else Problem.from_text(question, task=task)
-        plan = self.plan(options)
+        problem = Problem.of(question, task=task)
+        plan = self.plan(_with(options, settings))
         await self._ready(plan)
         own = plan.for_kind(problem.task)
         ctx = Context(
@@ -326,10 +352,21 @@ class Tandem:
         options: SolveOptions | None = None,
         recorder: Recorder | None = None,
         sandbox: Sandbox | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Solution:
-        """Solve one problem; the arguments are those of `astream`. Raises TandemError (or a subclass) on failure."""
+        """Solve one problem; arguments and errors are those of `astream`.
+
+        Example:
+            >>> import asyncio
+            >>> from tandem import Tandem
+            >>> async def main():
+            ...     async with Tandem(mentor="fake", intern="fake") as tandem:
+            ...         return await tandem.asolve("What is 17*23?", effort="none")
+            >>> asyncio.run(main()).level
+            'none'
+        """
         last: Event | None = None
-        stream = self.astream(question, task=task, options=options, recorder=recorder, sandbox=sandbox)
+        stream = self.astream(question, task=task, options=options, recorder=recorder, sandbox=sandbox, **settings)
         async with aclosing(stream) as events:
             async for event in events:
                 last = event
@@ -343,11 +380,17 @@ class Tandem:
         concurrency: int = 16,
         task: TaskKind | None = None,
         options: SolveOptions | None = None,
+        **settings: Unpack[CallSettings],
     ) -> AsyncGenerator[tuple[int, Solution | TandemError], None]:
         """Yield (position, solution or error) as each problem ends; at most `concurrency` run at once.
 
-        `questions` may be infinite: each is drawn when a slot is free.
+        `questions` may be infinite: each is drawn when a slot is free. An error of one problem is yielded in its place;
+        bad settings and a model that cannot serve raise before the first.
         """
+        questions = _several(questions)
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise UsageError(f"concurrency is how many problems run at once, at least 1, not {concurrency!r}")
+        options = _with(options, settings)
         await self.prepare(options)
 
         async def one(index: int, question: Question) -> tuple[int, Solution | TandemError]:
@@ -388,31 +431,73 @@ class Tandem:
     # The same for sync code, run on the process's event loop in a thread.
 
     def solve(
-        self, question: Question, *, task: TaskKind | None = None, options: SolveOptions | None = None
+        self,
+        question: Question,
+        *,
+        task: TaskKind | None = None,
+        options: SolveOptions | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Solution:
-        """Solve one problem; the sync version of `asolve`."""
+        """Solve one problem; the sync version of `asolve`.
+
+        Example:
+            >>> from tandem import Tandem
+            >>> tandem = Tandem(mentor="fake", intern="fake")
+            >>> tandem.solve([{"role": "user", "content": "What is 17*23?"}], strategy="intern-only")
+            Solution(answer='23', answered_by='intern', level='none', ...)
+        """
         self._used_from_sync = True
-        return wait(self.asolve(question, task=task, options=options))
+        return wait(self.asolve(question, task=task, options=options, **settings))
 
     def stream(
-        self, question: Question, *, task: TaskKind | None = None, options: SolveOptions | None = None
+        self,
+        question: Question,
+        *,
+        task: TaskKind | None = None,
+        options: SolveOptions | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Iterator[Event]:
-        """Yield the events of one problem; the sync version of `astream`."""
+        """Yield the events of one problem; the sync version of `astream`.
+
+        Example:
+            >>> from tandem import Tandem
+            >>> from tandem.types import AnswerDelta
+            >>> events = Tandem(mentor="fake", intern="fake").stream("What is 17*23?")
+            >>> "".join(event.text for event in events if isinstance(event, AnswerDelta))
+            'Taking the numbers in turn , the answer is ...'
+        """
         self._used_from_sync = True
-        return drain(self.astream(question, task=task, options=options))
+        return drain(self.astream(question, task=task, options=options, **settings))
 
     def solve_many(
         self,
-        questions: Sequence[Question],
+        questions: Iterable[Question],
         *,
         concurrency: int = 16,
         task: TaskKind | None = None,
         options: SolveOptions | None = None,
+        progress: bool | None = None,
+        **settings: Unpack[CallSettings],
     ) -> list[Solution | TandemError]:
-        """Solve many problems concurrently; return solutions, or the error of each that failed, in the given order."""
+        """Solve many problems concurrently; return solutions, or the error of each that failed, in the given order.
+
+        `progress` shows a bar; None: in a terminal or a notebook. Raises what `asolve_many` raises.
+
+        Example:
+            >>> from tandem import Tandem
+            >>> tandem = Tandem(mentor="fake", intern="fake")
+            >>> [result.answer for result in tandem.solve_many(["What is 1+1?", "What is 2+3?"])]
+            ['1', '3']
+        """
         self._used_from_sync = True
-        pairs = list(drain(self.asolve_many(questions, concurrency=concurrency, task=task, options=options)))
-        return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
+        asked = list(_several(questions))
+        found: dict[int, Solution | TandemError] = {}
+        pairs = drain(self.asolve_many(asked, concurrency=concurrency, task=task, options=options, **settings))
+        with progress_bar("solving", len(asked), progress) as show:
+            for place, result in pairs:
+                found[place] = result
+                show(len(found))
+        return [found[place] for place in range(len(asked))]
 
     def close(self) -> None:
         """Release both models, if they were used from sync code."""
@@ -425,6 +510,24 @@ class Tandem:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return brief("Tandem", **self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: both models, the strategy and what decides."""
+        return facts_html("Tandem", self._facts().items())
+
+    def _facts(self) -> dict[str, str | None]:
+        plan = self._plan
+        return {
+            "mentor": self.mentor.spec.name,
+            "intern": self.intern.spec.name,
+            "strategy": plan.strategy_name,
+            "ladder": format_ladder(plan.given) if plan.given else None,
+            "classifier": plan.card.id if plan.card else None,
+            "unit": plan.unit,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,15 +545,55 @@ def _policy(classifier: Classifier, use: _Use) -> Policy:
     return Policy(classifier.of(point.model), point.policy, calibrated=use.calibrated, kind=use.kind)
 
 
-def _model(model: str | Model, role: Role, endpoint: str | None, parameters: float | None, **options: Any) -> Model:
+def _model(
+    model: str | Model | None, role: Role, endpoint: str | None, parameters: float | None, **options: Any
+) -> Model:
     if isinstance(model, str):
         return load_model(model, role=role, endpoint=endpoint, parameters=parameters, **options)
+    if model is None:
+        raise UsageError(f"the {role} is missing: name both models, or neither for the default pair")
+    if not isinstance(model, Model):
+        raise UsageError(f"the {role} is a model's name or a Model, not {type(model).__name__}")
     if endpoint or parameters:
         raise UsageError(f"the {role} is a model already; an endpoint or a size goes with a name")
     return model
 
 
-def solve(question: Question, *, mentor: str, intern: str, **options: Any) -> Solution:
-    """Solve one problem and release the models again; `options` are those of `Tandem`."""
+def _with(options: SolveOptions | None, settings: CallSettings) -> SolveOptions | None:
+    if not isinstance(options, SolveOptions | None):
+        raise UsageError(
+            f"options are SolveOptions, not {type(options).__name__}; or give them as keyword arguments, as in "
+            'solve(question, effort="none,low")'
+        )
+    return (options or SolveOptions()).changed(settings) if settings else options
+
+
+def _several(questions: Iterable[Question]) -> Iterable[Question]:
+    """Return what can be iterated for questions. Raises UsageError for what is one question, or none."""
+    if isinstance(questions, str | bytes | Mapping | Problem) or not isinstance(questions, Iterable):
+        raise UsageError(
+            f"questions are a list of texts, Problems or conversations, not {type(questions).__name__}; solve takes one"
+        )
+    return questions
+
+
+def solve(
+    question: Question, *, mentor: str | Model | None = None, intern: str | Model | None = None, **options: Any
+) -> Solution:
+    """Solve one problem and release the models again; `options` are those of `Tandem`.
+
+    Example:
+        >>> from tandem import solve
+        >>> solve("What is 17*23?", mentor="fake", intern="fake", strategy="mentor-only").answered_by
+        'mentor'
+    """
     with Tandem(mentor, intern, **options) as tandem:
         return tandem.solve(question)
+
+
+async def asolve(
+    question: Question, *, mentor: str | Model | None = None, intern: str | Model | None = None, **options: Any
+) -> Solution:
+    """Solve one problem and release the models again; the async version of `solve`."""
+    async with Tandem(mentor, intern, **options) as tandem:
+        return await tandem.asolve(question)

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tandem.costs import Unit, published_rates, rates
+from tandem.display import table_html
 from tandem.spec import ModelSpec
 
 Role = Literal["mentor", "intern"]
@@ -121,6 +122,28 @@ class Ledger(BaseModel):
     def __iter__(self) -> Iterator[Entry]:  # type: ignore[override]
         return iter(self.entries)
 
+    def __str__(self) -> str:
+        """Return tokens and cost in one line; a cost that is not known is left out."""
+        words = f"mentor {self.mentor_tokens} tokens, intern {self.intern_tokens} tokens"
+        if self.probe_tokens:
+            words += f" ({self.probe_tokens} in discarded drafts)"
+        if (tflops := self.tflops) is not None:
+            words += f", {tflops:.2f} TFLOPs"
+        if (usd := self.usd) is not None:
+            words += f", US$ {usd:.4f}"
+        return words
+
+    def __repr__(self) -> str:
+        return f"Ledger({len(self.entries)} calls: {self})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a row for each call, and the totals."""
+        rows = [(e.role, e.purpose, e.model, *_tokens(e), *map(_short, _costs(e))) for e in self.entries]
+        tokens = (sum(each) for each in zip(*map(_tokens, self.entries), strict=True))
+        costs = map(_short, (self.usd, self.device_seconds, self.tflops))
+        total = ("total", "", "", *tokens, *costs)
+        return table_html(f"{len(self.entries)} calls: {self}", _COLUMNS, [*rows, total] if rows else [], left=3)
+
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(entries=[*self.entries, *other.entries])
 
@@ -189,6 +212,21 @@ class Ledger(BaseModel):
         """TFLOPs by the published formula (arXiv 2604.23623); see costs.py."""
         counted = [e for e in self.entries if e.purpose != "probe"]
         return sum_known(None if e.billions is None else _published(e) for e in counted)
+
+
+_COLUMNS = ("role", "purpose", "model", "prompt", "cached", "completion", "US$", "device seconds", "TFLOPs")
+
+
+def _tokens(entry: Entry) -> tuple[int, int, int]:
+    return entry.usage.prompt, entry.usage.cached, entry.usage.completion
+
+
+def _costs(entry: Entry) -> tuple[float | None, ...]:
+    return entry.usd, entry.device_seconds, entry.tflops
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _published(entry: Entry) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tandem.display import brief, facts_html
 from tandem.errors import UsageError
 from tandem.ledger import Ledger
 from tandem.response_format import ResponseFormat
@@ -73,10 +75,82 @@ class Problem(BaseModel):
         message = Message(role="user", content=text)
         return cls(id=identity, messages=(message,), task=task or guess_task(text), reference=reference)
 
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Sequence[Message | Mapping[str, Any]],
+        *,
+        task: TaskKind | None = None,
+        id: str | None = None,
+        reference: str | None = None,
+    ) -> Problem:
+        """Return the problem of a conversation in OpenAI's form: dicts with `role` and `content`, the question last.
+
+        A content may be a list of text parts; the role ``developer`` is ``system``. The id is a digest of the texts,
+        that of `from_text` where there is one message. Raises UsageError that names the message which cannot be used.
+        """
+        if not messages:
+            raise UsageError("there are no messages; give at least one, such as {'role': 'user', 'content': '…'}")
+        read = tuple(_message(place, message) for place, message in enumerate(messages))
+        whole = "\n".join(message.content for message in read)
+        first = cls.from_text(whole, task=task, id=id, reference=reference)
+        return first.model_copy(update={"messages": read, "task": task or guess_task(read[-1].content)})
+
+    @classmethod
+    def of(cls, question: Question, *, task: TaskKind | None = None) -> Problem:
+        """Return a question as a problem: a text, the messages of a conversation, or a problem, which stays as it is.
+
+        `task` is for the first two. Raises UsageError for anything else.
+        """
+        if isinstance(question, Problem):
+            return question
+        if isinstance(question, str):
+            return cls.from_text(question, task=task)
+        if isinstance(question, list | tuple):
+            return cls.from_messages(question, task=task)
+        raise _no_question(question)
+
     @property
     def question(self) -> str:
         """The last message."""
         return self.messages[-1].content
+
+
+Question = str | Problem | Sequence[Message | Mapping[str, Any]]
+
+
+def _no_question(value: object) -> UsageError:
+    hint = "; of one message make a list: [message]" if isinstance(value, Mapping | Message) else ""
+    return UsageError(
+        "a question is a text, a Problem, or a list of messages such as {'role': 'user', 'content': '…'}, not "
+        f"{type(value).__name__}{hint}"
+    )
+
+
+def _message(place: int, message: Any) -> Message:
+    """Return a message of a conversation. Raises UsageError, with its place, for what is none."""
+    if isinstance(message, Message):
+        return message
+    if isinstance(message, BaseModel):  # an answer of OpenAI's client, to be gone on with
+        message = message.model_dump()
+    if not isinstance(message, Mapping):
+        raise UsageError(
+            f"message {place} is of type {type(message).__name__}; it should be a dict such as "
+            "{'role': 'user', 'content': '…'}"
+        )
+    given = {str(key): value for key, value in message.items() if value not in (None, [])}
+    if given.get("role") == "developer":
+        given["role"] = "system"
+    if isinstance(parts := given.get("content"), list):
+        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts):
+            raise UsageError(f"message {place}: a content that is a list holds text parts only")
+        given["content"] = "".join(part["text"] for part in parts)
+    try:
+        return Message.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"message {place}: {where}: {first['msg']}") from None
 
 
 def guess_task(text: str) -> TaskKind:
@@ -171,25 +245,59 @@ class Solution(BaseModel):
 
     def __str__(self) -> str:
         """Return the answer and how it was produced, as readable text."""
-        ledger = self.ledger
-        lines = [f"answer: {self.answer if self.answer is not None else '(none found)'}"]
-        climb = " -> ".join(
-            f"{d.level}" + (f" ({d.sufficiency:.2f})" if d.sufficiency is not None else "") for d in self.trace
-        )
-        lines.append(f"by the {self.answered_by} at level {self.level}" + (f"   [{climb}]" if climb else ""))
+        lines = [f"answer: {self._found}"]
+        lines.append(f"by the {self.answered_by} at level {self.level}" + (f"   [{self._climb}]" if self.trace else ""))
         for name, body in self.sections.items():
             lines.append(f"  {name.capitalize()}: {' '.join(body.split())}")
-        cost = f"mentor {ledger.mentor_tokens} tokens, intern {ledger.intern_tokens} tokens"
-        if ledger.probe_tokens:
-            cost += f" ({ledger.probe_tokens} in discarded drafts)"
-        if ledger.tflops is not None:
-            cost += f", {ledger.tflops:.2f} TFLOPs"
-        if ledger.usd is not None:
-            cost += f", US$ {ledger.usd:.4f}"
-        lines.append(f"{cost}, {self.seconds:.1f} s" + (", answer cut at its cap" if self.truncated else ""))
+        lines.append(self._cost)
         if self.synthetic:
-            lines.append("synthetic: a fake model wrote this")
+            lines.append(_SYNTHETIC)
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return brief(
+            "Solution",
+            answer=self.answer,
+            answered_by=self.answered_by,
+            level=self.level,
+            strategy=self.strategy,
+            ledger=self.ledger,
+            synthetic=self.synthetic or None,
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the answer, how it came about, the insight, the text and the cost."""
+        by = f"the {self.answered_by} at level {self.level}" if self.answered_by else None
+        sections = [(name.capitalize(), body) for name, body in self.sections.items()]
+        return facts_html(
+            f"Solution of {self.problem_id}",
+            [
+                ("answer", self._found),
+                ("by", by),
+                ("decisions", self._climb),
+                *(sections or [("insight", self.insight)]),
+                ("thinking", self.thinking),
+                ("text", self.content),
+                ("cost", self._cost),
+                ("note", _SYNTHETIC if self.synthetic else None),
+            ],
+        )
+
+    @property
+    def _found(self) -> str:
+        return "(none found)" if self.answer is None else self.answer
+
+    @property
+    def _climb(self) -> str:
+        steps = (f"{d.level}" + (f" ({d.sufficiency:.2f})" if d.sufficiency is not None else "") for d in self.trace)
+        return " -> ".join(steps)
+
+    @property
+    def _cost(self) -> str:
+        return f"{self.ledger}, {self.seconds:.1f} s" + (", answer cut at its cap" if self.truncated else "")
+
+
+_SYNTHETIC = "synthetic: a fake model wrote this"
 
 
 Event = InsightDelta | Decision | ThinkingDelta | AnswerDelta | Solution

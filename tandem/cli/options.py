@@ -206,7 +206,9 @@ def make_engine(options: dict[str, Any]) -> Tandem:
 
     take_serving(options)
     ctx = click.get_current_context(silent=True)
-    given = {name: options.pop(name) for name in signature(Tandem).parameters if name != "concurrency"}
+    given = {
+        name: options.pop(name) for name in signature(Tandem).parameters if name in options and name != "concurrency"
+    }
     engine = Tandem(concurrency=ctx.params.get("concurrency", 1) if ctx else None, **given)
     if ctx and ctx.get_parameter_source("unit") is not ParameterSource.DEFAULT and engine.settings.unit:
         pair_rates(engine.mentor.spec, engine.intern.spec, engine.settings.unit)  # an unknown rate fails now
