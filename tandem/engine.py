@@ -313,6 +313,7 @@ class Tandem:
         """
         problem = Problem.of(question, task=task)
         plan = self.plan(_with(options, settings))
+        plan.check_problem(problem)
         await self._ready(plan)
         own = plan.for_kind(problem.task)
         ctx = Context(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from tandem.config import Settings
 from tandem.costs import Unit, default_unit, known_units
+from tandem.errors import UsageError
 from tandem.ladder import Ladder, format_ladder, parse_ladder
 from tandem.ledger import Role
 from tandem.models.base import Model
@@ -17,7 +18,7 @@ from tandem.strategies import PlannedCall, Strategy, fault_of_package
 from tandem.strategies.context import need_logprobs
 from tandem.sufficiency.classifier import ClassifierCard
 from tandem.sufficiency.points import ALL, ChosenPoints, Kind, OperatingPoint
-from tandem.types import TaskKind
+from tandem.types import Problem, TaskKind
 
 _parsed = lru_cache(1024)(parse_ladder)  # a point's has every budget
 KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
@@ -129,6 +130,12 @@ class SolvePlan:
     def saw(self, problem_id: str) -> bool:
         """Whether the classifier or predictor that decides was fitted on this problem."""
         return self.strategy.saw(problem_id) or (self.card is not None and self.card.saw(problem_id))
+
+    def check_problem(self, problem: Problem) -> None:
+        """Raise UsageError for a problem that asks for what the strategy does not give."""
+        if problem.logprobs is not None and not self.strategy.is_one_answer:
+            alone = "log-probabilities come with the answer of one model alone: intern-only or mentor-only"
+            raise UsageError(f"strategy '{self.strategy_name}' gives none; {alone}")
 
     def check(self) -> list[str]:
         """Return `mismatch` for two models that can be used like this; both must be probed.

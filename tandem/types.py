@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +29,18 @@ class Message(BaseModel):
     content: str
 
 
+class ScoredToken(NamedTuple):
+    """A token as text with its log-probability (nats, before the temperature), and the likeliest ones in its place.
+
+    `raw` are its bytes where the text does not hold them: a token may be a part of a character.
+    """
+
+    text: str
+    logprob: float | None  # None: the first token of a text
+    top: tuple[ScoredToken, ...] = ()
+    raw: bytes | None = None
+
+
 class CodeTests(BaseModel):
     """Tests of a code problem: Python whose asserts call what the candidate defines.
 
@@ -46,7 +58,8 @@ class CodeTests(BaseModel):
 class Problem(BaseModel):
     """A question with its conversation, its kind and, where known, its reference answer or its tests.
 
-    `grader` names its grader (None: the default of its kind).
+    `grader` names its grader (None: the default of its kind). `logprobs` asks for each token of the answer with so many
+    likeliest ones (0 to 20) in its place; only strategies of one model give them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +72,7 @@ class Problem(BaseModel):
     grader: str | None = None
     sampling: Sampling | None = None  # None: the run's own
     response_format: ResponseFormat | None = None  # None: text
+    logprobs: int | None = Field(default=None, ge=0, le=20)
     metadata: dict[str, str] = {}
 
     @classmethod
@@ -197,9 +211,13 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDelta:
-    """Text of the answer as it arrives; a discarded draft never becomes an answer delta."""
+    """Text of the answer as it arrives, with its tokens where the problem asks for log-probabilities.
+
+    A discarded draft never becomes an answer delta.
+    """
 
     text: str
+    tokens: tuple[ScoredToken, ...] = ()
 
 
 class Solution(BaseModel):
@@ -225,6 +243,7 @@ class Solution(BaseModel):
     seconds: float = 0.0
     synthetic: bool = False
     classifier: str | None = None
+    tokens: tuple[ScoredToken, ...] | None = Field(default=None, exclude=True)  # of the content, if asked for
 
     @property
     def thinking(self) -> str:

@@ -11,7 +11,7 @@ from tandem.models.logprobs import TokenStat
 from tandem.models.tools import Tool
 from tandem.response_format import ResponseFormat
 from tandem.spec import ModelSpec, Sampling
-from tandem.types import Message
+from tandem.types import Message, ScoredToken
 
 FinishReason = Literal["stop", "length", "error"]
 TEMPLATE = 64  # tokens that a chat template may add to a prompt
@@ -25,7 +25,9 @@ class Request:
     `top_logprobs` (1 to 20) asks for a TokenStat per token. `affinity` groups requests that share a prompt prefix.
     `tool` may be called: a call comes as the end of the text, in its textual form, and stands so in the messages too,
     where the next message is the tool's reply. `response_format` is what the answer must be, behind any thought: the
-    backend decodes by it where it can, and whoever reads the answer checks it.
+    backend decodes by it where it can, and whoever reads the answer checks it. `alternatives` (0 to 20) asks for each
+    token as text with so many likeliest ones in its place (`Delta.scored`); `top_logprobs` is then set too, to at least
+    as many.
     """
 
     messages: tuple[Message, ...]
@@ -37,6 +39,7 @@ class Request:
     affinity: str = ""
     tool: Tool | None = None
     response_format: ResponseFormat | None = None
+    alternatives: int | None = None
 
     @property
     def may_be_cut(self) -> bool:
@@ -90,7 +93,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a stream. `tokens` counts the tokens in `text`; `stats` has one entry per token where asked.
+    """A piece of a stream. `tokens` counts the tokens in `text`; `stats` has one entry per token where asked, `scored`
+    one per token of the text where `Request.alternatives` asks for them.
 
     `usage` and `finish_reason` come with the last delta; a server that reports usage as it goes may send `usage`
     earlier too. A delta may carry tokens and no text (half a character). `failed` reports a try that the backend has
@@ -103,6 +107,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     failed: Attempt | None = None
+    scored: Sequence[ScoredToken] = ()
 
 
 @dataclass(frozen=True, slots=True)

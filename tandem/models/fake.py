@@ -25,6 +25,7 @@ from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.models.tools import ADVICE
 from tandem.spec import Architecture, Continuation, ModelSpec
+from tandem.types import ScoredToken
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
@@ -121,7 +122,8 @@ class FakeModel(Model):
             for index, token in enumerate(written):
                 if rule.fault and index >= rule.fault_after:
                     raise EndpointError(rule.fault)
-                yield Delta(text=token, tokens=1, stats=self._stats(request, rule, index, token))
+                stats, scored = self._measured(request, rule, index, token)
+                yield Delta(text=token, tokens=1, stats=stats, scored=scored)
                 await asyncio.sleep(self.script.token_seconds)
             if rule.fault:
                 raise EndpointError(rule.fault)
@@ -141,17 +143,25 @@ class FakeModel(Model):
         pieces = _TOKEN.findall(text)[:max_tokens]
         reading = Rule(text="reading")
         asked = Request(messages=(), purpose="probe", max_tokens=1, top_logprobs=top_logprobs)
-        stats = [stat for k, piece in enumerate(pieces[1:]) for stat in self._stats(asked, reading, k, piece)]
+        stats = [stat for k, piece in enumerate(pieces[1:]) for stat in self._measured(asked, reading, k, piece)[0]]
         return Reading(pieces, stats, Usage(prompt=len(pieces), completion=1))
 
-    def _stats(self, request: Request, rule: Rule, index: int, token: str) -> tuple[TokenStat, ...]:
+    def _measured(
+        self, request: Request, rule: Rule, index: int, token: str
+    ) -> tuple[tuple[TokenStat, ...], tuple[ScoredToken, ...]]:
+        """Return a token's statistics, and it with its alternatives, as far as they are asked for."""
         if not request.top_logprobs or not self.script.logprobs:
-            return ()
+            return (), ()
         draw = random.Random(f"{rule.text}|{index}|{token}").uniform(0.35, 0.999)
         p = rule.confidence if rule.confidence is not None else draw
         k = request.top_logprobs
         rest = max((1 - p) / (2 * max(k - 1, 1)), 1e-12)
-        return (token_stat(math.log(p), [math.log(p)] + [math.log(rest)] * (k - 1), self.spec.vocabulary),)
+        stat = token_stat(math.log(p), [math.log(p)] + [math.log(rest)] * (k - 1), self.spec.vocabulary)
+        if request.alternatives is None:
+            return (stat,), ()
+        others = [ScoredToken(f" or{n}", math.log(rest)) for n in range(1, k)]
+        top = sorted([ScoredToken(token, stat.logprob), *others], key=lambda one: -(one.logprob or 0.0))
+        return (stat,), (ScoredToken(token, stat.logprob, tuple(top[: request.alternatives])),)
 
     def cut(self, text: str, tokens: int) -> str:
         return "".join(_TOKEN.findall(text)[:tokens])

@@ -99,6 +99,8 @@ def digest(model: str, request: Request) -> str:
         content.append(request.tool.function)
     if request.response_format is not None:
         content.append({"response_format": request.response_format.openai})
+    if request.alternatives is not None:
+        content.append({"alternatives": request.alternatives})
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

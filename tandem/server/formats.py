@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from tandem.server.errors import ApiError
+from tandem.server.logprobs import chat_logprobs, text_logprobs
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.thinking import OPENS
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
+from tandem.types import AnswerDelta, Decision, Event, InsightDelta, ScoredToken, Solution, ThinkingDelta
 
 Body = ChatRequest | CompletionRequest
 Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
@@ -94,7 +96,7 @@ def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
             "refusal": None,
         },
         "finish_reason": _finish(solution),
-        "logprobs": None,
+        "logprobs": chat_logprobs(solution.tokens),
     }
 
 
@@ -127,7 +129,10 @@ def _chat_pieces(request: Body) -> Piece:
             return _chunk(index, {"reasoning_content": f"\n\n{event.text}"})
         if isinstance(event, Decision):
             return _chunk(index, {}) | extra if with_events else None
-        return _chunk(index, {_FIELDS[type(event)]: event.text}) | extra
+        chunk = _chunk(index, {_FIELDS[type(event)]: event.text}) | extra
+        if isinstance(event, AnswerDelta) and event.tokens:
+            chunk["choices"][0]["logprobs"] = chat_logprobs(event.tokens)
+        return chunk
 
     return piece
 
@@ -156,14 +161,23 @@ def _chunk(index: int, delta: Mapping[str, Any], end: str | None = None) -> dict
     return {"choices": [{"index": index, "delta": delta, "finish_reason": end, "logprobs": None}]}
 
 
-def _text_choice(index: int, text: str, end: str | None) -> Mapping[str, Any]:
-    return {"index": index, "text": text, "finish_reason": end, "logprobs": None}
+def _text_choice(
+    index: int, text: str, end: str | None, tokens: Sequence[ScoredToken] | None, at: int = 0
+) -> Mapping[str, Any]:
+    return {"index": index, "text": text, "finish_reason": end, "logprobs": text_logprobs(tokens, at)}
 
 
-def _text_piece(index: int, event: Event | None) -> Mapping[str, Any] | None:
-    if isinstance(event, AnswerDelta):
-        return {"choices": [_text_choice(index, event.text, None)]}
-    return {"choices": [_text_choice(index, "", _finish(event))]} if isinstance(event, Solution) else None
+def _text_pieces(request: Body) -> Piece:
+    at: dict[int, int] = defaultdict(int)  # characters of a choice's tokens that were sent
+
+    def piece(index: int, event: Event | None) -> Mapping[str, Any] | None:
+        if isinstance(event, AnswerDelta):
+            choice = _text_choice(index, event.text, None, event.tokens or None, at[index])
+            at[index] += sum(len(token.text) for token in event.tokens)
+            return {"choices": [choice]}
+        return {"choices": [_text_choice(index, "", _finish(event), None)]} if isinstance(event, Solution) else None
+
+    return piece
 
 
 def _finish(solution: Solution) -> str:
@@ -175,6 +189,6 @@ TEXT = ChoicesFormat(
     "text_completion",
     "text_completion",
     "cmpl",
-    lambda index, solution: _text_choice(index, solution.content, _finish(solution)),
-    lambda request: _text_piece,
+    lambda index, solution: _text_choice(index, solution.content, _finish(solution), solution.tokens),
+    _text_pieces,
 )

@@ -95,6 +95,8 @@ class ModelMenu:
         if (ladder := _capped(plan, task, cap)) != plan.for_kind(task).ladder:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
+        if request.alternatives is not None:
+            _check_logprobs(plan, request.model)
         _check_caps(plan.for_kind(task).ladder, self.engine.settings, request.model)
         choices = request.n or 1
         if choices > 1 and not any(plan.settings.sampling_of(role).temperature for role in plan.roles):
@@ -104,6 +106,7 @@ class ModelMenu:
             id=Problem.from_text(f"{messages[0].content}\n{messages[-1].content}").id,
             messages=messages,
             task=task,
+            logprobs=request.alternatives,
         )
         _check_room(plan, problem, field)
         options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
@@ -193,6 +196,14 @@ def _check_caps(ladder: Ladder, settings: Settings, model: str) -> None:
         field = "model" if ":" in model else "tandem.effort"
         reason = f"{most:,} mentor tokens are more than this server allows ({settings.mentor_max_tokens:,})"
         raise ApiError(400, reason, param=field)
+
+
+def _check_logprobs(plan: SolvePlan, model: str) -> None:
+    """Raise ApiError for log-probabilities of several models' answer, or of a model that gives none."""
+    if not plan.strategy.is_one_answer:
+        raise ApiError(400, f"'logprobs' is for the models intern and mentor, not for '{model}'", param="logprobs")
+    if not all(plan.model(role).spec.logprobs for role in plan.roles):
+        raise ApiError(400, f"'logprobs' is not supported: the {model} gives none here", param="logprobs")
 
 
 def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:

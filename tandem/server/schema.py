@@ -12,6 +12,7 @@ from tandem.errors import UsageError
 from tandem.types import TaskKind
 
 MOST_CHOICES = 8
+MOST_LOGPROBS = 20  # likeliest tokens at each place
 # Unsupported parameters, with their no-op values.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -19,8 +20,6 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "logit_bias": ({},),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
@@ -28,6 +27,7 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "prediction": (),
     "web_search_options": (),
+    "top_logprobs": (0,),
     "echo": (False,),
     "suffix": ("",),
     "best_of": (1,),
@@ -146,11 +146,18 @@ class _Sampled(_Strict):
 
 
 class ChatRequest(_Sampled):
-    """The body of /v1/chat/completions."""
+    """The body of /v1/chat/completions. `logprobs` is for the models `intern` and `mentor`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many of the likeliest tokens are asked for at each place; None: no log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
@@ -158,11 +165,20 @@ class ChatRequest(_Sampled):
             raise ValueError("the last of 'messages' must have the role 'user'")
         if not self.messages[-1].content.strip():
             raise ValueError("the last of 'messages' is empty")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("'top_logprobs' needs logprobs: true")
         return self
 
 
 class CompletionRequest(_Sampled):
     """The body of /v1/completions: `prompt` is sent as one user message."""
+
+    logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many of the likeliest tokens are asked for at each place; None: no log-probabilities."""
+        return self.logprobs
 
     prompt: Annotated[_Prompts, BeforeValidator(_listed, json_schema_input_type=str | _Prompts)]
 

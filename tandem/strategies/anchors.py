@@ -21,6 +21,7 @@ class MentorOnly(Strategy):
     """The mentor answers with its own prompt."""
 
     roles: tuple[Role, ...] = ("mentor",)
+    is_one_answer = True
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         return stream_answer("mentor", ctx, "answer")
@@ -30,6 +31,7 @@ class InternOnly(Strategy):
     """The intern answers without any insight."""
 
     roles: tuple[Role, ...] = ("intern",)
+    is_one_answer = True
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         return stream_answer("intern", ctx, "none")

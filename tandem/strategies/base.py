@@ -36,6 +36,9 @@ class Strategy:
 
     roles: tuple[Role, ...] = ("mentor", "intern")
     needs_classifier: bool = False  # it is then in the context's `policy`
+    is_one_answer: bool = (
+        False  # of one model alone: it has the log-probabilities of its tokens where they are asked for
+    )
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Closing the iterator aborts both models' requests."""

@@ -19,7 +19,7 @@ from tandem.models.tools import Tool
 from tandem.spec import ModelSpec, Sampling
 from tandem.sufficiency.policy import Policy
 from tandem.thinking import as_thought, is_open
-from tandem.types import AnswerDelta, Decision, Event, Message, Problem, Solution
+from tandem.types import AnswerDelta, Decision, Event, Message, Problem, ScoredToken, Solution
 
 
 @dataclass(slots=True)
@@ -78,17 +78,21 @@ class Context:
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         wanted = as_wanted and purpose in ("answer", "probe")
+        # The answer's tokens as text, where the problem asks for them; no strategy reads them.
+        alternatives = self.problem.logprobs if purpose == "answer" else None
+        top = self.settings.top_logprobs if logprobs else None
         request = Request(
             messages=tuple(messages),
             purpose=purpose,
             max_tokens=max_tokens or self.max_tokens(role),
             sampling=sampling or self.sampling(role, purpose),
             prefix=prefix,
-            top_logprobs=self.settings.top_logprobs if logprobs else None,
+            top_logprobs=top if alternatives is None else max(top or 1, alternatives),
             affinity=self.problem.id,
             tool=tool,
             # Notes are no JSON, and a tool's call has a form of its own.
             response_format=self.problem.response_format if wanted and tool is None else None,
+            alternatives=alternatives,
         )
         model = self.model(role)
         request = within_context(request, model)
@@ -182,10 +186,13 @@ async def stream_answer(
 
     `messages` are the whole prompt where the insight stands elsewhere in it. The last event is the solution.
     """
+    scored: list[ScoredToken] = []  # a token that is a part of a character goes with the text that it ends up in
     async with ctx.call(role, "answer", messages, insight=insight, read_tokens=tokens) as call:
         async for delta in call:
+            scored += delta.scored
             if delta.text:
-                yield AnswerDelta(delta.text)
+                yield AnswerDelta(delta.text, tuple(scored))
+                scored.clear()
     yield ctx.conclude(call.require_end(), level=level, insight=insight)
 
 

@@ -75,7 +75,11 @@ def test_stop_and_cap(plain: Server) -> None:
         ({"prompt": "x", "echo": True}, "echo"),
         ({"prompt": "x", "suffix": "y"}, "suffix"),
         ({"prompt": "x", "best_of": 3}, "best_of"),
-        ({"prompt": "x", "logprobs": 5}, "logprobs"),
+        ({"prompt": "x", "logprobs": 5, "model": "tandem"}, "logprobs"),
+        ({"prompt": "x", "logprobs": 21}, "logprobs"),
+        ({"prompt": "x", "logprobs": -1}, "logprobs"),
+        ({"prompt": "x", "logprobs": True}, "logprobs"),
+        ({"prompt": "x", "logprobs": 1, "top_logprobs": 3}, "top_logprobs"),
         ({"prompt": "word " * 40_000}, "prompt"),
     ],
 )

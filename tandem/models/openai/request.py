@@ -73,8 +73,9 @@ def completion_body(
     body = _body(spec, served, request, dialect)
     body["prompt"] = list(prompt)
     if request.top_logprobs:
-        # By name, tokens that look alike (each the half of a character) would be one.
-        body |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+        body["logprobs"] = request.top_logprobs
+        if request.alternatives is None:  # by name, tokens that look alike (each the half of a character) would be one
+            body["return_tokens_as_token_ids"] = True
     return body
 
 

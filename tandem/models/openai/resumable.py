@@ -203,6 +203,7 @@ class Try:
             inside=inside and not by_ids,
             opened=opened,
             tool=request.tool is not None,
+            scored=request.alternatives is not None,
         )
         self._chat = None if by_ids else chat_body(target.spec, target.endpoint.origin.model, request, self.dialect)
         self._known_ids = ids

@@ -6,17 +6,18 @@ import json
 import math
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tandem.errors import CapabilityError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, FinishReason
-from tandem.models.logprobs import TokenStat, token_stat
+from tandem.models.logprobs import FLOOR, TokenStat, token_stat
 from tandem.models.openai.errors import Failure, Origin, from_status, status_of
 from tandem.models.openai.usage import reported_usage, token_count
 from tandem.models.tools import write_call
 from tandem.thinking import OPENS, is_open
+from tandem.types import ScoredToken
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _REFUSED = {"content_filter", "refusal", "safety"}
@@ -45,6 +46,7 @@ class StreamReader:
         inside: bool = False,
         opened: bool = False,
         tool: bool = False,
+        scored: bool = False,  # each token is wanted as text, too
     ) -> None:
         self.tokens = 0
         self.held = 0  # of them in fragments of a tool's call
@@ -63,6 +65,7 @@ class StreamReader:
         self._continuous = False
         self._reported = 0  # completion tokens by the last usage report of a chunk
         self._called = StreamedCall() if tool else None
+        self._scored = scored
         self._measured = self._holes = 0  # tokens with log-probabilities, and without
         self._other: list[bytes] = []  # what came that is no event, for the end
         self._open = is_open(prefix)
@@ -183,6 +186,7 @@ class StreamReader:
         logprobs = choice.get("logprobs")
         given_stats = self._stats(logprobs) if logprobs and self._logprobs else []
         stats = [stat for stat in given_stats if stat is not None]
+        scored = scored_tokens(logprobs) if logprobs and self._scored else ()
         counted = self._count(bool(text) or called, ids, usage, finish)
         tokens = len(given_stats) or counted
         if called and not text:
@@ -195,7 +199,7 @@ class StreamReader:
             self._need(tokens, len(stats), some=bool(logprobs))
         # A cut stream never sees the last report: the prompt's size goes out with the first delta.
         early = self.usage if not self.started and (self._continuous or self._prompt is not None) else None
-        return Delta(text, tokens, stats, None, early)
+        return Delta(text, tokens, stats, None, early, scored=scored)
 
     def _need(self, tokens: int, stats: int, *, some: bool) -> None:
         """Count the tokens without log-probabilities; raises CapabilityError where there are none, or too few."""
@@ -250,6 +254,33 @@ class StreamReader:
             self.inside = self._open = False
             return f"{thinking}</think>{content}"
         return thinking + content
+
+
+def scored_tokens(logprobs: dict[str, Any]) -> list[ScoredToken]:
+    """Return the tokens of a chunk as text, in either form; those without a log-probability are left out."""
+    if chat := logprobs.get("content"):
+        found = [_scored(token, token.get("top_logprobs") or ()) for token in chat]
+    else:
+        texts, own = logprobs.get("tokens") or [], logprobs.get("token_logprobs") or []
+        tops = logprobs.get("top_logprobs") or [None] * len(texts)
+        found = [
+            _scored(
+                {"token": text, "logprob": value},
+                [{"token": other, "logprob": its} for other, its in top.items()] if isinstance(top, dict) else (),
+            )
+            for text, value, top in zip(texts, own, tops, strict=False)
+        ]
+    return [token for token in found if token is not None]
+
+
+def _scored(token: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> ScoredToken | None:
+    text, logprob, raw = token.get("token"), token.get("logprob"), token.get("bytes")
+    if not isinstance(text, str) or not isinstance(logprob, int | float) or math.isnan(logprob):
+        return None
+    top = [one for one in (_scored(other, ()) for other in others) if one is not None]
+    top.sort(key=lambda one: -(one.logprob or 0.0))
+    whole = isinstance(raw, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in raw)
+    return ScoredToken(text, max(logprob, FLOOR), tuple(top), bytes(raw) if whole and raw else None)
 
 
 def _parts(content: object) -> tuple[str, str]:

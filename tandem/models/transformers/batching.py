@@ -28,6 +28,7 @@ _NUCLEUS = 1024  # candidates looked at before the whole vocabulary is sorted fo
 class SampledToken(NamedTuple):
     token: int
     stat: TokenStat | None
+    likeliest: tuple[tuple[int, float], ...] = ()  # tokens with their log-probabilities, where they are asked for
 
 
 @dataclass(eq=False, kw_only=True)
@@ -37,6 +38,7 @@ class Row:
     tokens: list[int]  # the prompt, then what was written
     sampling: Sampling
     top: int = 0  # log-probabilities wanted per token; 0: no statistics
+    alternatives: int | None = None  # how many of the likeliest tokens are wanted themselves
     affinity: str = ""
     cached: int = 0  # prompt tokens taken from the store
     resumable: bool = False  # it was cut at its cap: the next request may go on from here
@@ -210,16 +212,20 @@ def choose(rows: Sequence[Row], logits: torch.Tensor) -> list[SampledToken]:
         if row.generator is not None:
             tokens[i] = _draw(logits[i], row.sampling, row.generator)
     stats: dict[int, TokenStat] = {}
+    likeliest: dict[int, tuple[tuple[int, float], ...]] = {}
     wanted = [i for i, row in enumerate(rows) if row.top]
     if wanted:
         raw = logits if len(wanted) == len(rows) else logits[wanted]
         total = raw.logsumexp(-1, keepdim=True)  # log-softmax without a second copy of the logits
         k = min(max(row.top for row in rows), raw.shape[-1])
-        top = (raw.topk(k).values - total).tolist()
+        best = raw.topk(k)
+        top = (best.values - total).tolist()
         own = (raw.gather(1, tokens[wanted][:, None]) - total).squeeze(1).tolist()
         for n, i in enumerate(wanted):
             stats[i] = token_stat(own[n], top[n][: rows[i].top], raw.shape[-1])
-    return [SampledToken(token, stats.get(i)) for i, token in enumerate(tokens.tolist())]
+            if wished := rows[i].alternatives:
+                likeliest[i] = tuple(zip(best.indices[n].tolist(), top[n], strict=True))[:wished]
+    return [SampledToken(token, stats.get(i), likeliest.get(i, ())) for i, token in enumerate(tokens.tolist())]
 
 
 def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tandem.errors import EndpointError, MissingPackageError, TandemError, UsageError
+from tandem.models.logprobs import FLOOR, PLACES
+from tandem.models.transformers.batching import SampledToken
 from tandem.models.transformers.kv import use_grouped_attention
 from tandem.models.vllm.machine import computes_bfloat16, read_cpuinfo
 from tandem.spec import Architecture, Continuation, ModelSpec
 from tandem.thinking import is_open
+from tandem.types import ScoredToken
 
 _ATTENTION = {"full_attention", "sliding_attention"}  # layer types with a key-value cache
 
+_SPACE = "\u2581"  # how SentencePiece writes one
+_HALF = "\ufffd"  # of a character
 _LOADING = threading.Lock()  # Transformers' imports and its default number type are no matter for two threads at once
 
 
@@ -30,6 +37,36 @@ class Loaded:
     def text(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def score(self, choice: SampledToken) -> ScoredToken:
+        """Return a token that was drawn with its statistics, and its alternatives, as text."""
+        top = tuple(self.scored(token, logprob) for token, logprob in choice.likeliest)
+        return self.scored(choice.token, choice.stat.logprob if choice.stat else 0.0, top)
+
+    def scored(self, token: int, logprob: float, top: tuple[ScoredToken, ...] = ()) -> ScoredToken:
+        """Return one token as text, special ones too, with its bytes where they are not a whole character."""
+        text: str = self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        piece = self.tokenizer.convert_ids_to_tokens(token) or ""
+        if piece.startswith(_SPACE) and not text.startswith(" "):
+            text = f" {text}"  # decoders drop the space at a text's beginning
+        raw = _bytes(piece) if _HALF in text else None
+        return ScoredToken(text, round(max(logprob, FLOOR), PLACES), top, raw)
+
+
+@functools.cache
+def _byte_of() -> dict[str, int]:
+    """The letters that byte-level tokenizers write bytes as: themselves where printable, the others from 256 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+def _bytes(piece: str) -> bytes | None:
+    """Return the bytes of a token that is a part of a character, from the tokenizer's own name for it."""
+    if found := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", piece):
+        return bytes([int(found[1], 16)])
+    letters = _byte_of()
+    return bytes(letters[letter] for letter in piece) if piece and all(each in letters for each in piece) else None
 
 
 def load(spec: ModelSpec, path: str, *, device: str | None, dtype: str) -> Loaded:

@@ -84,6 +84,8 @@ class TransformersModel(Model):
             tokens=tokens,
             sampling=request.sampling,
             top=request.top_logprobs or 0,
+            alternatives=request.alternatives,
+            score=None if request.alternatives is None else loaded.score,
             affinity=request.affinity,
             max_tokens=request.max_tokens,
             detokeniser=Detokeniser(loaded.text, tokens, request.sampling.stop),

@@ -18,6 +18,7 @@ from tandem.models.base import Delta, FinishReason
 from tandem.models.transformers.batching import Batch, PromptStore, Row, SampledToken
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, failure
+from tandem.types import ScoredToken
 
 _CPU = threading.Lock()  # mentor and intern in one process take turns: each pass uses every core
 _PORTION = {"cpu": 512}  # prompt tokens read in one pass
@@ -33,6 +34,7 @@ class GenerationRow(Row):
 
     max_tokens: int
     detokeniser: Detokeniser
+    score: Callable[[SampledToken], ScoredToken] | None = None  # where its tokens are wanted as text
     loop: asyncio.AbstractEventLoop
     mailbox: asyncio.Queue[Delta | TandemError]
     closed: bool = False  # the reader is gone; set on the loop, checked before the next token
@@ -58,7 +60,9 @@ class GenerationRow(Row):
         usage = None
         if finish or written == 1:
             usage = Usage(prompt=self.prompt, cached=self.cached, completion=written)
-        return Delta(text, 1, () if choice.stat is None else (choice.stat,), finish, usage)
+        stats = () if choice.stat is None else (choice.stat,)
+        scored = (self.score(choice),) if self.score and choice.token not in ends else ()
+        return Delta(text, 1, stats, finish, usage, scored=scored)
 
 
 class InferenceThread:
