@@ -65,7 +65,7 @@ class ThinkingSplitter:
                 continue
             before, found, behind = self._held.partition(tag)
             if not found:
-                kept = _overlap(before, tag)
+                kept = overlap(before, tag)
                 before, self._held = before[: len(before) - kept], before[len(before) - kept :]
                 yield from self._piece(before)
                 return
@@ -88,6 +88,6 @@ class ThinkingSplitter:
             yield self._within, text
 
 
-def _overlap(text: str, tag: str) -> int:
+def overlap(text: str, tag: str) -> int:
     """Return how many characters at the text's end may begin the tag."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)

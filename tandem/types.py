@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from tandem.display import brief, facts_html
 from tandem.errors import UsageError
@@ -15,18 +22,33 @@ from tandem.ledger import Ledger
 from tandem.response_format import ResponseFormat
 from tandem.spec import Sampling
 from tandem.thinking import split_thinking
+from tandem.tools import FunctionCall, ToolUse, write_call
 
 TaskKind = Literal["math", "code", "choice", "general"]
 Action = Literal["stop", "go_on", "answer"]
 
 
 class Message(BaseModel):
-    """One message of a conversation."""
+    """One message of a conversation; an assistant's may call functions, and each call has a reply of role `tool`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[FunctionCall, ...] = ()
+    tool_call_id: str | None = None  # of the call that a `tool` replies to
+
+    @property
+    def text(self) -> str:
+        """The content, and behind it the calls in their textual form."""
+        if not self.tool_calls:
+            return self.content
+        return self.content + "".join(write_call(call.name, call.arguments) for call in self.tool_calls)
+
+    @model_serializer(mode="wrap")
+    def _as_before_tools(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what a plain message has not: digests are made of dumps."""
+        return {name: value for name, value in handler(self).items() if value or name in ("role", "content")}
 
 
 class ScoredToken(NamedTuple):
@@ -59,7 +81,7 @@ class Problem(BaseModel):
     """A question with its conversation, its kind and, where known, its reference answer or its tests.
 
     `grader` names its grader (None: the default of its kind). `logprobs` asks for each token of the answer with so many
-    likeliest ones (0 to 20) in its place; only strategies of one model give them.
+    likeliest ones (0 to 20) in its place; only strategies of one model give them. `tools` may be called in its answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +96,7 @@ class Problem(BaseModel):
     response_format: ResponseFormat | None = None  # None: text
     logprobs: int | None = Field(default=None, ge=0, le=20)
     metadata: dict[str, str] = {}
+    tools: ToolUse | None = None
 
     @classmethod
     def from_text(
@@ -129,6 +152,14 @@ class Problem(BaseModel):
         """The last message."""
         return self.messages[-1].content
 
+    @model_serializer(mode="wrap")
+    def _without_wishes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what a plain problem does not wish for: digests are made of dumps."""
+        return {name: value for name, value in handler(self).items() if name not in _WISHES or value is not None}
+
+
+_WISHES = {"tools", "response_format", "logprobs"}
+
 
 Question = str | Problem | Sequence[Message | Mapping[str, Any]]
 
@@ -159,6 +190,10 @@ def _message(place: int, message: Any) -> Message:
         if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts):
             raise UsageError(f"message {place}: a content that is a list holds text parts only")
         given["content"] = "".join(part["text"] for part in parts)
+    if isinstance(calls := given.get("tool_calls"), list):  # OpenAI's form, or ours
+        called = [(call, call.get("function")) for call in calls if isinstance(call, Mapping)]
+        given["tool_calls"] = [{"id": call.get("id"), **it} if isinstance(it, Mapping) else call for call, it in called]
+        given.setdefault("content", "")
     try:
         return Message.model_validate(given)
     except ValidationError as error:

@@ -8,9 +8,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 from tandem.ledger import Purpose, Usage
 from tandem.models.logprobs import TokenStat
-from tandem.models.tools import Tool
 from tandem.response_format import ResponseFormat
 from tandem.spec import ModelSpec, Sampling
+from tandem.tools import ToolUse
 from tandem.types import Message, ScoredToken
 
 FinishReason = Literal["stop", "length", "error"]
@@ -23,11 +23,10 @@ class Request:
 
     `prefix` is the beginning of the assistant's message, to be continued and not repeated: text, or token ids.
     `top_logprobs` (1 to 20) asks for a TokenStat per token. `affinity` groups requests that share a prompt prefix.
-    `tool` may be called: a call comes as the end of the text, in its textual form, and stands so in the messages too,
-    where the next message is the tool's reply. `response_format` is what the answer must be, behind any thought: the
-    backend decodes by it where it can, and whoever reads the answer checks it. `alternatives` (0 to 20) asks for each
-    token as text with so many likeliest ones in its place (`Delta.scored`); `top_logprobs` is then set too, to at least
-    as many.
+    `tools` may be called: calls come as the end of the text, in their textual form (`tandem.tools.write_call`).
+    `response_format` is what the answer must be, behind any thought: the backend decodes by it where it can, and
+    whoever reads the answer checks it. `alternatives` (0 to 20) asks for each token as text with so many likeliest ones
+    in its place (`Delta.scored`); `top_logprobs` is then set too, to at least as many.
     """
 
     messages: tuple[Message, ...]
@@ -37,7 +36,7 @@ class Request:
     prefix: str | tuple[int, ...] | None = None
     top_logprobs: int | None = None
     affinity: str = ""
-    tool: Tool | None = None
+    tools: ToolUse | None = None
     response_format: ResponseFormat | None = None
     alternatives: int | None = None
 
@@ -54,7 +53,7 @@ class Request:
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
         """Return the tokens of the prompt, `count` being the model's; what a chat template adds is not among them."""
         wanted = count(self.response_format.words) if self.response_format else 0
-        return self._count(count) + (count(self.tool.text) if self.tool else 0) + wanted
+        return self._count(count) + (count(self.tools.text) if self.tools else 0) + wanted
 
     def room(self, context: int, count: Callable[[str], int]) -> int:
         """Return the tokens left in a model's context after the prompt; zero or less: the prompt fills it."""
@@ -64,12 +63,12 @@ class Request:
     def _beside(self) -> int:
         """Tokens at most that stand in a prompt beside its messages."""
         wanted = len(self.response_format.words.encode()) + TEMPLATE if self.response_format else 0
-        return wanted + (self.tool.room if self.tool else 0)
+        return wanted + (self.tools.room if self.tools else 0)
 
     def _count(self, count: Callable[[str], int]) -> int:
         prefix = self.prefix or ""
         begun = count(prefix) if isinstance(prefix, str) else len(prefix)
-        return begun + sum(count(message.content) for message in self.messages)
+        return begun + sum(count(message.text) for message in self.messages)
 
     @property
     def worst(self) -> Usage:

@@ -23,8 +23,8 @@ from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ledger import Usage
 from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.logprobs import TokenStat, token_stat
-from tandem.models.tools import ADVICE
 from tandem.spec import Architecture, Continuation, ModelSpec
+from tandem.tools import ADVICE
 from tandem.types import ScoredToken
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
@@ -105,7 +105,7 @@ class FakeModel(Model):
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the scripted answer token by token; a prefix is skipped where the script's text begins with it."""
-        if request.tool and not self.spec.tools:
+        if request.tools and not self.spec.tools:
             raise CapabilityError(f"{self.spec.name} takes no tools: {ADVICE}")
         self.calls.append(request)
         rule = self._rule(request)

@@ -15,6 +15,7 @@ import numpy as np
 from tandem.ledger import Entry, Usage
 from tandem.models.base import Delta, FinishReason, Request
 from tandem.models.logprobs import PLACES, TokenStat
+from tandem.types import Message
 
 _SCALE = 10**PLACES
 
@@ -88,20 +89,26 @@ def digest(model: str, request: Request) -> str:
     prefix = request.prefix if request.prefix is None or isinstance(request.prefix, str) else list(request.prefix)
     content = [
         model,
-        [[m.role, m.content] for m in request.messages],
+        [_identity(message) for message in request.messages],
         request.purpose,
         request.max_tokens,
         request.sampling.model_dump(mode="json"),
         prefix,
         request.top_logprobs,
     ]
-    if request.tool is not None:  # one without keeps the digest that it had before there were tools
-        content.append(request.tool.function)
+    if request.tools is not None:  # one without keeps the digest that it had before there were tools
+        content.append(request.tools.identity)
     if request.response_format is not None:
         content.append({"response_format": request.response_format.openai})
     if request.alternatives is not None:
         content.append({"alternatives": request.alternatives})
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _identity(message: Message) -> list[Any]:
+    plain: list[Any] = [message.role, message.content]
+    called = [call.model_dump() for call in message.tool_calls]
+    return [*plain, called, message.tool_call_id] if called or message.tool_call_id else plain
 
 
 def _packed(numbers: Any) -> str:

@@ -15,10 +15,10 @@ from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model, Request
 from tandem.models.call import Call, Recorder
-from tandem.models.tools import Tool
 from tandem.spec import ModelSpec, Sampling
 from tandem.sufficiency.policy import Policy
 from tandem.thinking import as_thought, is_open
+from tandem.tools import ToolUse
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, ScoredToken, Solution
 
 
@@ -62,7 +62,7 @@ class Context:
         logprobs: bool = False,
         read_tokens: int = 0,
         sampling: Sampling | None = None,
-        tool: Tool | None = None,
+        tools: ToolUse | None = None,
         as_wanted: bool = True,
     ) -> Call:
         """Open one metered call; a use as a context manager closes it whatever happens.
@@ -89,9 +89,9 @@ class Context:
             prefix=prefix,
             top_logprobs=top if alternatives is None else max(top or 1, alternatives),
             affinity=self.problem.id,
-            tool=tool,
+            tools=tools or (self.problem.tools if wanted else None),
             # Notes are no JSON, and a tool's call has a form of its own.
-            response_format=self.problem.response_format if wanted and tool is None else None,
+            response_format=self.problem.response_format if wanted and tools is None else None,
             alternatives=alternatives,
         )
         model = self.model(role)

@@ -61,16 +61,16 @@ class Conversation:
         own = self.ctx.sampling("mentor")
         sampling = own if self.last else own.model_copy(update={"stop": (*own.stop, *self.protocol.stop)})
         room = max(min(self.left, self.space()), 1)
-        tool = None if self.last else self.protocol.tool
+        tools = None if self.last else self.protocol.tools
         return self.ctx.call(
-            "mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tool=tool, as_wanted=self.last
+            "mentor", "answer", self.messages, max_tokens=room, sampling=sampling, tools=tools, as_wanted=self.last
         )
 
     def space(self) -> int:
         context = self.ctx.mentor.spec.context
         if context is None:
             return _BOUNDLESS
-        used = sum(self.ctx.mentor.count(message.content) + _TURN for message in self.messages)
+        used = sum(self.ctx.mentor.count(message.text) + _TURN for message in self.messages)
         return context - TEMPLATE - self.protocol.room - used
 
     def decide(self, question: Question | None, over: bool) -> Decision:
@@ -114,7 +114,8 @@ class Conversation:
 
         A reply is cut where it would leave no room for the answer.
         """
-        self.messages = (*self.messages, Message(role="assistant", content=question.message))
+        turn = str(self.turns)
+        self.messages = (*self.messages, question.said(turn))
         free = self.space() - _WORDS
         if min(self.left, free) < 1:
             return False
@@ -125,7 +126,7 @@ class Conversation:
         if self.last:
             self.end(ending)
         else:
-            self.messages = (*self.messages, Message(role="user", content=reply))
+            self.messages = (*self.messages, question.replied(turn, reply))
         return True
 
     def end(self, ending: int) -> None:

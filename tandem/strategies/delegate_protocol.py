@@ -12,19 +12,32 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tandem.models.tools import Tool, ToolCall, find_call, write_call
+from tandem.tools import FunctionCall, ToolCall, ToolUse, find_call
+from tandem.types import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A call in a mentor's message: what stands before it, and the question's text ("" where there is none).
 
-    `message` is the mentor's message up to its call, in the protocol's own form.
+    `message` is the mentor's message up to its call, with it where it is text; `arguments` are those of a native call.
     """
 
     before: str
     text: str
     message: str
+    arguments: str = ""
+
+    def said(self, id: str) -> Message:
+        """Return the mentor's message as it stands in the conversation."""
+        calls = (FunctionCall(id=id, name=_FUNCTION, arguments=self.arguments),) if self.arguments else ()
+        return Message(role="assistant", content=self.message, tool_calls=calls)
+
+    def replied(self, id: str, reply: str) -> Message:
+        """Return the message that the mentor reads next."""
+        if not self.arguments:
+            return Message(role="user", content=reply)
+        return Message(role="tool", content=reply, tool_call_id=id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +53,12 @@ class ToolProtocol:
     reply: str
     nothing: str
     stop: tuple[str, ...] = ()
-    tool: Tool | None = None
+    tools: ToolUse | None = None
 
     @property
     def room(self) -> int:
         """Tokens at most of the tool in each prompt."""
-        return self.tool.room if self.tool else 0
+        return self.tools.room if self.tools else 0
 
 
 def find_ask(text: str) -> Question | None:
@@ -77,9 +90,9 @@ def find_tool_call(text: str) -> Question | None:
     call = find_call(text) if text.strip() else ToolCall("", "", "")
     if call is None:
         return None
-    question = _asked(call.argument(TOOL).strip())
-    arguments = json.dumps({TOOL.parameter: question}, ensure_ascii=False)
-    return Question(call.before, question, call.before + write_call(TOOL.name, arguments))
+    question = _asked(call.argument(_FUNCTION, _PARAMETER).strip())
+    arguments = json.dumps({_PARAMETER: question}, ensure_ascii=False)
+    return Question(call.before, question, call.before, arguments)
 
 
 def _asked(question: str) -> str:
@@ -90,11 +103,21 @@ _OPEN, _CLOSE = "<ask>", "</ask>"
 _ASK = re.compile(r"<ask>|^[ \t>*_`#-]*ask[*_`]*:", re.IGNORECASE | re.MULTILINE)
 _AROUND = " \t\r\n*_`\"'"  # what models put around a question
 _EXAMPLE = "a small question that says all the facts and numbers it needs"
-TOOL = Tool(
-    name="ask",
-    description="Ask the assistant who does the calculations. It cannot see the problem.",
-    parameter="question",
-    meaning=_EXAMPLE,
+_FUNCTION, _PARAMETER = "ask", "question"
+TOOL = ToolUse(
+    functions=(
+        {
+            "name": _FUNCTION,
+            "description": "Ask the assistant who does the calculations. It cannot see the problem.",
+            "parameters": {
+                "type": "object",
+                "properties": {_PARAMETER: {"type": "string", "description": _EXAMPLE}},
+                "required": [_PARAMETER],
+            },
+        },
+    ),
+    parallel=False,
+    textual=False,  # there is delegate:text
 )
 TEXT = ToolProtocol(
     "text",
@@ -113,9 +136,9 @@ NATIVE = ToolProtocol(
     find_tool_call,
     instructions=(
         "Solve the problem below with an assistant who does the calculations for you. It cannot see the problem. To "
-        f"ask it, call {TOOL.name}: you then get the reply, and may ask again. "
+        f"ask it, call {_FUNCTION}: you then get the reply, and may ask again. "
     ),
     reply="",
-    nothing=f"There was no question. Call {TOOL.name} with a {TOOL.parameter}, or give the final answer.",
-    tool=TOOL,
+    nothing=f"There was no question. Call {_FUNCTION} with a {_PARAMETER}, or give the final answer.",
+    tools=TOOL,
 )

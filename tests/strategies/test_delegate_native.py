@@ -19,12 +19,12 @@ from tandem.models.cache import ResponseCache
 from tandem.models.call import Recorder
 from tandem.models.fake import FakeModel, Script
 from tandem.models.openai import OpenAIModel
-from tandem.models.tools import write_call
 from tandem.runs.estimate import estimate
 from tandem.runs.journal import Journal
 from tandem.spec import Continuation, ModelSpec
 from tandem.strategies import make_strategy
 from tandem.strategies.delegate_protocol import TOOL
+from tandem.tools import write_call
 from tandem.types import Problem, Solution
 
 PROBLEM = Problem.from_text("What is 17*23?", task="math")
@@ -342,9 +342,9 @@ def test_a_fake_mentor_calls_in_its_text() -> None:
         solution = tandem.solve(PROBLEM)
         assert tandem.plan().describe()["way"] == "native"
     assert solution.answer == "391" and solution.trace[-1].signals["valid_calls"] == 1
-    assert [request.tool for request in mentor.calls] == [TOOL, TOOL]
+    assert [request.tools for request in mentor.calls] == [TOOL, TOOL]
     first, second = (e.usage.prompt for e in solution.ledger if e.role == "mentor")
-    assert first > len(TOOL.text.split()) and second - first == len(mentor.calls[1].messages[1].content.split()) + 1
+    assert first > len(TOOL.text.split()) and second - first == len(mentor.calls[1].messages[1].text.split()) + 1
 
 
 def test_a_fake_mentor_without_tools() -> None:
@@ -359,14 +359,14 @@ def test_a_fake_mentor_without_tools() -> None:
 def test_the_tool_has_room_in_a_context_that_fills_up() -> None:
     mentor = fake()
     mentor.answer = lambda r: (
-        BOXED if r.tool is None else write_call("ask", json.dumps({"question": f"What is {len(mentor.calls)} + 1?"}))
+        BOXED if r.tools is None else write_call("ask", json.dumps({"question": f"What is {len(mentor.calls)} + 1?"}))
     )
     mentor.spec = mentor.spec.model_copy(update={"context": 2300})
     with Tandem(mentor, intern_with("340 " * 400), strategy="delegate") as tandem:
         solution = tandem.solve(PROBLEM)
     assert 2 < len(mentor.calls) < 15 and solution.answer == "391"
     for request in mentor.calls:
-        said = sum(mentor.count(m.content) for m in request.messages)
+        said = sum(mentor.count(m.text) for m in request.messages)
         assert said + request.max_tokens + TEMPLATE + TOOL.room <= 2300
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from tandem.errors import CapabilityError
 from tandem.models.base import Request
-from tandem.models.tools import Tool, find_call
 from tandem.spec import Continuation, ModelSpec
+from tandem.tools import ToolUse
 from tandem.types import Message
 
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
@@ -53,12 +53,9 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     cannot continue, or a prefix of token ids.
     """
     body = _body(spec, served, request, dialect)
-    tool = request.tool
-    body["messages"] = _messages(request.messages, tool)
-    if tool:
-        body |= {"tools": [{"type": "function", "function": tool.function}], "tool_choice": "auto"}
-        if dialect.single:
-            body["parallel_tool_calls"] = False
+    body["messages"] = wire_messages(request.messages)
+    if request.tools:
+        body |= _tools(request.tools, dialect)
     if request.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.prefix is not None:
@@ -79,23 +76,32 @@ def completion_body(
     return body
 
 
-def _messages(messages: Sequence[Message], tool: Tool | None) -> list[dict[str, Any]]:
-    """Return the messages of a chat; the calls of `tool` among them, with their replies, as such."""
+def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the messages of a chat as JSON. Calls have ids of nine letters and digits: some servers want those."""
     written: list[dict[str, Any]] = []
-    replies_to: str | None = None
+    ids: dict[str, str] = {}  # of the latest message with calls
     for message in messages:
-        call = find_call(message.content) if tool and message.role == "assistant" else None
-        if tool and call and call.name == tool.name:
-            replies_to = f"call{len(written):05}"  # some servers want nine letters and digits
-            function = {"name": call.name, "arguments": call.arguments}
-            calls = [{"id": replies_to, "type": "function", "function": function}]
-            written.append({"role": "assistant", "content": call.before or None, "tool_calls": calls})
-        elif replies_to:
-            written.append({"role": "tool", "tool_call_id": replies_to, "content": message.content})
-            replies_to = None
-        else:
-            written.append({"role": message.role, "content": message.content})
+        body: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            ids = {call.id: f"call{len(written) + place:05}" for place, call in enumerate(message.tool_calls)}
+            calls = [(ids[call.id], {"name": call.name, "arguments": call.arguments}) for call in message.tool_calls]
+            body["tool_calls"] = [{"id": id, "type": "function", "function": called} for id, called in calls]
+            body["content"] = message.content or None
+        elif message.role == "tool":
+            body["tool_call_id"] = ids.get(message.tool_call_id or "", message.tool_call_id)
+        written.append(body)
     return written
+
+
+def _tools(tools: ToolUse, dialect: Dialect) -> dict[str, Any]:
+    named = {"type": "function", "function": {"name": tools.named}}
+    body: dict[str, Any] = {
+        "tools": [{"type": "function", "function": function} for function in tools.functions],
+        "tool_choice": named if tools.named else tools.choice,
+    }
+    if dialect.single and not tools.parallel:
+        body["parallel_tool_calls"] = False
+    return body
 
 
 def _body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from tandem.models.openai.stream import StreamReader
 from tandem.models.openai.token_ids import REFUSED, Written, prompt_ids
 from tandem.models.openai.transport import Endpoint, Pieces
 from tandem.models.skip import skip
-from tandem.models.tools import ADVICE
 from tandem.spec import Continuation, ModelSpec
+from tandem.tools import ADVICE
 
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
@@ -72,13 +72,13 @@ class ResumableAnswer:
         # What is written behind a prefix of ids has no text that another try could be held against; and behind a text
         # that a model did not write, it may give a call as text.
         continues = spec.continuation is Continuation.NATIVE
-        self._native = continues and not isinstance(request.prefix, tuple) and request.tool is None
+        self._native = continues and not isinstance(request.prefix, tuple) and request.tools is None
         self._tokens = 0
         self._texts: list[str] = []
         self._inside = False  # the next try goes on within a thinking block
         self._ids: array[int] | None = None  # of the next try's prefix, where they are known
         # A prefix goes by its ids where the endpoint takes them; but a completion of ids has no tools.
-        self._by_ids = request.tool is None
+        self._by_ids = request.tools is None
 
     async def stream(self, policy: RetryPolicy) -> AsyncGenerator[Delta, None]:
         """Yield the answer, and each try that failed (`Delta.failed`).
@@ -150,7 +150,7 @@ class ResumableAnswer:
         if narrower and fresh:
             target.dialect = narrower  # found once, for all later calls
             return True
-        if attempt.request.tool and refuses_tools(failure):
+        if attempt.request.tools and refuses_tools(failure):
             raise CapabilityError(f"'{target.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
         if not (attempt.by_ids and isinstance(attempt.request.prefix, str) and fresh and failure.status in REFUSED):
             return False
@@ -202,7 +202,7 @@ class Try:
             prefix=request.prefix if isinstance(request.prefix, str) else "",
             inside=inside and not by_ids,
             opened=opened,
-            tool=request.tool is not None,
+            tools=request.tools,
             scored=request.alternatives is not None,
         )
         self._chat = None if by_ids else chat_body(target.spec, target.endpoint.origin.model, request, self.dialect)

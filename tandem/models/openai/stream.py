@@ -7,6 +7,7 @@ import math
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tandem.errors import CapabilityError
@@ -15,8 +16,8 @@ from tandem.models.base import Delta, FinishReason
 from tandem.models.logprobs import FLOOR, TokenStat, token_stat
 from tandem.models.openai.errors import Failure, Origin, from_status, status_of
 from tandem.models.openai.usage import reported_usage, token_count
-from tandem.models.tools import write_call
 from tandem.thinking import OPENS, is_open
+from tandem.tools import ToolUse, write_call
 from tandem.types import ScoredToken
 
 _LENGTH = {"length", "max_tokens", "model_length"}
@@ -33,7 +34,7 @@ class StreamReader:
     The thinking that a server sends apart from the content is put in front of it as `<think>…</think>`; a thinking
     block that the answer's prefix has left open is not opened again. `inside`: that block came apart too, and the
     stream goes on within it. `opened`: the template has opened the block, and the answer is given its tag. The
-    fragments of a call of a `tool` are held back; the call is there at the end.
+    fragments of calls of `tools` are held back; the calls are there at the end.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class StreamReader:
         prefix: str = "",
         inside: bool = False,
         opened: bool = False,
-        tool: bool = False,
+        tools: ToolUse | None = None,
         scored: bool = False,  # each token is wanted as text, too
     ) -> None:
         self.tokens = 0
-        self.held = 0  # of them in fragments of a tool's call
+        self.held = 0  # of them in fragments of calls
         self.started = False  # something of the answer has come
         self.done = False  # the server announced the end
         self.reported = False  # `usage` is that of the whole answer
@@ -64,7 +65,7 @@ class StreamReader:
         self._usage: dict[str, Any] | None = None
         self._continuous = False
         self._reported = 0  # completion tokens by the last usage report of a chunk
-        self._called = StreamedCall() if tool else None
+        self._called = StreamedCalls(parallel=tools.parallel) if tools else None
         self._scored = scored
         self._measured = self._holes = 0  # tokens with log-probabilities, and without
         self._other: list[bytes] = []  # what came that is no event, for the end
@@ -143,7 +144,7 @@ class StreamReader:
 
     @property
     def call(self) -> str:
-        """The tool's call in its textual form, as far as it came; empty where there is none."""
+        """The calls in their textual form, as far as they came; empty where there is none."""
         text = self._called.text if self._called else ""
         return f"</think>{text}" if text and self.inside else text
 
@@ -304,23 +305,32 @@ def _likeliest(top: object, count: int) -> list[Any]:
     return sorted(values, reverse=True)[:count]
 
 
-class StreamedCall:
-    """The first call of a tool in a stream: its name comes once, its arguments in pieces. Others are not kept."""
+@dataclass(slots=True)
+class _StreamedCall:
+    place: int
+    id: object
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
 
-    def __init__(self) -> None:
-        self._key: tuple[Any, Any] | None = None  # of the first call: its place and its id
-        self._name = ""
-        self._arguments: list[str] = []
+
+class StreamedCalls:
+    """The calls in a stream: a name comes once, arguments in pieces. Without `parallel` only the first call is kept."""
+
+    def __init__(self, *, parallel: bool) -> None:
+        self._parallel = parallel
+        self._calls: list[_StreamedCall] = []
 
     @property
     def text(self) -> str:
-        return write_call(self._name, "".join(self._arguments)) if self._key else ""
+        kept = self._calls if self._parallel else self._calls[:1]
+        return "".join(write_call(call.name, "".join(call.arguments)) for call in kept)
 
     @property
     def whole(self) -> bool:
         """Whether the arguments are whole, as far as any came."""
         try:
-            json.loads("".join(self._arguments) or "{}")
+            for call in self._calls if self._parallel else self._calls[:1]:
+                json.loads("".join(call.arguments) or "{}")
         except ValueError:
             return False
         return True
@@ -328,12 +338,18 @@ class StreamedCall:
     def take(self, fragments: Any) -> bool:
         found = [part for part in fragments if isinstance(part, dict)] if isinstance(fragments, list) else []
         for part in found:
-            place, name = part.get("index") or 0, part.get("id")
-            self._key = self._key or (place, name)
+            call = self._of(part.get("index") or 0, part.get("id"))
             function = part.get("function")
-            # Some servers give every call the same place: a further id is a further call.
-            if isinstance(function, dict) and place == self._key[0] and name in (None, "", self._key[1]):
-                self._name = self._name or str(function.get("name") or "")
+            if isinstance(function, dict):
+                call.name = call.name or str(function.get("name") or "")
                 if arguments := function.get("arguments"):
-                    self._arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
+                    call.arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
         return bool(found)
+
+    def _of(self, place: Any, id: Any) -> _StreamedCall:
+        """Return the call that a fragment is of: some servers give every call the same place, but an id of its own."""
+        for call in reversed(self._calls):
+            if call.place == place and id in (None, "", call.id):
+                return call
+        self._calls.append(_StreamedCall(place, id))
+        return self._calls[-1]

@@ -14,6 +14,7 @@ from typing import Any
 from tandem.errors import UsageError
 from tandem.models.base import Request
 from tandem.models.openai.errors import Failure
+from tandem.models.openai.request import wire_messages
 from tandem.models.openai.transport import Endpoint
 from tandem.thinking import OPENS, is_open
 from tandem.types import Message
@@ -78,7 +79,7 @@ async def template_ids(endpoint: Endpoint, messages: tuple[Message, ...]) -> tup
     None: the server does not tell.
     """
     body = {
-        "messages": [{"role": m.role, "content": m.content} for m in messages],
+        "messages": wire_messages(messages),
         "add_generation_prompt": True,
         "return_token_strs": True,
     }

@@ -16,13 +16,13 @@ from pathlib import Path
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.tokens import TokenCounter
-from tandem.models.tools import ADVICE
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.prompt_logprobs import read_text
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
 from tandem.thinking import OPENS
+from tandem.tools import ADVICE
 
 
 class TransformersModel(Model):
@@ -76,7 +76,7 @@ class TransformersModel(Model):
         return len(self._worker.waiting) if self._worker else 0
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        if request.tool:
+        if request.tools:
             raise CapabilityError(f"{self.spec.name} in this process takes no tools: {ADVICE}")
         worker, loaded = await self._ready()
         tokens = self._prompt(loaded, request)
