@@ -14,10 +14,13 @@ from starlette.types import Receive, Scope, Send
 from tandem import __version__
 from tandem.ladder import Effort
 from tandem.server import answers, errors
+from tandem.server.errors import ApiError
 from tandem.server.files import install_page
 from tandem.server.formats import CHAT, TEXT, AnswerFormat
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
+from tandem.server.responses.body import ResponsesRequest
+from tandem.server.responses.output import ResponsesFormat
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
 
@@ -75,6 +78,16 @@ def create_app(service: Service, *, max_body: int = 4 << 20, private: bool = Fal
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
         """Answer one text or several, as OpenAI's older endpoint does."""
         return await _respond(service, request, body, body.prompt, TEXT)
+
+    @app.post("/v1/responses", responses=_ANSWERS)
+    async def responses(request: Request, body: ResponsesRequest) -> Response:
+        """Answer as OpenAI's Responses API does; nothing is stored."""
+        with body.naming():
+            return await _respond(service, request, body.chat(), [None], ResponsesFormat(body))
+
+    @app.api_route("/v1/responses/{stored:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+    async def stored_response(stored: str) -> None:
+        raise ApiError(404, f"there is no response '{stored[:80]}': nothing is stored here", code="response_not_found")
 
     _describe(app)
     return app

@@ -42,9 +42,12 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     @property
+    def kind(self) -> str:
+        return _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+
+    @property
     def body(self) -> dict[str, Any]:
-        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -113,6 +116,7 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def field(path: Sequence[str | int]) -> str | None:
-    """Return a location in the body in OpenAI's notation: ``messages[0].content``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    """Return a location in the body in OpenAI's notation: ``messages[0].content``; tags as <message> are left out."""
+    parts = (part for part in path if not str(part).startswith("<"))
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.removeprefix(".") or None

@@ -92,7 +92,7 @@ def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
         "message": {
             "role": "assistant",
             "content": solution.content,
-            "reasoning_content": _reasoning(solution) or None,
+            "reasoning_content": "\n\n".join(filter(None, insight_and_thought(solution))) or None,
             "refusal": None,
         },
         "finish_reason": _finish(solution),
@@ -100,12 +100,12 @@ def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
     }
 
 
-def _reasoning(solution: Solution) -> str:
+def insight_and_thought(solution: Solution) -> tuple[str, str]:
     """Return the insight and what the model that answered thought; an insight that its text goes on from is in that."""
     insight, thinking = solution.insight, solution.thinking
     if thinking and solution.text.removeprefix(OPENS).startswith(insight.removeprefix(OPENS)):
-        return thinking
-    return "\n\n".join(filter(None, (insight, thinking)))
+        return "", thinking
+    return insight, thinking
 
 
 def _chat_pieces(request: Body) -> Piece:
@@ -117,7 +117,7 @@ def _chat_pieces(request: Body) -> Piece:
         if event is None:
             section = None
             return _chunk(index, {"role": "assistant", "content": ""})
-        extra = {"tandem": own} if with_events and (own := _for_our_clients(event)) else {}
+        extra = {"tandem": own} if with_events and (own := own_fields(event)) else {}
         if isinstance(event, Solution):
             return _chunk(index, {}, _finish(event)) | extra
         if isinstance(event, InsightDelta) and not with_events:  # without sections these look like headings
@@ -140,7 +140,8 @@ def _chat_pieces(request: Body) -> Piece:
 _FIELDS = {InsightDelta: "reasoning_content", ThinkingDelta: "reasoning_content", AnswerDelta: "content"}
 
 
-def _for_our_clients(event: Event) -> dict[str, Any] | None:
+def own_fields(event: Event) -> dict[str, Any] | None:
+    """Return what an event says beyond OpenAI's API."""
     match event:
         case InsightDelta():
             return {"type": "insight", "section": event.section, "level": event.level}

@@ -21,7 +21,7 @@ _access = logging.getLogger("tandem.access")
 _PROBES = ("/healthz", "/readyz", "/metrics")  # asked every few seconds
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _PLAIN = re.compile(r"[^\x21-\x7e]")
-COUNTED = ("/v1/chat/completions", "/v1/completions")
+COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
 class Guard:

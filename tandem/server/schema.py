@@ -34,13 +34,13 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _text(content: Any) -> Any:
-    """Join the parts of a content; images and audio are refused, each by its position."""
+def joined(content: Any, kinds: tuple[str, ...] = ("text",)) -> Any:
+    """Join the parts of a content, of these types; images and audio are refused, each by its position."""
     if not isinstance(content, list):
         return content
     texts = []
     for place, part in enumerate(content):
-        if not isinstance(part, dict) or part.get("type") != "text":
+        if not isinstance(part, dict) or part.get("type") not in kinds:
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise ValueError(f"part {place} is of type {kind!r}; only text is supported")
         if not isinstance(part.get("text"), str):
@@ -94,7 +94,7 @@ class ChatMessage(_Strict):
     """One message; `content` may be a text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[_Text, BeforeValidator(_text, json_schema_input_type=str | list[TextPart])]
+    content: Annotated[_Text, BeforeValidator(joined, json_schema_input_type=str | list[TextPart])]
 
 
 class StreamOptions(_Strict):

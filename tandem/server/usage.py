@@ -28,12 +28,18 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
     prompt = sum(engine.intern.count(message.content) for one in asked[::choices] for message in one.problem.messages)
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
+    answers = ledger.select(purpose="answer")
     plans = [engine.plan(one.options) for one in asked]
     alone = [answer_alone(*each) for each in zip(plans, (one.problem for one in asked), solutions, strict=True)]
     return {
         "prompt_tokens": prompt,
         "completion_tokens": answer + insight,
         "total_tokens": prompt + answer + insight,
+        "prompt_tokens_details": {
+            # Of the prompt, which counts once here: an answer of two requests reads it twice.
+            "cached_tokens": min(prompt, sum(entry.usage.cached for entry in answers)),
+            "cache_write_tokens": min(prompt, sum(entry.usage.cache_write for entry in answers)),
+        },
         "completion_tokens_details": {"reasoning_tokens": insight + sum(_thought(s, engine) for s in solutions)},
         "tandem": {
             "mentor": _role(ledger, "mentor", "insight"),

@@ -22,7 +22,7 @@ from serving import intern, serving
 
 CHECKS: Any = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MODELS = st.sampled_from(["tandem", "tandem:low", "intern", "mentor", "fixed:high", "budget-forcing:3"])
-POSTS = ["/v1/chat/completions", "/v1/completions"]
+POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
 GETS = ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model}", "/v1/tandem"]
 
 USER = {"role": "user", "content": "x"}
@@ -72,7 +72,10 @@ def test_what_fits_the_description_is_no_fault(schema: Any, path: str, tame: boo
         if tame:  # without what the description cannot rule out
             for name in ("tandem", "n", "stream_options"):
                 body.pop(name, None)
-            body |= {"prompt": "x"} if "prompt" in body else {"messages": [*body["messages"], USER]}
+            if "input" in body:
+                body["input"] = "x"
+            else:
+                body |= {"prompt": "x"} if "prompt" in body else {"messages": [*body["messages"], USER]}
         response = case.call()
         seen[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)

@@ -38,6 +38,7 @@ def expected(ledger: Ledger, prompt: int) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": insight + answer,
         "total_tokens": prompt + insight + answer,
+        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": insight},
         "tandem": {
             "mentor": role("mentor", "insight"),
