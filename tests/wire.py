@@ -48,7 +48,7 @@ class Wire:
         reader, writer = await self._connection()
         data = json.dumps(body).encode()
         auth = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-        head = f"POST {path} HTTP/1.1\r\nHost: wire\r\nContent-Type: application/json\r\n{auth}"
+        head = f"POST {path} HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nContent-Type: application/json\r\n{auth}"
         began, kept = time.perf_counter(), False
         try:
             writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
