@@ -7,10 +7,54 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
 from tandem.server.errors import ApiError
 
+T = TypeVar("T")
 _RECENT = 64  # recent requests, to estimate the wait
+
+
+class Limit:
+    """The end of the time for a series of waits: one timer for all of them, where a time-out each costs as much as they.
+
+    Between two waits it may pass to another task.
+    """
+
+    def __init__(self) -> None:
+        self.over = False
+        self._waiting: asyncio.Task[object] | None = None
+        self._cancelled = False
+
+    def expire(self) -> None:
+        """End the wait there is, and refuse all later ones."""
+        self.over = True
+        if self._waiting and not self._cancelled:
+            self._cancelled = self._waiting.cancel()
+
+    async def next(self, events: AsyncGenerator[T, None]) -> T:
+        """Return the next event. Raises TimeoutError when the time is over, StopAsyncIteration behind the last."""
+        if self.over:
+            raise TimeoutError
+        task = asyncio.current_task()
+        assert task
+        before, self._waiting = task.cancelling(), task
+        try:
+            return await anext(events)
+        except asyncio.CancelledError:
+            if self._ends(task) and task.cancelling() <= before:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._waiting = None
+            self._ends(task)
+
+    def _ends(self, task: asyncio.Task[object]) -> bool:
+        """Take back our own cancellation of the task, if there was one."""
+        ours, self._cancelled = self._cancelled, False
+        if ours:
+            task.uncancel()
+        return ours
 
 
 class Gate:
@@ -26,7 +70,7 @@ class Gate:
         self._room = asyncio.Semaphore(concurrency)
         self._seconds: deque[float] = deque(maxlen=_RECENT)
         self.broken = False
-        self._limits: set[asyncio.Timeout] = set()
+        self._limits: set[Limit] = set()
 
     @asynccontextmanager
     async def enter(self) -> AsyncGenerator[None, None]:
@@ -64,18 +108,22 @@ class Gate:
         self.draining = True
 
     @contextmanager
-    def breaking(self, limit: asyncio.Timeout) -> Iterator[None]:
-        """Let `break_off` end what runs under a time-out, at once."""
+    def limit(self, deadline: float | None) -> Iterator[Limit]:
+        """Open a limit that is over at the deadline (by the loop's clock; None: never) or when all work is broken off."""
+        limit = Limit()
+        timer = None if deadline is None else asyncio.get_running_loop().call_at(deadline, limit.expire)
         if self.broken:
-            limit.reschedule(0)
+            limit.expire()
         self._limits.add(limit)
         try:
-            yield
+            yield limit
         finally:
             self._limits.discard(limit)
+            if timer:
+                timer.cancel()
 
     def break_off(self) -> None:
         """End all that runs: each request then sends its error."""
         self.broken = self.draining = True
         for limit in self._limits:
-            limit.reschedule(0)
+            limit.expire()

@@ -116,23 +116,21 @@ class Service:
     async def _timed(self, events: AsyncGenerator[Event, None], left: float | None) -> AsyncGenerator[Event, None]:
         """Yield events until the deadline, or until a drain is over. Raises ApiError then; the reader's time counts."""
         deadline = None if left is None else asyncio.get_running_loop().time() + left
-        while True:
-            limit = asyncio.timeout_at(deadline)
-            try:
-                async with limit:
-                    with self.gate.breaking(limit):
-                        event = await anext(events)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                if self.gate.broken:
-                    raise ApiError(503, "this server is shutting down; ask again", code="shutting_down") from None
-                raise ApiError(
-                    504, f"the answer took longer than this server's {self.deadline:g} s", code="timeout"
-                ) from None
-            yield event
+        with self.gate.limit(deadline) as limit:
+            while True:
+                try:
+                    event = await limit.next(events)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if not limit.over:
+                        raise
+                    if self.gate.broken:
+                        raise ApiError(503, "this server is shutting down; ask again", code="shutting_down") from None
+                    raise ApiError(
+                        504, f"the answer took longer than this server's {self.deadline:g} s", code="timeout"
+                    ) from None
+                yield event
 
     def _note(self, event: Event, bill: Bill, trace: Trace) -> None:
         now = time.monotonic() - bill.began
