@@ -153,4 +153,5 @@ def run(
         timeout_keep_alive=30,
         server_header=False,
     )
-    asyncio.run(_Server(config, gate, notice, drain_seconds, started).serve(sockets=[listening]))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop's, where it is installed
+        runner.run(_Server(config, gate, notice, drain_seconds, started).serve(sockets=[listening]))
