@@ -183,15 +183,19 @@ async def _respond(
     account.check_model(body.model)
     service.enter(account, len(prompts) * (body.n or 1))
     stack = AsyncExitStack()
-    try:
-        stack.enter_context(account.held())
-        asked = await _unless_gone(request, service.read(body, prompts))
-        bill = await _unless_gone(request, stack.enter_async_context(service.admit(account, asked)))
+
+    async def respond() -> Response:
+        asked = await service.read(body, prompts, len(await request.body()))
+        bill = await stack.enter_async_context(service.admit(account, asked))
         if body.stream:
             latest = None if service.deadline is None else bill.began + service.deadline + _GRACE
             source = answers.stream(service, body, asked, bill, form)
             return _Streamed(source, stack.pop_all(), request, bill, latest)
-        return JSONResponse(await _unless_gone(request, answers.answer(service, body, asked, bill, form)))
+        return JSONResponse(await answers.answer(service, body, asked, bill, form))
+
+    try:
+        stack.enter_context(account.held())
+        return await _unless_gone(request, respond())
     except _Gone:
         return Response(status_code=499)  # never read
     finally:

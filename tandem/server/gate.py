@@ -16,7 +16,7 @@ _RECENT = 64  # recent requests, to estimate the wait
 
 
 class Limit:
-    """The end of the time for a series of waits: one timer for all of them, where a time-out each costs as much as they.
+    """The end of the time for a series of waits: one timer, as a time-out for each of many short ones is slow.
 
     Between two waits it may pass to another task.
     """
@@ -109,7 +109,7 @@ class Gate:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Open a limit that is over at the deadline (by the loop's clock; None: never) or when all work is broken off."""
+        """Open a limit that is over at the deadline (by the loop's clock; None: never) or when work is broken off."""
         limit = Limit()
         timer = None if deadline is None else asyncio.get_running_loop().call_at(deadline, limit.expire)
         if self.broken:

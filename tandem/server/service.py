@@ -23,6 +23,7 @@ from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 _log = logging.getLogger(__name__)
+_SHORT = 16_000  # bytes of a request that is read at once: its tokens are counted in milliseconds
 
 
 class Service:
@@ -62,12 +63,19 @@ class Service:
         self.gate.check()  # before the rate is counted: a full server does not use it up
         account.enter(choices)
 
-    async def read(self, body: ChatRequest | CompletionRequest, prompts: Sequence[str | None]) -> list[SolveRequest]:
-        """Return the choices of a request. Its tokens are counted in a thread: a long prompt takes a second."""
+    async def read(
+        self, body: ChatRequest | CompletionRequest, prompts: Sequence[str | None], sent: int
+    ) -> list[SolveRequest]:
+        """Return the choices of a request that was sent in so many bytes.
+
+        A long one's tokens are counted in a thread: that may take a second.
+        """
 
         def ask() -> list[SolveRequest]:
             return [one for prompt in prompts for one in self.menu.ask(body, prompt)]
 
+        if sent <= _SHORT:
+            return ask()
         return await asyncio.get_running_loop().run_in_executor(self._reader, ask)
 
     @asynccontextmanager
