@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +11,7 @@ from tandem.errors import UsageError, nearest
 
 NONE = "none"
 ANSWER = "answer"
+Count = TypeVar("Count")
 QUESTION = "question"  # decided from the question alone, before any call
 DEFAULT_BUDGETS = {NONE: 0, "low": 100, "medium": 500, "high": 1000}
 
@@ -48,6 +50,13 @@ class Effort(BaseModel):
 
 
 Ladder = tuple[Effort, ...]
+
+
+def by_level(counts: Mapping[str, Count]) -> dict[str, Count]:
+    """Return what is counted by level's name in a ladder's order; names that no ladder has stand before `answer`."""
+    usual = [QUESTION, *DEFAULT_BUDGETS]
+    place = {name: number for number, name in enumerate(usual)} | {ANSWER: len(usual) + 1}
+    return dict(sorted(counts.items(), key=lambda item: place.get(item[0], len(usual))))
 
 
 def parse_ladder(text: str, budgets: Mapping[str, int] | None = None) -> Ladder:

@@ -86,8 +86,7 @@ def build(as_json: bool, **options: Any) -> None:
     concurrency, minutes = options.pop("concurrency"), options.pop("max_minutes")
     take_serving(options)
     engine = Tandem(strategy="fixed:low", concurrency=concurrency, **options)  # any strategy that calls both
-    make_folder(out)
-    view, session = BlueprintView(), Session(out, same_command(), begun=lambda: True)
+    view, session = BlueprintView(), Session(out, same_command(), new=make_folder(out))
 
     async def work() -> BlueprintCard:
         async with engine:

@@ -160,7 +160,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
     from tandem.cli.live import CollectionView
     from tandem.cli.session import Session, make_folder, ready, same_command
 
-    make_folder(job.out)
+    new = make_folder(job.out)
     began = monotonic()
 
     async def work() -> None:
@@ -186,7 +186,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
         job.progress.stopped = "interrupted"
         finish()
 
-    session = Session(job.out, same_command(), on_stop=on_stop)
+    session = Session(job.out, same_command(), on_stop=on_stop, new=new)
     with job.locked() as lock:
         todo = job.missing()
         view = CollectionView(len(todo))

@@ -96,7 +96,8 @@ def compare(runs: tuple[Path, ...], strategies: str, as_json: bool, **options: A
 
 
 def _finished(runs: tuple[Path, ...], out: Path | None, unit: Unit | None, as_json: bool) -> None:
-    from tandem.reports.comparison import COMPARE, finished_parts, report
+    from tandem.reports.comparison import finished_parts, report
+    from tandem.runs.store import COMPARE
 
     if len(runs) < 2:
         raise UsageError("name at least two finished runs")
@@ -114,8 +115,10 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.live import ComparisonView
     from tandem.cli.run import as_begun, check_prices, default_folder
     from tandem.cli.session import Session, ready
-    from tandem.reports.comparison import COMPARE, check_readable, earlier_parts, report
+    from tandem.reports.comparison import check_readable, earlier_parts, report
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, cut_in_parts, estimate_all, strategies_of
+    from tandem.runs.index import remember
+    from tandem.runs.store import COMPARE
     from tandem.runs.work import Limits
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
@@ -146,11 +149,13 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
         raise UsageError(f"{folder} already holds a comparison; continue it (--resume {folder}) or take another --out")
     limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
     job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
-    session, view = Session(folder, f"the same command and --resume {folder}"), ComparisonView()
+    session = Session(folder, f"the same command and --resume {folder}", new=not folder.exists())
+    view = ComparisonView()
 
     async def work() -> list[Part]:
         async with engine:
             await ready(engine, view)
+            remember(folder)
             return await carry_out(engine, names, job, view.run)
 
     parts = session.run(view, work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,9 @@ def dataset_options(required: bool = True, *, several: bool = False) -> Decorato
         click.option(
             "--limit",
             type=Window(1),
-            metavar="N",
-            help="The first N problems; with a seed, N drawn at random. A range such as 200:400 is the second 200.",
+            metavar="N|A-B",
+            help="The first N problems; with a seed, N drawn at random. A range: 10-20 is the tenth to the twentieth, "
+            "200:400 the second 200.",
         ),
         click.option("--skip", type=click.IntRange(1), metavar="N", help="Leave out the first N, before --limit."),
         click.option(
@@ -58,6 +60,28 @@ def dataset_options(required: bool = True, *, several: bool = False) -> Decorato
         click.option("--sample-seed", type=int, metavar="N", help="Seed for drawing problems. Default: --seed."),
         group=PROBLEMS,
     )
+
+
+def load_all(options: dict[str, Any]) -> tuple[list[Problem], dict[str, Any]]:
+    """Take these options out of a command's whose --dataset may be repeated; return the problems of all data sets in
+    turn, so that a run that is stopped has of each, and how they are described.
+
+    Raises UsageError for everything that is wrong with them, and for an id that two of them have.
+    """
+    names = list(dict.fromkeys(options["dataset"]))
+    own = {key: options.pop(key) for key in DATA_KEYS} | {"seed": options.get("seed")}
+    parts = [own | {"dataset": name} for name in names]
+    described = [describe_data(part) for part in parts]
+    if len(parts) == 1:
+        return load_problems(parts[0]), described[0]
+    found: dict[str, Problem] = {}
+    loaded = [[(name, problem) for problem in load_problems(part)] for name, part in zip(names, parts, strict=True)]
+    for name, problem in filter(None, chain.from_iterable(zip_longest(*loaded))):
+        if problem.id in found:
+            raise UsageError(f"{name} and another data set both have a problem '{problem.id}'; run them apart")
+        found[problem.id] = problem.model_copy(update={"metadata": {**problem.metadata, "dataset": name}})
+    shared = {key: described[0].get(key) for key in ("split", "limit")}
+    return list(found.values()), {"name": "+".join(names), **shared, "parts": described}
 
 
 def load_problems(options: dict[str, Any]) -> list[Problem]:

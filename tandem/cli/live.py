@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from tandem.cli.output import console
+from tandem.ladder import by_level
 
 if TYPE_CHECKING:
     from tandem.collection.collector import CollectionProgress
@@ -223,7 +224,7 @@ class RunFigures:
         parts.append(f"mentor tokens {self._mentor_tokens / max(self.n, 1):.0f} each")
         parts += _dollars(self._usd)
         if self._levels:
-            parts.append("levels " + " ".join(f"{level} {count}" for level, count in self._levels.most_common()))
+            parts.append("levels " + " ".join(f"{level} {count}" for level, count in by_level(self._levels).items()))
         if self._errors:
             parts.append(f"errors {self._errors}")
         return ", ".join(parts)

@@ -28,9 +28,9 @@ def report(folder: Path, as_json: bool) -> None:
     from tandem.reports.comparison import earlier_parts
     from tandem.reports.comparison import report as compare
     from tandem.reports.page.gather import is_comparison
-    from tandem.runs.compare import PROBLEMS
+    from tandem.runs.listing import is_compared
 
-    if (folder / PROBLEMS).is_file() and not is_comparison(folder) and (parts := earlier_parts(folder, [])):
+    if is_compared(folder) and not is_comparison(folder) and (parts := earlier_parts(folder, [])):
         compare(folder, parts)
         note("the comparison did not end: these are the figures of its runs so far (--resume goes on)")
     written = (_comparison if is_comparison(folder) else _run)(folder, as_json)

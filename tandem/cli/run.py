@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @command()
 @engine_options
 @serving_options
-@dataset_options()
+@dataset_options(several=True)
 @code_options
 @click.option("--no-grade", is_flag=True, help="Do not grade; `tandem grade DIR` does it later.")
 @click.option("--allow-seen", is_flag=True, help="Also solve problems that the classifier was fitted on.")
@@ -83,20 +83,19 @@ def run(
       tandem run --config pair.yaml --limit 10                   # flags win over the file
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
-    from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.data_options import load_all
     from tandem.runs.estimate import estimate as estimate_run
     from tandem.runs.estimate import estimate_view
     from tandem.runs.leakage import refuse_seen
     from tandem.runs.manifest import describe_run
-    from tandem.runs.store import RunStore
+    from tandem.runs.store import RunStore, write_problems
     from tandem.runs.work import Limits
 
     if out and resume and from_file("out") != from_file("resume"):  # what was typed wins over the file
         out, resume = (None, resume) if from_file("out") else (out, None)
     _check_folders(out, resume)
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
-    data = describe_data(options)
-    problems = load_problems(options)
+    problems, data = load_all(options)
     sandbox = open_code_sandbox(options, problems, graded=not (no_grade or estimate))
     if resume:
         as_begun(options, resume)
@@ -120,6 +119,7 @@ def run(
     manifest = describe_run(plan, data, problems, endpoints)
     folder = resume or out or default_folder(str(data["name"]), plan.strategy_name)
     store = RunStore.reopen(folder, manifest) if resume else RunStore.create(folder, manifest)
+    write_problems(folder, problems)
     warn(store.warnings)
     _carry_out(engine, problems, store, how, as_json)
     if not as_json and any(plan.for_kind(kind).mismatch for kind in {problem.task for problem in problems}):
@@ -134,8 +134,9 @@ def _hint(plan: SolvePlan, dataset: str) -> str:
 
     own = Path(dataset).is_file()
     # Which of the problems were run, and by which method and within which limits, is not what tuning is about.
-    but = {"limit", "skip", "holdout_of", "effort", "concurrency", "out", "max_usd", "max_minutes", "config"}
-    return calibration_hint(plan, command_with(tune, but=but, more=() if own else ("--limit", str(PROBLEMS))))
+    but = {"dataset", "limit", "skip", "holdout_of", "effort", "concurrency", "out", "max_usd", "max_minutes", "config"}
+    more = ("--dataset", dataset.partition("+")[0] if not own else dataset)
+    return calibration_hint(plan, command_with(tune, but=but, more=more if own else (*more, "--limit", str(PROBLEMS))))
 
 
 def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: dict[str, Any], as_json: bool) -> None:
@@ -143,6 +144,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
     from tandem.cli.session import Session, ready
     from tandem.reports.run import run_verdict, summary_view
     from tandem.runs.cut import CutAnswers, cut_warnings
+    from tandem.runs.index import remember
     from tandem.runs.runner import run as run_all
 
     def show(summary: dict[str, Any] | None) -> None:
@@ -156,6 +158,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
 
     async def work() -> dict[str, Any]:
         async with engine:
+            remember(store.folder)
             if len(store.done()) < len(problems):
                 await ready(engine, view)
             return await run_all(engine, problems, store, progress=view, verdict=verdict, **how)
@@ -164,7 +167,7 @@ def _carry_out(engine: Tandem, problems: list[Problem], store: RunStore, how: di
         store.folder,
         f"the same command and --resume {store.folder}",
         on_stop=lambda: show(store.summary()),
-        begun=lambda: bool(store.ids()),
+        new=store.new,
     )
     with store:
         view = RunView(len(problems), store.records())
@@ -228,7 +231,8 @@ def _cache(folder: Path | None) -> Recorder | None:
 def default_folder(dataset: str, strategy: str) -> Path:
     from datetime import UTC, datetime
 
-    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{Path(dataset).stem}-{strategy}")
+    named = "+".join(Path(name).stem for name in dataset.split("+"))  # those of a run over several
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{named}-{strategy}")
     stem = f"{datetime.now(UTC):%Y-%m-%d}-{plain}"
     folder, number = Path("runs") / stem, 2
     while folder.exists():

@@ -10,6 +10,7 @@ import click
 
 from tandem.cli.options import PATH
 from tandem.cli.output import emit, note, warn
+from tandem.errors import UsageError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 _FLIPS_SHOWN = 20
@@ -28,19 +29,28 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("root", type=PATH, default=Path("runs"))
+@click.argument("root", type=PATH, required=False)
+@click.option("--all", "everywhere", is_flag=True, help="Also your runs that were begun in other folders.")
 @_JSON
-def list_command(root: Path, as_json: bool) -> None:
-    """List the runs in ROOT (default: runs) with accuracy, cost and state, oldest first.
+def list_command(root: Path | None, everywhere: bool, as_json: bool) -> None:
+    """List the runs in ROOT with accuracy, cost and state, oldest first; a comparison is one entry.
+
+    Without ROOT, those in ./runs and those that were begun here with another --out.
 
     \b
     Examples:
       tandem runs list
+      tandem runs list --all
+      tandem runs list runs/2026-11-25-gsm8k-compare        # the runs of a comparison
       tandem runs list elsewhere --json
     """
+    from tandem.runs.index import RUNS, remembered
     from tandem.runs.listing import list_runs
 
-    found = list_runs(root)
+    if root is not None and everywhere:
+        raise UsageError("--all lists every run; leave out ROOT")
+    found = list_runs(root or RUNS, () if root else remembered(everywhere=everywhere))
+    root = root or RUNS
     if not (found or as_json):
         note(f"no runs in {root}")
     emit(found, as_json, lambda: (line for run in found for line in _glance(root, run)))
@@ -98,10 +108,16 @@ def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
         warn([run["problem"]])
         return
     folder = Path(run["folder"])
-    name = folder if folder == root else folder.relative_to(root)
+    name = folder.relative_to(root) if root in folder.parents else folder
+    if folder.is_absolute() and Path.cwd() in folder.parents:
+        name = folder.relative_to(Path.cwd())
     states = [run["state"], *([f"{run['errors']} failed"] if run["errors"] else [])]
     states += ["synthetic"] if run["synthetic"] else []
     yield f"{str(run['started'] or '?')[:16].replace('T', ' ')}  {_plain(name)}  ({', '.join(states)})"
+    if "parts" in run:
+        parts = (f"{one} {'not graded' if share is None else f'{share:.3f}'}" for one, share in run["parts"].items())
+        yield f"    {_plain(_pair(run))}, {run['total']} problems: accuracy {', '.join(map(_plain, parts))}"
+        return
     done = f"{run['n']}/{'?' if run['total'] is None else run['total']}"
     results = []
     if run["accuracy"] is not None:
@@ -109,8 +125,11 @@ def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
         results.append(f"accuracy {run['accuracy']:.3f} [{low:.3f}, {high:.3f}]")
     results.append(f"mentor tokens {run['mentor_tokens']:,}")
     results += [f"US$ {run['usd']:.4f}"] if run["usd"] is not None else []
-    method = f"{run['strategy']}, {run['mentor']} + {run['intern']}, {run['dataset'] or 'unknown data'}"
-    yield f"    {_plain(method)} {done}: {', '.join(results)}"
+    yield f"    {_plain(_pair(run))} {done}: {', '.join(results)}"
+
+
+def _pair(run: Mapping[str, Any]) -> str:
+    return f"{run['strategy']}, {run['mentor']} + {run['intern']}, {run['dataset'] or 'unknown data'}"
 
 
 def _comparison(found: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -20,22 +21,24 @@ from click.core import ParameterSource
 from tandem.cli.live import LiveView
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
+from tandem.storage.files import holds_something
 
 _T = TypeVar("_T")
+_OF_A_START = ("run.json", "problems.jsonl", "run.lock", "summary.json")  # what a run has before its first call
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """One job in a folder, continued by `again`.
 
-    `on_stop` is called when it is interrupted, before the user sees how to continue; `begun` says after a failure
-    whether there is anything to continue.
+    `on_stop` is called when it is interrupted, before the user sees how to continue. A folder that is `new` is removed
+    if the job fails before anything is written there.
     """
 
     folder: Path
     again: str
     on_stop: Callable[[], None] = lambda: None
-    begun: Callable[[], bool] = lambda: False
+    new: bool = False
 
     def run(self, view: LiveView, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Carry out the job under its view, and return what it gives.
@@ -53,10 +56,11 @@ class Session:
             raise LimitReached(
                 f"stopped: {limit}; what is done is in {self.folder}. Continue with {self.again}"
             ) from None
-        except UsageError:
-            raise
-        except TandemError:
-            if self.begun():
+        except TandemError as error:
+            if not holds_something(self.folder, beside=_OF_A_START):
+                if self.new:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+            elif not isinstance(error, UsageError):
                 self.say()
             raise
 
@@ -83,12 +87,14 @@ async def _heeding_signals(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     return await work()
 
 
-def make_folder(out: Path) -> None:
-    """Make the folder of a job. Raises UsageError if it cannot be."""
+def make_folder(out: Path) -> bool:
+    """Make the folder of a job; return whether it is new. Raises UsageError if it cannot be."""
+    new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}; take another --out") from None
+    return new
 
 
 def command_line() -> str:

@@ -141,8 +141,7 @@ def _carry_out(tuning: Tuning, missing: int) -> dict[str, Any]:
     from tandem.cli.live import CollectionView
     from tandem.cli.session import Session, make_folder, ready, same_command
 
-    make_folder(tuning.out)
-    session = Session(tuning.out, same_command(), begun=lambda: True)
+    session = Session(tuning.out, same_command(), new=make_folder(tuning.out))
     view = CollectionView(missing)
 
     async def work() -> None:

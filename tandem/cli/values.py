@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,12 +49,15 @@ class Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class Window(click.IntRange):
-    """How many problems, ``N``, or a range of them, ``A:B`` (the first one is 0): an int, or (skip, limit)."""
+    """How many problems: an int; or a range of them, (skip, limit), of ``A-B``, the A-th to the B-th, or ``A:B``, a
+    slice as Python has it.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        begin, colon, end = str(value).partition(":")
-        if not colon:
+        found = re.fullmatch(r"(\d+)([:-])(\d+)", str(value))
+        if not found:
             return super().convert(value, param, ctx)
-        if begin.isdecimal() and end.isdecimal() and int(end) > int(begin):
-            return int(begin), int(end) - int(begin)
-        self.fail(f"{value} is no range such as 200:400.", param, ctx)
+        begin, end = int(found[1]) - (found[2] == "-"), int(found[3])
+        if 0 <= begin < end:
+            return begin, end - begin
+        self.fail(f"{value} is no range such as 10-20 or 200:400.", param, ctx)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tandem.costs import LABELS, Unit
 from tandem.errors import TandemError, UsageError
+from tandem.ladder import by_level
 from tandem.reports.verdict import verdict
 from tandem.runs.compare import Part, runs_in
 from tandem.runs.manifest import incomparable
@@ -26,7 +27,7 @@ from tandem.runs.outcomes import (
     outcomes_of,
     unit_of,
 )
-from tandem.runs.store import RUN, RunStore
+from tandem.runs.store import COMPARE, RUN, RunStore
 from tandem.statistics.chord import ace, chord, quotient
 from tandem.statistics.intervals import UNKNOWN, Bootstrap, interval
 from tandem.statistics.reliability import reliability_bins
@@ -34,7 +35,6 @@ from tandem.statistics.significance import mcnemar, wilson
 from tandem.storage.files import write_whole
 from tandem.storage.formats import read_stamped, stamped
 
-COMPARE = "compare.json"
 FORMAT = 2  # 1: `seconds` was latency, and there was no `unit`
 INTERN_ONLY, MENTOR_ONLY = "intern-only", "mentor-only"
 UPPER_BOUND = ("shepherding:oracle",)  # looks at the reference: no method, and no part of the oracle's choice
@@ -259,7 +259,7 @@ def strategy_figures(runs: Mapping[str, RunOutcomes], best: RunOutcomes, *, seed
             "accuracy": right / n if n else None,
             "accuracy_ci95": list(wilson(right, n) or ()) or None,
             "cost": {name: run.mean(name) for name in MEASURES},
-            "levels": run.levels,
+            "levels": by_level(run.levels),
             "truncated": run.truncated,
             "errors": run.errors,
             "upper_bound": name in UPPER_BOUND,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.costs import LABELS, UNITS, Unit, amount, default_unit, figure, rates
 from tandem.errors import TandemError
+from tandem.ladder import by_level
 from tandem.ledger import Ledger
 from tandem.reports.verdict import Verdict, verdict
 from tandem.runs.cut import CutAnswers
@@ -115,7 +116,9 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         of = "" if graded == n else f" of the {graded} that could be graded"
         low, high = summary["accuracy_ci95"]
         rows.append(("accuracy", f"{summary['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}){of}"))
-    shares = summary["levels"].items()
+    for name, part in summary.get("datasets", {}).items():
+        rows.append((f"  {name}", _of_a_dataset(part, summary.get("unit"))))
+    shares = by_level(summary["levels"]).items()
     rows.append(("levels", ", ".join(f"{level} {count}" for level, count in shares) or "none reached"))
     if probes := summary["probe_tokens"]:
         rows.append(("discarded drafts", f"{probes / max(n, 1):,.0f} intern tokens a problem"))
@@ -140,6 +143,16 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         if unit := classifier.get("unit"):
             rows.append(("operating point", f"for {classifier['aim']} in {LABELS[unit]}, by kind of task"))
     return rows
+
+
+def _of_a_dataset(part: Mapping[str, Any], unit: Unit | None) -> str:
+    said = [f"{part['n']} problems"]
+    if part["accuracy"] is not None:
+        low, high = part["accuracy_ci95"]
+        said.append(f"accuracy {part['accuracy']:.3f} ({low:.3f} to {high:.3f})")
+    if unit and (cost := part["cost"][unit]["mean"]) is not None:
+        said.append(f"{amount(cost, unit)} a problem")
+    return ", ".join(said)
 
 
 def write_report(

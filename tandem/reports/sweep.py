@@ -19,12 +19,12 @@ import numpy as np
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, QUESTION, Effort, parse_ladder
 from tandem.ledger import Entry, Ledger
-from tandem.reports.comparison import COMPARE, INTERN_ONLY, MENTOR_ONLY, graded_otherwise
+from tandem.reports.comparison import INTERN_ONLY, MENTOR_ONLY, graded_otherwise
 from tandem.reports.page.gather import read_comparison
 from tandem.runs.listing import current_summary, state
 from tandem.runs.manifest import incomparable
 from tandem.runs.outcomes import AXES, OWN_HARDWARE, RunOutcomes, count_own_hardware, outcomes_of, unit_of
-from tandem.runs.store import Record, RunStore
+from tandem.runs.store import COMPARE, Record, RunStore
 from tandem.statistics.chord import chord
 from tandem.statistics.intervals import UNKNOWN, Bootstrap, interval
 from tandem.statistics.significance import wilson

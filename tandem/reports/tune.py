@@ -39,10 +39,10 @@ from tandem.reports.page.writers import write_comparison
 from tandem.reports.replayed import Ending, records, replay_point
 from tandem.reports.tune_verdict import LEVEL, OURS, HeldOutOutcome, asked_aim, conclude, of_aim
 from tandem.reports.verdict import verdict
-from tandem.runs.compare import Part, folders_of, write_problems
+from tandem.runs.compare import Part, folders_of
 from tandem.runs.manifest import describe_run
 from tandem.runs.outcomes import RunOutcomes, outcomes_of
-from tandem.runs.store import RunStore
+from tandem.runs.store import RunStore, write_problems
 from tandem.runs.summary import summarise
 from tandem.runs.work import Limits, time_is_over
 from tandem.spec import ModelSpec

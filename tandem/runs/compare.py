@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -27,16 +26,15 @@ from tandem.runs.estimate import estimate
 from tandem.runs.leakage import refuse_seen
 from tandem.runs.manifest import describe_run, differences, incomparable, name_differences
 from tandem.runs.runner import Progress, run
-from tandem.runs.store import RUN, RunStore
+from tandem.runs.store import RUN, RunStore, write_problems
 from tandem.runs.work import Limits, work_through
 from tandem.spec import Continuation
-from tandem.storage.files import write_whole
 from tandem.strategies import STRATEGIES, PlannedCall, Strategy, make_strategy
 from tandem.strategies.learned import LearnedStrategy
 from tandem.types import Problem, TaskKind
 
 Manifest = Mapping[str, Any]
-SHARED, PROBLEMS = "shared", "problems.jsonl"
+SHARED = "shared"
 # Shows one strategy's run, given name, store and number of problems; returns the callback for each record.
 Show = Callable[[str, RunStore, int], AbstractContextManager[Progress]]
 
@@ -222,12 +220,6 @@ def cut_in_parts(folder: Path, parts: Sequence[Part], engine: Tandem) -> list[st
         name, worst = max(found, key=lambda one, of=role: one[1].share(of))  # type: ignore[misc]
         lines += cut_warnings(worst, caps, engine.models(), f"{name}: ", (role,))
     return lines
-
-
-def write_problems(folder: Path, problems: Sequence[Problem]) -> None:
-    """Write the questions beside the runs, for the report; the folder is private to the user."""
-    lines = (json.dumps({"problem": p.id, "question": p.question}, ensure_ascii=False) + "\n" for p in problems)
-    write_whole(folder / PROBLEMS, "".join(lines))
 
 
 def check_unseen(engine: Tandem, names: Sequence[str], problems: Sequence[Problem]) -> None:

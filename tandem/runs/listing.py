@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError, UsageError
-from tandem.runs.store import RECORDS, RUN, SUMMARY, RunStore
+from tandem.runs.store import COMPARE, PROBLEMS, RECORDS, RUN, SUMMARY, RunStore
 from tandem.runs.summary import summarise
 
 
-def list_runs(root: Path) -> list[dict[str, Any]]:
-    """Return the runs in a folder or in its subfolders, oldest first.
+def list_runs(root: Path, beside: Iterable[Path] = ()) -> list[dict[str, Any]]:
+    """Return the runs in a folder or in its subfolders, and those in the folders `beside`, oldest first.
 
-    A run whose files are damaged is listed with ``state`` "damaged" and its ``problem``. Raises UsageError if there is
-    no such folder.
+    The runs of a comparison are one entry, whose ``parts`` have their accuracy, unless `root` is the comparison. A run
+    whose files are damaged is listed with ``state`` "damaged" and its ``problem``. Raises UsageError if there is no
+    such folder and nothing beside it.
     """
-    if not root.is_dir():
+    others = list(beside)
+    if not root.is_dir() and not others:
         raise UsageError(f"there is no folder {root}; runs are written by: tandem run … --out {root}/<name>")
-    return sorted(
-        (_at_a_glance(folder) for folder in _folders(root)), key=lambda run: (run["started"] or "", run["folder"])
-    )
+    found: list[dict[str, Any]] = []
+    compared: dict[Path, list[dict[str, Any]]] = {}
+    folders = (folder for top in (root, *others) for folder in _folders(top))
+    for folder in {folder.resolve(): folder for folder in folders}.values():
+        glance = _at_a_glance(folder)
+        if folder.parent != root and is_compared(folder.parent):
+            compared.setdefault(folder.parent, []).append(glance)
+        else:
+            found.append(glance)
+    found += [_compared(folder, parts) for folder, parts in compared.items()]
+    return sorted(found, key=lambda run: (run["started"] or "", run["folder"]))
+
+
+def is_compared(folder: Path) -> bool:
+    """Whether the runs in a folder belong to a comparison."""
+    return not (folder / RUN).is_file() and any((folder / name).is_file() for name in (COMPARE, PROBLEMS))
+
+
+def _compared(folder: Path, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    sound = [part for part in parts if part["state"] != "damaged"]
+    if not sound:
+        return {"folder": str(folder), "started": None, "state": "damaged", "problem": str(parts[0]["problem"])}
+    states = {part["state"] for part in parts}
+    ended = states == {"finished"} and (folder / COMPARE).is_file()
+    first = min(sound, key=lambda part: str(part["started"]))
+    return {
+        **first,
+        "folder": str(folder),
+        "strategy": "comparison",
+        "state": "running" if "running" in states else "finished" if ended else "stopped",
+        "n": sum(part["n"] for part in sound),
+        "errors": sum(part["errors"] for part in sound),
+        **dict.fromkeys(("accuracy", "accuracy_ci95", "mentor_tokens", "usd")),
+        "parts": {part["strategy"]: part["accuracy"] for part in sound},
+    }
 
 
 def current_summary(store: RunStore) -> dict[str, Any]:

@@ -98,21 +98,23 @@ class RecordsToGrade:
         yield from latest.values()
 
     def problems(self) -> dict[str, Problem]:
-        """Return the problems of the data set that the run's manifest names, by id.
+        """Return the problems of the data sets that the run's manifest names, by id.
 
-        Raises UsageError or TandemError if it cannot be loaded.
+        Raises UsageError or TandemError if one cannot be loaded.
         """
         data = self.manifest.get("run", {}).get("dataset", {})
-        name = data.get("name")
-        if not name:
+        if not data.get("name"):
             raise UsageError(f"{self.path} names no data set; give it with --dataset")
+        return {problem.id: problem for part in data.get("parts", [data]) for problem in self._loaded(part)}
+
+    def _loaded(self, data: Mapping[str, Any]) -> list[Problem]:
+        name = data["name"]
         drawn: dict[str, Any] = {}
         if ":" in name:  # generated problems depend on how many were requested; a file's do not
             sampling = self.manifest["run"].get("settings", {}).get("sampling", {})
             drawn = {name: data[name] for name in ("limit", "skip") if name in data}
             drawn["seed"] = data.get("seed", sampling.get("seed"))
-        found = load_dataset(name, split=data.get("split"), fields=data.get("fields"), **drawn)
-        return {problem.id: problem for problem in found}
+        return load_dataset(name, split=data.get("split"), fields=data.get("fields"), **drawn)
 
     def usual(self) -> Problem | None:
         """Return a problem of the data set's kind, if its card is known but its file is missing."""

@@ -14,8 +14,11 @@ from tandem.storage.files import file_error, write_whole
 from tandem.storage.formats import read_stamped
 from tandem.storage.jsonl import Damage, JsonlWriter, decode, is_intact, name_damages, read_at, scan, set_aside
 from tandem.storage.lock import FolderLock, locked
+from tandem.types import Problem
 
 RUN, RECORDS, SUMMARY, CALLS = "run.json", "records.jsonl", "summary.json", "calls.jsonl"
+PROBLEMS = "problems.jsonl"  # the questions, of a run or beside the runs of a comparison
+COMPARE = "compare.json"  # the figures of a comparison
 Record = dict[str, Any]
 FORMAT = 1  # of run.json
 _NEEDS = ("run.strategy", "run.mentor.name", "run.intern.name")
@@ -33,6 +36,7 @@ class RunStore:
     def __init__(self, folder: Path, lock: FolderLock | None = None) -> None:
         """Use `create`, `reopen` or `open_for_reading`."""
         self.folder = folder
+        self.new = False  # whether `create` made the folder
         self.warnings: list[str] = []
         self._lock = lock
         self._writer: JsonlWriter | None = None
@@ -45,6 +49,7 @@ class RunStore:
         store = cls(folder)
         try:
             store._refuse_a_run()
+            store.new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise file_error(folder, error, "create") from None
@@ -182,6 +187,12 @@ class RunStore:
         except OSError as error:
             raise file_error(path, error, "read") from None
         return read_stamped(path, FORMAT, needs=needs)
+
+
+def write_problems(folder: Path, problems: Sequence[Problem]) -> None:
+    """Write the questions into the folder of a run or a comparison, for the report; it is private to the user."""
+    lines = (json.dumps({"problem": p.id, "question": p.question}, ensure_ascii=False) + "\n" for p in problems)
+    write_whole(folder / PROBLEMS, "".join(lines))
 
 
 def _is_sound(record: Record) -> bool:

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tandem.costs import UNITS, Unit
+from tandem.ladder import by_level
 from tandem.ledger import Ledger, Role
 from tandem.runs.cut import CutAnswers
 from tandem.statistics.significance import wilson
 
+DATASET = "dataset"  # in a problem's metadata: which of a run's several data sets it is from
+_JUDGED = ("n", "graded", "accuracy", "accuracy_ci95", "errors", "levels")
+_OF_A_DATASET = (*_JUDGED, "mentor_tokens", "intern_tokens", "cost")
 _ROLES: tuple[Role | None, ...] = (None, "mentor", "intern")
 
 
@@ -27,9 +31,15 @@ class Summary:
         self._seconds = 0.0
         self._synthetic = False
         self._assumed: set[Unit] = set()
+        self._datasets: dict[str, Summary] = {}  # of a run over several
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record; it must be the last one of its problem."""
+        if (dataset := (record.get("metadata") or {}).get(DATASET)) is not None:
+            self._datasets.setdefault(dataset, Summary())._add(record)
+        self._add(record)
+
+    def _add(self, record: Mapping[str, Any]) -> None:
         self._n += 1
         if record["correct"] is not None:
             self._graded += 1
@@ -65,9 +75,9 @@ class Summary:
 
         `unit` is what the run's cost is counted in. `cost` has, by unit, the mean over problems, the total, and the
         totals of mentor and intern (None: not known; in US$ an intern on own hardware); `assumed` has the units in
-        which it rests on a size or a speed that the user assumed. Tokens, TFLOPs and US$ are sums over all records;
-        `seconds` is the sum of the problems' own times. `usd_bound` is the worst case, `usd_paid` leaves out what came
-        from the response cache.
+        which it rests on a size or a speed that the user assumed. `datasets` has the main figures of each, where there
+        are several. Tokens, TFLOPs and US$ are sums over all records; `seconds` is the sum of the problems' own times.
+        `usd_bound` is the worst case, `usd_paid` leaves out what came from the response cache.
         """
         interval = wilson(self._right, self._graded)
         if unit == "usd":  # the mentor has a price; where nobody asked it, nothing is billed
@@ -91,14 +101,19 @@ class Summary:
             "usd_bound": self._usd_bound.value,
             "usd_paid": self._usd_paid.value,
             "seconds": self._seconds,
-            "levels": dict(self._levels),
+            "levels": by_level(self._levels),
             "answers": dict(self._answers.answers),
             "truncated": dict(self._answers.cut),
             "errors": self._errors,
             "failed_calls": self._failed_calls,
             "classifier": dict(classifier) if classifier else None,
             "synthetic": self._synthetic,
+            **({"datasets": self._by_dataset()} if self._datasets else {}),
         }
+
+    def _by_dataset(self) -> dict[str, dict[str, Any]]:
+        found = {name: part.result(None) for name, part in self._datasets.items()}
+        return {name: {key: part[key] for key in _OF_A_DATASET} for name, part in found.items()}
 
     def _split(self, unit: Unit) -> dict[str, float | None]:
         total, mentor, intern = (self._cost[unit, role].value for role in _ROLES)

@@ -6,7 +6,7 @@ import errno
 import glob
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -73,6 +73,12 @@ def _remove_leftovers(path: Path) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED:
                 left.unlink()
+
+
+def holds_something(folder: Path, *, beside: Collection[str] = ()) -> bool:
+    """Whether any file in a folder, at any depth, is not empty, `beside` those of these names."""
+    files = (path for path in folder.rglob("*") if path.name not in beside and path.is_file())
+    return any(path.stat().st_size for path in files)
 
 
 def write_whole(

@@ -36,7 +36,7 @@ def test_run_prints_one_json_object_and_writes_its_files(cli: Cli, tmp_path: Pat
     assert summary["synthetic"] is True
     assert "4/4 accuracy 1.000" in outcome.err
     folder = tmp_path / "out"
-    files = ["calls.jsonl", "records.jsonl", "run.json", "run.lock", "summary.json"]
+    files = ["calls.jsonl", "problems.jsonl", "records.jsonl", "run.json", "run.lock", "summary.json"]
     assert sorted(path.name for path in folder.iterdir()) == files
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert len((folder / "records.jsonl").read_text().splitlines()) == 4

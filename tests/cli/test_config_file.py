@@ -207,7 +207,7 @@ def test_one_file_drives_both_commands(cli: Cli, beside: None) -> None:
         **{"mentor": "fake", "concurrency": 4, "port": 9000, "keys": "keys.yaml"}
     }
     found = parsed("--config", "both.yaml")
-    assert (found["dataset"], found["concurrency"], found["no_grade"]) == ("starter", 3, True)
+    assert (found["dataset"], found["concurrency"], found["no_grade"]) == (("starter",), 3, True)
 
 
 @pytest.mark.parametrize(

@@ -74,4 +74,4 @@ def test_in_a_terminal_bar_and_figures_are_drawn(monkeypatch: pytest.MonkeyPatch
         progress(record(1))
         progress(record(2, correct=False))
     drawn = screen.getvalue()
-    assert "2/2" in drawn and "accuracy 0.500" in drawn and "levels low 1 none 1" in drawn
+    assert "2/2" in drawn and "accuracy 0.500" in drawn and "levels none 1 low 1" in drawn

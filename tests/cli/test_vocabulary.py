@@ -45,7 +45,7 @@ def test_an_option_of_several_commands_takes_the_same_everywhere() -> None:
         if "--mentor" in known:
             assert "--config" in known, path
         for name, option in known.items():
-            if name in ("--concurrency", "--limit", "--seed", "--mentor-max-tokens"):
+            if name in ("--concurrency", "--seed", "--mentor-max-tokens"):
                 shown.add(option.metavar)
     assert defaults == {"auto"} and shown == {"N"}
 
@@ -53,7 +53,7 @@ def test_an_option_of_several_commands_takes_the_same_everywhere() -> None:
 def test_no_help_names_a_type_of_click() -> None:
     for path, command in COMMANDS.items():
         with click.Context(command, info_name=path) as ctx:
-            assert "RANGE" not in command.get_help(ctx), path
+            assert " RANGE" not in command.get_help(ctx), path
 
 
 @pytest.mark.parametrize("name", LONG)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tandem.ladder import by_level
 from tandem.reports.page.gather import ReportedProblem
 from tandem.reports.page.records import TOKENS, costs
 from tandem.reports.run import cell, escaped, one_line
@@ -126,7 +127,7 @@ def _grid(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 _points(one["ace"][unit], "{:.2f}", 1),
                 _points(against),
                 _p(against),
-                ", ".join(f"{level} {count}" for level, count in one["levels"].items()),
+                ", ".join(f"{level} {count}" for level, count in by_level(one["levels"]).items()),
             ]
         )
     return head, rows

@@ -10,11 +10,10 @@ from typing import Any
 
 from tandem.costs import UNITS
 from tandem.errors import TandemError
-from tandem.reports.comparison import COMPARE, as_format_2, read_compared
+from tandem.reports.comparison import as_format_2, read_compared
 from tandem.reports.page.records import Record, number
-from tandem.runs.compare import PROBLEMS
 from tandem.runs.outcomes import AXES, AXIS_LABELS
-from tandem.runs.store import RUN, RunStore
+from tandem.runs.store import COMPARE, PROBLEMS, RUN, RunStore
 from tandem.storage.jsonl import read_lines
 
 _SPREAD = ("value", "low", "high")
