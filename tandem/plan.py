@@ -133,9 +133,13 @@ class SolvePlan:
 
     def check_problem(self, problem: Problem) -> None:
         """Raise UsageError for a problem that asks for what the strategy does not give."""
-        if problem.logprobs is not None and not self.strategy.is_one_answer:
-            alone = "log-probabilities come with the answer of one model alone: intern-only or mentor-only"
-            raise UsageError(f"strategy '{self.strategy_name}' gives none; {alone}")
+        if self.strategy.is_one_answer:
+            return
+        alone = "choose a strategy of one model alone: intern-only or mentor-only"
+        if problem.raw is not None:
+            raise UsageError(f"strategy '{self.strategy_name}' takes no raw prompt; {alone}")
+        if problem.logprobs is not None:
+            raise UsageError(f"strategy '{self.strategy_name}' gives no log-probabilities; {alone}")
 
     def check(self) -> list[str]:
         """Return `mismatch` for two models that can be used like this; both must be probed.

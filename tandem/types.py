@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -77,6 +77,24 @@ class CodeTests(BaseModel):
     prelude: str = ""
 
 
+class RawPrompt(BaseModel):
+    """A text, or its token ids, that one model completes as it stands: no chat template, no instructions of ours.
+
+    `echo`: the answer begins with it, and where log-probabilities are asked for, with those of its own tokens. Where it
+    does not `write`, that is all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | tuple[int, ...]
+    echo: bool = False
+    write: bool = True
+
+    def tokens(self, count: Callable[[str], int]) -> int:
+        """Return its number of tokens; `count` is the model's."""
+        return count(self.text) if isinstance(self.text, str) else len(self.text)
+
+
 class Problem(BaseModel):
     """A question with its conversation, its kind and, where known, its reference answer or its tests.
 
@@ -95,6 +113,7 @@ class Problem(BaseModel):
     sampling: Sampling | None = None  # None: the run's own
     response_format: ResponseFormat | None = None  # None: text
     logprobs: int | None = Field(default=None, ge=0, le=20)
+    raw: RawPrompt | None = None  # what is completed in place of the messages; only strategies of one model take it
     metadata: dict[str, str] = {}
     tools: ToolUse | None = None
 

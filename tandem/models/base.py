@@ -15,6 +15,7 @@ from tandem.types import Message, ScoredToken
 
 FinishReason = Literal["stop", "length", "error"]
 TEMPLATE = 64  # tokens that a chat template may add to a prompt
+_SPECIAL = 2  # tokens that a tokenizer may add to a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Request:
     `tools` may be called: calls come as the end of the text, in their textual form (`tandem.tools.write_call`).
     `response_format` is what the answer must be, behind any thought: the backend decodes by it where it can, and
     whoever reads the answer checks it. `alternatives` (0 to 20) asks for each token as text with so many likeliest ones
-    in its place (`Delta.scored`); `top_logprobs` is then set too, to at least as many.
+    in its place (`Delta.scored`); `top_logprobs` is then set too, to at least as many. `raw` is read as it is in place
+    of the messages, without a chat template: a text, or token ids.
     """
 
     messages: tuple[Message, ...]
@@ -39,6 +41,7 @@ class Request:
     tools: ToolUse | None = None
     response_format: ResponseFormat | None = None
     alternatives: int | None = None
+    raw: str | tuple[int, ...] | None = None
 
     @property
     def may_be_cut(self) -> bool:
@@ -48,7 +51,7 @@ class Request:
     @property
     def prompt_bound(self) -> int:
         """Prompt tokens at most, whatever the tokenizer: none is shorter than a byte."""
-        return self._count(lambda text: len(text.encode())) + TEMPLATE * len(self.messages) + self._beside
+        return self._count(lambda text: len(text.encode())) + self._template * len(self.messages) + self._beside
 
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
         """Return the tokens of the prompt, `count` being the model's; what a chat template adds is not among them."""
@@ -57,7 +60,12 @@ class Request:
 
     def room(self, context: int, count: Callable[[str], int]) -> int:
         """Return the tokens left in a model's context after the prompt; zero or less: the prompt fills it."""
-        return context - self._count(count) - TEMPLATE - self._beside
+        return context - self._count(count) - self._template - self._beside
+
+    @property
+    def _template(self) -> int:
+        """Tokens at most that a chat template adds to a message, or a tokenizer to a text."""
+        return TEMPLATE if self.raw is None else _SPECIAL if isinstance(self.raw, str) else 0
 
     @property
     def _beside(self) -> int:
@@ -66,6 +74,8 @@ class Request:
         return wanted + (self.tools.room if self.tools else 0)
 
     def _count(self, count: Callable[[str], int]) -> int:
+        if self.raw is not None:
+            return count(self.raw) if isinstance(self.raw, str) else len(self.raw)
         prefix = self.prefix or ""
         begun = count(prefix) if isinstance(prefix, str) else len(prefix)
         return begun + sum(count(message.text) for message in self.messages)
@@ -122,19 +132,54 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A model's reading of a given text: its tokens as text, and statistics of all but the first."""
+    """A model's reading of a given text: its tokens as text, and statistics of all but the first.
+
+    Where alternatives were asked for, `text` is all that was read, `scored` its tokens with them (the first has no
+    log-probability), and `following` the likeliest token behind it; `ended`: that one ends the text.
+    """
 
     pieces: Sequence[str]
     stats: Sequence[TokenStat]
     usage: Usage
+    text: str = ""
+    scored: Sequence[ScoredToken] = ()
+    following: ScoredToken | None = None
+    ended: bool = False
 
 
 @runtime_checkable
 class Reads(Protocol):
     """An optional part of Model: log-probabilities of a given text, for one uncached prefill."""
 
-    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
-        """Read `text` as it is, without a chat template, its first `max_tokens` tokens if given."""
+    async def read(
+        self,
+        text: str | Sequence[int],
+        *,
+        top_logprobs: int = 20,
+        max_tokens: int | None = None,
+        alternatives: int | None = None,
+    ) -> Reading:
+        """Read `text` (or token ids) as it is, without a chat template, its first `max_tokens` tokens if given.
+
+        `alternatives` (0 to `top_logprobs`) asks for the tokens as text, see Reading.
+        """
+        ...
+
+
+@runtime_checkable
+class Tokenizes(Protocol):
+    """An optional part of Model: its own tokenizer, for clients that send token ids. Methods may raise TandemError."""
+
+    async def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a text; `special`: with the tokens that a tokenizer puts around it."""
+        ...
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special ones too."""
+        ...
+
+    async def special_tokens(self) -> dict[str, str | None]:
+        """Return the texts of its special tokens by name (``eos_token``, ``bos_token``); None: none, or not known."""
         ...
 
 
@@ -203,5 +248,6 @@ __all__ = [
     "Reading",
     "Reads",
     "Request",
+    "Tokenizes",
     "gather",
 ]

@@ -13,7 +13,10 @@ import json
 import math
 import random
 import re
-from collections.abc import AsyncGenerator, Callable
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +30,8 @@ from tandem.spec import Architecture, Continuation, ModelSpec
 from tandem.tools import ADVICE
 from tandem.types import ScoredToken
 
+_END = "<end>"
+_KNOWN = 1 << 16  # token ids that a fake remembers
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
 
@@ -66,6 +71,7 @@ class FakeModel(Model):
         self.script = script or Script()
         self.calls: list[Request] = []
         self.aborted: list[Request] = []
+        self._pieces: OrderedDict[int, str] = OrderedDict()  # of the token ids that it has given
         self.answer: Callable[[Request], str] | None = None  # for tests that compute their text
         self.address = hashlib.sha256(self.script.model_dump_json().encode()).hexdigest()[:16]
         self.spec = ModelSpec(
@@ -95,7 +101,7 @@ class FakeModel(Model):
         return cls(script, name=name, parameters=parameters)
 
     def _rule(self, request: Request) -> Rule:
-        prompt = "\n".join(m.content for m in request.messages)
+        prompt = "\n".join(m.content for m in request.messages) if request.raw is None else self._raw_text(request.raw)
         if self.answer:
             return Rule(text=self.answer(request))
         for rule in self.script.rules:
@@ -128,23 +134,66 @@ class FakeModel(Model):
             if rule.fault:
                 raise EndpointError(rule.fault)
             ended = True
+            whole = len(written) == len(tokens)
             yield Delta(
-                finish_reason="stop" if len(written) == len(tokens) else "length",
+                finish_reason="stop" if whole else "length",
                 usage=Usage(prompt=prompt, completion=len(written)),
+                scored=self._measured(request, rule, len(written), _END)[1] if whole else (),
             )
         finally:
             if not ended:
                 self.aborted.append(request)
 
-    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+    async def read(
+        self,
+        text: str | Sequence[int],
+        *,
+        top_logprobs: int = 20,
+        max_tokens: int | None = None,
+        alternatives: int | None = None,
+    ) -> Reading:
         """Return made-up statistics of a given text: the same words in the same place always get the same ones."""
         if not self.script.logprobs:
             raise CapabilityError(f"{self.spec.name} gives no log-probabilities of a prompt")
-        pieces = _TOKEN.findall(text)[:max_tokens]
+        pieces = (_TOKEN.findall(text) if isinstance(text, str) else [self._piece(one) for one in text])[:max_tokens]
         reading = Rule(text="reading")
-        asked = Request(messages=(), purpose="probe", max_tokens=1, top_logprobs=top_logprobs)
-        stats = [stat for k, piece in enumerate(pieces[1:]) for stat in self._measured(asked, reading, k, piece)[0]]
-        return Reading(pieces, stats, Usage(prompt=len(pieces), completion=1))
+        top = max(top_logprobs, 1)
+        asked = Request(messages=(), purpose="probe", max_tokens=1, top_logprobs=top, alternatives=alternatives)
+        found = [self._measured(asked, reading, k, piece) for k, piece in enumerate(pieces[1:])]
+        stats = [stat for its, _ in found for stat in its]
+        usage = Usage(prompt=len(pieces), completion=1)
+        if alternatives is None:
+            return Reading(pieces, stats, usage)
+        scored = [ScoredToken(piece, None) for piece in pieces[:1]] + [one for _, its in found for one in its]
+        rule = self._rule(replace(asked, raw="".join(pieces), purpose="answer"))
+        following = next(iter(_TOKEN.findall(rule.text)), "")
+        ((token,),) = (self._measured(asked, rule, 0, following or _END)[1],)
+        return Reading(pieces, stats, usage, "".join(pieces), scored, token, ended=not following)
+
+    async def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a text, one a word; it has no special tokens."""
+        ids = []
+        for piece in _TOKEN.findall(text):
+            ids.append(zlib.crc32(piece.encode()) >> 1)  # the same in every process, and below 2**31
+            self._pieces[ids[-1]] = piece
+            self._pieces.move_to_end(ids[-1])
+        while len(self._pieces) > _KNOWN:
+            self._pieces.popitem(last=False)
+        return ids
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids; of those that it never gave, their numbers."""
+        return "".join(self._piece(token) for token in ids)
+
+    async def special_tokens(self) -> dict[str, str | None]:
+        """Return its end of a text: it has no other special token."""
+        return {"bos_token": None, "eos_token": _END}
+
+    def _piece(self, token: int) -> str:
+        return self._pieces.get(token, f" <{token}>")
+
+    def _raw_text(self, raw: str | Sequence[int]) -> str:
+        return raw if isinstance(raw, str) else "".join(self._piece(token) for token in raw)
 
     def _measured(
         self, request: Request, rule: Rule, index: int, token: str

@@ -102,6 +102,8 @@ def digest(model: str, request: Request) -> str:
         content.append({"response_format": request.response_format.openai})
     if request.alternatives is not None:
         content.append({"alternatives": request.alternatives})
+    if request.raw is not None:
+        content.append({"raw": request.raw})
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

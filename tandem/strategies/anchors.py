@@ -14,6 +14,7 @@ from tandem.ledger import Role
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
 from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.insight_source import InsightSource
+from tandem.strategies.raw import stream_alone
 from tandem.types import Event
 
 
@@ -24,7 +25,7 @@ class MentorOnly(Strategy):
     is_one_answer = True
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        return stream_answer("mentor", ctx, "answer")
+        return stream_alone("mentor", ctx, "answer")
 
 
 class InternOnly(Strategy):
@@ -34,7 +35,7 @@ class InternOnly(Strategy):
     is_one_answer = True
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
-        return stream_answer("intern", ctx, "none")
+        return stream_alone("intern", ctx, "none")
 
 
 class Fixed(Strategy):

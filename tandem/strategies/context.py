@@ -93,6 +93,7 @@ class Context:
             # Notes are no JSON, and a tool's call has a form of its own.
             response_format=self.problem.response_format if wanted and tools is None else None,
             alternatives=alternatives,
+            raw=self.problem.raw.text if self.problem.raw else None,
         )
         model = self.model(role)
         request = within_context(request, model)
@@ -130,18 +131,23 @@ class Context:
         given = call.request.prefix
         begun = prefix if prefix is not None else given if isinstance(given, str) else ""
         text = whole_text(call, begun)
+        cut = call.finish_reason == "length" or is_open(text)
+        return self.solution(text, call.role, level, truncated=cut, insight=insight)
+
+    def solution(self, text: str, role: Role, level: str, *, truncated: bool, insight: str = "") -> Solution:
+        """Make the solution of a text that the model in `role` wrote."""
         return Solution(
             problem_id=self.problem.id,
             strategy=self.strategy,
             answer=answer_of(self.problem, text),
             text=text,
             level=level,
-            answered_by=call.role,
+            answered_by=role,
             insight=insight,
             sections=split_sections(insight),
             trace=self.trace,
             ledger=self.ledger,
-            truncated=call.finish_reason == "length" or is_open(text),
+            truncated=truncated,
             seconds=time.monotonic() - self.started,
             synthetic=self.mentor.spec.synthetic or self.intern.spec.synthetic,
             classifier=self.policy.classifier.id if self.policy else None,

@@ -6,7 +6,6 @@ the first level that reaches its threshold answers, where none does the likelies
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -16,13 +15,13 @@ from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
 from tandem.insight import trim
 from tandem.ladder import Ladder, parse_ladder
-from tandem.ledger import Entry
 from tandem.models.base import Reads
 from tandem.models.logprobs import TokenStat
 from tandem.paths import shipped
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
 from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.insight_source import InsightSource
+from tandem.strategies.reading import read
 from tandem.sufficiency.classifier import short_hash
 from tandem.sufficiency.prompt_pass import MAX_TOKENS, prompt_text, published_signals
 from tandem.sufficiency.published import FILE, PublishedClassifier
@@ -109,17 +108,11 @@ class PublishedStrategy(Strategy):
 
     async def _read(self, insight: str, tokens: int, ctx: Context) -> Sequence[TokenStat]:
         """Return the statistics of one pass over question and insight; it is charged as a probe."""
-        intern = ctx.intern
-        if not isinstance(intern, Reads):
+        if not isinstance(ctx.intern, Reads):
             raise CapabilityError(
-                f"strategy 'published' needs log-probabilities of prompts, and {intern.spec.name} gives none here; "
+                f"strategy 'published' needs log-probabilities of prompts, and {ctx.intern.spec.name} gives none here; "
                 "serve the intern with vLLM and name it with --intern-endpoint"
             )
-        began = time.monotonic()
-        reading = await intern.read(
-            prompt_text(ctx.problem.question, insight), top_logprobs=ctx.settings.top_logprobs, max_tokens=MAX_TOKENS
-        )
-        seconds = time.monotonic() - began
-        entry = Entry.of(intern.spec, "intern", "probe", reading.usage, seconds=seconds, read_tokens=tokens)
-        ctx.ledger.entries.append(entry)
+        text, top = prompt_text(ctx.problem.question, insight), ctx.settings.top_logprobs
+        reading = await read(ctx, "intern", text, "probe", top_logprobs=top, max_tokens=MAX_TOKENS, read_tokens=tokens)
         return reading.stats

@@ -24,6 +24,9 @@ async def apart(events: AsyncGenerator[Event, None], ctx: Context) -> AsyncGener
     prefix = ctx.mentor.spec.insight_mode == "prefix"  # the insight is the beginning of a thought or of an answer
     async with aclosing(events):
         async for event in events:
+            if ctx.problem.raw is not None:  # a text that was given may have such tags
+                yield event
+                continue
             parts: Iterable[Event] = (event,)
             if last and not isinstance(event, InsightDelta):
                 for _, held in insight.close():

@@ -23,6 +23,7 @@ _GATEWAY = {504, 524}  # a gateway timed out: the server behind it may have done
 _OVERFLOW = re.compile(
     r"context.?(length|size|window)|prompt is too long|longer than the (model|maximum)|maximum model length", re.I
 )
+_TOO_LONG = (400, 413, 422)
 _TOOLS = re.compile(r"\btools?\b|tool_|tool-|function.call", re.I)
 _NO_TOOLS = {400, 404, 422, 501}
 _MEANINGS = [  # of error codes and types that are words, as vendors write them
@@ -74,6 +75,11 @@ class Failure(EndpointError):
         self.refused = refused
         self.free = free
 
+    @property
+    def overflow(self) -> bool:
+        """Whether the prompt is too long for the model's context."""
+        return self.status in _TOO_LONG and bool(_OVERFLOW.search(self.detail))
+
     def within(self, where: str, usage: Usage | None = None) -> Failure:
         """Return the same failure, with `where` it happened and what it cost."""
         failure = copy(self)
@@ -124,7 +130,7 @@ def from_status(
         message = f"{origin.where} {verb} for '{origin.model}' ({status}): {origin.keys.advice}"
     elif status == 404:
         message = f"{origin.where} serves no model '{origin.model}' (404){line}"
-    elif status in (400, 413, 422) and _OVERFLOW.search(detail):
+    elif status in _TOO_LONG and _OVERFLOW.search(detail):
         message = f"the prompt is too long for '{origin.model}' at {origin.where}{line}"
     elif "insufficient_quota" in detail:
         message, retryable = f"the account at {origin.where} has no credit left ({status}){line}", False

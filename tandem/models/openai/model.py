@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tandem.errors import CapabilityError
 from tandem.ledger import Role
 from tandem.models.base import Delta, Model, Reading, Request
-from tandem.models.openai.errors import Backoff
+from tandem.models.openai.errors import Backoff, Failure
 from tandem.models.openai.probe import probe
 from tandem.models.openai.prompt_logprobs import read_text
 from tandem.models.openai.request import Dialect
 from tandem.models.openai.resumable import ResumableAnswer, RetryHere
-from tandem.models.openai.token_ids import Written
+from tandem.models.openai.token_ids import REFUSED, Written, ids_of_text, text_of_ids
 from tandem.models.openai.transport import Endpoint
 from tandem.models.tokens import TokenCounter
 from tandem.spec import ModelSpec
@@ -68,10 +70,42 @@ class OpenAIModel(Model):
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         return ResumableAnswer(self.spec, request).stream(RetryHere(self, self._retries))
 
-    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+    async def read(
+        self,
+        text: str | Sequence[int],
+        *,
+        top_logprobs: int = 20,
+        max_tokens: int | None = None,
+        alternatives: int | None = None,
+    ) -> Reading:
         """Read `text` without answering it, see `Reads`. Raises CapabilityError where the endpoint cannot."""
-        kept = text if max_tokens is None else self.cut(text, max_tokens)
-        return await read_text(self.endpoint, self.spec, kept, top_logprobs, Backoff(self._retries))
+        kept = text
+        if max_tokens is not None:
+            kept = self.cut(text, max_tokens) if isinstance(text, str) else text[:max_tokens]
+        return await read_text(self.endpoint, self.spec, kept, top_logprobs, Backoff(self._retries), alternatives)
+
+    async def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a text, see `Tokenizes`. Raises CapabilityError where the endpoint has no tokenizer."""
+        with self._tokenizer():
+            return await ids_of_text(self.endpoint, text, special=special)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, see `Tokenizes`. Raises CapabilityError where the endpoint has no tokenizer."""
+        with self._tokenizer():
+            return await text_of_ids(self.endpoint, ids)
+
+    async def special_tokens(self) -> dict[str, str | None]:
+        """Return nothing known: vLLM tells only where it was started to (`--enable-tokenizer-info-endpoint`)."""
+        return {"bos_token": None, "eos_token": None}
+
+    @contextmanager
+    def _tokenizer(self) -> Iterator[None]:
+        try:
+            yield
+        except Failure as failure:
+            if failure.status in REFUSED:
+                raise CapabilityError(f"'{self.spec.name}' has no tokenizer at its endpoint ({failure})") from failure
+            raise
 
     def cut(self, text: str, tokens: int) -> str:
         return self._tokens.cut(text, tokens)

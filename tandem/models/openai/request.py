@@ -64,11 +64,11 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
 
 
 def completion_body(
-    spec: ModelSpec, served: str, request: Request, dialect: Dialect, prompt: Sequence[int]
+    spec: ModelSpec, served: str, request: Request, dialect: Dialect, prompt: str | Sequence[int]
 ) -> dict[str, Any]:
-    """Return the JSON of a streamed completion of token ids. Raises CapabilityError as `chat_body` does."""
+    """Return the JSON of a streamed completion of a text or token ids; raises CapabilityError as `chat_body` does."""
     body = _body(spec, served, request, dialect)
-    body["prompt"] = list(prompt)
+    body["prompt"] = prompt if isinstance(prompt, str) else list(prompt)
     if request.top_logprobs:
         body["logprobs"] = request.top_logprobs
         if request.alternatives is None:  # by name, tokens that look alike (each the half of a character) would be one

@@ -24,6 +24,7 @@ from tandem.models.skip import skip
 from tandem.spec import Continuation, ModelSpec
 from tandem.tools import ADVICE
 
+_NO_COMPLETIONS = {404, 405, 501}
 _DRAIN = 0.1  # seconds for the end of a body after its last event, so that the connection can be used again
 
 
@@ -72,7 +73,9 @@ class ResumableAnswer:
         # What is written behind a prefix of ids has no text that another try could be held against; and behind a text
         # that a model did not write, it may give a call as text.
         continues = spec.continuation is Continuation.NATIVE
-        self._native = continues and not isinstance(request.prefix, tuple) and request.tools is None
+        # Nor does a raw prompt: it may be ids, and another try reads it again.
+        by_text = request.raw is None and not isinstance(request.prefix, tuple)
+        self._native = continues and by_text and request.tools is None
         self._tokens = 0
         self._texts: list[str] = []
         self._inside = False  # the next try goes on within a thinking block
@@ -137,7 +140,7 @@ class ResumableAnswer:
         else:
             known = text
         by_ids = request.prefix is not None and target.spec.token_ids and target.dialect.ids and self._by_ids
-        opened = self._opened and request.prefix is None
+        opened = self._opened and request.prefix is None and request.raw is None
         return Try(target, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside, opened=opened)
 
     def _adapts(self, attempt: Try, failure: Failure) -> bool:
@@ -150,6 +153,8 @@ class ResumableAnswer:
         if narrower and fresh:
             target.dialect = narrower  # found once, for all later calls
             return True
+        if attempt.request.raw is not None and failure.status in _NO_COMPLETIONS:
+            raise CapabilityError(f"'{target.spec.name}' takes no raw prompt here ({failure})") from failure
         if attempt.request.tools and refuses_tools(failure):
             raise CapabilityError(f"'{target.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
         if not (attempt.by_ids and isinstance(attempt.request.prefix, str) and fresh and failure.status in REFUSED):
@@ -205,7 +210,8 @@ class Try:
             tools=request.tools,
             scored=request.alternatives is not None,
         )
-        self._chat = None if by_ids else chat_body(target.spec, target.endpoint.origin.model, request, self.dialect)
+        beside = by_ids or request.raw is not None
+        self._chat = None if beside else chat_body(target.spec, target.endpoint.origin.model, request, self.dialect)
         self._known_ids = ids
         self._prefix: Sequence[int] | None = None if request.prefix else ()  # its ids, as far as they are known
         self._began = time.monotonic()  # set anew when it is sent
@@ -283,6 +289,9 @@ class Try:
         target, request = self.target, self.request
         if self._chat is not None:
             return target.endpoint.chat(self._chat, slot)
+        if request.raw is not None:
+            raw = completion_body(target.spec, target.endpoint.origin.model, request, self.dialect, request.raw)
+            return target.endpoint.completion(raw, slot)
         known = target.written.find(request) if self._known_ids is None else self._known_ids
         template, self._prefix = await prompt_ids(target.endpoint, request, known)
         prompt = [*template, *self._prefix]

@@ -34,7 +34,7 @@ class Written:
         self._ids: OrderedDict[Key, array[int]] = OrderedDict()
 
     def keep(self, request: Request, text: str, ids: array[int] | None) -> None:
-        if ids is not None and request.may_be_cut and not isinstance(request.prefix, tuple):
+        if ids is not None and request.may_be_cut and request.raw is None and not isinstance(request.prefix, tuple):
             self._ids[request.messages, (request.prefix or "") + text] = ids
             if len(self._ids) > _KEPT:
                 self._ids.popitem(last=False)
@@ -56,21 +56,21 @@ async def prompt_ids(
     template, opened = await template_ids(endpoint, request.messages)
     prefix = request.prefix or ""
     if not isinstance(prefix, str):
-        if (await _text(endpoint, prefix)).endswith(_HALF):
+        if (await text_of_ids(endpoint, prefix)).endswith(_HALF):
             raise UsageError("the token ids of the answer's beginning end within a character")
         return template, prefix
     if opened:
         prefix = prefix.removeprefix(OPENS)
-    if known is not None and await _text(endpoint, known) == prefix:
+    if known is not None and await text_of_ids(endpoint, known) == prefix:
         return template, known
-    return template, await _text_ids(endpoint, prefix)
+    return template, await ids_of_text(endpoint, prefix)
 
 
 async def joins(endpoint: Endpoint, messages: tuple[Message, ...], text: str) -> bool:
     """Return whether the ids of a text behind those of a template read as the two (some tokenizers add a space)."""
     template, _ = await template_ids(endpoint, messages)
-    written = await _text_ids(endpoint, text)
-    return await _text(endpoint, [*template, *written]) == await _text(endpoint, template) + text
+    written = await ids_of_text(endpoint, text)
+    return await text_of_ids(endpoint, [*template, *written]) == await text_of_ids(endpoint, template) + text
 
 
 async def template_ids(endpoint: Endpoint, messages: tuple[Message, ...]) -> tuple[list[int], bool | None]:
@@ -88,14 +88,14 @@ async def template_ids(endpoint: Endpoint, messages: tuple[Message, ...]) -> tup
     return answer["tokens"], is_open("".join(map(str, strings[-_TAIL:]))) if strings else None
 
 
-async def _text_ids(endpoint: Endpoint, text: str) -> list[int]:
-    if not text:
+async def ids_of_text(endpoint: Endpoint, text: str, *, special: bool = False) -> list[int]:
+    if not text and not special:
         return []
-    answer = await _asked(endpoint, "/tokenize", {"prompt": text, "add_special_tokens": False}, "tokens")
+    answer = await _asked(endpoint, "/tokenize", {"prompt": text, "add_special_tokens": special}, "tokens")
     return list(answer["tokens"])
 
 
-async def _text(endpoint: Endpoint, ids: Sequence[int]) -> str:
+async def text_of_ids(endpoint: Endpoint, ids: Sequence[int]) -> str:
     return str((await _asked(endpoint, "/detokenize", {"tokens": list(ids)}, "prompt"))["prompt"]) if ids else ""
 
 

@@ -38,19 +38,24 @@ class Loaded:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
+    def whole_text(self, ids: list[int]) -> str:
+        """Return the text of tokens, special ones too."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
     def score(self, choice: SampledToken) -> ScoredToken:
         """Return a token that was drawn with its statistics, and its alternatives, as text."""
         top = tuple(self.scored(token, logprob) for token, logprob in choice.likeliest)
         return self.scored(choice.token, choice.stat.logprob if choice.stat else 0.0, top)
 
-    def scored(self, token: int, logprob: float, top: tuple[ScoredToken, ...] = ()) -> ScoredToken:
+    def scored(self, token: int, logprob: float | None, top: tuple[ScoredToken, ...] = ()) -> ScoredToken:
         """Return one token as text, special ones too, with its bytes where they are not a whole character."""
-        text: str = self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.whole_text([token])
         piece = self.tokenizer.convert_ids_to_tokens(token) or ""
         if piece.startswith(_SPACE) and not text.startswith(" "):
             text = f" {text}"  # decoders drop the space at a text's beginning
         raw = _bytes(piece) if _HALF in text else None
-        return ScoredToken(text, round(max(logprob, FLOOR), PLACES), top, raw)
+        return ScoredToken(text, None if logprob is None else round(max(logprob, FLOOR), PLACES), top, raw)
 
 
 @functools.cache

@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.tokens import TokenCounter
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
-from tandem.models.transformers.prompt_logprobs import read_text
+from tandem.models.transformers.prompt_logprobs import PromptReader, checked_ids
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
 from tandem.thinking import OPENS
 from tandem.tools import ADVICE
+
+T = TypeVar("T")
 
 
 class TransformersModel(Model):
@@ -93,7 +96,8 @@ class TransformersModel(Model):
             mailbox=asyncio.Queue(),
         )
         worker.submit(job)
-        tag = OPENS if loaded.spec.opens_thinking and request.prefix is None else ""
+        opened = loaded.spec.opens_thinking and request.prefix is None and request.raw is None
+        tag = OPENS if opened else ""
         try:
             while True:
                 item = await job.mailbox.get()
@@ -107,10 +111,44 @@ class TransformersModel(Model):
         finally:
             job.closed = True
 
-    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+    async def read(
+        self,
+        text: str | Sequence[int],
+        *,
+        top_logprobs: int = 20,
+        max_tokens: int | None = None,
+        alternatives: int | None = None,
+    ) -> Reading:
         """Read `text` without answering it, see `Reads`. Raises UsageError for one that does not fit the context."""
         worker, _ = await self._ready()
-        return await asyncio.to_thread(worker.aside, lambda loaded: read_text(loaded, text, top_logprobs, max_tokens))
+        options: dict[str, Any] = {"top_logprobs": max(top_logprobs, 1), "max_tokens": max_tokens}
+        options["alternatives"] = alternatives
+        reader = await asyncio.to_thread(worker.aside, lambda loaded: PromptReader(loaded, text, **options))
+        while not reader.done:  # the batch, and a reader that gives up, have their turn between two portions
+            await asyncio.to_thread(worker.aside, lambda _: reader.step())
+        return await asyncio.to_thread(worker.aside, lambda _: reader.reading())
+
+    async def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a text, see `Tokenizes`."""
+
+        def encoded(loaded: Loaded) -> list[int]:
+            found: list[int] = loaded.tokenizer(text, add_special_tokens=special)["input_ids"]
+            return found
+
+        return await self._tokenized(encoded)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, see `Tokenizes`. Raises UsageError for an id that the model does not have."""
+        return await self._tokenized(lambda loaded: loaded.whole_text(checked_ids(loaded, ids)))
+
+    async def special_tokens(self) -> dict[str, str | None]:
+        """Return its special tokens by name, see `Tokenizes`."""
+        names = ("bos_token", "eos_token", "pad_token")
+        return await self._tokenized(lambda loaded: {name: getattr(loaded.tokenizer, name, None) for name in names})
+
+    async def _tokenized(self, work: Callable[[Loaded], T]) -> T:
+        worker, _ = await self._ready()
+        return await asyncio.to_thread(worker.aside, work)  # one tokenizer is not for two threads at once
 
     def cut(self, text: str, tokens: int) -> str:
         return self._counter.cut(text, tokens)
@@ -166,7 +204,20 @@ class TransformersModel(Model):
         return worker, loaded
 
     def _prompt(self, loaded: Loaded, request: Request) -> list[int]:
-        """Return the prompt's token ids: messages by the chat template, then the answer's prefix.
+        """Return the prompt's token ids; raises EndpointError for more than the context holds."""
+        tokens = checked_ids(loaded, request.raw) if request.raw is not None else self._chat(loaded, request)
+        if request.max_tokens < 1:
+            raise UsageError("max_tokens must be at least 1")
+        limit = self.spec.context
+        if limit is not None and len(tokens) + request.max_tokens > limit:
+            raise EndpointError(
+                f"{self.spec.name}: a prompt of {len(tokens)} tokens and max_tokens {request.max_tokens} are more than "
+                f"its context of {limit} tokens"
+            )
+        return tokens
+
+    def _chat(self, loaded: Loaded, request: Request) -> list[int]:
+        """Return a conversation's token ids: messages by the chat template, then the answer's prefix.
 
         The prefix follows the template's own beginning of an answer, as if the model had written it. (A template asked
         to continue a message may trim it, or put an empty thinking block before it.)
@@ -186,16 +237,5 @@ class TransformersModel(Model):
             written = written.removeprefix(OPENS)
         tokens: list[int] = tokenizer(text + written, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         if not isinstance(prefix, str):
-            known = loaded.model.get_input_embeddings().num_embeddings
-            if not all(0 <= token < known for token in prefix):  # on a GPU this would end the process's CUDA context
-                raise UsageError(f"{self.spec.name} has no such token: ids go from 0 to {known - 1}")
-            tokens = [*tokens, *prefix]
-        if request.max_tokens < 1:
-            raise UsageError("max_tokens must be at least 1")
-        limit = self.spec.context
-        if limit is not None and len(tokens) + request.max_tokens > limit:
-            raise EndpointError(
-                f"{self.spec.name}: a prompt of {len(tokens)} tokens and max_tokens {request.max_tokens} are more than "
-                f"its context of {limit} tokens"
-            )
+            tokens = [*tokens, *checked_ids(loaded, prefix)]
         return tokens

@@ -61,7 +61,7 @@ class GenerationRow(Row):
         if finish or written == 1:
             usage = Usage(prompt=self.prompt, cached=self.cached, completion=written)
         stats = () if choice.stat is None else (choice.stat,)
-        scored = (self.score(choice),) if self.score and choice.token not in ends else ()
+        scored = (self.score(choice),) if self.score else ()
         return Delta(text, 1, stats, finish, usage, scored=scored)
 
 

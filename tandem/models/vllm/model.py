@@ -85,10 +85,32 @@ class PooledModel(Model):
                 async for delta in deltas:
                     yield delta
 
-    async def read(self, text: str, *, top_logprobs: int = 20, max_tokens: int | None = None) -> Reading:
+    async def read(
+        self,
+        text: str | Sequence[int],
+        *,
+        top_logprobs: int = 20,
+        max_tokens: int | None = None,
+        alternatives: int | None = None,
+    ) -> Reading:
         """Read `text` without answering it, on the least busy replica; see `Reads`."""
+        with self._balancer.failover(str(text), 0) as policy:
+            at = await policy.target()
+            return await at.read(text, top_logprobs=top_logprobs, max_tokens=max_tokens, alternatives=alternatives)
+
+    async def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a text, by the tokenizer of a replica; see `Tokenizes`."""
         with self._balancer.failover(text, 0) as policy:
-            return await (await policy.target()).read(text, top_logprobs=top_logprobs, max_tokens=max_tokens)
+            return await (await policy.target()).encode(text, special=special)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, by the tokenizer of a replica; see `Tokenizes`."""
+        with self._balancer.failover(str(ids), 0) as policy:
+            return await (await policy.target()).decode(ids)
+
+    async def special_tokens(self) -> dict[str, str | None]:
+        """Return what is known of its special tokens; see `Tokenizes`."""
+        return await self._first.special_tokens()
 
     def cut(self, text: str, tokens: int) -> str:
         return self._first.cut(text, tokens)
