@@ -21,7 +21,7 @@ from tandem.costs import Rates
 from tandem.errors import CapabilityError, TandemError
 from tandem.insight import intern_view, trim
 from tandem.ledger import Ledger
-from tandem.models.base import Model, Reads, Request
+from tandem.models.base import Model, Reads, Request, cue
 from tandem.models.call import Call
 from tandem.models.logprobs import TokenStat
 from tandem.runs.work import work_through
@@ -143,6 +143,7 @@ def second_draft(
             prefix=prefix,
             top_logprobs=_TOP,
             affinity=problem.id,
+            cue=cue(intern.spec, problem.question, problem.reference, "intern", row["insight_tokens"]),
         )
         call = await Call(intern, request, "intern", Ledger(), read_tokens=row["insight_tokens"]).complete()
         begun = prefix or ""

@@ -17,7 +17,7 @@ from tandem.grading import Sandbox, answer_of, grade
 from tandem.insight import answer_messages, intern_view, mentor_messages, opening, token_by_token, trim
 from tandem.ladder import ANSWER
 from tandem.ledger import Ledger, Role
-from tandem.models.base import Model, Request
+from tandem.models.base import Model, Request, cue
 from tandem.models.call import Call
 from tandem.runs.journal import Journal
 from tandem.spec import Continuation, InsightMode
@@ -171,7 +171,8 @@ class ProblemWork:
 
     async def _intern_answer(self, key: Key, insight: str, extra: Row, view: InsightMode) -> Row:
         messages, prefix = intern_view(self._problem, insight, view)
-        plan, ledger = self._plan, Ledger()
+        plan, ledger, question = self._plan, Ledger(), self._problem.question
+        read = extra.get("insight_tokens", 0) or extra.get("hint_tokens", 0)
         request = Request(
             messages=messages,
             purpose="answer",
@@ -180,14 +181,13 @@ class ProblemWork:
             prefix=prefix,
             top_logprobs=plan.top_logprobs,
             affinity=self._problem.id,
+            cue=cue(self._tools.intern.spec, question, self._problem.reference, "intern", read),
         )
         request = within_context(request, self._tools.intern)
-        read = extra.get("insight_tokens", 0) or extra.get("hint_tokens", 0)
         # A call that ended just before a kill, without its row, is given again; each sample has its own.
         call = await self._call(self._tools.intern, request, "intern", ledger, read, key.sample).complete()
         # Signals added later are computed from the stored statistics, and so are these: they must agree.
         stats = [[round(value, STAT_PLACES) for value in stat] for stat in call.stats]
-        question = self._problem.question
         asked = question_signals(self._tools.intern.count(question)) | question_candidates(question)
         signals = signals_of(stats) | {"question": rounded(asked)}
         own = _counts(call, ledger) | extra | {"signals": signals, "stats": stats}
@@ -262,6 +262,7 @@ class ProblemWork:
             sampling=self._plan.mentor_sampling or self._plan.sampling,
             prefix=prefix,
             affinity=self._problem.id,
+            cue=cue(self._tools.mentor.spec, self._problem.question, self._problem.reference, "mentor"),
         )
         return within_context(request, self._tools.mentor)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from tandem.ledger import Purpose, Usage
+from tandem.ledger import Purpose, Role, Usage
 from tandem.models.logprobs import TokenStat
 from tandem.response_format import ResponseFormat
 from tandem.spec import ModelSpec, Sampling
@@ -19,6 +19,21 @@ _SPECIAL = 2  # tokens that a tokenizer may add to a text
 
 
 @dataclass(frozen=True, slots=True)
+class Cue:
+    """What a synthetic model is told, and no other, so that its answers can be right: see `cue`."""
+
+    question: str
+    reference: str
+    role: Role
+    read_tokens: int = 0  # mentor tokens in the prompt
+
+
+def cue(spec: ModelSpec, question: str, reference: str | None, role: Role, read_tokens: int = 0) -> Cue | None:
+    """Return what to tell a synthetic model of a problem with a reference; None for every real model."""
+    return Cue(question, reference, role, read_tokens) if spec.synthetic and reference is not None else None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One call to a model.
 
@@ -28,7 +43,8 @@ class Request:
     `response_format` is what the answer must be, behind any thought: the backend decodes by it where it can, and
     whoever reads the answer checks it. `alternatives` (0 to 20) asks for each token as text with so many likeliest ones
     in its place (`Delta.scored`); `top_logprobs` is then set too, to at least as many. `raw` is read as it is in place
-    of the messages, without a chat template: a text, or token ids.
+    of the messages, without a chat template: a text, or token ids. `cue` is for synthetic
+    models only, and no part of what is asked.
     """
 
     messages: tuple[Message, ...]
@@ -42,6 +58,7 @@ class Request:
     response_format: ResponseFormat | None = None
     alternatives: int | None = None
     raw: str | tuple[int, ...] | None = None
+    cue: Cue | None = field(default=None, compare=False, repr=False)
 
     @property
     def may_be_cut(self) -> bool:
@@ -242,6 +259,7 @@ __all__ = [
     "TEMPLATE",
     "Attempt",
     "Completion",
+    "Cue",
     "Delta",
     "FinishReason",
     "Model",
@@ -249,5 +267,6 @@ __all__ = [
     "Reads",
     "Request",
     "Tokenizes",
+    "cue",
     "gather",
 ]

@@ -1,8 +1,8 @@
 """The scriptable model: a first look, the docs and the tests without weights. What it writes means nothing.
 
 A token is a word with the space before it. Text comes from a script (a JSON file or a dict) or from built-in lines;
-with the same script the same request always gets the same tokens, log-probabilities and usage. Runs on it are
-marked ``synthetic``.
+with the same script the same request always gets the same tokens, log-probabilities and usage. Without a script,
+and where a problem has a reference, it is as often right as fake_answers.py says. Runs on it are marked ``synthetic``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ledger import Usage
-from tandem.models.base import Delta, Model, Reading, Request
+from tandem.models import fake_answers
+from tandem.models.base import Cue, Delta, Model, Reading, Request
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.spec import Architecture, Continuation, ModelSpec
 from tandem.tools import ADVICE
@@ -33,6 +34,8 @@ from tandem.types import ScoredToken
 _END = "<end>"
 _KNOWN = 1 << 16  # token ids that a fake remembers
 _TOKEN = re.compile(r"\s*\S+|\s+$")
+_AT_ONCE = 8  # tokens of a built-in text in one delta, where nobody asks for their log-probabilities
+_LEAST = 0.35  # the least probability of a token
 
 
 class Rule(BaseModel):
@@ -69,6 +72,7 @@ class FakeModel(Model):
 
     def __init__(self, script: Script | None = None, *, name: str = "fake", parameters: float = 1e9) -> None:
         self.script = script or Script()
+        self._scripted = script is not None
         self.calls: list[Request] = []
         self.aborted: list[Request] = []
         self._pieces: OrderedDict[int, str] = OrderedDict()  # of the token ids that it has given
@@ -100,6 +104,10 @@ class FakeModel(Model):
             raise UsageError(f"the fake model's script {path} cannot be used: {reason}") from None
         return cls(script, name=name, parameters=parameters)
 
+    def _cue(self, request: Request) -> Cue | None:
+        """Return the cue that a request is answered by; a script has none."""
+        return None if self._scripted or self.answer or request.purpose == "score" else request.cue
+
     def _rule(self, request: Request) -> Rule:
         prompt = "\n".join(m.content for m in request.messages) if request.raw is None else self._raw_text(request.raw)
         if self.answer:
@@ -107,30 +115,36 @@ class FakeModel(Model):
         for rule in self.script.rules:
             if rule.when in prompt and rule.purpose in (None, request.purpose):
                 return rule
-        return Rule(text=_INSIGHT if request.purpose == "insight" else _answer(prompt))
+        insight = request.purpose == "insight"
+        if cue := self._cue(request):  # without the headings, an insight is the beginning of an answer
+            return Rule(text=fake_answers.insight() if insight and "Goal:" in prompt else fake_answers.answer(cue))
+        return Rule(text=fake_answers.SHORT_INSIGHT if insight else _answer(prompt))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the scripted answer token by token; a prefix is skipped where the script's text begins with it."""
         if request.tools and not self.spec.tools:
             raise CapabilityError(f"{self.spec.name} takes no tools: {ADVICE}")
         self.calls.append(request)
-        rule = self._rule(request)
+        rule, cue = self._rule(request), self._cue(request)
         prefix = request.prefix if isinstance(request.prefix, str) else ""
         text = rule.text[len(prefix) :] if rule.text.startswith(prefix) else rule.text
         for stop in request.sampling.stop:
             text = text.partition(stop)[0]
         tokens = _TOKEN.findall(text)
         written = tokens[: request.max_tokens]
+        step = _AT_ONCE if cue and not request.top_logprobs else 1
+        least = fake_answers.least_likely(cue) if cue else _LEAST
         prompt = request.prompt_tokens(self.count)
         ended = False
         try:
             await asyncio.sleep(self.script.first_token_seconds)
-            for index, token in enumerate(written):
+            for index in range(0, len(written), step):
                 if rule.fault and index >= rule.fault_after:
                     raise EndpointError(rule.fault)
-                stats, scored = self._measured(request, rule, index, token)
-                yield Delta(text=token, tokens=1, stats=stats, scored=scored)
-                await asyncio.sleep(self.script.token_seconds)
+                piece = written[index : index + step]
+                stats, scored = self._measured(request, rule, index, piece[0], least)
+                yield Delta(text="".join(piece), tokens=len(piece), stats=stats, scored=scored)
+                await asyncio.sleep(self.script.token_seconds * len(piece))
             if rule.fault:
                 raise EndpointError(rule.fault)
             ended = True
@@ -196,12 +210,12 @@ class FakeModel(Model):
         return raw if isinstance(raw, str) else "".join(self._piece(token) for token in raw)
 
     def _measured(
-        self, request: Request, rule: Rule, index: int, token: str
+        self, request: Request, rule: Rule, index: int, token: str, least: float = _LEAST
     ) -> tuple[tuple[TokenStat, ...], tuple[ScoredToken, ...]]:
         """Return a token's statistics, and it with its alternatives, as far as they are asked for."""
         if not request.top_logprobs or not self.script.logprobs:
             return (), ()
-        draw = random.Random(f"{rule.text}|{index}|{token}").uniform(0.35, 0.999)
+        draw = random.Random(f"{rule.text}|{index}|{token}").uniform(least, 0.999)
         p = rule.confidence if rule.confidence is not None else draw
         k = request.top_logprobs
         rest = max((1 - p) / (2 * max(k - 1, 1)), 1e-12)
@@ -229,11 +243,3 @@ def _answer(prompt: str) -> str:
     # Any number in the prompt: a synthetic answer need not be right.
     numbers: list[Any] = re.findall(r"\d+", prompt)
     return f"Taking the numbers in turn , the answer is \\boxed{{{numbers[-1] if numbers else 0}}}"
-
-
-_INSIGHT = (
-    "Goal: find the quantity that is asked for.\n"
-    "Planning: name what is known, write one equation, solve it, check the result against the question.\n"
-    "Retrieval: the numbers given in the text and the rule that connects them.\n"
-    "Action: put the numbers into the equation and read off the answer."
-)

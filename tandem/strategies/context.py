@@ -13,7 +13,7 @@ from tandem.grading import Sandbox, answer_of
 from tandem.insight import intern_view, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
-from tandem.models.base import Model, Request
+from tandem.models.base import Model, Request, cue
 from tandem.models.call import Call, Recorder
 from tandem.spec import ModelSpec, Sampling
 from tandem.sufficiency.policy import Policy
@@ -75,6 +75,7 @@ class Context:
         if messages is None:
             messages, begun = intern_view(self.problem, insight, self.mentor.spec.insight_mode)
             prefix = begun or prefix
+        model = self.model(role)
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         wanted = as_wanted and purpose in ("answer", "probe")
@@ -94,8 +95,8 @@ class Context:
             response_format=self.problem.response_format if wanted and tools is None else None,
             alternatives=alternatives,
             raw=self.problem.raw.text if self.problem.raw else None,
+            cue=cue(model.spec, self.problem.question, self.problem.reference, role, read_tokens),
         )
-        model = self.model(role)
         request = within_context(request, model)
         before = self.asked[request]
         self.asked[request] += 1
