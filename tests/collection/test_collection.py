@@ -46,7 +46,9 @@ def collector(
     of: CollectionPlan | None = None,
     **more: Any,
 ) -> Collector:
-    return Collector(mentor or FakeModel(parameters=7e9), intern or FakeModel(), of or plan(), out, **more)
+    return Collector(
+        mentor or FakeModel(Script(), parameters=7e9), intern or FakeModel(Script()), of or plan(), out, **more
+    )
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -60,7 +62,7 @@ def in_prefix_mode(script: Script | None = None) -> FakeModel:
 
 
 async def test_a_row_for_every_problem_and_level_of_one_insight(tmp_path: Path) -> None:
-    mentor = FakeModel()
+    mentor = FakeModel(Script())
     progress = await collector(tmp_path, mentor=mentor).collect(problems(6), concurrency=3)
     assert (progress.ended, progress.failed, progress.rows, progress.stopped) == (6, 0, 30, None)
     found = list(read_lines(tmp_path / "rows.jsonl"))
@@ -77,7 +79,7 @@ async def test_a_row_for_every_problem_and_level_of_one_insight(tmp_path: Path) 
 
 
 async def test_a_level_whose_insight_is_no_longer_copies_the_row_before(tmp_path: Path) -> None:
-    intern = FakeModel()
+    intern = FakeModel(Script())
     await collector(tmp_path, intern=intern, of=plan("low=20,medium=100,high=200")).collect(problems(2))
     by_level = {r["level"]: r for r in rows(tmp_path) if r["problem"] == "p1"}
     assert {level: r["same"] for level, r in by_level.items()} == {"low": False, "medium": False, "high": True}
@@ -91,7 +93,7 @@ async def test_a_copied_row_is_found_again_after_a_stop(tmp_path: Path) -> None:
     await collector(tmp_path, of=of).collect(problems(1))
     lines = (tmp_path / "rows.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "rows.jsonl").write_bytes(b"".join(line for line in lines if b'"level":"high"' not in line))
-    mentor, intern = FakeModel(), FakeModel()
+    mentor, intern = FakeModel(Script()), FakeModel(Script())
     await collector(tmp_path, of=of, mentor=mentor, intern=intern).collect(problems(1))
     assert (len(mentor.calls), len(intern.calls)) == (0, 0)
     assert {r["level"] for r in rows(tmp_path)} == {"none", "low", "medium", "high"}
@@ -108,7 +110,7 @@ async def test_in_prefix_mode_the_answer_is_the_insights_source(tmp_path: Path) 
 
 
 async def test_hints_are_cut_from_the_answer_and_continued(tmp_path: Path) -> None:
-    mentor, intern = FakeModel(Script(rules=(Rule(text=LONG, purpose="answer"),))), FakeModel()
+    mentor, intern = FakeModel(Script(rules=(Rule(text=LONG, purpose="answer"),))), FakeModel(Script())
     await collector(tmp_path, mentor=mentor, intern=intern, of=plan("none", hints=HINTS)).collect(problems(1))
     assert [call.purpose for call in mentor.calls] == ["answer"]
     found = {r["level"]: r for r in rows(tmp_path)}
@@ -122,7 +124,7 @@ async def test_hints_are_cut_from_the_answer_and_continued(tmp_path: Path) -> No
 
 
 async def test_hints_of_no_token_copy_the_intern_alone(tmp_path: Path) -> None:
-    mentor, intern = FakeModel(Script(rules=(Rule(text="7 indeed"),))), FakeModel()
+    mentor, intern = FakeModel(Script(rules=(Rule(text="7 indeed"),))), FakeModel(Script())
     await collector(tmp_path, mentor=mentor, intern=intern, of=plan("none", hints=HINTS)).collect(problems(1))
     found = {r["level"]: r for r in rows(tmp_path)}
     assert [found[f"hint-{share}"]["same"] for share in HINTS] == [True, True, False]
@@ -140,7 +142,7 @@ async def test_an_intern_that_continues_nothing_is_refused_for_hints(tmp_path: P
 async def test_samples_are_rows_of_their_own_with_seeds_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="temperature 0 are all the same"):
         plan(samples=3)
-    intern, mentor = FakeModel(), FakeModel()
+    intern, mentor = FakeModel(Script()), FakeModel(Script())
     of = plan("none,low=10,answer", samples=3, sampling=Sampling(temperature=0.7, seed=5))
     await collector(tmp_path, of=of, intern=intern, mentor=mentor).collect(problems(2))
     keys = {(r["level"], r.get("sample", 0)) for r in rows(tmp_path)}
@@ -151,7 +153,7 @@ async def test_samples_are_rows_of_their_own_with_seeds_of_their_own(tmp_path: P
 
 async def test_what_is_there_is_not_collected_again(tmp_path: Path) -> None:
     await collector(tmp_path).collect(problems(2))
-    mentor = FakeModel()
+    mentor = FakeModel(Script())
     progress = await collector(tmp_path, mentor=mentor).collect(problems(3))
     assert progress.rows == 5 and len(list(read_lines(tmp_path / "rows.jsonl"))) == 15
     assert len(mentor.calls) == 2  # of the third problem alone
@@ -175,7 +177,7 @@ async def test_a_folder_of_before_goes_on_without_buying_its_texts_again(tmp_pat
     (tmp_path / "rows.jsonl").write_bytes(b"".join(kept))
     for name in ("texts.jsonl", "calls.jsonl"):
         (tmp_path / name).unlink()
-    mentor = FakeModel()
+    mentor = FakeModel(Script())
     await collector(tmp_path, mentor=mentor, of=plan(hints=HINTS)).collect(problems(2))
     assert mentor.calls == []
     found = {(r["problem"], r["level"]): r for r in rows(tmp_path)}
@@ -192,7 +194,7 @@ async def test_a_text_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    again = FakeModel()
+    again = FakeModel(Script())
     await collector(tmp_path / "cut", mentor=again).collect(problems(1))
     insight = next(call for call in again.calls if call.purpose == "insight")
     assert isinstance(insight.prefix, str) and len(insight.prefix) > len("Goal:")
@@ -239,7 +241,7 @@ async def test_a_damaged_row_is_collected_again(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     head, low, rest = path.read_text().partition('"level":"low"')
     path.write_text(head + low + rest.replace('"correct":true', '"correct":false', 1))
-    mentor = FakeModel()
+    mentor = FakeModel(Script())
     await collector(tmp_path, mentor=mentor).collect(problems(1))
     assert mentor.calls == [] and len(rows(tmp_path)) == 5
     assert all(row["correct"] for row in rows(tmp_path)) and (tmp_path / "rows.damaged.jsonl").exists()
@@ -251,7 +253,7 @@ async def test_no_problem_starts_after_the_time(tmp_path: Path) -> None:
 
 
 async def test_the_money_is_never_overspent(tmp_path: Path) -> None:
-    mentor = FakeModel()
+    mentor = FakeModel(Script())
     prices = Prices(input=100.0, output=1000.0)
     mentor.spec = mentor.spec.model_copy(update={"prices": prices, "local": False})
     progress = await collector(tmp_path, mentor=mentor, max_usd=1.1).collect(problems(9), concurrency=2)
@@ -267,18 +269,18 @@ async def test_what_was_in_flight_when_killed_counts_as_spent(tmp_path: Path) ->
 
 
 def test_another_ladder_or_pair_is_refused_by_name(tmp_path: Path) -> None:
-    tell = lambda mentor, of: open_manifest(tmp_path, describe_collection(of, mentor, FakeModel()))  # noqa: E731
-    first = tell(FakeModel(), plan())
-    assert tell(FakeModel(), plan(hints=HINTS))["hints"] == list(HINTS)  # may be added
-    assert tell(FakeModel(), plan())["started"] == first["started"]
+    tell = lambda mentor, of: open_manifest(tmp_path, describe_collection(of, mentor, FakeModel(Script())))  # noqa: E731
+    first = tell(FakeModel(Script()), plan())
+    assert tell(FakeModel(Script()), plan(hints=HINTS))["hints"] == list(HINTS)  # may be added
+    assert tell(FakeModel(Script()), plan())["started"] == first["started"]
     with pytest.raises(UsageError, match=r"another ladder .*take another --out"):
-        tell(FakeModel(), plan("none,low=20,answer"))
+        tell(FakeModel(Script()), plan("none,low=20,answer"))
     with pytest.raises(UsageError, match="another mentor"):
-        tell(FakeModel(name="other"), plan())
+        tell(FakeModel(Script(), name="other"), plan())
 
 
 def test_a_manifest_of_before_is_compared_by_what_it_says(tmp_path: Path) -> None:
-    now = describe_collection(plan(), FakeModel(), FakeModel())
+    now = describe_collection(plan(), FakeModel(Script()), FakeModel(Script()))
     old = ("mentor", "intern", "ladder", "max_tokens", "sampling", "top_logprobs", "estimator", "insight_mode")
     (tmp_path / "collection.json").write_text(json.dumps({k: now[k] for k in old} | {"signal_version": "0"}))
     assert open_manifest(tmp_path, now)["signal_version"] == now["signal_version"]
@@ -326,7 +328,7 @@ async def test_the_parquet_table_has_flat_columns(tmp_path: Path) -> None:
 
 
 def test_an_estimate_counts_what_is_missing() -> None:
-    of, mentor, intern = plan(hints=HINTS), FakeModel(), FakeModel()
+    of, mentor, intern = plan(hints=HINTS), FakeModel(Script()), FakeModel(Script())
     whole = estimate(of, mentor, intern, problems(2), lambda key: False, lambda problem, source: False)
     assert whole["problems"] == 2 and whole["calls"] == {"mentor": 4, "intern": 14}
     assert whole["at_most"]["mentor_tokens"] == 2 * (200 + 768)
@@ -373,7 +375,7 @@ async def test_a_budget_is_the_answer_where_that_is_short_and_one_more_call_wher
 async def test_budgets_added_later_use_the_answers_that_are_there(tmp_path: Path) -> None:
     script = Script(rules=(Rule(text=LONG, purpose="answer"),))
     await collector(tmp_path, mentor=FakeModel(script), of=plan("none,answer")).collect(problems(2))
-    mentor, intern, of = FakeModel(script), FakeModel(), plan("none,answer", budgets=(4,))
+    mentor, intern, of = FakeModel(script), FakeModel(Script()), plan("none,answer", budgets=(4,))
     told = estimate(of, mentor, intern, problems(2), Folder(tmp_path, write=False).__contains__, lambda *_: True)
     assert told["rows"] == {"budget-4": 2} and told["calls"] == {"mentor": 2, "intern": 0}
     await collector(tmp_path, mentor=mentor, intern=intern, of=of).collect(problems(2))
@@ -422,7 +424,7 @@ async def test_a_budget_that_fails_leaves_the_others_and_is_made_up_for(tmp_path
 
 async def test_a_mentor_cut_at_the_cap_is_made_to_end_below_it_only(tmp_path: Path) -> None:
     mentor, of = FakeModel(Script(rules=(Rule(text=LONG),))), plan("none,answer", budgets=(4, 6, 9), max_tokens=6)
-    told = estimate(of, mentor, FakeModel(), problems(1), lambda key: False, lambda *_: False)
+    told = estimate(of, mentor, FakeModel(Script()), problems(1), lambda key: False, lambda *_: False)
     assert told["rows"] == {"none": 1, "answer": 1, "budget-4": 1, "budget-6": 1, "budget-9": 1}
     assert told["calls"] == {"mentor": 2, "intern": 1} and told["at_most"]["mentor_tokens"] == 6 + 6
     await collector(tmp_path, mentor=mentor, of=of).collect(problems(1))
@@ -433,7 +435,7 @@ async def test_a_mentor_cut_at_the_cap_is_made_to_end_below_it_only(tmp_path: Pa
 
 
 async def test_budgets_alone_buy_the_answer_that_they_are_cut_from(tmp_path: Path) -> None:
-    mentor, intern, of = FakeModel(Script(rules=(Rule(text=LONG),))), FakeModel(), plan("none", budgets=(4,))
+    mentor, intern, of = FakeModel(Script(rules=(Rule(text=LONG),))), FakeModel(Script()), plan("none", budgets=(4,))
     told = estimate(of, mentor, intern, problems(3), lambda key: False, lambda *_: False)
     assert told["calls"] == {"mentor": 6, "intern": 3}
     assert told["at_most"]["mentor_tokens"] == 3 * (768 + 48)  # the answer, and 48 tokens to end it
@@ -444,7 +446,7 @@ async def test_budgets_alone_buy_the_answer_that_they_are_cut_from(tmp_path: Pat
 
 def test_budgets_may_be_added_to_a_collection_of_before(tmp_path: Path) -> None:
     tell = lambda *budgets: open_manifest(  # noqa: E731
-        tmp_path, describe_collection(plan(budgets=budgets), FakeModel(), FakeModel())
+        tmp_path, describe_collection(plan(budgets=budgets), FakeModel(Script()), FakeModel(Script()))
     )
     old = tell()
     del old["budgets"]  # nobody wrote them down then
@@ -477,7 +479,7 @@ async def test_calls_that_older_versions_wrote_count_beside_those_of_today(tmp_p
     ]
     (tmp_path / "calls.jsonl").write_bytes(b"".join(map(encode, rows)))
     assert spent(tmp_path) == 0.75
-    mentor = FakeModel()
+    mentor = FakeModel(Script())
     mentor.spec = mentor.spec.model_copy(update={"prices": Prices(input=100.0, output=1000.0), "local": False})
     progress = await collector(tmp_path, mentor=mentor, max_usd=9.0).collect(problems(1))
     assert progress.stopped is None and progress.usd == pytest.approx(spent(tmp_path) - 0.75)

@@ -221,7 +221,7 @@ def engine(mentor: FakeModel, intern: FakeModel) -> Tandem:
 
 
 async def test_a_run_that_a_limit_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
-    mentor, intern = priced(), FakeModel()
+    mentor, intern = priced(), FakeModel(Script())
     store = RunStore.create(tmp_path, MANIFEST)
     with store:
         summary = await run(engine(mentor, intern), problems(12), store, limits=Limits(usd=0.004), concurrency=3)

@@ -29,7 +29,7 @@ def problems(n: int) -> list[Problem]:
 
 async def test_records_and_summary_agree(tmp_path: Path) -> None:
     store = RunStore.create(tmp_path / "run", MANIFEST)
-    tandem = Tandem(FakeModel(), FakeModel())
+    tandem = Tandem(FakeModel(Script()), FakeModel(Script()))
     summary = await run(tandem, problems(7), store, concurrency=3)
     records = list(store.records())
     assert sorted(r["problem"] for r in records) == [f"p{i}" for i in range(7)]
@@ -42,13 +42,13 @@ async def test_records_and_summary_agree(tmp_path: Path) -> None:
 async def test_one_failed_problem_is_a_record_and_is_retried_on_resume(tmp_path: Path) -> None:
     store = RunStore.create(tmp_path, MANIFEST)
     broken = FakeModel(Script(rules=(Rule(text="a b c", when="is 2 plus", fault="no luck", fault_after=2),)))
-    summary = await run(Tandem(FakeModel(), broken), problems(4), store)
+    summary = await run(Tandem(FakeModel(Script()), broken), problems(4), store)
     assert summary["errors"] == 1 and summary["accuracy"] == 0.75  # an error counts as wrong
     failed = next(r for r in store.records() if r["error"])
     assert failed["problem"] == "p2" and failed["error"] == "no luck"
     assert Ledger.model_validate(failed["ledger"]).intern_tokens == 2  # what was paid is kept
-    mended = FakeModel()
-    again = await run(Tandem(FakeModel(), mended), problems(4), RunStore.reopen(tmp_path, MANIFEST))
+    mended = FakeModel(Script())
+    again = await run(Tandem(FakeModel(Script()), mended), problems(4), RunStore.reopen(tmp_path, MANIFEST))
     assert again["errors"] == 0 and again["accuracy"] == 1.0 and again["n"] == 4
     assert all("is 2 plus" in c.messages[-1].content for c in mended.calls)  # only the failed one was asked again
 
