@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.config_option import config_option
+from tandem.cli.default_pair import optional_pair, take_default_pair
 from tandem.cli.grouped import command
 from tandem.cli.options import engine_options, make_engine
 from tandem.cli.output import console
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tandem.types import Solution
 
 
+@optional_pair
 @command()
 @click.argument("problem")
 @engine_options
@@ -30,6 +32,8 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
+      tandem solve "What is 17*23?"                 # the demo pair, once its weights are here
+      tandem solve --config pair.yaml "What is 17*23?"
       tandem solve --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b "What is 17*23?"
       tandem solve --mentor gpt-4o --intern deepseek-7b --effort none,low,answer - < problem.txt
       tandem solve --mentor fake --intern fake --json "What is 17*23?"
@@ -43,6 +47,7 @@ def solve(problem: str, task: Any, as_json: bool, **options: Any) -> None:
         text.encode()  # bytes that are not UTF-8 come as lone surrogates from the command line
     except UnicodeError:
         raise UsageError("the problem is not valid UTF-8 text") from None
+    take_default_pair(options)
     engine = make_engine(options)
 
     async def solve_and_watch() -> Solution:
