@@ -166,6 +166,10 @@ class Problem(BaseModel):
             return cls.from_messages(question, task=task)
         raise _no_question(question)
 
+    def prompt_tokens(self, count: Callable[[str], int]) -> int:
+        """Return the tokens of its messages, or of its raw prompt; `count` is the model's."""
+        return self.raw.tokens(count) if self.raw else sum(count(message.content) for message in self.messages)
+
     @property
     def question(self) -> str:
         """The last message."""

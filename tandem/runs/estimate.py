@@ -121,6 +121,8 @@ def estimate_view(found: Mapping[str, Any], plan: SolvePlan) -> list[Table | str
 
 def _prompt(plan: SolvePlan, problem: Problem, role: Role, insight: bool) -> int:
     model = plan.model(role)
+    if raw := problem.raw:
+        return (2 if raw.echo else 1) * (raw.tokens(model.count) + TEMPLATE)  # it may be read apart from the answer
     messages = mentor_messages(problem, model.spec.insight_mode) if insight else answer_messages(problem)
     return sum(model.count(m.content) for m in messages) + TEMPLATE
 

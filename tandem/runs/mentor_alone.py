@@ -111,6 +111,10 @@ def answer_alone(plan: SolvePlan, problem: Problem, solution: Solution) -> Answe
     own = own_answer(solution.strategy, solution.answered_by, solution.ledger, mentor.insight_mode)
     if own is not None:
         return AnswerAlone(own, "its own answer")
+    if problem.raw:
+        written = solution.ledger.tokens(purpose="answer")
+        read = sum(entry.usage.prompt for entry in solution.ledger)
+        return AnswerAlone(Usage(prompt=read, completion=written), "the same tokens, read and written by it")
     prompt = TEMPLATE + sum(plan.mentor.count(message.content) for message in answer_messages(problem))
     usual, cap = usual_tokens(plan.nearest, mentor, kind=problem.task), plan.settings.mentor_max_tokens
     if usual is None:

@@ -13,12 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from tandem import __version__
 from tandem.ladder import Effort
-from tandem.server import answers, errors
+from tandem.server import answers, errors, tokenizer
 from tandem.server.errors import ApiError
 from tandem.server.files import install_page
-from tandem.server.formats import CHAT, TEXT, AnswerFormat
+from tandem.server.formats import CHAT, RAW, TEXT, AnswerFormat
 from tandem.server.guard import Guard
 from tandem.server.keys import Account
+from tandem.server.requests import Prompt
 from tandem.server.responses.body import ResponsesRequest
 from tandem.server.responses.output import ResponsesFormat
 from tandem.server.schema import ChatRequest, CompletionRequest
@@ -77,7 +78,7 @@ def create_app(service: Service, *, max_body: int = 4 << 20, private: bool = Fal
     @app.post("/v1/completions", responses=_ANSWERS)
     async def text_completions(request: Request, body: CompletionRequest) -> Response:
         """Answer one text or several, as OpenAI's older endpoint does."""
-        return await _respond(service, request, body, body.prompt, TEXT)
+        return await _respond(service, request, body, body.prompt, RAW if body.raw else TEXT)
 
     @app.post("/v1/responses", responses=_ANSWERS)
     async def responses(request: Request, body: ResponsesRequest) -> Response:
@@ -89,6 +90,7 @@ def create_app(service: Service, *, max_body: int = 4 << 20, private: bool = Fal
     async def stored_response(stored: str) -> None:
         raise ApiError(404, f"there is no response '{stored[:80]}': nothing is stored here", code="response_not_found")
 
+    tokenizer.install(app, service, _ERRORS)
     _describe(app)
     return app
 
@@ -171,12 +173,12 @@ async def _respond(
     service: Service,
     request: Request,
     body: ChatRequest | CompletionRequest,
-    prompts: Sequence[str | None],
+    prompts: Sequence[Prompt | None],
     form: AnswerFormat,
 ) -> Response:
     """Admit a request and answer it; both models are stopped when its client disconnects.
 
-    `prompts` are the texts of a completion request.
+    `prompts` are those of a completion request.
     """
     request.state.model = service.menu.label(body.model)
     account: Account = request.state.account

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from tandem.errors import EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
+from tandem.errors import CapabilityError, EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
 
 FAULT = "an internal error; see the server's log"
 _log = logging.getLogger(__name__)
@@ -55,11 +55,15 @@ class ApiError(Exception):
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
-def api_error(error: TandemError) -> ApiError:
-    """Return the client's error for a failure: its own mistake, a model that is down, or a bug of ours."""
+def api_error(error: TandemError, *, raw: bool = False) -> ApiError:
+    """Return the client's error for a failure: its own mistake, a model that is down, or a bug of ours.
+
+    `raw`: of a prompt that is read as it stands, which a model may not be able to.
+    """
     words = _public(str(error))
     if isinstance(error, UsageError):
-        return ApiError(400, words)
+        field = "logprobs" if isinstance(error, CapabilityError) else "prompt"
+        return ApiError(400, words, param=field if raw else None)
     if isinstance(error, LimitReached):
         return ApiError(429, words, code="insufficient_quota")
     if isinstance(error, EndpointError) and "prompt is too long" in words:

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from tandem.server.errors import ApiError
@@ -192,4 +192,7 @@ TEXT = ChoicesFormat(
     "cmpl",
     lambda index, solution: _text_choice(index, solution.content, _finish(solution), solution.tokens),
     _text_pieces,
+)
+RAW = replace(  # a prompt that was read as it stands: what looks like a thought is text
+    TEXT, choice=lambda index, solution: _text_choice(index, solution.text, _finish(solution), solution.tokens)
 )

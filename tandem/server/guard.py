@@ -22,11 +22,12 @@ _PROBES = ("/healthz", "/readyz", "/metrics")  # asked every few seconds
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _PLAIN = re.compile(r"[^\x21-\x7e]")
 COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+TOKENIZER = ("/tokenize", "/detokenize", "/tokenizer_info")  # as vLLM has them, beside /v1
 
 
 class Guard:
-    """Refuses what a stranger's page sends (403), requests to /v1 without a key (401), bodies that are not JSON (415)
-    and those of more than `most` bytes (413); counts how requests end, and logs each in a line.
+    """Refuses what a stranger's page sends (403), requests to /v1 and the tokenizer without a key (401), bodies that
+    are not JSON (415) and those of more than `most` bytes (413); counts how requests end, and logs each in a line.
 
     `private`: only this machine's own names are answered, so that a page whose name resolves to 127.0.0.1 is not
     (DNS rebinding). The account is stored in the request's state, where routes put `model`, `status` if a stream breaks
@@ -76,9 +77,9 @@ class Guard:
         headers = dict(scope["headers"])
         try:
             self._check_stranger(headers)
-            if scope["path"].startswith("/v1/"):
+            if scope["path"].startswith("/v1/") or scope["path"] in TOKENIZER:
                 scope["state"]["account"] = self._service.keys.account(_authorization(headers))
-            if scope["path"] in COUNTED and scope["method"] == "POST":
+            if scope["path"] in (*COUNTED, *TOKENIZER) and scope["method"] == "POST":
                 _check_json(headers)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._most:

@@ -17,10 +17,12 @@ from tandem.plan import SolvePlan
 from tandem.runs.estimate import estimate
 from tandem.server.errors import ApiError
 from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, TandemOptions
-from tandem.types import Message, Problem, TaskKind, guess_task
+from tandem.types import Message, Problem, RawPrompt, TaskKind, guess_task
 
 # Names that a request may use besides the listed ones. Never a strategy that reads a folder: names come from outside.
 _OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?")
+_FIRST = 200  # characters or tokens of a raw prompt
+Prompt = str | tuple[int, ...]
 _ALONE = {"intern": "intern-only", "mentor": "mentor-only"}
 _CAPS = {"none": "none", "minimal": "none", "low": "low", "medium": "medium"}  # larger caps have no effect
 
@@ -59,20 +61,25 @@ class ModelMenu:
         about = {"strategy": plan.strategy_name, "roles": list(plan.roles)}
         return {"id": name, "object": "model", "created": self.created, "owned_by": "tandem", "tandem": about}
 
-    def ask(self, request: ChatRequest | CompletionRequest, prompt: str | None = None) -> list[SolveRequest]:
-        """Return the jobs of a request, one for each choice; `prompt` is one text of a completion request.
+    def ask(self, request: ChatRequest | CompletionRequest, prompt: Prompt | None = None) -> list[SolveRequest]:
+        """Return the jobs of a request, one for each choice; `prompt` is one of a completion request.
 
         Raises ApiError naming the invalid field.
         """
         named, cap = self._strategy(request.model)
         extra = request.tandem or TandemOptions()
+        raw: RawPrompt | None = None
         if isinstance(request, ChatRequest):
             messages, field = _messages(request.messages), "messages"
             most = request.max_completion_tokens or request.max_tokens
             if request.reasoning_effort is not None:
                 cap = _lower(cap, _CAPS.get(request.reasoning_effort), named)
         else:
-            messages, most, field = (Message(role="user", content=prompt or ""),), request.max_tokens, "prompt"
+            text = prompt if isinstance(prompt, str) else ""
+            messages, most, field = (Message(role="user", content=text),), request.max_tokens, "prompt"
+            if request.raw is not None:
+                raw = RawPrompt(text=prompt or "", echo=bool(request.echo), write=most != 0)
+                most = 1 if most == 0 else most
         options = SolveOptions(
             strategy=named.strategy_name,
             effort=extra.effort,
@@ -95,18 +102,18 @@ class ModelMenu:
         if (ladder := _capped(plan, task, cap)) != plan.for_kind(task).ladder:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
-        if request.alternatives is not None:
-            _check_logprobs(plan, request.model)
+        _check_one_answer(plan, request)
         _check_caps(plan.for_kind(task).ladder, self.engine.settings, request.model)
         choices = request.n or 1
         if choices > 1 and not any(plan.settings.sampling_of(role).temperature for role in plan.roles):
             raise ApiError(400, "'n' choices at temperature 0 are all the same: give a temperature, or n 1", param="n")
         problem = Problem(
             # Conversations with the same beginning share the same prefix cache.
-            id=Problem.from_text(f"{messages[0].content}\n{messages[-1].content}").id,
+            id=Problem.from_text(_beginning(messages, raw)).id,
             messages=messages,
             task=task,
             logprobs=request.alternatives,
+            raw=raw,
         )
         _check_room(plan, problem, field)
         options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
@@ -198,20 +205,29 @@ def _check_caps(ladder: Ladder, settings: Settings, model: str) -> None:
         raise ApiError(400, reason, param=field)
 
 
-def _check_logprobs(plan: SolvePlan, model: str) -> None:
-    """Raise ApiError for log-probabilities of several models' answer, or of a model that gives none."""
-    if not plan.strategy.is_one_answer:
-        raise ApiError(400, f"'logprobs' is for the models intern and mentor, not for '{model}'", param="logprobs")
-    if not all(plan.model(role).spec.logprobs for role in plan.roles):
-        raise ApiError(400, f"'logprobs' is not supported: the {model} gives none here", param="logprobs")
+def _check_one_answer(plan: SolvePlan, request: ChatRequest | CompletionRequest) -> None:
+    """Raise ApiError for what needs the answer of one model, from several, or from one that gives none."""
+    wanted = request.raw if isinstance(request, CompletionRequest) else None
+    field = wanted or ("logprobs" if request.alternatives is not None else None)
+    if field and not plan.strategy.is_one_answer:
+        what = "token ids in 'prompt' are" if field == "prompt" else f"'{field}' is"
+        raise ApiError(400, f"{what} for the models intern and mentor, not for '{request.model}'", param=field)
+    if request.alternatives is not None and not all(plan.model(role).spec.logprobs for role in plan.roles):
+        raise ApiError(400, f"'logprobs' is not supported: the {request.model} gives none here", param="logprobs")
+
+
+def _beginning(messages: tuple[Message, ...], raw: RawPrompt | None) -> str:
+    """Return what tells prompts apart that may share a prefix cache: of a raw one its first words."""
+    return f"raw {raw.text[:_FIRST]!r}" if raw else f"{messages[0].content}\n{messages[-1].content}"
 
 
 def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:
     """Raise ApiError naming the field for a prompt that leaves no room for an answer."""
     for role in plan.roles:
         model = plan.model(role)
-        tokens = sum(model.count(message.content) for message in problem.messages)
-        if model.spec.context is not None and tokens >= model.spec.context:
+        tokens = problem.prompt_tokens(model.count)
+        room = 0 if problem.raw and not problem.raw.write else 1
+        if model.spec.context is not None and tokens + room > model.spec.context:
             raise ApiError(
                 400,
                 f"{field}: {tokens} tokens, but {model.spec.name} has a context of {model.spec.context}",

@@ -12,6 +12,9 @@ from tandem.errors import UsageError
 from tandem.types import TaskKind
 
 MOST_CHOICES = 8
+MOST_PROMPTS = 128  # that are read as they stand
+_TOKENS = 1 << 31
+MOST_TOKENIZED = 1_000_000  # characters, or tokens
 MOST_LOGPROBS = 20  # likeliest tokens at each place
 # Unsupported parameters, with their no-op values.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -28,7 +31,6 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "web_search_options": (),
     "top_logprobs": (0,),
-    "echo": (False,),
     "suffix": ("",),
     "best_of": (1,),
 }
@@ -67,6 +69,27 @@ def _listed(value: Any) -> Any:
     raise ValueError("it must be a string or a list of strings")
 
 
+def _prompts(value: Any) -> Any:
+    """Return a list of prompts: one text or one list of token ids is the only one."""
+    if isinstance(value, list) and value and type(value[0]) is int:
+        return [value]
+    if isinstance(value, str | list):
+        return [value] if isinstance(value, str) else value
+    raise ValueError("it must be a text, token ids, or a list of either")
+
+
+def _prompt(value: Any) -> Any:
+    """Check one prompt: a text, or a list of token ids."""
+    if isinstance(value, str):
+        return _encodable(value)
+    if not isinstance(value, list):
+        raise ValueError("it must be a text or a list of token ids")
+    good = [type(token) is int and 0 <= token < _TOKENS for token in value]
+    if not all(good):
+        raise ValueError(f"item {good.index(False)} is no token id: they are whole numbers from 0 on")
+    return tuple(value)
+
+
 def _unit(value: Any) -> Any:
     try:
         return parse_unit(value) if isinstance(value, str) else value
@@ -76,7 +99,9 @@ def _unit(value: Any) -> Any:
 
 _Text = Annotated[str, AfterValidator(_encodable)]
 _Stops = Annotated[list[_Text], Field(max_length=4)]
-_Prompts = Annotated[list[_Text], Field(min_length=1, max_length=MOST_CHOICES)]
+_Ids = list[Annotated[int, Field(ge=0, lt=_TOKENS)]]
+_Prompts = Annotated[list[Annotated[Any, AfterValidator(_prompt)]], Field(min_length=1, max_length=MOST_PROMPTS)]
+_WrittenPrompts = Annotated[str | list[str] | _Ids | list[_Ids], Field(union_mode="left_to_right")]
 
 
 class _Strict(BaseModel):
@@ -171,21 +196,52 @@ class ChatRequest(_Sampled):
 
 
 class CompletionRequest(_Sampled):
-    """The body of /v1/completions: `prompt` is sent as one user message."""
+    """The body of /v1/completions: a `prompt` is sent as one user message, or read as it stands (`raw`)."""
 
+    prompt: Annotated[_Prompts, BeforeValidator(_prompts, json_schema_input_type=_WrittenPrompts)]
+    max_tokens: int | None = Field(None, ge=0, le=1_000_000)
     logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
+    echo: bool | None = None
 
     @property
     def alternatives(self) -> int | None:
         """How many of the likeliest tokens are asked for at each place; None: no log-probabilities."""
         return self.logprobs
 
-    prompt: Annotated[_Prompts, BeforeValidator(_listed, json_schema_input_type=str | _Prompts)]
+    @property
+    def raw(self) -> str | None:
+        """The field for which a prompt is read as it stands, without a chat template; None: it is a message."""
+        if self.echo:
+            return "echo"
+        if self.logprobs is not None:
+            return "logprobs"
+        return None if all(isinstance(prompt, str) for prompt in self.prompt) else "prompt"
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
-        if not all(text.strip() for text in self.prompt):
+        if not all(self.prompt if self.raw else (text.strip() for text in self.prompt)):
             raise ValueError("'prompt' is empty")
+        if self.raw is None and len(self.prompt) > MOST_CHOICES:
+            raise ValueError(f"'prompt' may be {MOST_CHOICES} texts, with 'echo' or 'logprobs' {MOST_PROMPTS}")
         if self.stream and len(self.prompt) > 1:
-            raise ValueError("'prompt' must be one string if the answer is streamed")
+            raise ValueError("'prompt' must be a single one if the answer is streamed")
+        if self.max_tokens == 0 and not (self.echo and self.logprobs is not None):
+            raise ValueError("'max_tokens' 0 writes nothing: it needs 'echo' and 'logprobs'")
+        if self.echo and (self.n or 1) > 1:
+            raise ValueError("'n' must be 1 with 'echo'")
         return self
+
+
+class TokenizeRequest(_Strict):
+    """The body of /tokenize."""
+
+    model: Literal["intern", "mentor"] = "intern"
+    prompt: Annotated[_Text, Field(max_length=MOST_TOKENIZED)]
+    add_special_tokens: bool = True
+
+
+class DetokenizeRequest(_Strict):
+    """The body of /detokenize."""
+
+    model: Literal["intern", "mentor"] = "intern"
+    tokens: Annotated[_Ids, Field(max_length=MOST_TOKENIZED)]

@@ -17,7 +17,7 @@ from tandem.server.errors import FAULT, ApiError, api_error
 from tandem.server.gate import Gate
 from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
-from tandem.server.requests import ModelMenu, SolveRequest
+from tandem.server.requests import ModelMenu, Prompt, SolveRequest
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
@@ -53,18 +53,22 @@ class Service:
             raise
         self.ready = True
 
+    def check_ready(self) -> None:
+        """Raise ApiError 503 while the models are being made ready."""
+        if not self.ready:
+            raise ApiError(503, self.failure or "the models are being made ready; try again soon", retry_after=5)
+
     def enter(self, account: Account, choices: int) -> None:
         """Count a request's choices against its key's rate, before any work is done for it.
 
         Raises ApiError 429 over the rate or where the server is full, 503 where it is not ready or shuts down.
         """
-        if not self.ready:
-            raise ApiError(503, self.failure or "the models are being made ready; try again soon", retry_after=5)
+        self.check_ready()
         self.gate.check()  # before the rate is counted: a full server does not use it up
         account.enter(choices)
 
     async def read(
-        self, body: ChatRequest | CompletionRequest, prompts: Sequence[str | None], sent: int
+        self, body: ChatRequest | CompletionRequest, prompts: Sequence[Prompt | None], sent: int
     ) -> list[SolveRequest]:
         """Return the choices of a request that was sent in so many bytes.
 
@@ -112,7 +116,7 @@ class Service:
                         self._note(event, bill, trace)
                         yield event
         except TandemError as error:
-            raise api_error(error) from None
+            raise api_error(error, raw=asked.problem.raw is not None) from None
         except ApiError:
             raise
         except Exception as error:  # a bug of ours becomes a 500, in a stream too

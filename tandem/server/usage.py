@@ -25,11 +25,12 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
     are under `tandem`.
     """
     ledger = sum((s.ledger for s in solutions), Ledger())
-    prompt = sum(engine.intern.count(message.content) for one in asked[::choices] for message in one.problem.messages)
+    prompt = sum(one.problem.prompt_tokens(engine.intern.count) for one in asked[::choices])
     answer = ledger.tokens(purpose="answer")
     insight = ledger.tokens("mentor", "insight")
     answers = ledger.select(purpose="answer")
     plans = [engine.plan(one.options) for one in asked]
+    thought = sum(_thought(s, engine) for s, one in zip(solutions, asked, strict=True) if one.problem.raw is None)
     alone = [answer_alone(*each) for each in zip(plans, (one.problem for one in asked), solutions, strict=True)]
     return {
         "prompt_tokens": prompt,
@@ -40,7 +41,7 @@ def usage(solutions: Sequence[Solution], asked: Sequence[SolveRequest], engine: 
             "cached_tokens": min(prompt, sum(entry.usage.cached for entry in answers)),
             "cache_write_tokens": min(prompt, sum(entry.usage.cache_write for entry in answers)),
         },
-        "completion_tokens_details": {"reasoning_tokens": insight + sum(_thought(s, engine) for s in solutions)},
+        "completion_tokens_details": {"reasoning_tokens": insight + thought},
         "tandem": {
             "mentor": _role(ledger, "mentor", "insight"),
             "intern": _role(ledger, "intern", "probe"),

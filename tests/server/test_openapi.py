@@ -22,8 +22,8 @@ from serving import intern, serving
 
 CHECKS: Any = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MODELS = st.sampled_from(["tandem", "tandem:low", "intern", "mentor", "fixed:high", "budget-forcing:3"])
-POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
-GETS = ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model}", "/v1/tandem"]
+POSTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize"]
+GETS = ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model}", "/v1/tandem", "/tokenizer_info"]
 
 USER = {"role": "user", "content": "x"}
 
