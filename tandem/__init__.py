@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from tandem.datasets import load_dataset
     from tandem.engine import Tandem, asolve, solve
     from tandem.errors import TandemError, UsageError
+    from tandem.experiments import acompare, atune, compare, estimate, tune
     from tandem.ladder import Effort
     from tandem.ledger import Ledger
     from tandem.reports.tune import Tuning
+    from tandem.results import ComparisonResult, CostEstimate, TuningResult
     from tandem.types import Message, Problem, Solution
 
 __all__ = [
+    "ComparisonResult",
+    "CostEstimate",
     "Effort",
     "Ledger",
     "Message",
@@ -26,14 +30,22 @@ __all__ = [
     "Tandem",
     "TandemError",
     "Tuning",
+    "TuningResult",
     "UsageError",
     "__version__",
+    "acompare",
     "asolve",
+    "atune",
+    "compare",
+    "estimate",
     "load_dataset",
     "solve",
+    "tune",
 ]
 
 _HOMES = {
+    "ComparisonResult": "tandem.results",
+    "CostEstimate": "tandem.results",
     "Effort": "tandem.ladder",
     "Ledger": "tandem.ledger",
     "Message": "tandem.types",
@@ -43,10 +55,16 @@ _HOMES = {
     "Tandem": "tandem.engine",
     "TandemError": "tandem.errors",
     "Tuning": "tandem.reports.tune",
+    "TuningResult": "tandem.results",
     "UsageError": "tandem.errors",
+    "acompare": "tandem.experiments",
     "asolve": "tandem.engine",
+    "atune": "tandem.experiments",
+    "compare": "tandem.experiments",
+    "estimate": "tandem.experiments",
     "load_dataset": "tandem.datasets",
     "solve": "tandem.engine",
+    "tune": "tandem.experiments",
 }
 
 

@@ -107,12 +107,12 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
     The folder's rows and texts are private; table.jsonl.gz (and table.parquet, with pyarrow) hold ids, signals, labels
     and counts only.
     """
-    from tandem.cli.run import check_prices
     from tandem.collection.job import CollectionJob
     from tandem.collection.manifest import continued
     from tandem.collection.plan import CollectionPlan, estimate_text
     from tandem.engine import Tandem
     from tandem.ladder import parse_ladder
+    from tandem.runs.budget import check_prices
     from tandem.runs.work import Limits
 
     table, max_minutes = options.pop("table"), options.pop("max_minutes")

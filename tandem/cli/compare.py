@@ -113,9 +113,10 @@ def _finished(runs: tuple[Path, ...], out: Path | None, unit: Unit | None, as_js
 def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.data_options import describe_data, load_problems
     from tandem.cli.live import ComparisonView
-    from tandem.cli.run import as_begun, check_prices, default_folder
+    from tandem.cli.run import as_begun, default_folder
     from tandem.cli.session import Session, ready
     from tandem.reports.comparison import check_readable, earlier_parts, report
+    from tandem.runs.budget import check_prices
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, cut_in_parts, estimate_all, strategies_of
     from tandem.runs.index import remember
     from tandem.runs.store import COMPARE

@@ -12,7 +12,6 @@ from click.core import ParameterSource
 
 from tandem.cli.grouped import CODE, COST, METHOD, MODELS, Decorator, with_options
 from tandem.cli.values import FiniteNumber, UnitName
-from tandem.errors import UsageError
 
 if TYPE_CHECKING:
     from tandem.engine import Tandem
@@ -222,15 +221,7 @@ def open_code_sandbox(options: dict[str, Any], problems: Iterable[Problem], *, g
 
     Raises UsageError where there is code to grade and no permission to run it.
     """
-    from tandem.grading import open_sandbox
+    from tandem.grading import sandbox_for
 
     kind, allowed = options.pop("sandbox"), options.pop("allow_code_execution")
-    code = next((problem for problem in problems if problem.tests is not None), None)
-    if code is None or not graded:
-        return None
-    if not allowed:
-        raise UsageError(
-            f"{code.id} is graded by running the models' code: allow that with --allow-code-execution"
-            " (or let `tandem run --no-grade` solve now and `tandem grade` grade later)"
-        )
-    return open_sandbox(kind)
+    return sandbox_for(problems, allowed=allowed, kind=kind) if graded else None

@@ -84,6 +84,7 @@ def run(
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
     from tandem.cli.data_options import load_all
+    from tandem.runs.budget import check_prices
     from tandem.runs.estimate import estimate as estimate_run
     from tandem.runs.estimate import estimate_view
     from tandem.runs.leakage import refuse_seen
@@ -202,21 +203,6 @@ def _check_folders(out: Path | None, resume: Path | None) -> None:
     for name, given in (("--out", out), ("--resume", resume)):
         if given == Path():
             raise UsageError(f"{name} needs a folder of its own")
-
-
-def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
-    """Raise UsageError where a limit in US$ could not be kept."""
-    from tandem.costs import rates
-
-    if max_usd is None:
-        return
-    for role in plan.roles:
-        spec = plan.model(role).spec
-        if rates(spec, "usd", role) is None and not spec.local:
-            raise UsageError(
-                f"--max-usd needs a price for {spec.name}: give a file with --prices FILE, holding the line "
-                f"`{spec.name}: {{input: X, output: Y}}` (US$ per million tokens)"
-            )
 
 
 def _cache(folder: Path | None) -> Recorder | None:

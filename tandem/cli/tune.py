@@ -83,11 +83,11 @@ def tune(as_json: bool, yes: bool, **options: Any) -> None:
 def _tuning(options: dict[str, Any]) -> Tuning:
     """Take the options and return the tuning, checked as far as it can be without a request."""
     from tandem.cli.data_options import describe_data, load_problems
-    from tandem.cli.run import check_prices
     from tandem.cli.session import command_line
     from tandem.collection.holdout import parse_holdout
     from tandem.engine import Tandem
     from tandem.reports.tune import Tuning
+    from tandem.runs.budget import check_prices
     from tandem.runs.work import Limits
     from tandem.training.aims import parse_aim
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tandem.grading.algebra import close_graders
 from tandem.grading.extract import extract_answer
-from tandem.grading.graders import DEADLINE, GRADERS, Grading, answer_of, grade, grader_of
+from tandem.grading.graders import DEADLINE, GRADERS, Grading, answer_of, grade, grader_of, sandbox_for
 from tandem.grading.sandbox import Sandbox, open_sandbox
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "grade",
     "grader_of",
     "open_sandbox",
+    "sandbox_for",
 ]

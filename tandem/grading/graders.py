@@ -7,11 +7,11 @@ the group `tandem.graders`; a problem names it (`Problem.grader`), else it gets 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tandem.errors import TandemError
+from tandem.errors import TandemError, UsageError
 from tandem.grading.answer_spans import answer_spans
 from tandem.grading.choices import chosen_letter, normalise_words, same_choice
 from tandem.grading.extract import extract_answer, extract_hashes, stated_answer
@@ -24,7 +24,7 @@ from tandem.thinking import after_thinking
 from tandem.types import Problem
 
 if TYPE_CHECKING:
-    from tandem.grading.sandbox import Sandbox
+    from tandem.grading.sandbox import Kind, Sandbox
 
 DEADLINE = 5.0  # seconds of computing for the algebra of one answer
 
@@ -43,6 +43,24 @@ class Grading:
 
     deadline: float = DEADLINE
     sandbox: Sandbox | None = None
+
+
+def sandbox_for(problems: Iterable[Problem], *, allowed: bool, kind: Kind = "bwrap") -> Sandbox | None:
+    """Return a sandbox where a problem has tests, None where none has.
+
+    Raises UsageError where running code is not `allowed`, TandemError where this machine has no sandbox of the `kind`.
+    """
+    from tandem.grading.sandbox import open_sandbox
+
+    code = next((problem for problem in problems if problem.tests is not None), None)
+    if code is None:
+        return None
+    if not allowed:
+        raise UsageError(
+            f"{code.id} is graded by running the models' code: allow that with --allow-code-execution"
+            " (or let `tandem run --no-grade` solve now and `tandem grade` grade later)"
+        )
+    return open_sandbox(kind)
 
 
 Grader = Callable[[Problem, str, Grading], Awaitable[bool | None]]

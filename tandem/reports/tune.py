@@ -131,15 +131,15 @@ class Tuning:
         tuning.check()
         return tuning
 
-    async def arun(self, say: Say = lambda line: None) -> dict[str, Any]:
+    async def arun(self, say: Say = lambda line: None, progress: Report = lambda progress: None) -> dict[str, Any]:
         """Collect what is missing, train, evaluate; return the result, which is in tune.json too.
 
-        `say` is told of each step of the training. Raises LimitReached where a limit ends it before: the same call goes
-        on.
+        `say` is told of each step of the training, `progress` of each collected problem. Raises LimitReached where a
+        limit ends it before: the same call goes on.
         """
         self.estimate()  # a budget that does not suffice is refused before anything is sent
         await self.engine.prepare()
-        if stopped := await self.collect():
+        if stopped := await self.collect(progress):
             raise LimitReached(stopped)
         return self.evaluate(*await asyncio.to_thread(self.train, say))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tandem.errors import LimitReached
+from tandem.costs import rates
+from tandem.errors import LimitReached, UsageError
 from tandem.ledger import Entry
+from tandem.plan import SolvePlan
 
 
 class Budget:
@@ -42,3 +44,16 @@ class Budget:
     def release(self, usd: float) -> None:
         self._reserved = max(self._reserved - usd, 0.0)
         self._freed.set()
+
+
+def check_prices(plan: SolvePlan, max_usd: float | None) -> None:
+    """Raise UsageError where a limit in US$ could not be kept."""
+    if max_usd is None:
+        return
+    for role in plan.roles:
+        spec = plan.model(role).spec
+        if rates(spec, "usd", role) is None and not spec.local:
+            raise UsageError(
+                f"--max-usd needs a price for {spec.name}: give a file with --prices FILE, holding the line "
+                f"`{spec.name}: {{input: X, output: Y}}` (US$ per million tokens)"
+            )

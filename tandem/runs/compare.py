@@ -233,6 +233,7 @@ def check_unseen(engine: Tandem, names: Sequence[str], problems: Sequence[Proble
 
 
 ALL = "all"
+USUAL = "intern-only,tandem,cascade,route,mentor-only"  # what a user would choose among
 # These request the most, so that strategies that request less are served from their recorded calls.
 _FIRST = ("mentor-only", "intern-only", "fixed")
 
