@@ -56,7 +56,7 @@ class Tandem:
     A question is a text, a `Problem`, or the messages of a conversation as OpenAI's clients have them. Keyword
     arguments after it are settings of this one call: the fields of `SolveOptions`.
 
-    Example:
+    Examples:
         >>> from tandem import Tandem
         >>> with Tandem(mentor="fake", intern="fake") as tandem:
         ...     solution = tandem.solve("What is 17*23?", effort="none,low", temperature=0.6)
@@ -357,7 +357,7 @@ class Tandem:
     ) -> Solution:
         """Solve one problem; arguments and errors are those of `astream`.
 
-        Example:
+        Examples:
             >>> import asyncio
             >>> from tandem import Tandem
             >>> async def main():
@@ -441,7 +441,7 @@ class Tandem:
     ) -> Solution:
         """Solve one problem; the sync version of `asolve`.
 
-        Example:
+        Examples:
             >>> from tandem import Tandem
             >>> tandem = Tandem(mentor="fake", intern="fake")
             >>> tandem.solve([{"role": "user", "content": "What is 17*23?"}], strategy="intern-only")
@@ -460,7 +460,7 @@ class Tandem:
     ) -> Iterator[Event]:
         """Yield the events of one problem; the sync version of `astream`.
 
-        Example:
+        Examples:
             >>> from tandem import Tandem
             >>> from tandem.types import AnswerDelta
             >>> events = Tandem(mentor="fake", intern="fake").stream("What is 17*23?")
@@ -484,7 +484,7 @@ class Tandem:
 
         `progress` shows a bar; None: in a terminal or a notebook. Raises what `asolve_many` raises.
 
-        Example:
+        Examples:
             >>> from tandem import Tandem
             >>> tandem = Tandem(mentor="fake", intern="fake")
             >>> [result.answer for result in tandem.solve_many(["What is 1+1?", "What is 2+3?"])]
@@ -583,7 +583,7 @@ def solve(
 ) -> Solution:
     """Solve one problem and release the models again; `options` are those of `Tandem`.
 
-    Example:
+    Examples:
         >>> from tandem import solve
         >>> solve("What is 17*23?", mentor="fake", intern="fake", strategy="mentor-only").answered_by
         'mentor'

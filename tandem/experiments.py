@@ -8,7 +8,7 @@ from functools import wraps
 from inspect import signature
 from itertools import islice
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from tandem.costs import parse_unit
 from tandem.datasets import load_dataset
@@ -44,7 +44,7 @@ def estimate(
     `problems` are Problems, a data set's name or a file's path (of which `limit` takes the first), `strategies` names
     as `compare` takes them (None: the strategy of `tandem`). Raises UsageError for what cannot be loaded or is unknown.
 
-    Example:
+    Examples:
         >>> from tandem import Tandem, estimate
         >>> found = estimate(Tandem(mentor="fake", intern="fake"), "starter", limit=10)
         >>> found.problems, found.strategies[0].name, found.strategies[0].at_most["mentor_tokens"] > 0
@@ -92,7 +92,7 @@ async def acompare(
     Raises UsageError for what cannot be compared, TandemError where a model cannot serve. A strategy that fails is left
     out, with its reason.
 
-    Example:
+    Examples:
         >>> from tandem import Tandem, compare
         >>> tandem = Tandem(mentor="fake", intern="fake")
         >>> found = compare(tandem, "starter", limit=4, strategies=["tandem"], out="compared")
@@ -156,7 +156,7 @@ async def atune(
 
     Raises UsageError for too few problems or a budget that does not suffice, LimitReached where a limit ends it.
 
-    Example:
+    Examples:
         >>> from tandem import Problem, Tandem, tune
         >>> problems = [Problem.from_text(f"What is {i}+0, that is {i}?", reference=str(i)) for i in range(80)]
         >>> found = tune(Tandem(mentor="fake", intern="fake"), problems, out="tuned")
@@ -187,17 +187,19 @@ async def atune(
         return TuningResult.model_validate(await tuning.arun(progress=lambda collected: show(collected.ended)))
 
 
-def _in_sync(work: Callable[Concatenate[Tandem, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Tandem, P], T]:
-    """Return the sync version of a function whose first argument is an engine."""
+def _in_sync(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Return the sync version of a function whose argument `tandem` is an engine."""
+    known = signature(work).parameters
 
     @wraps(work)
-    def run(tandem: Tandem, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in kwargs:
-            if name not in (known := signature(work).parameters):
+            if name not in known:
                 raise nearest(f"argument of {work.__name__.removeprefix('a')}", name, known)
+        tandem = args[0] if args else kwargs.get("tandem")
         if isinstance(tandem, Tandem):
             tandem._used_from_sync = True
-        return wait(work(tandem, *args, **kwargs))
+        return wait(work(*args, **kwargs))
 
     return run
 

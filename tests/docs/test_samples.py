@@ -153,8 +153,14 @@ def test_python_on_the_first_page(tmp_path: Path) -> None:
 
 def test_python_on_the_page_on_tuning(tmp_path: Path) -> None:
     done = run(programs("tune.md"), tmp_path)
-    assert done.startswith("{'mentor': 160, 'intern': 320}") and "Instead take --strategy intern-only: " in done
+    assert "Instead take --strategy intern-only: " in done and "False intern-only tuned/comparison/report.html" in done
     assert "Synthetic" in done and (tmp_path / "tuned" / "comparison" / "report.html").is_file()
+
+
+def test_python_on_the_page_on_comparing(tmp_path: Path) -> None:
+    done = run(programs("compare.md"), tmp_path)
+    assert done.startswith("What 40 problems cost at most\nstrategy ") and "compared/report.html" in done
+    assert re.search(r"^tandem +\d+\.\d % ", done, re.MULTILINE) and "Synthetic" in done
 
 
 @pytest.fixture
