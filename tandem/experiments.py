@@ -161,7 +161,7 @@ async def atune(
         >>> problems = [Problem.from_text(f"What is {i}+0, that is {i}?", reference=str(i)) for i in range(80)]
         >>> found = tune(Tandem(mentor="fake", intern="fake"), problems, out="tuned")
         >>> found.pays, found.serves, found.problems["collected"] + found.problems["held_out"]
-        (False, 'intern-only', 80)
+        (True, 'tandem', 80)
     """
     chosen, data = _load(tandem, problems, limit)
     limits, graded = _limits(max_usd, max_minutes), [problem for problem in chosen if _has_reference(problem)]
