@@ -230,7 +230,8 @@ def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:
         if model.spec.context is not None and tokens + room > model.spec.context:
             raise ApiError(
                 400,
-                f"{field}: {tokens} tokens, but {model.spec.name} has a context of {model.spec.context}",
+                f"{field}: this model's maximum context length is {model.spec.context} tokens, and {model.spec.name} "
+                f"would get {tokens} tokens",  # OpenAI's words, which clients look for
                 param=field,
                 code="context_length_exceeded",
             )

@@ -1,16 +1,10 @@
-"""The recipes for other people's clients: what ships beside the page, and, where the clients are, the page itself.
-
-They want other packages than Tandem does, so they live in an environment of their own, which `make recipes` makes and
-uses; RECIPES_PYTHON names the Python of another one.
-"""
+"""The recipes for other people's clients: what ships beside the page. With the clients they are in tests/recipes."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,18 +13,15 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from pages import DOCS, blocks
-from serving import INSIGHT, serving
+from pages import DOCS
 
 from tandem.cli import cli
 from tandem.datasets import load_dataset
 from tandem.grading import extract_answer
-from tandem.models.fake import FakeModel
 
 pytestmark = pytest.mark.slow
 
 RECIPES = DOCS / "recipes"
-PYTHON = os.environ.get("RECIPES_PYTHON", ".venv-recipes/bin/python")
 QUESTIONS = {
     "Ann has 3 boxes with 8 pens each. How many pens is that?": "3*8=<<3*8=24>>24\n#### 24",
     "Bob earns 7 dollars an hour and works 150 hours. What does he earn?": "#### 1,050",
@@ -83,12 +74,13 @@ def test_both_read_nothing_where_nothing_is_stated(text: str) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a run of the fake intern over a data set that looks like GSM8K."""
+    """Make a run of a fake intern over a data set that looks like GSM8K; with a script it knows no references."""
     rows = [{"question": question, "answer": answer} for question, answer in QUESTIONS.items()]
     with gzip.open(tmp_path / "gsm8k_test.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     monkeypatch.setenv("TANDEM_DATA_DIR", str(tmp_path))
-    pair = ("--mentor", "fake", "--intern", "fake", "--strategy", "intern-only", "--dataset", "gsm8k")
+    (script := tmp_path / "script.json").write_text("{}")
+    pair = ("--mentor", "fake", "--intern", f"fake:{script}", "--strategy", "intern-only", "--dataset", "gsm8k")
     done = CliRunner().invoke(cli, ["run", *pair, "--split", "test", "--out", str(tmp_path / "run"), "--json"])
     assert done.exit_code == 0, done.output
     return tmp_path / "run"
@@ -166,57 +158,3 @@ def test_what_cannot_be_compared_is_said(run: Path) -> None:
     assert done.returncode == 2 and "no problem was asked in the same words by both" in done.stderr
     done = compared(run, [{"resps": []}])
     assert done.returncode == 2 and "samples.jsonl:1 is no sample of a generating task" in done.stderr
-
-
-def client(folder: Path, *words: str) -> str:
-    """Run a program in the clients' environment; return what it printed."""
-    python = shutil.which(PYTHON)
-    assert python, f"there is no {PYTHON} with the clients: make recipes"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TANDEM_"))}
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    done = subprocess.run(
-        [str(Path(python).absolute()), *words],
-        env=environment | offline | {"PYTHONPATH": str(RECIPES), "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.recipes
-@pytest.mark.parametrize(
-    ("title", "said"),
-    [
-        ("plain.py", ["\\boxed{391}", "'input_tokens'", "mentor: {'prompt'"]),
-        ("all.py", ["find the product", "['reasoning', 'text']", "\nintern\n5\n"]),
-        ("lite.py", ["Goal: find the product", "\\boxed{391} 5\n", "answered by intern at level low"]),
-    ],
-)
-def test_a_program_on_the_page(title: str, said: list[str], tmp_path: Path) -> None:
-    assert INSIGHT.startswith("Goal: find the product")
-    (program,) = [block.text for block in blocks("recipes.md") if block.title == title]
-    with serving() as server:
-        shown = client(tmp_path, "-c", program.replace("http://127.0.0.1:8080", server.url))
-    for part in said:
-        assert part in shown
-
-
-@pytest.mark.recipes
-def test_lm_eval_asks_what_a_run_asks(run: Path) -> None:
-    with serving(FakeModel(), FakeModel()) as server:
-        client(
-            run.parent,
-            *("-m", "lm_eval", "run", "--model", "local-chat-completions", "--apply_chat_template", "--model_args"),
-            f"model=intern,base_url={server.url}/v1/chat/completions,num_concurrent=2,max_retries=1",
-            *("--tasks", "gsm8k_local", "--include_path", str(RECIPES / "lm_eval"), "--log_samples"),
-            *("--metadata", json.dumps({"data_file": "gsm8k_test.jsonl.gz"}), "--output_path", "scores"),
-        )
-    (samples,) = (run.parent / "scores").rglob("samples_gsm8k_local_*.jsonl")
-    done = same_answers(samples, run)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 problems: the same text 3, the same answer 3, the same verdict 3" in done.stdout
-    assert "only on one side" not in done.stdout
