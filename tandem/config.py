@@ -121,10 +121,13 @@ class Settings(BaseModel):
 
     def changed(self, options: SolveOptions) -> Settings:
         """Return these settings with a call's options applied. Raises UsageError naming an invalid one."""
-        given = {name: value for name, value in vars(options).items() if value is not None and name != "strategy"}
+        given = {name: value for name, value in vars(options).items() if value is not None and name not in _APART}
         wished = {name: given.pop(name) for name in _SAMPLING if name in given}
         held = {name: own for name in _SAMPLINGS if (own := getattr(self, name)) is not None}
-        return self.of(**dict(self) | {name: _over(own, wished) for name, own in held.items()} | given)
+        drawn = {name: _over(own, wished) for name, own in held.items()}
+        if options.vary:
+            drawn = {name: its | {"temperature": its["temperature"] or 1.0} for name, its in drawn.items()}
+        return self.of(**dict(self) | drawn | given)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ class SolveOptions:
     """The settings that a single call may override. None: the engine's setting.
 
     The fields are those of `Tandem`. `intern_logprobs` requests the intern's log-probabilities with every answer, even
-    if the strategy does not need them, so that several strategies can share the same calls.
+    if the strategy does not need them, so that several strategies can share the same calls. `vary`: a model that would
+    be greedy draws at temperature 1, the vendors' default, for several answers to one problem.
     """
 
     strategy: str | None = None
@@ -143,6 +147,9 @@ class SolveOptions:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    vary: bool = False
     mentor_max_tokens: int | None = None
     intern_max_tokens: int | None = None
     classifier: str | None = None
@@ -186,7 +193,8 @@ def cap(spec: ModelSpec, given: int | None = None, usual: int = ANSWER_TOKENS) -
     return (spec.max_tokens or usual) if given is None else given
 
 
-_SAMPLING = ("temperature", "top_p", "seed", "stop")
+_SAMPLING = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty")
+_APART = ("strategy", "vary")
 _SAMPLINGS = ("sampling", "mentor_sampling", "intern_sampling")
 
 

@@ -29,6 +29,7 @@ from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
 from tandem.strategies import Context, fault_of_package, make_strategy
 from tandem.strategies.base import Strategy
+from tandem.strategies.formed import formed
 from tandem.strategies.thoughts import apart
 from tandem.sufficiency.classifier import (
     Classifier,
@@ -331,7 +332,10 @@ class Tandem:
         )
         try:
             event: Event | None = None
-            async with aclosing(ctx), aclosing(apart(plan.strategy.run(ctx), ctx)) as events:
+            source = apart(plan.strategy.run(ctx), ctx)
+            if problem.response_format:
+                source = formed(source, problem)
+            async with aclosing(ctx), aclosing(source) as events:
                 async for event in events:
                     yield event
             if not isinstance(event, Solution):

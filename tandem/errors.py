@@ -43,6 +43,10 @@ class LimitReached(TandemError):
     """The run's own limit (US$ or minutes) allows no further call; nothing is lost, and the run can be resumed."""
 
 
+class InvalidOutputError(TandemError):
+    """A model's answer does not have the form that was asked for; what it cost is in `ledger`."""
+
+
 class MissingKeyError(TandemError):
     """No API key in the environment for an endpoint that needs one."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +37,55 @@ class ResponseFormat:
             f"The answer{about} must be JSON that fits this JSON Schema, and nothing else: no code fence, no word "
             f"before or behind it.\n{self.schema}"
         )
+
+
+class JsonText:
+    """The JSON value in a model's text as it arrives, for any chunking: no code fence, no words around it.
+
+    An object or a list is given out piece by piece. Anything else is held back: only its end shows what it is.
+    """
+
+    def __init__(self, *, begun: str = "", is_object: bool = False) -> None:
+        """`begun`: the value's beginning, which comes from elsewhere. `is_object`: words before a brace are none."""
+        self._is_object = is_object
+        self._held = ""
+        self._depth = 0
+        self._state: Literal["before", "inside", "behind"] = "before"
+        self._quoted = self._escaped = False
+        self.feed(begun)
+
+    def feed(self, text: str) -> str:
+        """Return what the text adds to the value."""
+        if self._state == "before":
+            self._held += text
+            head = _FENCE.sub("", self._held, count=1)
+            found = head.find("{") if self._is_object else 0 if head[:1] in ("{", "[") else -1
+            if found < 0 or not head:
+                return ""
+            self._state, self._held, text = "inside", "", head[found:]
+        return self._inside(text) if self._state == "inside" else ""
+
+    def close(self) -> str:
+        """Return what was held back: a value that is neither object nor list, or words without any."""
+        held, self._held = self._held, ""
+        return _FENCE.sub("", held, count=1).strip().removesuffix("```").rstrip()
+
+    def _inside(self, text: str) -> str:
+        at = 1 if self._escaped and text else 0
+        self._escaped = self._escaped and not text
+        while mark := _MARK.search(text, at):
+            found, at = mark[0], mark.end()
+            if found[0] == "\\":
+                self._escaped = len(found) == 1
+            elif found == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted:
+                self._depth += 1 if found in "{[" else -1
+                if self._depth == 0:
+                    self._state = "behind"
+                    return text[:at]
+        return text
+
+
+_FENCE = re.compile(r"^\s*(?:```\w*[ \t]*\n\s*)?")
+_MARK = re.compile(r'\\(?s:.)?|["{}\[\]]')

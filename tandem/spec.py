@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 InsightMode = Literal["gpra", "prefix"]  # four sections; or the beginning of the mentor's own answer or thinking
 
@@ -18,8 +18,14 @@ class Continuation(StrEnum):
     NONE = "none"
 
 
+_PENALTIES = ("presence_penalty", "frequency_penalty")
+
+
 class Sampling(BaseModel):
-    """How tokens are drawn. The default is greedy."""
+    """How tokens are drawn. The default is greedy.
+
+    The penalties are OpenAI's: what a token that was written before loses, once, and for each time.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +33,14 @@ class Sampling(BaseModel):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the penalties where there are none: files and digests are as before there were any."""
+        fields: dict[str, Any] = plain(self)
+        return {name: value for name, value in fields.items() if value or name not in _PENALTIES}
 
 
 class Prices(BaseModel):

@@ -98,6 +98,18 @@ class Request:
         return begun + sum(count(message.text) for message in self.messages)
 
     @property
+    def told(self) -> tuple[Message, ...]:
+        """The messages, with the answer's form in words behind the last of the user's: it cannot be decoded by."""
+        if self.response_format is None:
+            return self.messages
+        words = self.response_format.words
+        last = max((k for k, message in enumerate(self.messages) if message.role == "user"), default=None)
+        if last is None:
+            return (*self.messages, Message(role="user", content=words))
+        told = self.messages[last].model_copy(update={"content": f"{self.messages[last].content}\n\n{words}"})
+        return (*self.messages[:last], told, *self.messages[last + 1 :])
+
+    @property
     def worst(self) -> Usage:
         """A usage with only its upper bound known."""
         return Usage(source="bound", prompt_bound=self.prompt_bound, completion_bound=self.max_tokens)

@@ -27,6 +27,7 @@ from tandem.ledger import Usage
 from tandem.models import fake_answers
 from tandem.models.base import Cue, Delta, Model, Reading, Request
 from tandem.models.logprobs import TokenStat, token_stat
+from tandem.models.minimal_json import smallest
 from tandem.spec import Architecture, Continuation, ModelSpec
 from tandem.tools import ADVICE
 from tandem.types import ScoredToken
@@ -115,6 +116,9 @@ class FakeModel(Model):
         for rule in self.script.rules:
             if rule.when in prompt and rule.purpose in (None, request.purpose):
                 return rule
+        if request.response_format:
+            form = request.response_format.schema
+            return Rule(text=json.dumps(smallest(json.loads(form))) if form else '{"answer": 0}')
         insight = request.purpose == "insight"
         if cue := self._cue(request):  # without the headings, an insight is the beginning of an answer
             return Rule(text=fake_answers.insight() if insight and "Goal:" in prompt else fake_answers.answer(cue))

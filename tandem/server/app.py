@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from tandem import __version__
 from tandem.ladder import Effort
 from tandem.server import answers, errors, tokenizer
 from tandem.server.errors import ApiError
+from tandem.server.fields import ignored_header
 from tandem.server.files import install_page
 from tandem.server.formats import CHAT, RAW, TEXT, AnswerFormat
 from tandem.server.guard import Guard
@@ -188,12 +189,13 @@ async def _respond(
 
     async def respond() -> Response:
         asked = await service.read(body, prompts, len(await request.body()))
+        named = ignored_header(body.ignored)
         bill = await stack.enter_async_context(service.admit(account, asked))
         if body.stream:
             latest = None if service.deadline is None else bill.began + service.deadline + _GRACE
             source = answers.stream(service, body, asked, bill, form)
-            return _Streamed(source, stack.pop_all(), request, bill, latest)
-        return JSONResponse(await answers.answer(service, body, asked, bill, form))
+            return _Streamed(source, stack.pop_all(), request, bill, latest, named)
+        return JSONResponse(await answers.answer(service, body, asked, bill, form), headers=named)
 
     try:
         stack.enter_context(account.held())
@@ -241,8 +243,9 @@ class _Streamed(StreamingResponse):
         request: Request,
         bill: Bill,
         latest: float | None,
+        named: Mapping[str, str],
     ) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **named}
         super().__init__(source, media_type="text/event-stream", headers=headers)
         self._source, self._held, self._request, self._bill, self._latest = source, held, request, bill, latest
 

@@ -12,7 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from tandem.errors import CapabilityError, EndpointError, LimitReached, MissingKeyError, TandemError, UsageError
+from tandem.errors import (
+    CapabilityError,
+    EndpointError,
+    InvalidOutputError,
+    LimitReached,
+    MissingKeyError,
+    TandemError,
+    UsageError,
+)
 
 FAULT = "an internal error; see the server's log"
 _log = logging.getLogger(__name__)
@@ -69,11 +77,16 @@ def api_error(error: TandemError, *, raw: bool = False) -> ApiError:
     if isinstance(error, EndpointError) and "prompt is too long" in words:
         return ApiError(400, words, code="context_length_exceeded")
     _log.warning("%s", error)
-    if isinstance(error, MissingKeyError):
-        return ApiError(502, "a model behind this server refuses its key: missing or wrong", code="upstream")
-    if isinstance(error, EndpointError):
-        return ApiError(503 if error.retryable else 502, f"a model behind this server failed: {words}", code="upstream")
-    return ApiError(500, words)
+    if isinstance(error, InvalidOutputError):  # whose place in the answer is no address
+        status, words, code = 502, str(error), "invalid_output"
+    elif isinstance(error, MissingKeyError):
+        status, words, code = 502, "a model behind this server refuses its key: missing or wrong", "upstream"
+    elif isinstance(error, EndpointError):
+        status = 503 if error.retryable else 502
+        words, code = f"a model behind this server failed: {words}", "upstream"
+    else:
+        status, code = 500, None
+    return ApiError(status, words, code=code)
 
 
 def _public(text: str) -> str:

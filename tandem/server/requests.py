@@ -14,6 +14,7 @@ from tandem.engine import Tandem
 from tandem.errors import UsageError
 from tandem.ladder import DEFAULT_BUDGETS, Effort, Ladder, format_ladder
 from tandem.plan import SolvePlan
+from tandem.response_format import ResponseFormat
 from tandem.runs.estimate import estimate
 from tandem.server.errors import ApiError
 from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, TandemOptions
@@ -87,6 +88,9 @@ class ModelMenu:
             draft_tokens=extra.draft_tokens,
             temperature=request.temperature,
             top_p=request.top_p,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            vary=(request.n or 1) > 1 and request.temperature is None,
             seed=self.engine.settings.sampling.seed if request.seed is None else request.seed,
             stop=tuple(text for text in request.stop or () if text) or None,
             mentor_max_tokens=_least(most, self.engine.settings.mentor_max_tokens),
@@ -105,8 +109,6 @@ class ModelMenu:
         _check_one_answer(plan, request)
         _check_caps(plan.for_kind(task).ladder, self.engine.settings, request.model)
         choices = request.n or 1
-        if choices > 1 and not any(plan.settings.sampling_of(role).temperature for role in plan.roles):
-            raise ApiError(400, "'n' choices at temperature 0 are all the same: give a temperature, or n 1", param="n")
         problem = Problem(
             # Conversations with the same beginning share the same prefix cache.
             id=Problem.from_text(_beginning(messages, raw)).id,
@@ -114,6 +116,7 @@ class ModelMenu:
             task=task,
             logprobs=request.alternatives,
             raw=raw,
+            response_format=_form(request),
         )
         _check_room(plan, problem, field)
         options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
@@ -247,6 +250,17 @@ def _no_model(message: str) -> ApiError:
 
 def _messages(messages: list[ChatMessage]) -> tuple[Message, ...]:
     return tuple(Message(role="system" if m.role == "developer" else m.role, content=m.content) for m in messages)
+
+
+def _form(request: ChatRequest | CompletionRequest) -> ResponseFormat | None:
+    """Return the form of the answer. Raises ApiError for a schema that is none, or that cannot be checked in time."""
+    if not isinstance(request, ChatRequest) or request.response_format is None:
+        return None
+    try:
+        return request.response_format.format()
+    except UsageError as error:
+        where = "response_format.json_schema.schema"
+        raise ApiError(400, f"{where}: {error}", param=where) from None
 
 
 def _choice(options: SolveOptions, number: int) -> SolveOptions:

@@ -1,4 +1,4 @@
-"""The request bodies, as strict as OpenAI's: unsupported parameters are refused by name, never dropped."""
+"""The request bodies, as strict as OpenAI's: what is not supported is refused by name, or named in a header."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tandem.config import Pace
 from tandem.costs import Unit, parse_unit
 from tandem.errors import UsageError
+from tandem.json_schema import check_schema
+from tandem.response_format import ResponseFormat
+from tandem.server.fields import ignored, refused
 from tandem.types import TaskKind
 
 MOST_CHOICES = 8
@@ -16,24 +19,6 @@ MOST_PROMPTS = 128  # that are read as they stand
 _TOKENS = 1 << 31
 MOST_TOKENIZED = 1_000_000  # characters, or tokens
 MOST_LOGPROBS = 20  # likeliest tokens at each place
-# Unsupported parameters, with their no-op values.
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-    "top_logprobs": (0,),
-    "suffix": ("",),
-    "best_of": (1,),
-}
 
 
 def joined(content: Any, kinds: tuple[str, ...] = ("text",)) -> Any:
@@ -128,6 +113,39 @@ class StreamOptions(_Strict):
     include_usage: bool = False
 
 
+class NamedSchema(_Strict):
+    """A JSON Schema that the answer must fit."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: Annotated[_Text, Field(max_length=4000)] | None = None
+    given: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class AnswerForm(_Strict):
+    """The form of the answer: text, any JSON object, or JSON by a schema."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("'json_schema' belongs to the type json_schema, and to no other")
+        return self
+
+    def format(self) -> ResponseFormat | None:
+        """Return what is asked for; None for text. Raises UsageError for a schema that is none."""
+        if self.json_schema is None:
+            return ResponseFormat() if self.type == "json_object" else None
+        named = self.json_schema
+        return ResponseFormat(check_schema(named.given), named.name, named.description or "", named.strict)
+
+
 class TandemOptions(BaseModel):
     """Tandem's own options, per request: `extra_body={"tandem": {...}}` of the openai client."""
 
@@ -155,18 +173,21 @@ class _Sampled(_Strict):
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Annotated[_Stops, BeforeValidator(_listed, json_schema_input_type=str | _Stops)] | None = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
     tandem: TandemOptions | None = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """The names of the fields that ask for something which has no effect."""
+        return ignored(self.model_extra or {})
 
     @model_validator(mode="after")
     def _honoured(self) -> Self:
-        for name, nothing in _UNSUPPORTED.items():
-            value = (self.model_extra or {}).get(name)
-            if value is not None and value not in nothing:
-                raise ValueError(f"'{name}' is not supported; leave it out")
+        if name := refused(self.model_extra or {}):
+            raise ValueError(f"'{name}' is not supported; leave it out")
         if self.stream_options is not None and not self.stream:
             raise ValueError("'stream_options' needs stream: true")
-        if self.n is not None and self.n > 1 and self.temperature == 0:
-            raise ValueError("'n' choices at temperature 0 are all the same: give a temperature, or n 1")
         return self
 
 
@@ -176,6 +197,7 @@ class ChatRequest(_Sampled):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    response_format: AnswerForm | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
 
@@ -190,6 +212,9 @@ class ChatRequest(_Sampled):
             raise ValueError("the last of 'messages' must have the role 'user'")
         if not self.messages[-1].content.strip():
             raise ValueError("the last of 'messages' is empty")
+        any_object = self.response_format is not None and self.response_format.type == "json_object"
+        if any_object and not any("json" in message.content.lower() for message in self.messages):  # as at OpenAI
+            raise ValueError("'messages' must say JSON somewhere, or a model may not write any for json_object")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("'top_logprobs' needs logprobs: true")
         return self

@@ -72,13 +72,14 @@ class Service:
     ) -> list[SolveRequest]:
         """Return the choices of a request that was sent in so many bytes.
 
-        A long one's tokens are counted in a thread: that may take a second.
+        A long one's tokens are counted in a thread, and a schema is checked there: that may take a second.
         """
 
         def ask() -> list[SolveRequest]:
             return [one for prompt in prompts for one in self.menu.ask(body, prompt)]
 
-        if sent <= _SHORT:
+        schema = isinstance(body, ChatRequest) and body.response_format is not None
+        if sent <= _SHORT and not schema:
             return ask()
         return await asyncio.get_running_loop().run_in_executor(self._reader, ask)
 

@@ -114,10 +114,11 @@ class Context:
     def sampling(self, role: Role, purpose: Purpose = "answer") -> Sampling:
         """Return the problem's own sampling, else that of the model in `role`.
 
-        What ends an answer does not end an insight.
+        What ends an answer, or keeps it from repeating itself, is none of an insight's business.
         """
         own = self.problem.sampling or self.settings.sampling_of(role)
-        return own.model_copy(update={"stop": ()}) if own.stop and purpose == "insight" else own
+        bent = own.stop or own.presence_penalty or own.frequency_penalty
+        return own.model_copy(update=_UNBENT) if bent and purpose == "insight" else own
 
     def record(self, decision: Decision) -> Decision:
         """Add a decision to the trace, and return it: a strategy yields what it decides."""
@@ -153,6 +154,9 @@ class Context:
             synthetic=self.mentor.spec.synthetic or self.intern.spec.synthetic,
             classifier=self.policy.classifier.id if self.policy else None,
         )
+
+
+_UNBENT = {"stop": (), "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 def whole_text(call: Call, begun: str = "") -> str:

@@ -77,8 +77,14 @@ def test_a_text_completion_is_the_answer_alone(thinking: Server) -> None:
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks[:-1]) == ANSWER
 
 
-def test_several_choices_need_a_temperature_that_is_not_zero(start: Start) -> None:
-    drawn = thinker(sampling=Sampling(temperature=0.6))
-    assert len(start(None, drawn).ask("intern", n=2)["choices"]) == 2
-    refused = start().post(chat("intern", n=2))
-    assert refused.status_code == 400 and refused.json()["error"]["param"] == "n"
+def test_several_choices_are_drawn_as_the_makers_advise_else_at_the_vendors_default(start: Start) -> None:
+    advised, plain = thinker(sampling=Sampling(temperature=0.6)), intern()
+    for model, temperature in ((advised, 0.6), (plain, 1.0)):
+        assert len(start(None, model).ask("intern", n=2)["choices"]) == 2
+        assert [call.sampling.temperature for call in model.calls] == [temperature] * 2
+
+
+def test_several_choices_at_temperature_zero_are_given_as_asked_for(start: Start) -> None:
+    plain = intern()
+    assert len(start(None, plain).ask("intern", n=2, temperature=0)["choices"]) == 2
+    assert [call.sampling.temperature for call in plain.calls] == [0, 0]

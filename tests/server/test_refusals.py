@@ -21,6 +21,17 @@ def user(content: Any) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
+SCHEMA = "response_format.json_schema.schema"
+
+
+def schema(**fields: Any) -> dict[str, Any]:
+    """Return a response format whose schema has these fields; None leaves one out."""
+    named = {"name": "sum", "schema": {"type": "object"}} | fields
+    return {
+        "response_format": {"type": "json_schema", "json_schema": {k: v for k, v in named.items() if v is not None}}
+    }
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # the conversation
     ({"messages": None}, "messages"),
@@ -68,15 +79,38 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
     ({"n": 0, "temperature": 1}, "n"),
     ({"n": 9, "temperature": 1}, "n"),
-    ({"n": 2}, "n"),
-    ({"n": 2, "temperature": 0}, "n"),
     ({"reasoning_effort": "extreme"}, "reasoning_effort"),
     # what no strategy can honour
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"functions": [{"name": "f"}]}, "functions"),
     ({"function_call": {"name": "f"}}, "function_call"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"response_format": {"type": "json_object"}}, "messages"),  # which do not speak of JSON
+    ({"response_format": "json"}, "response_format"),
+    ({"response_format": {}}, "response_format.type"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_object", "json_schema": {}}}, "response_format.json_schema.name"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "text", "json_schema": {"name": "a", "schema": {}}}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": "{}"}}, "response_format.json_schema"),
+    (schema(name="with space"), "response_format.json_schema.name"),
+    (schema(name="x" * 65), "response_format.json_schema.name"),
+    (schema(name=None), "response_format.json_schema.name"),
+    (schema(strict="yes"), "response_format.json_schema.strict"),
+    (schema(description=7), "response_format.json_schema.description"),
+    (schema(of="x"), "response_format.json_schema.of"),
+    (schema(schema=[]), "response_format.json_schema.schema"),
+    (schema(schema=None), "response_format.json_schema.schema"),
+    (schema(schema={"type": "text"}), SCHEMA),
+    (schema(schema={"$ref": "#"}), SCHEMA),
+    (schema(schema={"items": {"$ref": "http://127.0.0.1/x"}}), SCHEMA),
+    (schema(schema={"pattern": "((a{1000}){1000}){1000}"}), SCHEMA),
+    (schema(schema={"description": "x" * 200_000}), SCHEMA),
+    ({"guided_json": {"type": "object"}}, "guided_json"),
+    ({"structured_outputs": {"json": {}}}, "structured_outputs"),
+    ({"moderation": {"model": "omni-moderation-latest"}}, "moderation"),
+    ({"best_of": 2}, "best_of"),
+    ({"suffix": "x"}, "suffix"),
     ({"logprobs": True}, "logprobs"),
     ({"logprobs": True, "top_logprobs": 5}, "logprobs"),
     ({"logprobs": 5}, "logprobs"),
@@ -86,11 +120,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": "all"}, "top_logprobs"),
     ({"logit_bias": {"50256": -100}}, "logit_bias"),
-    ({"presence_penalty": 0.5}, "presence_penalty"),
-    ({"frequency_penalty": -1}, "frequency_penalty"),
+    ({"presence_penalty": 2.5}, "presence_penalty"),
+    ({"frequency_penalty": "much"}, "frequency_penalty"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"audio": {"voice": "alloy", "format": "mp3"}}, "audio"),
-    ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
     ({"web_search_options": {}}, "web_search_options"),
     # options of our own
     ({"tandem": "fast"}, "tandem"),

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tandem.errors import CapabilityError
 from tandem.models.base import Request
+from tandem.response_format import ResponseFormat
 from tandem.spec import Continuation, ModelSpec
+from tandem.thinking import is_open
 from tandem.tools import ToolUse
 from tandem.types import Message
 
+_PENALTIES = ("presence_penalty", "frequency_penalty")
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
+_FORM = re.compile(r"response_?format|json[ _]?schema|json_?object|structured|guided|grammar", re.I)
+_LACKS = re.compile(
+    r"unsupported|not (?:\w+ )?(?:support|available|permitted|allowed)|unavailable|unknown|unrecogni[sz]ed|extra", re.I
+)
+_THIS_SCHEMA = re.compile(r"invalid (?:json )?schema|schema contains|keyword|in context", re.I)
 _NARROWER_USAGE: dict[str, Literal["plain", "none"]] = {"continuous": "plain", "plain": "none"}
 
 
@@ -23,17 +32,20 @@ class Dialect:
 
     `usage`: the report comes with every chunk where that is of use (vLLM, SGLang), with the last one, or not at all.
     `effort` is the lowest `reasoning_effort` of a model with hidden reasoning. `ids`: token ids are taken and given.
-    `single`: one tool call at a time is asked for.
+    `single`: one tool call at a time is asked for. `form`: an answer is decoded by a schema, as an object, or not.
     """
 
     usage: Literal["continuous", "plain", "none"] = "continuous"
     effort: Literal["minimal", "low"] | None = "minimal"
     ids: bool = True
     single: bool = True
+    form: Literal["schema", "object", "none"] = "schema"
 
     def narrower(self, complaint: str) -> Dialect | None:
         """Return the dialect without what the server complains of; None if it complains of something else."""
         text = complaint.lower()
+        if self.form != "none" and refuses_form(text) and _LACKS.search(text) and not _THIS_SCHEMA.search(text):
+            return replace(self, form="object" if self.form == "schema" else "none")
         if "parallel_tool_calls" in text and self.single:
             return replace(self, single=False)
         # Beside tools some models take none but "none": without its reasoning it would be another model.
@@ -44,6 +56,27 @@ class Dialect:
             usage = _NARROWER_USAGE.get(self.usage)
             return replace(self, usage=usage) if usage else None
         return None
+
+
+def refuses_form(complaint: str) -> bool:
+    """Whether a server complains of the form that an answer is to have: it, or the schema, is beyond it."""
+    return bool(_FORM.search(complaint))
+
+
+def as_taken(request: Request, spec: ModelSpec, dialect: Dialect) -> Request:
+    """Return the request with the answer's form as this endpoint decodes by it, the rest of it in words.
+
+    What thinks aloud would have to think in JSON, and what goes on with a text would begin a second value.
+    """
+    form, begun = request.response_format, request.prefix
+    if form is None:
+        return request
+    goes_on = begun is not None and not (isinstance(begun, str) and is_open(begun))
+    calls = request.tools is not None and request.tools.choice != "none"  # which are no such JSON
+    able = "none" if spec.thinks or goes_on or calls else dialect.form
+    if able == "schema" or (able == "object" and not form.schema):
+        return request
+    return replace(request, messages=request.told, response_format=ResponseFormat() if able == "object" else None)
 
 
 def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> dict[str, Any]:
@@ -124,10 +157,13 @@ def _body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) -> d
         # Always both: a server's defaults may come from the model's own generation_config.
         body["temperature"] = sampling.temperature
         body["top_p"] = sampling.top_p
+        body |= {name: value for name in _PENALTIES if (value := getattr(sampling, name))}
     if sampling.seed is not None:
         body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = list(sampling.stop)
+    if request.response_format is not None:
+        body["response_format"] = request.response_format.openai
     if request.top_logprobs and (spec.reasoning or not spec.logprobs):
         raise CapabilityError(f"'{spec.name}' gives no log-probabilities: choose another model to write drafts")
     return body

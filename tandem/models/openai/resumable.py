@@ -16,7 +16,7 @@ from tandem.ledger import Usage
 from tandem.models.base import Attempt, Delta, Request
 from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
 from tandem.models.openai.limiter import Slot
-from tandem.models.openai.request import Dialect, chat_body, completion_body
+from tandem.models.openai.request import Dialect, as_taken, chat_body, completion_body, refuses_form
 from tandem.models.openai.stream import StreamReader
 from tandem.models.openai.token_ids import REFUSED, Written, prompt_ids
 from tandem.models.openai.transport import Endpoint, Pieces
@@ -82,6 +82,7 @@ class ResumableAnswer:
         self._ids: array[int] | None = None  # of the next try's prefix, where they are known
         # A prefix goes by its ids where the endpoint takes them; but a completion of ids has no tools.
         self._by_ids = request.tools is None
+        self._formed = True  # the answer's form is more than words
 
     async def stream(self, policy: RetryPolicy) -> AsyncGenerator[Delta, None]:
         """Yield the answer, and each try that failed (`Delta.failed`).
@@ -141,7 +142,8 @@ class ResumableAnswer:
             known = text
         by_ids = request.prefix is not None and target.spec.token_ids and target.dialect.ids and self._by_ids
         opened = self._opened and request.prefix is None and request.raw is None
-        return Try(target, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside, opened=opened)
+        dialect = target.dialect if self._formed else replace(target.dialect, form="none")
+        return Try(target, dialect, request, known, by_ids=by_ids, ids=self._ids, inside=self._inside, opened=opened)
 
     def _adapts(self, attempt: Try, failure: Failure) -> bool:
         """Whether the next try is the same in a form that this endpoint takes; the one that failed cost nothing.
@@ -151,7 +153,12 @@ class ResumableAnswer:
         target, dialect, fresh = attempt.target, attempt.dialect, not attempt.reader.started
         narrower = dialect.narrower(failure.detail) if failure.status in (400, 422) else None
         if narrower and fresh:
-            target.dialect = narrower  # found once, for all later calls
+            # Found once, for all later calls.
+            target.dialect = narrower if self._formed else replace(narrower, form=target.dialect.form)
+            return True
+        formed = self._formed and attempt.request.response_format is not None and fresh
+        if formed and failure.status in REFUSED and refuses_form(failure.detail):
+            self._formed = False  # it does not take this schema; whoever reads the answer checks it
             return True
         if attempt.request.raw is not None and failure.status in _NO_COMPLETIONS:
             raise CapabilityError(f"'{target.spec.name}' takes no raw prompt here ({failure})") from failure
@@ -165,7 +172,7 @@ class ResumableAnswer:
         return True
 
     def _pause(self, failure: Failure, attempt: Try, policy: RetryPolicy) -> float:
-        if attempt.request is not self.request and failure.status in (400, 422):
+        if attempt.request.prefix != self.request.prefix and failure.status in (400, 422):
             self._native = False  # this text it does not continue (a template may drop its thinking)
             failure.retryable = True
         self._inside = self._native and attempt.reader.inside
@@ -187,6 +194,7 @@ class Try:
     def __init__(
         self,
         target: Target,
+        dialect: Dialect,
         request: Request,
         known: str,
         *,
@@ -196,8 +204,9 @@ class Try:
         opened: bool,
     ) -> None:
         self.target = target
-        self.dialect = target.dialect
-        self.request = request
+        self.dialect = dialect
+        self._asked = request
+        self.request = request = as_taken(request, target.spec, dialect)
         self.known = known
         self.by_ids = by_ids
         self.reader = StreamReader(
@@ -292,7 +301,7 @@ class Try:
         if request.raw is not None:
             raw = completion_body(target.spec, target.endpoint.origin.model, request, self.dialect, request.raw)
             return target.endpoint.completion(raw, slot)
-        known = target.written.find(request) if self._known_ids is None else self._known_ids
+        known = target.written.find(self._asked) if self._known_ids is None else self._known_ids
         template, self._prefix = await prompt_ids(target.endpoint, request, known)
         prompt = [*template, *self._prefix]
         body = completion_body(target.spec, target.endpoint.origin.model, request, self.dialect, prompt)
