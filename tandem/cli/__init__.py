@@ -22,6 +22,7 @@ _COMMANDS = {
     "strategies": ("tandem.cli.strategies:strategies", "List the strategies, with those of installed packages."),
     "grade": ("tandem.cli.grade:grade", "Grade a finished run again, without a model."),
     "report": ("tandem.cli.report:report", "Print a run or a comparison; write its page, Markdown and CSV."),
+    "view": ("tandem.cli.view:view", "Show the page of a run or a comparison in the browser."),
     "datasets": ("tandem.cli.datasets:datasets", "List and show data sets."),
     "models": ("tandem.cli.models:models", "List, show and pull models."),
     "serve": ("tandem.cli.serve:serve", "Serve a pair as an OpenAI-compatible endpoint, with a page."),
@@ -36,6 +37,7 @@ _COMMANDS = {
     "blueprint": ("tandem.cli.blueprint:blueprint", "Make and show blueprints: guidance for a kind of problem."),
     "signals": ("tandem.cli.signals:signals", "Evaluate every signal of a collected table."),
     "doctor": ("tandem.cli.doctor:doctor", "Show what this machine can run and what to install."),
+    "completion": ("tandem.cli.completion:completion", "Print the script for the shell's completion."),
 }
 
 
@@ -72,7 +74,8 @@ class _LazyGroup(click.Group):
         "max_content_width": 110,
         "show_default": True,
     },
-    epilog="Every option is also an environment variable: --mentor of `tandem run` is TANDEM_RUN_MENTOR.",
+    epilog="Every option is also an environment variable: --mentor of `tandem run` is TANDEM_RUN_MENTOR. Completion in "
+    'the shell: eval "$(tandem completion bash)"',
 )
 @click.version_option(__version__, prog_name="tandem")
 def cli() -> None:

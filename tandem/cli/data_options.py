@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.completion import dataset_name
 from tandem.cli.grouped import PROBLEMS, Decorator, with_options
 from tandem.cli.options import PATH
 from tandem.cli.values import Window
@@ -31,6 +32,7 @@ def dataset_options(required: bool = True, *, several: bool = False) -> Decorato
             required=required,
             multiple=several,
             metavar="D",
+            shell_complete=dataset_name,
             help="A name (see: tandem datasets list), reasoning-gym:<task>, or a .jsonl, .csv or .parquet file."
             + (" May be repeated." if several else ""),
         ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.completion import dataset_name
 from tandem.cli.output import emit, plain_table
 from tandem.errors import TandemError
 
@@ -50,7 +51,7 @@ def list_datasets(as_json: bool) -> None:
 
 
 @datasets.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=dataset_name)
 @click.option("--split", metavar="S", help="The split whose problems are counted and sampled.")
 @click.option("--field", multiple=True, metavar="KEY=NAME", help="What a file's fields are called, as in problem=text.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON on standard output.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.completion import model_name
 from tandem.cli.output import emit, plain_table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=model_name)
 @click.option("--json", "as_json", is_flag=True, help="Print the entry as JSON on standard output.")
 def show(name: str, as_json: bool) -> None:
     """Show what the catalog knows of NAME (a catalog name, an alias or a hub id), and what a token of it costs.
@@ -67,7 +68,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command("pull")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=model_name)
 def pull_models(names: tuple[str, ...]) -> None:
     """Fetch the weights of one or more models; print the folder of each on standard output.
 

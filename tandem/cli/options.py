@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from tandem.cli.completion import model_name, strategy_name
 from tandem.cli.grouped import CODE, COST, METHOD, MODELS, Decorator, with_options
 from tandem.cli.values import FiniteNumber, UnitName
 
@@ -53,8 +54,20 @@ _RATES = [  # what `tandem.models.prices` and `tandem.models.profiles` read
     ),
 ]
 _PAIR = [
-    click.option("--mentor", required=True, metavar="M", help="The large model: a catalog name, a folder or a hub id."),
-    click.option("--intern", required=True, metavar="M", help="The small model; it must give log-probabilities."),
+    click.option(
+        "--mentor",
+        required=True,
+        metavar="M",
+        shell_complete=model_name,
+        help="The large model: a catalog name, a folder or a hub id.",
+    ),
+    click.option(
+        "--intern",
+        required=True,
+        metavar="M",
+        shell_complete=model_name,
+        help="The small model; it must give log-probabilities.",
+    ),
     click.option("--mentor-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the mentor."),
     click.option("--intern-endpoint", metavar="URL", help="OpenAI-compatible base URL that serves the intern."),
     click.option(
@@ -103,6 +116,7 @@ _METHOD: list[Decorator] = [
         "--strategy",
         default="tandem",
         metavar="S",
+        shell_complete=strategy_name,
         help="One that `tandem strategies` lists: tandem, cascade, fixed:medium=200, budget-forcing:300, ….",
     ),
     click.option(

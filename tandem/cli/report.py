@@ -25,6 +25,12 @@ def report(folder: Path, as_json: bool) -> None:
       tandem report runs/2026-11-22-gsm8k-tandem
       tandem report runs/2026-11-25-gsm8k-compare
     """
+    written = write_report_of(folder, as_json, show=True)
+    note(f"written: {', '.join(map(str, written))}")
+
+
+def write_report_of(folder: Path, as_json: bool = False, *, show: bool = False) -> Iterable[Path]:
+    """Write the page, the Markdown and the CSV of what is in a folder; `show` prints the figures, too."""
     from tandem.reports.comparison import earlier_parts
     from tandem.reports.comparison import report as compare
     from tandem.reports.page.gather import is_comparison
@@ -33,11 +39,10 @@ def report(folder: Path, as_json: bool) -> None:
     if is_compared(folder) and not is_comparison(folder) and (parts := earlier_parts(folder, [])):
         compare(folder, parts)
         note("the comparison did not end: these are the figures of its runs so far (--resume goes on)")
-    written = (_comparison if is_comparison(folder) else _run)(folder, as_json)
-    note(f"written: {', '.join(map(str, written))}")
+    return (_comparison if is_comparison(folder) else _run)(folder, as_json, show)
 
 
-def _run(folder: Path, as_json: bool) -> Iterable[Path]:
+def _run(folder: Path, as_json: bool, show: bool) -> Iterable[Path]:
     from tandem.reports.page.writers import RunPage
     from tandem.reports.run import summary_view, with_verdict, write_report
     from tandem.runs.listing import current_summary, state
@@ -46,7 +51,8 @@ def _run(folder: Path, as_json: bool) -> Iterable[Path]:
     store = RunStore.open_for_reading(folder)
     manifest, summary = store.manifest(), with_verdict(current_summary(store), store)
     warn(store.warnings)
-    emit(summary, as_json, lambda: summary_view(summary, manifest["run"]))
+    if show:
+        emit(summary, as_json, lambda: summary_view(summary, manifest["run"]))
     if (now := state(store, summary)) != "finished":
         note(f"the run is {now}: these are the figures of {summary['n']} problems")
     page = RunPage(folder)
@@ -54,13 +60,14 @@ def _run(folder: Path, as_json: bool) -> Iterable[Path]:
     return [page.write(summary, manifest, store.warnings), *written]
 
 
-def _comparison(folder: Path, as_json: bool) -> Iterable[Path]:
+def _comparison(folder: Path, as_json: bool, show: bool) -> Iterable[Path]:
     from tandem.reports.page.exports import comparison_view
     from tandem.reports.page.gather import finite, read_comparison
     from tandem.reports.page.writers import write_comparison
 
     comparison = read_comparison(folder)
-    emit(finite(comparison.raw), as_json, lambda: comparison_view(comparison.figures))
+    if show:
+        emit(finite(comparison.raw), as_json, lambda: comparison_view(comparison.figures))
     written = write_comparison(folder, comparison)
     warn(comparison.warnings)
     return written
