@@ -20,9 +20,10 @@ from tandem.cli.options import (
     open_code_sandbox,
     pair_options,
 )
-from tandem.cli.output import emit, note, table
+from tandem.cli.output import emit, note, plain_table
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from tandem.sufficiency.blueprint_card import BlueprintCard
@@ -137,9 +138,10 @@ def _view(card: BlueprintCard) -> Iterator[Any]:
     from tandem.cli.watch import plain
 
     parts = list(dict.fromkeys(score.part for score in card.scores))
-    made = table(
-        ("candidate", *parts, "tokens per problem"),
+    made = plain_table(
+        ("candidate", *parts, "tokens\nper problem"),
         (),
+        whole=["candidate"],
         title=f"{card.mentor} for {card.intern}: {card.dataset} ({card.task})",
     )
     for candidate in card.candidates:
@@ -169,7 +171,7 @@ def _lines(card: BlueprintCard) -> list[str]:
         price.append(f"{offline.spent.tflops:,.0f} TFLOPs")
     if offline.spent.usd is not None:
         price.append(f"US$ {offline.spent.usd:.4f}")
-    lines.append(f"the search cost {', '.join(price)} in {offline.calls} calls")
+    lines.append(f"the search cost {', '.join(price)} in {counted(offline.calls, 'call')}")
     unit = "usd" if offline.spent.usd is not None else "tflops"
     even, name = offline.break_even[unit], "US$" if unit == "usd" else "TFLOPs"
     lines.append(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.options import PATH, rate_options
-from tandem.cli.output import emit, note, table
+from tandem.cli.output import emit, note, plain_table, table
 from tandem.errors import UsageError
+from tandem.ladder import by_level
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,17 +41,19 @@ def list_(as_json: bool) -> None:
     cards = {name: read_card(folder) for name, folder in folders.items()}
     keys = ("mentor", "intern", "ladder", "draft_tokens", "aim", "signal_version", "created")
     rows = [{"id": name} | {key: getattr(card, key) for key in keys} for name, card in cards.items()]
-    headings = ("id", "ladder", "draft", "aim", "problems", "AUROC", "gain over the chord")
-    cells = ((name, *_cells(card)) for name, card in cards.items())
-    emit(rows, as_json, lambda: [table(headings, cells, left=len(headings), title="Classifiers")])
+    emit(rows, as_json, lambda: (line for name, card in cards.items() for line in _glance(name, card)))
 
 
-def _cells(card: ClassifierCard) -> tuple[str, ...]:
+def _glance(name: str, card: ClassifierCard) -> Iterator[str]:
+    """Yield three short lines of a classifier: a row of a table with its long names fits no terminal."""
     gain = card.figures.get("held_out", {}).get("gain_over_chord")
-    problems = str(sum(card.data.get("problems", {}).values()))
-    auroc = str(card.figures.get("out_of_fold", {}).get("pooled", {}).get("auroc", ""))
-    draft = str(card.draft_tokens or "all")
-    return card.ladder, draft, card.aim, problems, auroc, interval(gain) if gain else ""
+    auroc = card.figures.get("out_of_fold", {}).get("pooled", {}).get("auroc")
+    problems = counted(sum(card.data.get("problems", {}).values()), "problem")
+    yield name
+    yield f"    ladder {card.ladder}, draft {card.draft_tokens or 'all'}, for {card.aim}; trained on {problems}"
+    figures = [f"AUROC {auroc:.3f}"] if auroc is not None else []
+    figures += [f"gain over the chord {interval(gain)}"] if gain else []
+    yield f"    {', '.join(figures) or 'no figures'}"
 
 
 @classifiers.command()
@@ -125,8 +129,7 @@ def card_view(card: ClassifierCard) -> Iterator[Any]:
     yield grid
     if "held_out" in figures:
         yield _strategies(figures, card.unit)
-    if card.points:
-        yield _points(card)
+    yield from _points(card)
     if "out_of_fold" in figures:
         yield _sufficiency(figures["out_of_fold"])
     if "reliability" in figures:
@@ -150,25 +153,30 @@ def _strategies(figures: Mapping[str, Any], unit: Unit) -> Table:
     )
 
 
-def _points(card: ClassifierCard) -> Table:
+def _points(card: ClassifierCard) -> Iterator[Any]:
+    """Yield a table of the points in each unit; cost is a share of the mentor's, gain is over the chord."""
     from tandem.costs import LABELS
 
-    rows = [
-        (LABELS[unit], aim, kind, point.ladder, str(point.draft_tokens or "all"), point.figures.get("held_out"))
-        for unit, by_aim in card.points.items()
-        for aim, by_kind in by_aim.items()
-        for kind, point in by_kind.items()
-    ]
-    return table(
-        ("unit", "aim", "task", "ladder", "draft", "accuracy", "of the mentor's cost", "gain over the chord"),
-        (
-            (*named, f"{f['accuracy']:.3f}", f"{f['cost_ratio']['value'] or 0:.0%}", interval(f["gain_over_chord"]))
-            for *named, f in rows
-            if f
-        ),
-        left=5,
-        title="Points, out of fold: each was chosen without the problems that it is evaluated on",
-    )
+    if card.points:
+        yield "Points, out of fold: each was chosen without the problems that it is evaluated on"
+    for unit, by_aim in card.points.items():
+        rows = [
+            (aim, kind, point.ladder.replace(",", ", "), str(point.draft_tokens or "all"), point.figures["held_out"])
+            for aim, by_kind in by_aim.items()
+            for kind, point in by_kind.items()
+            if "held_out" in point.figures
+        ]
+        headings = ("aim", "task", "ladder", "draft", "accuracy", "cost", "gain")
+        yield plain_table(
+            headings,
+            (
+                (*named, f"{f['accuracy']:.3f}", f"{f['cost_ratio']['value'] or 0:.0%}", interval(f["gain_over_chord"]))
+                for *named, f in rows
+            ),
+            left=4,
+            whole=[name for name in headings if name != "ladder"],
+            title=f"in {LABELS[unit]}; cost: of the mentor's; gain: over the chord",
+        )
 
 
 def _sufficiency(figures: Mapping[str, Any]) -> Table:
@@ -177,7 +185,7 @@ def _sufficiency(figures: Mapping[str, Any]) -> Table:
         ("level", "answers", "right", "AUROC", "Brier", "calibration error"),
         (
             (level, str(row["n"]), *("" if row[key] is None else f"{row[key]:.3f}" for key in keys))
-            for level, row in figures.items()
+            for level, row in by_level(figures).items()
         ),
         title="Sufficiency, out of fold",
     )

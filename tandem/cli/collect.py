@@ -27,6 +27,7 @@ from tandem.cli.output import warn
 from tandem.cli.serving_options import serving_options, take_serving
 from tandem.cli.values import Numbers
 from tandem.errors import TandemError, UsageError
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from tandem.collection.job import CollectionJob
@@ -170,7 +171,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
         async with job.engine as engine:
             await ready(engine, view)
             if taken := job.begin(todo):
-                view.say(f"{taken} rows taken over from {job.reuse}")
+                view.say(f"{counted(taken, 'row')} taken over from {job.reuse}")
             began = monotonic()
             await job.run(todo, lock, view)
 
@@ -180,7 +181,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(summary))
         else:
-            click.echo(f"{summary['rows_in_table']} rows in {' and '.join(summary['tables'])}", err=True)
+            click.echo(f"{counted(summary['rows_in_table'], 'row')} in {' and '.join(summary['tables'])}", err=True)
 
     def on_stop() -> None:
         job.progress.stopped = "interrupted"
@@ -196,7 +197,7 @@ def _carry_out(job: CollectionJob, table: Path, as_json: bool) -> None:
     session.say_limit(job.progress.stopped)
     if failed := job.progress.failed:
         raise TandemError(
-            f"{failed} problems failed, see errors*.jsonl in {job.out}; to try them again: {session.again}"
+            f"{counted(failed, 'problem')} failed, see errors*.jsonl in {job.out}; to try them again: {session.again}"
         )
 
 

@@ -22,6 +22,7 @@ from tandem.cli.options import (
 from tandem.cli.output import emit, note, table, warn
 from tandem.cli.serving_options import serving_options
 from tandem.errors import UsageError
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
 
     parts = session.run(view, work)
     if missing := len(names) - len(parts):
-        session.say_limit(f"a limit is reached; {missing} strategies did not begin")
+        session.say_limit(f"a limit is reached; {counted(missing, 'strategy', 'strategies')} did not begin")
     warn(cut_in_parts(folder, parts, engine))
     _show(report(folder, [*parts, *earlier_parts(folder, parts)], unit=engine.plan().unit), folder, as_json)
 
@@ -197,7 +198,7 @@ def _estimate_view(found: dict[str, Any]) -> Iterator[Any]:
     rows += [cells("all, shared calls once", found["at_most"], None)] if planned else []
     headings = ["strategy", "mentor tokens", "intern tokens", *(LABELS[one] for one in units)]
     headings += [f"likely {LABELS[units[0]]}"] if tuned else []
-    yield table(headings, rows, title=f"At most, over {found['problems']} problems")
+    yield table(headings, rows, title=f"At most, over {counted(found['problems'], 'problem')}")
     if found["unit"] == "usd":
         yield OWN_HARDWARE
     yield from (f"{one['name']} would be skipped: {one['reason']}" for one in found["strategies"] if "reason" in one)

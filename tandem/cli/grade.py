@@ -13,6 +13,7 @@ from tandem.cli.grouped import command
 from tandem.cli.options import PATH, code_options, open_code_sandbox
 from tandem.cli.output import console, emit, note, warn
 from tandem.errors import TandemError, UsageError
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from tandem.runs.regrade import RecordsToGrade, Regraded
@@ -86,7 +87,8 @@ def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:
     figures = regraded.figures()
     changes = regraded.changes
     won, lost = (sum(change.after is verdict for change in changes) for verdict in (True, False))
-    yield f"{regraded.n} records, {len(changes)} changed" + (f" ({won} now right, {lost} now wrong)" if changes else "")
+    told = f" ({won} now right, {lost} now wrong)" if changes else ""
+    yield f"{counted(regraded.n, 'record')}, {len(changes)} changed{told}"
     if regraded.not_judged:
         yield f"{regraded.not_judged} could not be graded (no reference, no tests, or not allowed to run)"
     if figures["accuracy"] is not None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tandem.cli.output import console
 from tandem.ladder import by_level
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from tandem.collection.collector import CollectionProgress
@@ -135,7 +136,7 @@ class CollectionView(_OneBar):
             return ""
         seconds = self._seconds()
         parts = [
-            f"{last.rows} rows",
+            counted(last.rows, "row"),
             f"mentor {last.mentor_tokens / seconds:.0f} tokens/s",
             f"intern {last.intern_tokens / seconds:.0f} tokens/s",
             *_dollars(last.usd),

@@ -65,4 +65,4 @@ def plain_table(headings: Sequence[str], rows: Iterable[Iterable[Any]], **option
     """Return a table without a frame, for a list of things that have names."""
     from rich import box
 
-    return table(headings, rows, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), **options)
+    return table(headings, rows, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", **options)

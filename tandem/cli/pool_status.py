@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tandem.cli.output import plain_table, warn
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,4 +99,4 @@ def _cells(name: str, replica: dict[str, Any]) -> Iterator[str]:
     for key in ("running", "waiting", "hit_rate", "tokens_per_second", "kv_use"):
         value = replica.get(key)
         yield "" if value is None else f"{value:.0%}" if key in ("hit_rate", "kv_use") else f"{value:.0f}"
-    yield replica["note"] + (f", {replica['restarts']} restarts" if replica["restarts"] else "")
+    yield replica["note"] + (f", {counted(replica['restarts'], 'restart')}" if replica["restarts"] else "")

@@ -14,6 +14,7 @@ from tandem.cli.options import PATH, POSITIVE, concurrency_option
 from tandem.cli.output import console, emit, note, plain_table, warn
 from tandem.cli.values import Numbers
 from tandem.errors import UsageError
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from tandem.models.base import Model
@@ -116,7 +117,7 @@ def profile_lines(kept: KeptProfile) -> Iterator[Any]:
     """Yield a profile as a person reads it: where and at which load, and the three rates with their spread."""
     its = kept.profile
     yield f"{its.model} at {its.endpoint}: {its.device} ({its.devices:g} device{'s' if its.devices != 1 else ''})"
-    yield f"{its.load}, {its.date}, {len(kept.cycles)} cycles{', ' + kept.engine if kept.engine else ''}"
+    yield f"{its.load}, {its.date}, {counted(len(kept.cycles), 'cycle')}{', ' + kept.engine if kept.engine else ''}"
     rows = [
         (name, f"{1000 * rate:.3g}", f"{1 / rate:.4g}" if rate else "", "" if wide is None else f"±{wide:.0%}")
         for name, rate, wide in (

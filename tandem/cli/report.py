@@ -9,6 +9,7 @@ import click
 
 from tandem.cli.options import PATH
 from tandem.cli.output import emit, note, warn
+from tandem.words import counted
 
 
 @click.command()
@@ -54,7 +55,7 @@ def _run(folder: Path, as_json: bool, show: bool) -> Iterable[Path]:
     if show:
         emit(summary, as_json, lambda: summary_view(summary, manifest["run"]))
     if (now := state(store, summary)) != "finished":
-        note(f"the run is {now}: these are the figures of {summary['n']} problems")
+        note(f"the run is {now}: these are the figures of {counted(summary['n'], 'problem')}")
     page = RunPage(folder)
     written = write_report(folder, summary, manifest, page.passing(store.records()))
     return [page.write(summary, manifest, store.warnings), *written]

@@ -11,6 +11,7 @@ import click
 from tandem.cli.options import PATH
 from tandem.cli.output import emit, note, warn
 from tandem.errors import UsageError
+from tandem.words import counted
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 _FLIPS_SHOWN = 20
@@ -116,7 +117,8 @@ def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{str(run['started'] or '?')[:16].replace('T', ' ')}  {_plain(name)}  ({', '.join(states)})"
     if "parts" in run:
         parts = (f"{one} {'not graded' if share is None else f'{share:.3f}'}" for one, share in run["parts"].items())
-        yield f"    {_plain(_pair(run))}, {run['total']} problems: accuracy {', '.join(map(_plain, parts))}"
+        over = counted(run["total"] or 0, "problem")
+        yield f"    {_plain(_pair(run))}, {over}: accuracy {', '.join(map(_plain, parts))}"
         return
     done = f"{run['n']}/{'?' if run['total'] is None else run['total']}"
     results = []
@@ -143,7 +145,7 @@ def _comparison(found: dict[str, Any]) -> Iterator[str]:
     if found["versions"][0] != found["versions"][1]:
         yield f"  {'version of Tandem':30} {' -> '.join(map(_plain, found['versions']))}"
     alone = f", {found['only'][0]} only in A, {found['only'][1]} only in B" if any(found["only"]) else ""
-    yield f"{found['common']} problems in common{alone}; all figures are over these"
+    yield f"{counted(found['common'], 'problem')} in common{alone}; all figures are over these"
     if others := found["other_reference"]:
         yield f"  {len(others)} more have the same id and another reference, and are left out: {_some(others)}"
     yield from _accuracies(found)

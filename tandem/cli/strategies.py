@@ -23,8 +23,8 @@ BUILT_IN = "built in"
 def strategies(as_json: bool) -> None:
     """List every strategy that --strategy takes, with those of installed packages.
 
-    `takes`: an argument after the name, as in fixed:medium ([…]: optional). `learned`: it needs a classifier, or a
-    predictor of its own.
+    After a name stands its argument, as in fixed:medium ([:…]: it may be left out). `calls`: which models. `learned`:
+    it needs a classifier, or a predictor of its own.
 
     \b
     Examples:
@@ -32,8 +32,8 @@ def strategies(as_json: bool) -> None:
       tandem strategies --json
     """
     rows = list(_rows())
-    headings = ("name", "takes", "calls", "learned", "from", "method")
-    emit(rows, as_json, lambda: [plain_table(headings, map(_cells, rows), left=len(headings), whole=["name"])])
+    headings = ("name", "calls", "learned", "method")
+    emit(rows, as_json, lambda: [plain_table(headings, map(_cells, rows), left=len(headings), whole=headings[:3])])
 
 
 def _cells(row: dict[str, Any]) -> Iterator[Text]:
@@ -41,7 +41,9 @@ def _cells(row: dict[str, Any]) -> Iterator[Text]:
 
     takes = {"required": ":…", "optional": "[:…]"}.get(row["argument"] or "", "")
     method = row["error"] or row["description"]
-    for cell in (row["name"], takes, "+".join(row["roles"]), row["learned"] or "", row["from"], method):
+    method += f" [{row['from']}]" if row["from"] != BUILT_IN else ""
+    calls = "both" if len(row["roles"]) == 2 else "".join(row["roles"])
+    for cell in (row["name"] + takes, calls, row["learned"] or "", method):
         yield Text(cell, style="red" if row["error"] else "")
 
 

@@ -12,6 +12,7 @@ from tandem.cli.grouped import command
 from tandem.cli.options import PATH, unit_option
 from tandem.cli.output import emit, plain_table, warn
 from tandem.errors import UsageError
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,7 +93,7 @@ def _table(found: Mapping[str, Any], one: Mapping[str, Any], unit: str) -> Table
     from tandem.runs.outcomes import AXIS_LABELS
 
     pair, synthetic = found["pair"], "  (synthetic: a fake model took part)" if found["synthetic"] else ""
-    title = f"{one['strategy']}: {pair['mentor']} + {pair['intern']}, {one['n']} problems{synthetic}"
+    title = f"{one['strategy']}: {pair['mentor']} + {pair['intern']}, {counted(one['n'], 'problem')}{synthetic}"
     units = [name for name in ("usd", "seconds", "tflops", "mentor_tokens") if name != unit]
     costs = [unit, *(name for name in units if any(row["cost"][name] is not None for row in one["rows"]))]
     words = [AXIS_LABELS[name].replace(" ", "\n") for name in costs]
@@ -159,7 +160,7 @@ def _notes(one: Mapping[str, Any]) -> Iterator[str]:
     left_out = {"failed in the run": one["failed"], "not graded in all runs": one["not_judged"]}
     for why, count in left_out.items():
         if count:
-            yield f"note: {count} problems {why} and are in no figure"
+            yield f"note: {counted(count, 'problem')} {why}: in no figure"
     if one["strategy"].partition(":")[0] == "tandem" and one["uncalibrated"]:
         yield (
             "note: thresholds of an uncalibrated classifier follow the run's first problems; a run at other thresholds "

@@ -24,6 +24,7 @@ from tandem.runs.summary import summarise
 from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
 from tandem.sufficiency.classifier import find_classifier, read_card
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -128,7 +129,7 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("calls that failed", f"{failed}, charged as far as they were billed"))
     if (lost := summary.get("lost")) and lost["calls"]:
         worst = f", {amount(lost['usd_bound'], 'usd')} at worst" if lost.get("usd_bound") is not None else ""
-        calls = f"{lost['calls']} call{'s' if lost['calls'] > 1 else ''} beside those of the records{worst}"
+        calls = f"{counted(lost['calls'], 'call')} beside those of the records{worst}"
         # Of a run that was stopped, the calls that had ended are given again when it goes on.
         rows.append(("billed, not in a record yet" if summary.get("stopped") else "billed and lost", calls))
     if cut := {role: count for role, count in summary["truncated"].items() if count}:
@@ -146,7 +147,7 @@ def figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _of_a_dataset(part: Mapping[str, Any], unit: Unit | None) -> str:
-    said = [f"{part['n']} problems"]
+    said = [counted(part["n"], "problem")]
     if part["accuracy"] is not None:
         low, high = part["accuracy_ci95"]
         said.append(f"accuracy {part['accuracy']:.3f} ({low:.3f} to {high:.3f})")

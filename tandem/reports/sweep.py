@@ -30,6 +30,7 @@ from tandem.statistics.intervals import UNKNOWN, Bootstrap, interval
 from tandem.statistics.significance import wilson
 from tandem.strategies.random_mix import RandomMix, coin
 from tandem.training.replay import BatchVerdicts
+from tandem.words import counted
 
 SWEPT = ("cascade", "route", "random-mix", "tandem")
 WARNING = (
@@ -113,7 +114,7 @@ def _checked(runs: Runs) -> Runs:
         summary = current_summary(store)
         if (now := state(store, summary)) != "finished":
             raise UsageError(
-                f"{name} in {store.folder} is {now} at {summary['n']} problems: finish it first (--resume)"
+                f"{name} in {store.folder} is {now} at {counted(summary['n'], 'problem')}: finish it first (--resume)"
             )
     (first, one), *others = ((name, store.manifest()["run"]) for name, store in runs.stores.items())
     for name, other in others:

@@ -19,6 +19,7 @@ from tandem.plan import SolvePlan
 from tandem.runs.mentor_alone import usual_insight, usual_tokens
 from tandem.strategies.base import PlannedCall
 from tandem.types import Problem, TaskKind
+from tandem.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -101,7 +102,7 @@ def estimate_view(found: Mapping[str, Any], plan: SolvePlan) -> list[Table | str
     from rich.table import Table
 
     most, likely = found["at_most"], found["likely"]
-    table = Table(title=f"{plan.strategy_name} over {found['problems']} problems: what it may cost")
+    table = Table(title=f"{plan.strategy_name} over {counted(found['problems'], 'problem')}: what it may cost")
     for heading in ("", "at most", "likely"):
         table.add_column(heading, justify="right" if heading else "left")
     first = sorted(UNITS, key=lambda name: name != found["unit"])

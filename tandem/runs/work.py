@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tandem.errors import LimitReached, TandemError
+from tandem.words import counted
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -71,7 +72,7 @@ async def work_through(
                 result.__cause__ = fault
             failed = failed + 1 if isinstance(result, TandemError) else 0
             if give_up and failed >= give_up and not stopped:
-                stopped = f"{failed} problems in a row failed, the last one with: {result}"
+                stopped = f"{counted(failed, 'problem')} in a row failed, the last one with: {result}"
             if not broken:
                 settling.create_task(settled(item, result))
 
