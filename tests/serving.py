@@ -185,6 +185,7 @@ def serving(
     concurrency: int = 16,
     queue: int = 16,
     deadline: float | None = None,
+    keep_alive: float = 10.0,
     max_body: int = 4 << 20,
     http: str = "auto",
     ready: bool = True,
@@ -192,7 +193,9 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server with a mentor and an intern; `options` are those of `Tandem`."""
     engine = Tandem(first or mentor(), second or intern(), **{"effort": LADDER, "pace": "thrifty", **options})
-    service = Service(ModelMenu(engine, aims), KeyRing(keys), Gate(concurrency, queue), deadline=deadline)
+    service = Service(
+        ModelMenu(engine, aims), KeyRing(keys), Gate(concurrency, queue), deadline=deadline, keep_alive=keep_alive
+    )
     listening = listen("127.0.0.1", 0)
     server = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", service, engine.mentor, engine.intern, key=key)
     spent = service.metrics.spent

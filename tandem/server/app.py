@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import JSONResponse, Response
 
 from tandem import __version__
 from tandem.ladder import Effort
@@ -24,10 +23,10 @@ from tandem.server.requests import Prompt
 from tandem.server.responses.body import ResponsesRequest
 from tandem.server.responses.output import ResponsesFormat
 from tandem.server.schema import ChatRequest, CompletionRequest
-from tandem.server.service import Bill, Service
+from tandem.server.service import Service
+from tandem.server.streamed import StreamedAnswer
 
 T = TypeVar("T")
-_GRACE = 2.0  # seconds beyond the deadline for a client to read the rest
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     for status, text in {
@@ -192,9 +191,8 @@ async def _respond(
         named = ignored_header(body.ignored)
         bill = await stack.enter_async_context(service.admit(account, asked))
         if body.stream:
-            latest = None if service.deadline is None else bill.began + service.deadline + _GRACE
             source = answers.stream(service, body, asked, bill, form)
-            return _Streamed(source, stack.pop_all(), request, bill, latest, named)
+            return StreamedAnswer(source, stack.pop_all(), request, bill, named, service.keep_alive)
         return JSONResponse(await answers.answer(service, body, asked, bill, form), headers=named)
 
     try:
@@ -228,41 +226,6 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-class _Streamed(StreamingResponse):
-    """A stream that always releases its slot; Starlette cancels it when the client disconnects.
-
-    At `latest` (by the loop's clock) it is aborted: a client that reads nothing would not see the 504 either.
-    """
-
-    def __init__(
-        self,
-        source: AsyncGenerator[bytes, None],
-        held: AsyncExitStack,
-        request: Request,
-        bill: Bill,
-        latest: float | None,
-        named: Mapping[str, str],
-    ) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **named}
-        super().__init__(source, media_type="text/event-stream", headers=headers)
-        self._source, self._held, self._request, self._bill, self._latest = source, held, request, bill, latest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = asyncio.timeout_at(self._latest)
-        try:
-            async with limit:
-                await super().__call__(scope, receive, send)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            self._bill.failed = 504
-        finally:
-            await self._source.aclose()
-            await self._held.aclose()
-            if self._bill.failed:
-                self._request.state.status = self._bill.failed
 
 
 def _describe(app: FastAPI) -> None:

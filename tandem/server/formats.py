@@ -110,22 +110,21 @@ def insight_and_thought(solution: Solution) -> tuple[str, str]:
 
 def _chat_pieces(request: Body) -> Piece:
     with_events = bool(request.tandem and request.tandem.events)
-    section: str | None = None
+    sections: dict[int, str | None] = {}  # that each choice's insight is in
 
     def piece(index: int, event: Event | None) -> Mapping[str, Any] | None:
-        nonlocal section
+        section = sections.get(index)
         if event is None:
-            section = None
             return _chunk(index, {"role": "assistant", "content": ""})
         extra = {"tandem": own} if with_events and (own := own_fields(event)) else {}
         if isinstance(event, Solution):
             return _chunk(index, {}, _finish(event)) | extra
         if isinstance(event, InsightDelta) and not with_events:  # without sections these look like headings
             heading = f"{event.section.capitalize()}: " if event.section not in (None, section) else ""
-            section = event.section
+            sections[index] = event.section
             return _chunk(index, {"reasoning_content": heading + event.text})
         if isinstance(event, ThinkingDelta) and section and not with_events:  # behind an insight of sections
-            section = None
+            sections[index] = None
             return _chunk(index, {"reasoning_content": f"\n\n{event.text}"})
         if isinstance(event, Decision):
             return _chunk(index, {}) | extra if with_events else None

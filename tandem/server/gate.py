@@ -57,6 +57,19 @@ class Limit:
         return ours
 
 
+class Seat:
+    """A request's place: in the queue, then with a slot `since` then."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.taking: asyncio.Task[None] | None = None
+
+    async def taken(self) -> None:
+        """Wait for the slot."""
+        if self.taking is not None:
+            await self.taking
+
+
 class Gate:
     """Admits requests. `running` and `waiting` count them; after `drain` no new one is admitted.
 
@@ -73,21 +86,46 @@ class Gate:
         self._limits: set[Limit] = set()
 
     @asynccontextmanager
-    async def enter(self) -> AsyncGenerator[None, None]:
-        """Wait for a slot and hold it. Raises ApiError 429 if too many wait, 503 while the server shuts down."""
+    async def enter(self) -> AsyncGenerator[Seat, None]:
+        """Hold a place in the queue, and its slot once it is there: `Seat.taken` waits for that.
+
+        Raises ApiError 429 if too many wait, 503 while the server shuts down.
+        """
         self.check()
+        seat = Seat()
         self.waiting += 1
+        taking = None
+        try:
+            if self._room.locked():
+                taking = asyncio.create_task(self._take(seat))
+                seat.taking = taking
+            else:
+                await self._take(seat)
+            yield seat
+        finally:
+            if taking is not None and not taking.done():
+                taking.cancel()
+                await asyncio.gather(taking, return_exceptions=True)
+            if seat.since is not None:
+                self.running -= 1
+                self._seconds.append(time.monotonic() - seat.since)
+                self._room.release()
+
+    async def _take(self, seat: Seat) -> None:
         try:
             await self._room.acquire()
         finally:
             self.waiting -= 1
         self.running += 1
-        began = time.monotonic()
+        seat.since = time.monotonic()
+
+    @asynccontextmanager
+    async def further(self) -> AsyncGenerator[None, None]:
+        """Wait for one more slot for a request that has one, behind those that wait for their first, and hold it."""
+        await self._room.acquire()
         try:
             yield
         finally:
-            self.running -= 1
-            self._seconds.append(time.monotonic() - began)
             self._room.release()
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from tandem.engine import Tandem
 from tandem.errors import TandemError
 from tandem.ledger import Ledger
 from tandem.server.errors import FAULT, ApiError, api_error
-from tandem.server.gate import Gate
+from tandem.server.gate import Gate, Seat
 from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
 from tandem.server.requests import ModelMenu, Prompt, SolveRequest
@@ -23,16 +23,22 @@ from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 _log = logging.getLogger(__name__)
+_GRACE = 2.0  # seconds beyond the deadline for a client to read the rest
 _SHORT = 16_000  # bytes of a request that is read at once: its tokens are counted in milliseconds
 
 
 class Service:
     """What all requests share: the offered models, accounts, the gate and metrics; no state of a single request."""
 
-    def __init__(self, menu: ModelMenu, keys: KeyRing, gate: Gate, *, deadline: float | None = None) -> None:
-        """`deadline`: seconds that a request may take after admission; None: no limit."""
+    def __init__(
+        self, menu: ModelMenu, keys: KeyRing, gate: Gate, *, deadline: float | None = None, keep_alive: float = 10.0
+    ) -> None:
+        """`deadline`: seconds that a request may take once it has a slot; None: no limit.
+
+        `keep_alive`: seconds of silence after which a stream has a comment.
+        """
         self.menu, self.keys, self.gate = menu, keys, gate
-        self.deadline = deadline
+        self.deadline, self.keep_alive = deadline, keep_alive
         self.metrics = Metrics(gate, {"mentor": self.engine.mentor, "intern": self.engine.intern})
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tandem-reading")  # tokenizers are not for two at once
         self.ready = False
@@ -85,16 +91,15 @@ class Service:
 
     @asynccontextmanager
     async def admit(self, account: Account, asked: Sequence[SolveRequest]) -> AsyncGenerator[Bill, None]:
-        """Hold a request's resources: its share of the budget, and a slot.
+        """Hold a request's share of the budget and a place in the queue; `Bill.begin` waits for its slot.
 
         Raises ApiError if one is not available. The actual cost is always charged and counted.
         """
         reserved = sum(one.at_most for one in asked)
         number = self.keys.reserve(account, reserved)
-        bill = Bill(account.entry.name)
+        bill = Bill(account.entry.name, deadline=self.deadline)
         try:
-            async with self.gate.enter():
-                bill.began = time.monotonic()
+            async with self.gate.enter() as bill.seat:
                 yield bill
         finally:
             self.metrics.spent(bill.ledger)
@@ -173,3 +178,17 @@ class Bill:
     insight_seen: bool = False
     answer_seen: bool = False
     failed: int | None = None  # the status of an error during a stream
+    deadline: float | None = None  # seconds from `began`
+    seat: Seat = field(default_factory=Seat)
+    limit: asyncio.Timeout | None = None
+
+    async def begin(self) -> None:
+        """Wait for the request's slot: its time runs from then on."""
+        await self.seat.taken()
+        self.began = time.monotonic()
+        if self.limit is not None and self.deadline is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time() + self.deadline + _GRACE)
+
+    def limit_by(self, limit: asyncio.Timeout) -> None:
+        """Have a time-out end the response a little after the deadline."""
+        self.limit = limit
