@@ -31,6 +31,7 @@ from tandem.strategies import Context, fault_of_package, make_strategy
 from tandem.strategies.base import Strategy
 from tandem.strategies.formed import formed
 from tandem.strategies.thoughts import apart
+from tandem.strategies.tool_calls import calls_apart
 from tandem.sufficiency.classifier import (
     Classifier,
     ClassifierCard,
@@ -335,6 +336,8 @@ class Tandem:
             source = apart(plan.strategy.run(ctx), ctx)
             if problem.response_format:
                 source = formed(source, problem)
+            if problem.tools:
+                source = calls_apart(source, problem.tools)
             async with aclosing(ctx), aclosing(source) as events:
                 async for event in events:
                     yield event

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tandem.models.tool_prompt import has_tools, in_words, what_can_be_called
 from tandem.spec import Continuation
 from tandem.types import Message, Problem
 
@@ -176,13 +177,17 @@ def opening(mode: str, continuation: Continuation | None) -> str:
 
 
 def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]:
-    """Return the prompt that asks for an insight."""
+    """Return the prompt that asks for an insight; functions and their calls stand in it as text."""
     if mode == "prefix":
         *before, last = answer_messages(problem)
-        text = last.content + _wanted(problem)
-        return (*before, Message(role="user", content=text))
-    text = f"{_PROBLEM}{problem.question}{_wanted(problem)}\n\n{_ADVISE[problem.task]}"
-    return (*problem.messages[:-1], Message(role="user", content=text))
+        return (*before, last.model_copy(update={"content": last.content + _wanted(problem)}))
+    messages, tools = problem.messages, problem.tools
+    asked = _PROBLEM if messages[-1].role == "user" else ""
+    if tools or has_tools(messages):
+        messages = in_words(messages, what_can_be_called(tools) if tools else "")
+    advise = _ADVISE["tools" if tools else problem.task]
+    text = f"{asked}{messages[-1].content}{_wanted(problem)}\n\n{advise}"
+    return (*messages[:-1], Message(role="user", content=text))
 
 
 def continue_messages(problem: Problem, written: str) -> tuple[Message, ...]:
@@ -196,8 +201,11 @@ def continue_messages(problem: Problem, written: str) -> tuple[Message, ...]:
 
 def answer_messages(problem: Problem) -> tuple[Message, ...]:
     """Return the prompt of a model that answers alone; the intern's prompt at every level starts the same."""
-    instruction = "" if problem.response_format else _SOLVE[problem.task]  # which speaks of a box
-    text = f"{instruction}\n\n{_PROBLEM}{problem.question}" if instruction else problem.question
+    # An instruction speaks of a box, and one that a tool's reply follows would change the prompt from turn to turn.
+    plain = not (problem.response_format or problem.tools) and problem.messages[-1].role == "user"
+    if not plain or not (instruction := _SOLVE[problem.task]):
+        return problem.messages
+    text = f"{instruction}\n\n{_PROBLEM}{problem.question}"
     return (*problem.messages[:-1], Message(role="user", content=text))
 
 
@@ -218,7 +226,8 @@ def intern_view(problem: Problem, insight: str, mode: str = "gpra") -> tuple[tup
     if mode == "prefix":
         return messages, insight
     last = messages[-1]
-    return (*messages[:-1], Message(role="user", content=f"{last.content}\n\n{_INSIGHTS}{insight}")), None
+    told = last.model_copy(update={"content": f"{last.content}\n\n{_INSIGHTS}{insight}"})
+    return (*messages[:-1], told), None
 
 
 _PROBLEM = "Problem: "
@@ -251,6 +260,10 @@ _ADVISE = {
     + "Planning: how to decide between the options.\n"
     + "Retrieval: the facts and rules that matter.\n"
     + "Action: each step of the reasoning in a few words.",
+    "tools": _NOTES.format(no_code=" and call nothing yourself")
+    + "Planning: which function the student has to call now, if any, and what comes after it.\n"
+    + "Retrieval: the facts and the results so far that matter.\n"
+    + "Action: the arguments of the call in plain words, or how to write the answer.",
     "general": _NOTES.format(no_code="")
     + "Planning: what a good answer covers, in order.\n"
     + "Retrieval: the facts that matter.\n"

@@ -38,22 +38,34 @@ class _TooMuch(Exception):
 
 def check_schema(schema: Mapping[str, Any]) -> str:
     """Return a schema as its text. Raises UsageError for one that is none, or cannot be checked within bounds."""
-    _measure(schema)
-    text = json.dumps(schema, ensure_ascii=False)
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(f"the schema has {len(text):,} characters, {MOST_CHARACTERS:,} are allowed")
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise UsageError(f"it is no JSON Schema: at {_place(error.absolute_path)}: {_short(error.message)}") from None
+    text = schema_text(schema)
+    need_schema(text)
     _check_parts(schema)
     for sample in _SAMPLES:  # a reference that leads back to itself is found with any value
         if _fault(text, sample) == _ENDLESS:
             raise UsageError("the schema is too complicated to check: do its references lead back to themselves?")
     return text
+
+
+def schema_text(schema: Mapping[str, Any]) -> str:
+    """Return what may be a schema as its text. Raises UsageError for one that is too large or too deep."""
+    _measure(schema)
+    text = json.dumps(schema, ensure_ascii=False)
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(f"the schema has {len(text):,} characters, {MOST_CHARACTERS:,} are allowed")
+    return text
+
+
+@functools.lru_cache(maxsize=256)  # an agent's functions come with each of its requests
+def need_schema(text: str) -> None:
+    """Raise UsageError for a text of `schema_text` that is no JSON Schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        Draft202012Validator.check_schema(json.loads(text))
+    except SchemaError as error:
+        raise UsageError(f"it is no JSON Schema: at {_place(error.absolute_path)}: {_short(error.message)}") from None
 
 
 def misfit(schema: str, text: str) -> str | None:

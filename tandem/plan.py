@@ -133,6 +133,8 @@ class SolvePlan:
 
     def check_problem(self, problem: Problem) -> None:
         """Raise UsageError for a problem that asks for what the strategy does not give."""
+        if problem.tools and (why := self.strategy.without_tools(self.mentor.spec)):
+            raise UsageError(f"strategy '{self.strategy_name}' {why}")
         if self.strategy.is_one_answer:
             return
         alone = "choose a strategy of one model alone: intern-only or mentor-only"

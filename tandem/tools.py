@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -119,14 +119,16 @@ class CallSplitter:
     """Tells calls from text while an answer arrives, for any chunking: text as str, calls as CallPiece.
 
     The space before and behind a call is dropped. What is no call between the tags is text, without them. `parallel`:
-    calls behind the first one are kept too.
+    calls behind the first one are kept too. Some models leave the tags out: an answer that begins with a call of one of
+    the functions `names` is one without.
     """
 
-    def __init__(self, *, parallel: bool = True) -> None:
+    def __init__(self, *, parallel: bool = True, names: Collection[str] = ()) -> None:
         self.calls = 0  # that have begun
         self._parallel = parallel
         self._held = ""
-        self._step = self._text
+        self._names = names
+        self._step = self._bare if names else self._text
         self._scan = _ObjectEnd()
         self._fresh = False  # nothing but space came behind a call
         self._gap = ""  # the space before it
@@ -151,6 +153,17 @@ class CallSplitter:
         for piece in pieces:
             if isinstance(piece, str) or piece.index == 0 or self._parallel:
                 yield piece
+
+    def _bare(self, end: bool) -> Iterator[str | CallPiece]:
+        """See whether a call without its tag comes; a text that cannot become one is not held back."""
+        if (head := _HEAD.match(self._held)) is not None and _string(head[1]) in self._names:
+            self._step = self._head
+            return
+        begun = re.sub(r"\s+", "", self._held[:_LONGEST_HEAD])
+        hopeless = not begun.startswith(_BARE) if len(begun) >= len(_BARE) else not _BARE.startswith(begun)
+        if end or hopeless or len(self._held) > _LONGEST_HEAD:
+            self._step = self._text
+        yield from ()
 
     def _text(self, end: bool) -> Iterator[str | CallPiece]:
         """Pass text on up to a call, but not the space before it."""
@@ -209,7 +222,8 @@ class CallSplitter:
             return
         if CLOSES_CALL.startswith(behind):
             behind = ""
-        self._held, self._step, self._fresh = behind.removeprefix(CLOSES_CALL), self._text, True
+        self._held, self._fresh = behind.removeprefix(CLOSES_CALL), True
+        self._step = self._bare if self._names else self._text
         yield from ()
 
 
@@ -240,9 +254,9 @@ class _ObjectEnd:
         return len(text), False
 
 
-def split_calls(text: str, *, parallel: bool = True) -> tuple[str, list[tuple[str, str]]]:
-    """Return an answer's text without its calls, and their names and arguments."""
-    splitter, words, calls = CallSplitter(parallel=parallel), [], list[tuple[str, str]]()
+def split_calls(text: str, *, parallel: bool = True, names: Collection[str] = ()) -> tuple[str, list[tuple[str, str]]]:
+    """Return an answer's text without its calls, and their names and arguments; see `CallSplitter`."""
+    splitter, words, calls = CallSplitter(parallel=parallel, names=names), [], list[tuple[str, str]]()
     for piece in (*splitter.feed(text), *splitter.close()):
         if isinstance(piece, str):
             words.append(piece)
@@ -282,4 +296,5 @@ def _object(text: str, *, whole: bool = True) -> Mapping[str, Any] | None:
 _HEAD = re.compile(
     r'\s*\{\s*"name"\s*:\s*("(?:[^"\\\n]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)', re.DOTALL
 )
+_BARE, _LONGEST_HEAD = '{"name":"', 200
 _TAIL = re.compile(r"\s*\}?\s*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -49,6 +50,11 @@ class Message(BaseModel):
     def _as_before_tools(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what a plain message has not: digests are made of dumps."""
         return {name: value for name, value in handler(self).items() if value or name in ("role", "content")}
+
+
+def count_prompt(messages: Iterable[Message], tools: ToolUse | None, count: Callable[[str], int]) -> int:
+    """Return the tokens of messages and of the functions beside them; what a chat template adds is not among them."""
+    return sum(count(message.text) for message in messages) + (count(tools.text) if tools else 0)
 
 
 class ScoredToken(NamedTuple):
@@ -167,8 +173,8 @@ class Problem(BaseModel):
         raise _no_question(question)
 
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
-        """Return the tokens of its messages, or of its raw prompt; `count` is the model's."""
-        return self.raw.tokens(count) if self.raw else sum(count(message.content) for message in self.messages)
+        """Return the tokens of its messages and tools, or of its raw prompt; `count` is the model's."""
+        return self.raw.tokens(count) if self.raw else count_prompt(self.messages, self.tools, count)
 
     @property
     def question(self) -> str:
@@ -278,11 +284,22 @@ class AnswerDelta:
     tokens: tuple[ScoredToken, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A call of one of the problem's tools as it arrives: the first piece of each has `id` and `name`."""
+
+    index: int
+    arguments: str
+    id: str = ""
+    name: str = ""
+
+
 class Solution(BaseModel):
     """The last event of every strategy: the answer, how it was produced and what it cost.
 
-    `text` is all that was written, with what was thought between <think> and </think>; `thinking` and `content` are
-    the two apart. `answer` is what a grader extracts from the content; None if nothing was found.
+    `text` is all that was written, with what was thought between <think> and </think> and calls as
+    <tool_call>…</tool_call>; `thinking`, `tool_calls` and `content` are these apart. `answer` is what a grader extracts
+    from the content; None if nothing was found.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -302,6 +319,8 @@ class Solution(BaseModel):
     synthetic: bool = False
     classifier: str | None = None
     tokens: tuple[ScoredToken, ...] | None = Field(default=None, exclude=True)  # of the content, if asked for
+    tool_calls: tuple[FunctionCall, ...] | None = Field(default=None, exclude=True)  # None: there were no tools
+    _words: str | None = PrivateAttr(default=None)  # the content, where calls are apart from it
 
     @property
     def thinking(self) -> str:
@@ -310,8 +329,16 @@ class Solution(BaseModel):
 
     @property
     def content(self) -> str:
-        """The text without what was thought."""
-        return split_thinking(self.text)[1]
+        """The text without what was thought, and without the calls of the problem's tools."""
+        return split_thinking(self.text)[1] if self._words is None else self._words
+
+    def with_calls(self, calls: tuple[FunctionCall, ...], words: str) -> Solution:
+        """Return the solution of a problem with tools: the calls in its answer, and what stands beside them."""
+        found = self.model_copy(update={"tool_calls": calls})
+        found._words = words
+        if calls:
+            found.answer = words.strip() or None
+        return found
 
     @classmethod
     def failed(cls, problem_id: str, strategy: str, ledger: Ledger) -> Solution:
@@ -377,4 +404,4 @@ class Solution(BaseModel):
 _SYNTHETIC = "synthetic: a fake model wrote this"
 
 
-Event = InsightDelta | Decision | ThinkingDelta | AnswerDelta | Solution
+Event = InsightDelta | Decision | ThinkingDelta | AnswerDelta | CallDelta | Solution

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from rich.console import Console
 from rich.text import Text
 
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
+from tandem.types import AnswerDelta, CallDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 
 def describe(decision: Decision) -> str:
@@ -55,6 +55,8 @@ class Watcher:
                 self.console.print()
                 self._answering = True
             self._print(event.text)
+        elif isinstance(event, CallDelta):
+            self._print(f"\n{event.name} {event.arguments}" if event.name else event.arguments, "magenta")
         else:
             self.solution = event
             self.console.print("\n")

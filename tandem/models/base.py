@@ -11,7 +11,7 @@ from tandem.models.logprobs import TokenStat
 from tandem.response_format import ResponseFormat
 from tandem.spec import ModelSpec, Sampling
 from tandem.tools import ToolUse
-from tandem.types import Message, ScoredToken
+from tandem.types import Message, ScoredToken, count_prompt
 
 FinishReason = Literal["stop", "length", "error"]
 TEMPLATE = 64  # tokens that a chat template may add to a prompt
@@ -95,7 +95,7 @@ class Request:
             return count(self.raw) if isinstance(self.raw, str) else len(self.raw)
         prefix = self.prefix or ""
         begun = count(prefix) if isinstance(prefix, str) else len(prefix)
-        return begun + sum(count(message.text) for message in self.messages)
+        return begun + count_prompt(self.messages, None, count)
 
     @property
     def told(self) -> tuple[Message, ...]:

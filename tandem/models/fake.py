@@ -26,6 +26,7 @@ from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.ledger import Usage
 from tandem.models import fake_answers
 from tandem.models.base import Cue, Delta, Model, Reading, Request
+from tandem.models.fake_calls import fake_call, fake_reply
 from tandem.models.logprobs import TokenStat, token_stat
 from tandem.models.minimal_json import smallest
 from tandem.spec import Architecture, Continuation, ModelSpec
@@ -42,7 +43,8 @@ _LEAST = 0.35  # the least probability of a token
 class Rule(BaseModel):
     """When `when` occurs in the request's messages (and the purpose fits), `text` is the model's whole answer.
 
-    A tool is called as in every text: ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
+    A tool is called as in every text: ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``. Where no rule fits, the
+    first function is called once for each question, and its reply is the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,17 +118,24 @@ class FakeModel(Model):
         for rule in self.script.rules:
             if rule.when in prompt and rule.purpose in (None, request.purpose):
                 return rule
-        if request.response_format:
-            form = request.response_format.schema
-            return Rule(text=json.dumps(smallest(json.loads(form))) if form else '{"answer": 0}')
-        insight = request.purpose == "insight"
+        return Rule(text=self._written(request, prompt))
+
+    def _written(self, request: Request, prompt: str) -> str:
+        """Return what it writes without a script."""
+        insight, form = request.purpose == "insight", request.response_format
+        if request.tools and (call := fake_call(request.tools, request.messages)):
+            return call
+        if form:
+            return json.dumps(smallest(json.loads(form.schema))) if form.schema else '{"answer": 0}'
+        if request.messages and request.messages[-1].role == "tool":
+            return fake_reply(request.messages)
         if cue := self._cue(request):  # without the headings, an insight is the beginning of an answer
-            return Rule(text=fake_answers.insight() if insight and "Goal:" in prompt else fake_answers.answer(cue))
-        return Rule(text=fake_answers.SHORT_INSIGHT if insight else _answer(prompt))
+            return fake_answers.insight() if insight and "Goal:" in prompt else fake_answers.answer(cue)
+        return fake_answers.SHORT_INSIGHT if insight else _answer(prompt)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Yield the scripted answer token by token; a prefix is skipped where the script's text begins with it."""
-        if request.tools and not self.spec.tools:
+        if request.tools and not (self.spec.tools or request.tools.textual):
             raise CapabilityError(f"{self.spec.name} takes no tools: {ADVICE}")
         self.calls.append(request)
         rule, cue = self._rule(request), self._cue(request)

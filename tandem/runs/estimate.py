@@ -18,7 +18,7 @@ from tandem.models.base import TEMPLATE, within
 from tandem.plan import SolvePlan
 from tandem.runs.mentor_alone import usual_insight, usual_tokens
 from tandem.strategies.base import PlannedCall
-from tandem.types import Problem, TaskKind
+from tandem.types import Problem, TaskKind, count_prompt
 from tandem.words import counted
 
 if TYPE_CHECKING:
@@ -124,8 +124,10 @@ def _prompt(plan: SolvePlan, problem: Problem, role: Role, insight: bool) -> int
     model = plan.model(role)
     if raw := problem.raw:
         return (2 if raw.echo else 1) * (raw.tokens(model.count) + TEMPLATE)  # it may be read apart from the answer
-    messages = mentor_messages(problem, model.spec.insight_mode) if insight else answer_messages(problem)
-    return sum(model.count(m.content) for m in messages) + TEMPLATE
+    if insight:
+        return count_prompt(mentor_messages(problem, model.spec.insight_mode), None, model.count) + TEMPLATE
+    room = problem.tools.room if problem.tools else 0  # at most: templates and words about functions differ
+    return count_prompt(answer_messages(problem), None, model.count) + room + TEMPLATE
 
 
 def _entry(plan: SolvePlan, call: PlannedCall | _LikelyCall, prompt: int, written: int) -> Entry:

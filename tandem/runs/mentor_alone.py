@@ -16,7 +16,7 @@ from tandem.models.base import TEMPLATE
 from tandem.plan import SolvePlan
 from tandem.spec import InsightMode, ModelSpec
 from tandem.sufficiency.classifier import ClassifierCard
-from tandem.types import Problem, Solution, TaskKind
+from tandem.types import Problem, Solution, TaskKind, count_prompt
 
 _ENOUGH = 5  # of the mentor's own answers stand for the others
 _AS_TRAINED = "its mean answer of {:,.0f} tokens when the classifier was trained"
@@ -115,7 +115,7 @@ def answer_alone(plan: SolvePlan, problem: Problem, solution: Solution) -> Answe
         written = solution.ledger.tokens(purpose="answer")
         read = sum(entry.usage.prompt for entry in solution.ledger)
         return AnswerAlone(Usage(prompt=read, completion=written), "the same tokens, read and written by it")
-    prompt = TEMPLATE + sum(plan.mentor.count(message.content) for message in answer_messages(problem))
+    prompt = TEMPLATE + count_prompt(answer_messages(problem), problem.tools, plan.mentor.count)
     usual, cap = usual_tokens(plan.nearest, mentor, kind=problem.task), plan.settings.mentor_max_tokens
     if usual is None:
         return AnswerAlone(Usage(prompt=prompt, completion=cap), _AT_THE_CAP.format(cap), bound=True)

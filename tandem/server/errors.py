@@ -29,7 +29,7 @@ _ADDRESS = re.compile(
     r"|\b(?:[a-z0-9-]+\.)+[a-z]{2,}\b|\blocalhost\b"
 )
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
-_NAMED = re.compile(r"'([a-z_]+)'")
+_NAMED = re.compile(r"'([a-z_]+(?:\[\d+\]|\.[a-z_]+)*)'")
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 

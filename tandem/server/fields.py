@@ -9,8 +9,6 @@ from typing import Any
 IGNORED_HEADER = "x-tandem-ignored"
 # What no strategy can honour, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
@@ -33,7 +31,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
 # What changes no answer here, with the values that ask for nothing.
 IGNORED: dict[str, tuple[Any, ...]] = {
     "metadata": ({},),
-    "parallel_tool_calls": (),
     "prediction": (),
     "prompt_cache_key": (),
     "prompt_cache_options": (),

@@ -13,7 +13,7 @@ from tandem.server.errors import ApiError
 from tandem.server.logprobs import chat_logprobs, text_logprobs
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.thinking import OPENS
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, ScoredToken, Solution, ThinkingDelta
+from tandem.types import AnswerDelta, CallDelta, Decision, Event, InsightDelta, ScoredToken, Solution, ThinkingDelta
 
 Body = ChatRequest | CompletionRequest
 Piece = Callable[[int, Event | None], Mapping[str, Any] | None]
@@ -87,14 +87,18 @@ class _Chunks:
 
 
 def _chat_choice(index: int, solution: Solution) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": solution.content,
+        "reasoning_content": "\n\n".join(filter(None, insight_and_thought(solution))) or None,
+        "refusal": None,
+    }
+    if calls := solution.tool_calls:
+        message["content"] = solution.content or None
+        message["tool_calls"] = [_call(call.arguments, call.id, call.name) for call in calls]
     return {
         "index": index,
-        "message": {
-            "role": "assistant",
-            "content": solution.content,
-            "reasoning_content": "\n\n".join(filter(None, insight_and_thought(solution))) or None,
-            "refusal": None,
-        },
+        "message": message,
         "finish_reason": _finish(solution),
         "logprobs": chat_logprobs(solution.tokens),
     }
@@ -128,7 +132,7 @@ def _chat_pieces(request: Body) -> Piece:
             return _chunk(index, {"reasoning_content": f"\n\n{event.text}"})
         if isinstance(event, Decision):
             return _chunk(index, {}) | extra if with_events else None
-        chunk = _chunk(index, {_FIELDS[type(event)]: event.text}) | extra
+        chunk = _chunk(index, _delta(event)) | extra
         if isinstance(event, AnswerDelta) and event.tokens:
             chunk["choices"][0]["logprobs"] = chat_logprobs(event.tokens)
         return chunk
@@ -137,6 +141,19 @@ def _chat_pieces(request: Body) -> Piece:
 
 
 _FIELDS = {InsightDelta: "reasoning_content", ThinkingDelta: "reasoning_content", AnswerDelta: "content"}
+
+
+def _delta(event: InsightDelta | ThinkingDelta | AnswerDelta | CallDelta) -> dict[str, Any]:
+    if isinstance(event, CallDelta):
+        return {"tool_calls": [{"index": event.index, **_call(event.arguments, event.id, event.name)}]}
+    return {_FIELDS[type(event)]: event.text}
+
+
+def _call(arguments: str, id: str = "", name: str = "") -> dict[str, Any]:
+    """Return a call, or with the arguments alone a further piece of a streamed one."""
+    if not name:
+        return {"function": {"arguments": arguments}}
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def own_fields(event: Event) -> dict[str, Any] | None:
@@ -181,7 +198,7 @@ def _text_pieces(request: Body) -> Piece:
 
 
 def _finish(solution: Solution) -> str:
-    return "length" if solution.truncated else "stop"
+    return "length" if solution.truncated else "tool_calls" if solution.tool_calls else "stop"
 
 
 CHAT = ChoicesFormat("chat.completion", "chat.completion.chunk", "chatcmpl", _chat_choice, _chat_pieces)

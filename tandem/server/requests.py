@@ -18,6 +18,7 @@ from tandem.response_format import ResponseFormat
 from tandem.runs.estimate import estimate
 from tandem.server.errors import ApiError
 from tandem.server.schema import ChatMessage, ChatRequest, CompletionRequest, TandemOptions
+from tandem.server.tool_fields import calls_of, check_parameters
 from tandem.types import Message, Problem, RawPrompt, TaskKind, guess_task
 
 # Names that a request may use besides the listed ones. Never a strategy that reads a folder: names come from outside.
@@ -102,7 +103,10 @@ class ModelMenu:
         except UsageError as error:
             given = [name for name in ("effort", "pace", "draft_tokens") if getattr(extra, name) is not None]
             raise _bad_option([*given, "aim"][0], str(error)) from None
-        task = extra.task or guess_task(messages[-1].content)
+        tools = request.tool_use if isinstance(request, ChatRequest) else None
+        # Words about an answer's form go badly with calls.
+        called = tools is not None or messages[-1].role == "tool"
+        task = extra.task or ("general" if called else guess_task(messages[-1].content))
         if (ladder := _capped(plan, task, cap)) != plan.for_kind(task).ladder:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
@@ -117,7 +121,9 @@ class ModelMenu:
             logprobs=request.alternatives,
             raw=raw,
             response_format=_form(request),
+            tools=tools,
         )
+        _check_tools(plan, problem, request.model)
         _check_room(plan, problem, field)
         options, at_most = self._within(options, plan, problem, extra.budget_usd, choices)
         return [
@@ -221,7 +227,16 @@ def _check_one_answer(plan: SolvePlan, request: ChatRequest | CompletionRequest)
 
 def _beginning(messages: tuple[Message, ...], raw: RawPrompt | None) -> str:
     """Return what tells prompts apart that may share a prefix cache: of a raw one its first words."""
-    return f"raw {raw.text[:_FIRST]!r}" if raw else f"{messages[0].content}\n{messages[-1].content}"
+    return f"raw {raw.text[:_FIRST]!r}" if raw else f"{messages[0].text}\n{messages[-1].text}"
+
+
+def _check_tools(plan: SolvePlan, problem: Problem, model: str) -> None:
+    """Raise ApiError for functions that this model's answers cannot call."""
+    if problem.tools is None:
+        return
+    check_parameters(problem.tools)
+    if why := plan.strategy.without_tools(plan.mentor.spec):
+        raise ApiError(400, f"'tools' are not for the model '{model}': it {why}", param="tools")
 
 
 def _check_room(plan: SolvePlan, problem: Problem, field: str) -> None:
@@ -249,7 +264,15 @@ def _no_model(message: str) -> ApiError:
 
 
 def _messages(messages: list[ChatMessage]) -> tuple[Message, ...]:
-    return tuple(Message(role="system" if m.role == "developer" else m.role, content=m.content) for m in messages)
+    return tuple(
+        Message(
+            role="system" if m.role == "developer" else m.role,
+            content=m.content,
+            tool_calls=calls_of(m),
+            tool_call_id=m.tool_call_id,
+        )
+        for m in messages
+    )
 
 
 def _form(request: ChatRequest | CompletionRequest) -> ResponseFormat | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -12,6 +13,19 @@ from tandem.errors import UsageError
 from tandem.json_schema import check_schema
 from tandem.response_format import ResponseFormat
 from tandem.server.fields import ignored, refused
+from tandem.server.tool_fields import (
+    MOST_CALLS,
+    MOST_TOOLS,
+    CallField,
+    Choice,
+    Id,
+    StrictField,
+    ToolField,
+    check_history,
+    encodable,
+    tool_use,
+)
+from tandem.tools import ToolUse
 from tandem.types import TaskKind
 
 MOST_CHOICES = 8
@@ -36,13 +50,9 @@ def joined(content: Any, kinds: tuple[str, ...] = ("text",)) -> Any:
     return "".join(texts)
 
 
-def _encodable(text: str) -> str:
-    """Return a valid text: JSON escapes can encode a lone surrogate, which cannot be sent to a model."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"not valid Unicode text: a lone surrogate at position {error.start}") from None
-    return text
+def _deprecated(value: Any) -> None:
+    if value is not None:
+        raise ValueError("it is deprecated and not supported: use tools and tool_calls")
 
 
 def _listed(value: Any) -> Any:
@@ -66,7 +76,7 @@ def _prompts(value: Any) -> Any:
 def _prompt(value: Any) -> Any:
     """Check one prompt: a text, or a list of token ids."""
     if isinstance(value, str):
-        return _encodable(value)
+        return encodable(value)
     if not isinstance(value, list):
         raise ValueError("it must be a text or a list of token ids")
     good = [type(token) is int and 0 <= token < _TOKENS for token in value]
@@ -82,38 +92,48 @@ def _unit(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-_Text = Annotated[str, AfterValidator(_encodable)]
+_Text = Annotated[str, AfterValidator(encodable)]
 _Stops = Annotated[list[_Text], Field(max_length=4)]
 _Ids = list[Annotated[int, Field(ge=0, lt=_TOKENS)]]
 _Prompts = Annotated[list[Annotated[Any, AfterValidator(_prompt)]], Field(min_length=1, max_length=MOST_PROMPTS)]
 _WrittenPrompts = Annotated[str | list[str] | _Ids | list[_Ids], Field(union_mode="left_to_right")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-
-class TextPart(_Strict):
+class TextPart(StrictField):
     """A part of a content: the only supported kind."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(_Strict):
-    """One message; `content` may be a text or a list of text parts."""
+class ChatMessage(StrictField):
+    """One message; `content` may be a text or a list of text parts, and is not needed beside calls.
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[_Text, BeforeValidator(joined, json_schema_input_type=str | list[TextPart])]
+    An assistant's calls have a reply each, a message of the role `tool`, before anybody else speaks.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[_Text, BeforeValidator(joined, json_schema_input_type=str | list[TextPart] | None)]
+    function_call: Annotated[None, BeforeValidator(_deprecated)] = Field(None, description="Deprecated: tool_calls")
+    tool_calls: Annotated[list[CallField], Field(max_length=MOST_CALLS)] | None = None
+    tool_call_id: Id | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _silent(cls, given: Any) -> Any:
+        """Give a message of calls alone an empty content."""
+        if isinstance(given, dict) and given.get("tool_calls") and given.get("content") is None:
+            return given | {"content": ""}
+        return given
 
 
-class StreamOptions(_Strict):
+class StreamOptions(StrictField):
     """The options of a stream's end."""
 
     include_usage: bool = False
 
 
-class NamedSchema(_Strict):
+class NamedSchema(StrictField):
     """A JSON Schema that the answer must fit."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -124,7 +144,7 @@ class NamedSchema(_Strict):
     strict: bool | None = None
 
 
-class AnswerForm(_Strict):
+class AnswerForm(StrictField):
     """The form of the answer: text, any JSON object, or JSON by a schema."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -161,7 +181,7 @@ class TandemOptions(BaseModel):
     events: bool = Field(False, description="Decisions and sections in the stream")
 
 
-class _Sampled(_Strict):
+class _Sampled(StrictField):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     model: str = Field(max_length=200)
@@ -198,6 +218,9 @@ class ChatRequest(_Sampled):
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     response_format: AnswerForm | None = None
+    tools: Annotated[list[ToolField], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
 
@@ -206,15 +229,22 @@ class ChatRequest(_Sampled):
         """How many of the likeliest tokens are asked for at each place; None: no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
+    @cached_property
+    def tool_use(self) -> ToolUse | None:
+        """The functions that may be called; None: there are none."""
+        return tool_use(self.tools, self.tool_choice, self.parallel_tool_calls)
+
     @model_validator(mode="after")
     def _asks(self) -> Self:
-        if self.messages[-1].role != "user":
-            raise ValueError("the last of 'messages' must have the role 'user'")
-        if not self.messages[-1].content.strip():
+        check_history(self.messages)
+        if self.messages[-1].role not in ("user", "tool"):
+            raise ValueError("the last of 'messages' must have the role 'user' or 'tool'")
+        if self.messages[-1].role == "user" and not self.messages[-1].content.strip():
             raise ValueError("the last of 'messages' is empty")
         any_object = self.response_format is not None and self.response_format.type == "json_object"
         if any_object and not any("json" in message.content.lower() for message in self.messages):  # as at OpenAI
             raise ValueError("'messages' must say JSON somewhere, or a model may not write any for json_object")
+        _ = self.tool_use  # or it says what is wrong
         if self.top_logprobs and not self.logprobs:
             raise ValueError("'top_logprobs' needs logprobs: true")
         return self
@@ -257,7 +287,7 @@ class CompletionRequest(_Sampled):
         return self
 
 
-class TokenizeRequest(_Strict):
+class TokenizeRequest(StrictField):
     """The body of /tokenize."""
 
     model: Literal["intern", "mentor"] = "intern"
@@ -265,7 +295,7 @@ class TokenizeRequest(_Strict):
     add_special_tokens: bool = True
 
 
-class DetokenizeRequest(_Strict):
+class DetokenizeRequest(StrictField):
     """The body of /detokenize."""
 
     model: Literal["intern", "mentor"] = "intern"

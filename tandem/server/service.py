@@ -20,7 +20,7 @@ from tandem.server.metrics import Metrics
 from tandem.server.requests import ModelMenu, Prompt, SolveRequest
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.tracing import Trace, span
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
+from tandem.types import AnswerDelta, CallDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
 
 _log = logging.getLogger(__name__)
 _GRACE = 2.0  # seconds beyond the deadline for a client to read the rest
@@ -155,7 +155,7 @@ class Service:
         if isinstance(event, InsightDelta) and not bill.insight_seen:
             bill.insight_seen = True
             self.metrics.latency("first_insight", now)
-        elif isinstance(event, AnswerDelta | ThinkingDelta) and not bill.answer_seen:
+        elif isinstance(event, AnswerDelta | CallDelta | ThinkingDelta) and not bill.answer_seen:
             bill.answer_seen = True
             self.metrics.latency("first_token", now)
         elif isinstance(event, Decision):

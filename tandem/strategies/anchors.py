@@ -11,8 +11,9 @@ from tandem.errors import UsageError
 from tandem.insight import trim
 from tandem.ladder import Effort, Ladder, parse_ladder
 from tandem.ledger import Role
+from tandem.spec import ModelSpec
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
-from tandem.strategies.context import Context, stream_answer
+from tandem.strategies.context import Context, stream_answer, tools_with_notes
 from tandem.strategies.insight_source import InsightSource
 from tandem.strategies.raw import stream_alone
 from tandem.types import Event
@@ -24,6 +25,9 @@ class MentorOnly(Strategy):
     roles: tuple[Role, ...] = ("mentor",)
     is_one_answer = True
 
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        return None
+
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         return stream_alone("mentor", ctx, "answer")
 
@@ -33,6 +37,9 @@ class InternOnly(Strategy):
 
     roles: tuple[Role, ...] = ("intern",)
     is_one_answer = True
+
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        return None
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         return stream_alone("intern", ctx, "none")
@@ -53,6 +60,9 @@ class Fixed(Strategy):
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         return climb_calls((self.level,), settings)
+
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        return tools_with_notes(mentor)
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         if self.level.tokens is None:

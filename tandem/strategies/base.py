@@ -36,9 +36,7 @@ class Strategy:
 
     roles: tuple[Role, ...] = ("mentor", "intern")
     needs_classifier: bool = False  # it is then in the context's `policy`
-    is_one_answer: bool = (
-        False  # of one model alone: it has the log-probabilities of its tokens where they are asked for
-    )
+    is_one_answer: bool = False  # of one model alone: it has its tokens' log-probabilities where they are asked for
 
     def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         """Solve one problem. Closing the iterator aborts both models' requests."""
@@ -55,6 +53,10 @@ class Strategy:
 
     def check(self, mentor: Model, intern: Model) -> None:
         """Raise CapabilityError, with the reason, for a pair (both probed) that cannot be used."""
+
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        """Return why an answer cannot call the problem's tools; None: it can."""
+        return "takes no tools; tandem, fixed:<level>, intern-only, mentor-only, route and random-mix do"
 
     def bind(self, mentor: str, intern: str) -> str | None:
         """Find the predictor trained for a pair, by the models' names, and return its id with its digest.

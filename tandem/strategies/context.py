@@ -207,6 +207,16 @@ async def stream_answer(
     yield ctx.conclude(call.require_end(), level=level, insight=insight)
 
 
+def tools_with_notes(mentor: ModelSpec) -> str | None:
+    """Return why an insight does not go with tools; None: it does."""
+    if mentor.insight_mode != "prefix":
+        return None
+    return (
+        f"takes no tools with the mentor {mentor.name}, whose insight is the beginning of its own answer "
+        "(--insight-mode prefix); the mentor or the intern alone does"
+    )
+
+
 def need_logprobs(model: Model, strategy: str) -> None:
     """Raise CapabilityError if the intern cannot show its uncertainty."""
     if not model.spec.logprobs:

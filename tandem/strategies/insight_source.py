@@ -30,7 +30,7 @@ from tandem.ledger import Purpose
 from tandem.models.call import Call
 from tandem.spec import Continuation, ModelSpec
 from tandem.strategies.context import Context
-from tandem.types import AnswerDelta, Event, InsightDelta
+from tandem.types import AnswerDelta, Event, InsightDelta, count_prompt
 
 OpenPace = Literal["eager", "thrifty"]
 
@@ -239,7 +239,7 @@ def trim_overlap(written: str, reply: str) -> str:
 def _pace(ctx: Context, ladder: Ladder) -> OpenPace:
     if ctx.settings.pace != "auto":
         return ctx.settings.pace
-    prompt = sum(ctx.mentor.count(m.content) for m in answer_messages(ctx.problem))
+    prompt = count_prompt(answer_messages(ctx.problem), ctx.problem.tools, ctx.mentor.count)
     shares = ctx.policy.card.stop_shares if ctx.policy else {}
     return choose_pace(ladder, ctx.mentor.spec, prompt, shares)
 

@@ -10,6 +10,7 @@ from typing import Self
 from tandem.config import Settings
 from tandem.errors import UsageError
 from tandem.ladder import ANSWER, NONE, Ladder
+from tandem.spec import ModelSpec
 from tandem.strategies.base import PlannedCall, Strategy, whole_answer
 from tandem.strategies.context import Context, stream_answer
 from tandem.types import Decision, Event
@@ -39,6 +40,9 @@ class RandomMix(Strategy):
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         return [whole_answer("mentor" if self.share else "intern", settings)]  # any problem may get the mentor's
+
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        return None
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         tossed = coin(ctx.problem.id, ctx.settings.sampling.seed or 0)

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 
 from tandem.config import Settings
 from tandem.ladder import ANSWER, NONE, Ladder
+from tandem.spec import ModelSpec
 from tandem.strategies.base import PlannedCall, whole_answer
 from tandem.strategies.context import Context, stream_answer
 from tandem.strategies.learned import LearnedStrategy, question_features
@@ -28,6 +29,9 @@ class Route(LearnedStrategy):
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         return [whole_answer("mentor", settings)]  # any problem may get it
+
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        return None
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         features = question_features(ctx)

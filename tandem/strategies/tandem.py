@@ -14,12 +14,14 @@ from tandem.errors import TandemError
 from tandem.insight import trim
 from tandem.ladder import Effort, Ladder
 from tandem.models.call import Call
+from tandem.spec import ModelSpec
 from tandem.strategies.base import PlannedCall, Strategy, climb_calls
-from tandem.strategies.context import Context, need_logprobs, stream_answer
+from tandem.strategies.context import Context, need_logprobs, stream_answer, tools_with_notes
 from tandem.strategies.insight_source import InsightSource
 from tandem.strategies.learned import check_stats, question_features
 from tandem.sufficiency.policy import Policy
 from tandem.sufficiency.signals import classifier_inputs, draft_signals
+from tandem.tools import OPENS_CALL
 from tandem.types import AnswerDelta, Decision, Event
 
 
@@ -30,6 +32,9 @@ class TandemStrategy(Strategy):
 
     def calls(self, ladder: Ladder, settings: Settings, draft_tokens: int | None) -> list[PlannedCall]:
         return climb_calls(ladder, settings, draft_tokens)
+
+    def without_tools(self, mentor: ModelSpec) -> str | None:
+        return tools_with_notes(mentor)
 
     async def run(self, ctx: Context) -> AsyncGenerator[Event, None]:
         need_logprobs(ctx.intern, ctx.strategy)
@@ -94,6 +99,11 @@ class TandemStrategy(Strategy):
             if wanted is not None and call.tokens >= wanted:
                 break
         stats = call.stats if wanted is None else call.stats[:wanted]
+        if not stats and ctx.problem.tools and OPENS_CALL in call.text:
+            # Some servers give no log-probabilities of a call: then the whole insight, and the intern's call.
+            climbs = any(further.is_drafted for further in later)
+            reason = "a call without log-probabilities"
+            return Decision(level.name, "go_on" if climbs else "stop", reason=reason, insight_tokens=tokens)
         check_stats(call)
         cut = call.finish_reason == "length" and call.request.max_tokens == wanted  # the draft's end, not the answer's
         ended = call.finish_reason is not None and not cut and len(stats) == call.tokens
@@ -108,7 +118,7 @@ def _drafts_alone(ctx: Context) -> bool:
     calls, has log-probabilities of all.
     """
     spec, draft = ctx.intern.spec, ctx.draft_tokens
-    able = spec.thinks and spec.token_ids and not ctx.settings.intern_logprobs
+    able = spec.thinks and spec.token_ids and not ctx.settings.intern_logprobs and ctx.problem.tools is None
     return able and draft is not None and draft < ctx.max_tokens("intern")
 
 

@@ -86,7 +86,7 @@ FRAGMENTS = st.sampled_from(
         "\\",
         "<",
         "\n",
-        "tool_call>",
+        "call>",
     ]
 )
 
@@ -144,6 +144,47 @@ def test_arguments_come_piece_by_piece() -> None:
 )
 def test_what_models_write_in_place_of_a_call(text: str, words: str, calls: list[tuple[str, str]]) -> None:
     assert split_calls(text) == (words, calls)
+
+
+BARE = '{"name": "f", "arguments": {"a": "}"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "calls"),
+    [
+        (BARE, "", [("f", '{"a": "}"}')]),
+        (f" \n{BARE}\n{BARE}", "", [("f", '{"a": "}"}')] * 2),
+        (f"{BARE}\nSo.", "So.", [("f", '{"a": "}"}')]),
+        (f"So: {BARE}", f"So: {BARE}", []),
+        ('{"name": "g", "arguments": {}}', '{"name": "g", "arguments": {}}', []),
+        ('{"name": "f"}', '{"name": "f"}', []),
+        ('{"answer": 1}', '{"answer": 1}', []),
+        (f"{write_call('f', '{}')}{BARE}", "", [("f", "{}"), ("f", '{"a": "}"}')]),
+        ("  Hello.", "  Hello.", []),
+        ("", "", []),
+    ],
+)
+def test_a_call_without_its_tag_is_one_of_a_known_function(text: str, words: str, calls: list[tuple[str, str]]) -> None:
+    assert split_calls(text, names=["f"]) == (words, calls)
+    splitter = CallSplitter(names=["f"])
+    assert together([*(piece for letter in text for piece in splitter.feed(letter)), *splitter.close()]) == (
+        words,
+        calls,
+    )
+    assert split_calls(BARE) == (BARE, [])
+
+
+def test_a_text_that_cannot_be_a_call_is_not_held_back() -> None:
+    splitter = CallSplitter(names=["f"])
+    assert list(splitter.feed('{"a')) == ['{"a'] and list(CallSplitter(names=["f"]).feed("Hi")) == ["Hi"]
+
+
+@given(st.lists(FRAGMENTS, max_size=14).map("".join), st.lists(st.integers(0, 200), max_size=9))
+def test_with_functions_too_pieces_make_no_difference(text: str, cuts: list[int]) -> None:
+    splitter, found = CallSplitter(names=["f"]), list[str | CallPiece]()
+    for start, end in pairwise(sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})):
+        found += splitter.feed(text[start:end])
+    assert together([*found, *splitter.close()]) == split_calls(text, names=["f"])
 
 
 def test_only_the_first_call_where_several_are_not_wanted() -> None:

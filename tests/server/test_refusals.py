@@ -41,7 +41,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [user("x")] * 1001}, "messages"),
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
-    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role"),
+    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].tool_call_id"),
+    ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages[0].role"),
     ({"messages": [user("x"), {"role": "assistant", "content": "y"}]}, "messages"),
     ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
     ({"messages": [user(" \n")]}, "messages"),
@@ -81,7 +82,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 9, "temperature": 1}, "n"),
     ({"reasoning_effort": "extreme"}, "reasoning_effort"),
     # what no strategy can honour
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"functions": [{"name": "f"}]}, "functions"),
     ({"function_call": {"name": "f"}}, "function_call"),

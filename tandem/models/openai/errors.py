@@ -26,6 +26,14 @@ _OVERFLOW = re.compile(
 _TOO_LONG = (400, 413, 422)
 _TOOLS = re.compile(r"\btools?\b|tool_|tool-|function.call", re.I)
 _NO_TOOLS = {400, 404, 422, 501}
+_NONE_AT_ALL = re.compile(  # as vLLM, llama.cpp, Ollama, OpenRouter, SGLang and OpenAI say so
+    r"--enable-auto-tool-choice|--tool-call-parser|--jinja|"
+    r"(?:not|n't|no \w+ \w+ that) (?:support|allow|accept)\w*\b.{0,40}\b(?:tool|function.call)|"
+    r"\b(?:tools?|function.calling|tool.use)\b['\"`]?.{0,60}"
+    r"(?:not (?:supported|allowed|permitted|enabled)|unsupported)|"
+    r"(?:unsupported|unrecognized|unknown|unexpected).{0,60}['\"`: ]tools\b",
+    re.I | re.S,
+)
 _MEANINGS = [  # of error codes and types that are words, as vendors write them
     (re.compile(words, re.I), status)
     for words, status in (
@@ -170,6 +178,11 @@ def refuses_tools(failure: Failure) -> bool:
     """Whether an endpoint fails a request because of its tool; llama.cpp does with 500 and the option that it lacks."""
     lacks = failure.status in _NO_TOOLS or "--jinja" in failure.detail
     return bool(lacks and _TOOLS.search(failure.detail) and not _OVERFLOW.search(failure.detail))
+
+
+def has_no_tools(failure: Failure) -> bool:
+    """Whether the words of a refusal are about all tools, and not about those of one request (a schema, an id)."""
+    return _NONE_AT_ALL.search(failure.detail) is not None
 
 
 class Backoff:

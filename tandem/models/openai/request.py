@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from tandem.errors import CapabilityError
 from tandem.models.base import Request
+from tandem.models.tool_prompt import how_to_call, in_words
 from tandem.response_format import ResponseFormat
 from tandem.spec import Continuation, ModelSpec
 from tandem.thinking import is_open
-from tandem.tools import ToolUse
+from tandem.tools import ADVICE, ToolUse
 from tandem.types import Message
 
 _PENALTIES = ("presence_penalty", "frequency_penalty")
@@ -32,13 +33,15 @@ class Dialect:
 
     `usage`: the report comes with every chunk where that is of use (vLLM, SGLang), with the last one, or not at all.
     `effort` is the lowest `reasoning_effort` of a model with hidden reasoning. `ids`: token ids are taken and given.
-    `single`: one tool call at a time is asked for. `form`: an answer is decoded by a schema, as an object, or not.
+    `single`: one tool call at a time is asked for. `tools`: functions are taken; else they stand in the messages.
+    `form`: an answer is decoded by a schema, as an object, or not.
     """
 
     usage: Literal["continuous", "plain", "none"] = "continuous"
     effort: Literal["minimal", "low"] | None = "minimal"
     ids: bool = True
     single: bool = True
+    tools: bool = True
     form: Literal["schema", "object", "none"] = "schema"
 
     def narrower(self, complaint: str) -> Dialect | None:
@@ -86,9 +89,14 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     cannot continue, or a prefix of token ids.
     """
     body = _body(spec, served, request, dialect)
-    body["messages"] = wire_messages(request.messages)
-    if request.tools:
-        body |= _tools(request.tools, dialect)
+    if dialect.tools:
+        body["messages"] = wire_messages(request.messages)
+        body |= _tools(request.tools, dialect) if request.tools else {}
+    else:
+        if request.tools and not request.tools.textual:
+            raise CapabilityError(f"'{spec.name}' takes no tools here, {ADVICE}")
+        how = how_to_call(request.tools) if request.tools else ""
+        body["messages"] = wire_messages(in_words(request.messages, how))
     if request.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.prefix is not None:

@@ -14,13 +14,14 @@ from typing import Protocol
 from tandem.errors import CapabilityError, EndpointError
 from tandem.ledger import Usage
 from tandem.models.base import Attempt, Delta, Request
-from tandem.models.openai.errors import Backoff, Failure, refuses_tools, stalled
+from tandem.models.openai.errors import Backoff, Failure, has_no_tools, refuses_tools, stalled
 from tandem.models.openai.limiter import Slot
 from tandem.models.openai.request import Dialect, as_taken, chat_body, completion_body, refuses_form
 from tandem.models.openai.stream import StreamReader
 from tandem.models.openai.token_ids import REFUSED, Written, prompt_ids
 from tandem.models.openai.transport import Endpoint, Pieces
 from tandem.models.skip import skip
+from tandem.models.tool_prompt import has_tools
 from tandem.spec import Continuation, ModelSpec
 from tandem.tools import ADVICE
 
@@ -162,8 +163,12 @@ class ResumableAnswer:
             return True
         if attempt.request.raw is not None and failure.status in _NO_COMPLETIONS:
             raise CapabilityError(f"'{target.spec.name}' takes no raw prompt here ({failure})") from failure
-        if attempt.request.tools and refuses_tools(failure):
-            raise CapabilityError(f"'{target.spec.name}' takes no tools here, {ADVICE} ({failure})") from failure
+        if refuses_tools(failure) and (attempt.request.tools or has_tools(attempt.request.messages)):
+            if has_no_tools(failure) and dialect.tools and fresh and attempt.textual:
+                target.dialect = replace(dialect, tools=False)
+                return True
+            advice = "does not take these tools" if attempt.textual else f"takes no tools here, {ADVICE}"
+            raise CapabilityError(f"'{target.spec.name}' {advice} ({failure})") from failure
         if not (attempt.by_ids and isinstance(attempt.request.prefix, str) and fresh and failure.status in REFUSED):
             return False
         self._by_ids = False
@@ -246,6 +251,11 @@ class Try:
                 await _drain(pieces)
 
     @property
+    def textual(self) -> bool:
+        """Whether tools may also be given as text."""
+        return self.request.tools is None or self.request.tools.textual
+
+    @property
     def ids(self) -> array[int] | None:
         """The ids of the prefix and of all that came behind it; None where they are not known."""
         came = self.reader.ids
@@ -277,7 +287,7 @@ class Try:
         # Chunks are counted as they come, and a server may send a whole call in one: its report knows better.
         apart = self.reader.tokens - self.reader.held
         reported = usage.completion - usage.reasoning - apart if usage.source == "reported" else 0
-        return Delta(text, max(self.reader.held, reported))
+        return Delta(text, max(self.reader.held, reported), self.reader.held_stats)
 
     def failed(self, failure: Failure) -> Failure:
         """Return the failure with what this try cost; where nothing came back, only the worst case is known."""

@@ -51,6 +51,7 @@ class StreamReader:
     ) -> None:
         self.tokens = 0
         self.held = 0  # of them in fragments of calls
+        self.held_stats: list[TokenStat] = []
         self.started = False  # something of the answer has come
         self.done = False  # the server announced the end
         self.reported = False  # `usage` is that of the whole answer
@@ -192,6 +193,7 @@ class StreamReader:
         tokens = len(given_stats) or counted
         if called and not text:
             self.tokens, self.held, self.started = self.tokens + tokens, self.held + tokens, True
+            self.held_stats += stats
             return None
         if not text and not tokens:
             return None

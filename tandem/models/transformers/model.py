@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from tandem.errors import CapabilityError, EndpointError, UsageError
 from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.tokens import TokenCounter
+from tandem.models.transformers.chat import begun_call, conversation
 from tandem.models.transformers.detokenise import Detokeniser
 from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.prompt_logprobs import PromptReader, checked_ids
@@ -79,7 +80,7 @@ class TransformersModel(Model):
         return len(self._worker.waiting) if self._worker else 0
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        if request.tools:
+        if request.tools and not request.tools.textual:
             raise CapabilityError(f"{self.spec.name} in this process takes no tools: {ADVICE}")
         worker, loaded = await self._ready()
         tokens = self._prompt(loaded, request)
@@ -97,7 +98,7 @@ class TransformersModel(Model):
         )
         worker.submit(job)
         opened = loaded.spec.opens_thinking and request.prefix is None and request.raw is None
-        tag = OPENS if opened else ""
+        tag = OPENS if opened else self._begun(request)
         try:
             while True:
                 item = await job.mailbox.get()
@@ -216,6 +217,10 @@ class TransformersModel(Model):
             )
         return tokens
 
+    def _begun(self, request: Request) -> str:
+        """Return the beginning of a call that must be made; a model that thinks aloud begins otherwise."""
+        return "" if self.spec.thinks or self.spec.opens_thinking else begun_call(request)
+
     def _chat(self, loaded: Loaded, request: Request) -> list[int]:
         """Return a conversation's token ids: messages by the chat template, then the answer's prefix.
 
@@ -223,15 +228,11 @@ class TransformersModel(Model):
         to continue a message may trim it, or put an empty thinking block before it.)
         """
         tokenizer, prefix = loaded.tokenizer, request.prefix or ""
-        if tokenizer.chat_template:
-            messages = [{"role": m.role, "content": m.content} for m in request.messages]
-            try:
-                text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            except Exception as error:  # the template is the model's own program
-                message = f"the chat template of {self.spec.name} refuses these messages: {first_line(error)}"
-                raise EndpointError(message) from error
-        else:
-            text = "\n\n".join([*(f"{m.role}: {m.content}" for m in request.messages), "assistant:"])
+        try:
+            text = conversation(tokenizer, request) + self._begun(request)
+        except Exception as error:  # the template is the model's own program
+            message = f"the chat template of {self.spec.name} refuses these messages: {first_line(error)}"
+            raise EndpointError(message) from error
         written = prefix if isinstance(prefix, str) else ""
         if self.spec.opens_thinking:
             written = written.removeprefix(OPENS)
