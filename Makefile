@@ -9,7 +9,7 @@ DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test recipes test-fast lint docs system clean
+.PHONY: run test recipes test-fast lint docs dist system clean
 
 run: $(VENV)/run.stamp  ## the demo pair on starter problems, beside each model alone, with real models
 	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
@@ -37,6 +37,9 @@ lint: $(VENV)/test.stamp
 
 docs: $(VENV)/test.stamp  ## the documentation site, into build/docs
 	$(BIN)/mkdocs build --strict
+
+dist: $(VENV)/test.stamp  ## wheel and sdist, into dist/; the wheel is installed and tried in an empty environment
+	$(BIN)/python scripts/dist.py
 
 # The code sandbox needs bubblewrap, the page's tests need a browser. Package lists are fetched only if installing fails
 # without them.

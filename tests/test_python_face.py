@@ -205,7 +205,8 @@ def test_without_models_it_is_the_pair_of_the_config_file(home: Path, monkeypatc
     [
         ("mentor: gpt-4o", "names one model of the pair"),
         ("- mentor", "holds no options"),
-        ("mentor: [a]\nintern: b", "mentor: "),
+        ("mentor: [a]\nintern: b", r"mentor: \['a'\] is no text"),
+        ("mentor: a\nintern: b\nintern_parameters: many", "intern_parameters: 'many' is no number"),
         ("mentor: {", "is not YAML"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The pair where none is named: the demo pair, in this process, once its weights are here."""
+"""The pair where none is named: that of the config file, else the demo pair in this process, once it is here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.errors import TandemError, UsageError
+from tandem.models.default_pair import DEMO_PAIR as _NAMES
+from tandem.models.default_pair import default_pair
 
 if TYPE_CHECKING:
     from tandem.models.catalog import CatalogEntry
 
-DEMO_PAIR = {"mentor": "qwen2.5-coder-1.5b", "intern": "qwen2.5-coder-0.5b"}
+DEMO_PAIR = dict(zip(("mentor", "intern"), _NAMES, strict=True))
 _NEEDED = ("torch", "transformers", "gguf")  # of the extra `local`
 
 
@@ -21,22 +23,27 @@ def optional_pair(command: click.Command) -> click.Command:
     for option in command.params:
         if isinstance(option, click.Option) and option.name in DEMO_PAIR:
             option.required = False
-            option.help = f"{option.help} Default, where neither is given: {DEMO_PAIR[option.name]}."
+            option.help = (
+                f"{option.help} Default, where neither is given: {DEMO_PAIR[option.name]}, or your config file's."
+            )
     return command
 
 
 def take_default_pair(options: dict[str, Any]) -> None:
-    """Name the demo pair in a command's options where it names no model.
+    """Name the default pair in a command's options where it names no model.
 
-    Raises UsageError where it names only one, or an endpoint without its model, and TandemError, in a line that says
-    how to get it, where the demo pair is not on this machine.
+    Raises UsageError where it names only one, an endpoint without its model, or a config file that cannot be used, and
+    TandemError, in a line that says how to get it, where the demo pair is not on this machine.
     """
     for role in DEMO_PAIR:
         if not options[role] and (any(options[other] for other in DEMO_PAIR) or options[f"{role}_endpoint"]):
-            raise UsageError(f"--{role} is missing: name both models, or neither for the demo pair")
+            raise UsageError(f"--{role} is missing: name both models, or neither for the default pair")
     if options["mentor"]:
         return
-    options.update(DEMO_PAIR)
+    pair = default_pair()
+    options.update({name: value for name, value in pair.arguments().items() if options.get(name) is None})
+    if pair.source is not None:
+        return
     if missing := what_is_missing():
         raise TandemError(
             f"no --mentor and --intern are given, and the demo pair is not on this machine: {missing}; "

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from tandem.errors import UsageError
-from tandem.storage.bounded_yaml import load_yaml
-from tandem.storage.files import file_error
 
 DEMO_PAIR = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"
 
 
-class DefaultPair(BaseModel):
+@dataclass(frozen=True, slots=True)
+class DefaultPair:
     """Names, endpoints and sizes of a pair, as `Tandem` takes them; `source` is the file that names it, if any."""
-
-    model_config = ConfigDict(frozen=True)
 
     mentor: str = DEMO_PAIR[0]
     intern: str = DEMO_PAIR[1]
@@ -30,7 +26,7 @@ class DefaultPair(BaseModel):
 
     def arguments(self) -> dict[str, Any]:
         """Return what `Tandem` takes."""
-        return self.model_dump(exclude={"source"})
+        return {name: value for name, value in asdict(self).items() if name != "source"}
 
 
 def config_path() -> Path:
@@ -51,23 +47,27 @@ def default_pair() -> DefaultPair:
         if os.environ.get("TANDEM_CONFIG"):
             raise UsageError(f"TANDEM_CONFIG: there is no file {path}")
         return DefaultPair()
+    from tandem.storage.bounded_yaml import load_yaml
+    from tandem.storage.files import file_error
+
     try:
         found = load_yaml(path, "the config file") or {}
     except OSError as error:
         raise file_error(path, error, "read") from None
     if not isinstance(found, dict):
         raise UsageError(f"the config file {path} holds no options; they are lines such as `mentor: gpt-4o`")
-    known = DefaultPair.model_fields.keys() - {"source"}
+    known = {field.name for field in fields(DefaultPair)} - {"source"}
     given = {name: value for key, value in found.items() if (name := str(key).replace("-", "_")) in known}
     if ("mentor" in given) != ("intern" in given):
         raise UsageError(f"the config file {path} names one model of the pair; give both, `mentor` and `intern`")
     if "mentor" not in given:
         return DefaultPair()
-    try:
-        return DefaultPair(**given, source=path)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"the config file {path}: {first['loc'][0]}: {first['msg']}") from None
+    for name, value in given.items():
+        if value is not None and not isinstance(value, float | int if name.endswith("_parameters") else str):
+            raise UsageError(
+                f"the config file {path}: {name}: {value!r} is no {'number' if 'param' in name else 'text'}"
+            )
+    return DefaultPair(**given, source=path)
 
 
 __all__ = ["DEMO_PAIR", "DefaultPair", "config_path", "default_pair"]

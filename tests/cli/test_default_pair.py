@@ -19,6 +19,7 @@ ASK = ("solve", "What is 17*23?")
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 def pretend(name: str) -> None:
@@ -65,3 +66,16 @@ def test_the_pair_may_come_from_a_file(cli: Cli, tmp_path: Path) -> None:
     path.write_text("mentor: fake\nintern: fake\n")
     done = cli(*ASK, "--config", str(path))
     assert done.code == 0 and "answer: 23" in done.out
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_pair_of_the_config_file_comes_first(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "config" / "tandem" / "config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("mentor: fake\nintern: fake\n")
+    done = cli(*ASK)
+    assert done.code == 0 and "synthetic: a fake model wrote this" in done.out
+    file.write_text("mentor: fake\n")
+    refused = cli(*ASK)
+    assert refused.code == 2 and f"the config file {file} names one model of the pair" in refused.err
+    assert cli(*ASK, "--mentor", "fake", "--intern", "fake").code == 0

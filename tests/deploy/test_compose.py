@@ -20,7 +20,7 @@ def test_compose_keeps_to_the_specification() -> None:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("    image: tandem:0.1.0", "    imagee: tandem:0.1.0"),
+        ("    image: tandem:0.2.0", "    imagee: tandem:0.2.0"),
         ("condition: service_healthy", "condition: service_fine"),
         ("stop_grace_period: 150s", "stop_grace_period: 150 parsecs"),
         ("- source: keys", "- source: nothing"),
