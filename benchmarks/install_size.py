@@ -28,7 +28,7 @@ def closure(requirements: Iterable[str], found: set[tuple[str, str]]) -> set[tup
 
 
 def _asked(requirement: Requirement, extra: str) -> bool:
-    if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
+    if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
         return False
     requirement.marker = None
     return True

@@ -180,6 +180,9 @@ class CallSettings(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     stop: str | Sequence[str] | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    vary: bool
     mentor_max_tokens: int | None
     intern_max_tokens: int | None
     classifier: str | None
