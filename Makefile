@@ -8,6 +8,7 @@ QUICK := $(FAKES) and not slow
 DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: run test recipes test-fast lint docs dist system clean
 

@@ -30,7 +30,7 @@ class Odd(ThreadingHTTPServer):
     def __init__(self, bodies: list[tuple[str, str]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.bodies, self.requests = bodies, 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:

@@ -227,7 +227,7 @@ def pull_from_hub(tmp_path: Path, entry: CatalogEntry, files: dict[str, bytes] |
         if files is None:
             server.server_close()
         else:
-            Thread(target=server.serve_forever, daemon=True).start()
+            Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         environment = os.environ | {
             "HF_ENDPOINT": f"http://127.0.0.1:{port}",
             "HF_HOME": str(tmp_path / "hf"),
