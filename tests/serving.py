@@ -184,8 +184,8 @@ class _PromptServer(uvicorn.Server):
 
 @contextmanager
 def serving(
-    first: FakeModel | None = None,
-    second: FakeModel | None = None,
+    first: Model | None = None,
+    second: Model | None = None,
     *,
     keys: Path | None = None,
     key: str = "none",

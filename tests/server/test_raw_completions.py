@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import QUESTION, Server, error_of, events, mentor
+from serving import QUESTION, Server, error_of, events, mentor, serving
 
 from tandem.models.fake import FakeModel, Rule, Script
+from tandem.models.transformers import TransformersModel
 from tandem.server.keys import add_key
+from tandem.spec import ModelSpec
 
 Start = Callable[..., Server]
 TEXT = "Question: is it <think> ?\nAnswer:"
@@ -138,3 +140,46 @@ def test_prompts_count_against_the_rate_and_the_tokenizer_needs_a_key(start: Sta
     error_of(server.post(body, "/v1/completions"), 429)
     assert server.post(body | {"prompt": ["a b"] * 3}, "/v1/completions").status_code == 200
     assert len(ids(server)) == 6  # not counted
+
+
+@pytest.mark.weights
+def test_real_log_probabilities_are_those_of_transformers_itself(smollm2: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    spec = ModelSpec(name="smollm2-135m")
+    model = TransformersModel(spec, smollm2, device="cpu", dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    plain = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
+    text = (
+        "Question: How do you write 'Tokyo' in Japanese?\nAnswer: 東京 🦊." + " It is a large city." * 60
+    )  # two portions
+    given = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.inference_mode():
+        known = torch.log_softmax(plain(torch.tensor([given])).logits[0], dim=-1)
+    assert len(given) > 300
+    with serving(mentor(), model) as server:
+        assert ids(server, text) == given
+        found = completed(server, prompt=given, echo=True, logprobs=3, max_tokens=1, temperature=0)
+        chatted = server.ask("intern", logprobs=True, top_logprobs=2, max_tokens=12, temperature=0)
+        with server.http() as client:
+            assert client.get("/tokenizer_info").json()["eos_token"] == tokenizer.eos_token
+    (choice,) = found["choices"]
+    lists = choice["logprobs"]
+    assert choice["text"].startswith(text) and found["usage"]["prompt_tokens"] == len(given)
+    own = [known[k, token].item() for k, token in enumerate(given[1:])]
+    assert lists["token_logprobs"][1:-1] == pytest.approx(own, abs=1e-3)
+    best = known[-1].argmax()
+    assert lists["tokens"][-1] == tokenizer.decode(best)
+    assert lists["token_logprobs"][-1] == pytest.approx(known[-1, best].item(), abs=1e-3)
+    tops = [sorted(top.values(), reverse=True)[:3] for top in lists["top_logprobs"][1:]]
+    for top, wanted, texts in zip(tops, known.topk(3).values.tolist(), known.topk(3).indices.tolist(), strict=True):
+        if len({tokenizer.decode(token) for token in texts}) == 3 and len(top) == 3:
+            assert top == pytest.approx(wanted, abs=1e-3)
+    # A chat has the tokens of its text, half characters by their bytes.
+    (answer,) = chatted["choices"]
+    tokens = answer["logprobs"]["content"]
+    raw = b"".join(bytes(token["bytes"]) for token in tokens)
+    assert raw.decode("utf-8", "ignore").startswith(answer["message"]["content"]) and len(tokens) >= 2
+    assert all(len(token["top_logprobs"]) == 2 for token in tokens)
+    assert all(token["logprob"] == token["top_logprobs"][0]["logprob"] for token in tokens)  # it is greedy
