@@ -38,3 +38,23 @@ def test_lm_eval_asks_what_a_run_asks(recipes: Recipes, run: Path) -> None:
 def test_gsm8k_on_the_pair(recipes: Recipes, run: Path) -> None:
     rows = [json.loads(line) for line in gsm8k(recipes, run, "tandem").read_text().splitlines()]
     assert len(rows) == 3 and all("\\boxed{" in row["resps"][0][0] for row in rows)
+
+
+def test_multiple_choice_is_scored_by_the_interns_log_probabilities(recipes: Recipes, tmp_path: Path) -> None:
+    model = f"base_url={recipes.server.url}/v1/completions,auth_token={recipes.keys['anyone']}"
+    task = ("--tasks", "choice_local", "--include_path", str(RECIPES / "lm_eval"), "--log_samples")
+    lm_eval(recipes, tmp_path, "intern", model, "--model", "local-completions", *task)
+    (path,) = (tmp_path / "scores").rglob("samples_choice_local_*.jsonl")
+    samples = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(samples) == 12
+    for sample in samples:
+        head = f"Question: {sample['doc']['question']}\nAnswer:"
+        scores = [float(score) for ((score, _),) in sample["resps"]]
+        for choice, score in zip(sample["doc"]["choices"], scores, strict=True):
+            whole = f"{head} {choice}"
+            body = {"model": "intern", "prompt": whole, "echo": True, "logprobs": 1, "max_tokens": 1}
+            given = recipes.server.post(body, "/v1/completions").json()["choices"][0]["logprobs"]
+            behind = zip(given["token_logprobs"], given["text_offset"], strict=True)
+            own = [logprob for logprob, offset in behind if len(head) <= offset < len(whole)]
+            assert own and score == pytest.approx(sum(own), abs=1e-5)
+        assert sample["acc"] == float(scores.index(max(scores)) == sample["doc"]["answer"])
