@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from openai import pydantic_function_tool
 from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from server.conftest import Start
 from server.test_reasoning import ANSWER as THOUGHT_OUT
 from server.test_reasoning import THOUGHT, thinker
-from serving import ANSWER, BY_MENTOR, INSIGHT, QUESTION, Held, Server, error_of, intern, mentor
+from serving import ANSWER, BY_MENTOR, INSIGHT, QUESTION, Held, Server, error_of, intern, mentor, serving
 
 from tandem.models.fake import FakeModel
+from tandem.server.errors import ApiError
+from tandem.server.responses.body import ResponsesRequest
+from tandem.server.responses.output import ResponseEvents
 
 PATH = "/v1/responses"
+MESSAGE = {"role": "user", "content": "x"}
+CALL = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
+RESULT = {"type": "function_call_output", "call_id": "1", "output": "sunny"}
+ALLOWED = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "weather"}]}
+LOGPROBS = "message.output_text.logprobs"
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
@@ -184,6 +195,114 @@ def test_options_of_our_own(start: Start, low: str) -> None:
     assert not [event for event in stream(server) if "tandem" in event]
 
 
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOL = {"type": "function", "name": "weather", "description": "Look it up.", "parameters": CITY, "strict": False}
+TIME = TOOL | {"name": "time"}
+FORM = {
+    **{"type": "json_schema", "name": "sum", "strict": True},
+    "schema": {"type": "object", "properties": {"value": {"type": "integer"}}, "required": ["value"]},
+}
+FAR = "What is the weather in Paris?"
+
+
+@pytest.fixture(scope="module")
+def able() -> Iterator[Server]:
+    """A server with the fake pair as it is: it calls the functions that it is given."""
+    with serving(mentor(), FakeModel()) as server:
+        yield server
+
+
+def test_a_call_is_an_item(able: Server) -> None:
+    for model, items in (("intern", ["function_call"]), ("tandem", ["reasoning", "function_call"])):
+        whole, events = ask(able, model, FAR, tools=[TOOL]), stream(able, model, FAR, tools=[TOOL])
+        for found in (whole, events[-1]["response"]):
+            assert [item["type"] for item in found["output"]] == items
+            call = found["output"][-1]
+            assert (call["name"], json.loads(call["arguments"])) == ("weather", {"city": "Paris"})
+            assert call["status"] == found["status"] == "completed" and found["tools"] == [TOOL]
+        sent = [event for event in events if event["type"].startswith("response.function_call_arguments.")]
+        assert "".join(event["delta"] for event in sent[:-1]) == sent[-1]["arguments"] == call["arguments"]
+        assert {event["item_id"] for event in sent} == {call["id"]}
+
+
+def test_a_result_is_sent_back(able: Server) -> None:
+    first = ask(able, "tandem", FAR, tools=[TOOL, TIME], parallel_tool_calls=False)
+    assert first["parallel_tool_calls"] is False
+    (call,) = [item for item in first["output"] if item["type"] == "function_call"]
+    result = {
+        "type": "function_call_output",
+        "call_id": call["call_id"],
+        "output": [{"type": "input_text", "text": "sun"}],
+    }
+    asked = [{"role": "user", "content": FAR}, *first["output"], result]
+    second = ask(able, "intern", asked, tools=[TOOL, TIME])
+    assert [item["type"] for item in second["output"]] == ["message"]
+    assert isinstance(able.intern, FakeModel)
+    sent = able.intern.calls[-1].messages
+    assert [message.role for message in sent] == ["user", "assistant", "tool"] and sent[-1].content == "sun"
+    assert [one.id for one in sent[1].tool_calls] == [call["call_id"]] == [sent[2].tool_call_id]
+
+
+@pytest.mark.parametrize(
+    ("choice", "called"),
+    [
+        ("none", []),
+        ("required", ["weather"]),
+        ({"type": "function", "name": "time"}, ["time"]),
+        (ALLOWED | {"tools": [{"type": "function", "name": "time"}]}, ["time"]),
+    ],
+)
+def test_a_choice_of_tools(able: Server, choice: Any, called: list[str]) -> None:
+    found = ask(able, "intern", FAR, tools=[TOOL, TIME], tool_choice=choice)
+    assert [item["name"] for item in found["output"] if item["type"] == "function_call"] == called
+    assert found["tool_choice"] == choice
+
+
+@pytest.mark.parametrize("model", ["intern", "mentor", "tandem"])
+def test_the_form_of_an_answer(start: Start, model: str) -> None:
+    server = start(FakeModel(name="fake-mentor"), FakeModel(name="fake-intern"))
+    for found in (
+        ask(server, model, text={"format": FORM}),
+        stream(server, model, text={"format": FORM})[-1]["response"],
+    ):
+        assert set(json.loads(texts(found)["output_text"])) == {"value"} and found["text"]["format"] == FORM
+    some = ask(server, model, "Answer in JSON.", text={"format": {"type": "json_object"}, "verbosity": "low"})
+    assert isinstance(json.loads(texts(some)["output_text"]), dict)
+
+
+def test_the_official_client_parses(able: Server) -> None:
+    class Sum(BaseModel):
+        value: int
+
+    with able.openai() as client:
+        parsed = client.responses.parse(model="intern", input=QUESTION, text_format=Sum)
+        assert isinstance(parsed.output_parsed, Sum)
+        called = client.responses.parse(model="intern", input=FAR, tools=[pydantic_function_tool(Place)])
+        (call,) = called.output
+        assert call.type == "function_call" and isinstance(call.parsed_arguments, Place)
+
+
+class Place(BaseModel):
+    city: str
+
+
+def test_log_probabilities(able: Server) -> None:
+    fields = {"include": [LOGPROBS], "top_logprobs": 2}
+    whole, events = ask(able, "intern", **fields), stream(able, "intern", **fields)
+    for found in (whole, events[-1]["response"]):
+        (part,) = found["output"][0]["content"]
+        assert "".join(token["token"] for token in part["logprobs"]) == part["text"]
+        assert all(token["logprob"] < 0 and len(token["top_logprobs"]) == 2 for token in part["logprobs"])
+    deltas = [event for event in events if event["type"] == "response.output_text.delta"]
+    assert [token for event in deltas for token in event["logprobs"]] == part["logprobs"] != []
+
+
+def test_what_has_no_effect_is_named_in_a_header(plain: Server) -> None:
+    answer = plain.post(body("intern", store=True, user="me", frobnicate=1, text={"verbosity": "low"}), PATH)
+    assert set(answer.headers["x-tandem-ignored"].split(", ")) == {"store", "user", "frobnicate", "verbosity"}
+    assert "x-tandem-ignored" not in plain.post(body("intern", store=False), PATH).headers
+
+
 def test_a_failure_midway_is_the_last_event(start: Start) -> None:
     held = Held(ANSWER, after=2)
     server = start(None, held, deadline=0.5)
@@ -197,8 +316,6 @@ def test_a_failure_midway_is_the_last_event(start: Start) -> None:
     assert server.metrics("tandem_requests_total", model="intern", status="504") == 1
 
 
-MESSAGE = {"role": "user", "content": "x"}
-CALL = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": None}, "input"),
     ({"input": 7}, "input"),
@@ -264,6 +381,55 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
     ({"top_logprobs": 5}, "top_logprobs"),
+    ({"top_logprobs": 21, "include": [LOGPROBS]}, "top_logprobs"),
+    ({"model": "tandem", "include": [LOGPROBS]}, "include"),
+    # a chat's fields
+    ({"seed": 7}, "seed"),
+    ({"n": 2}, "n"),
+    ({"messages": [MESSAGE]}, "messages"),
+    # the form of the answer
+    ({"text": {"format": {"type": "yaml"}}}, "text.format.type"),
+    ({"text": {"format": {"type": "json_schema"}}}, "text.format.name"),
+    ({"text": {"format": FORM | {"name": "a b"}}}, "text.format.name"),
+    ({"text": {"format": FORM | {"schema": None}}}, "text.format.schema"),
+    ({"text": {"format": FORM | {"schema": {"type": "nothing"}}}}, "text.format.schema"),
+    ({"text": {"format": FORM | {"strict": "yes"}}}, "text.format.strict"),
+    ({"text": {"format": FORM | {"type": "json_object"}}}, "text.format"),
+    ({"text": {"format": {"type": "json_object"}}}, "input"),  # which does not say JSON
+    # tools
+    ({"tools": {}}, "tools"),
+    ({"tools": ["f"]}, "tools[0]"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"tools": [TOOL, {"type": "mcp", "server_label": "x"}]}, "tools[1].type"),
+    ({"tools": [{"type": "function"}]}, "tools[0].name"),
+    ({"tools": [TOOL | {"name": "a b"}]}, "tools[0].name"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0].name"),
+    ({"tools": [TOOL | {"parameters": []}]}, "tools[0].parameters"),
+    ({"tools": [TOOL | {"parameters": {"type": "string"}}]}, "tools[0].parameters"),
+    ({"tools": [TOOL | {"parameters": {"properties": 7}}]}, "tools[0].parameters"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+    ({"tools": [TOOL | {"name": f"f{n}"} for n in range(129)]}, "tools"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": 7}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "web_search"}}, "tool_choice.type"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice.name"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice.name"),
+    ({"tools": [TOOL], "tool_choice": ALLOWED | {"mode": "none"}}, "tool_choice.mode"),
+    ({"tools": [TOOL], "tool_choice": ALLOWED | {"tools": []}}, "tool_choice.tools"),
+    (
+        {"tools": [TOOL], "tool_choice": ALLOWED | {"tools": [{"type": "function", "name": "g"}]}},
+        "tool_choice.tools[0].name",
+    ),
+    ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    # a history of calls
+    ({"input": [MESSAGE, CALL]}, "input[1]"),
+    ({"input": [MESSAGE, RESULT]}, "input[1].call_id"),
+    ({"input": [MESSAGE, CALL, RESULT | {"call_id": "2"}]}, "input[2].call_id"),
+    ({"input": [MESSAGE, CALL, CALL, RESULT]}, "input[2].call_id"),
+    ({"input": [MESSAGE, {"role": "assistant", "content": "x"}, CALL, MESSAGE]}, "input[2]"),
+    ({"input": [MESSAGE, CALL | {"name": "a b"}, RESULT]}, "input[1].name"),
+    ({"input": [MESSAGE, CALL, RESULT | {"output": "\ud800"}]}, "input[2].output"),
     ({"tandem": {"efort": "none"}}, "tandem.efort"),
     ({"tandem": {"effort": "none,lo"}}, "tandem.effort"),
 ]
@@ -283,7 +449,14 @@ def test_the_field_is_named(plain: Server, fields: dict[str, Any], param: str) -
 
 TAKEN: dict[str, Any] = {
     **{"background": False, "truncation": "disabled", "top_logprobs": 0, "store": True, "service_tier": "auto"},
-    **{"include": ["reasoning.encrypted_content"], "metadata": {}, "previous_response_id": None, "conversation": None},
+    **{
+        "tools": [],
+        "tool_choice": "auto",
+        "include": ["reasoning.encrypted_content"],
+        "metadata": {},
+        "previous_response_id": None,
+        "conversation": None,
+    },
     **{"reasoning": {"effort": None, "summary": "auto"}, "text": {"format": None}, "prompt_cache_key": "k"},
 }
 
@@ -308,3 +481,18 @@ def test_effort_caps_the_ladder(start: Start, climbing: str) -> None:
     assert "summary_text" not in texts(ask(server, reasoning={"effort": "none"}))
     assert ask(server, reasoning={"effort": "low"})["usage"]["tandem"]["mentor"]["insight"] == 5
     assert ask(server)["usage"]["tandem"]["mentor"]["insight"] == 30 - 7
+
+
+def test_a_failure_in_the_queue_has_a_beginning(start: Start) -> None:
+    held = Held(ANSWER)
+    server = start(None, held, concurrency=1, deadline=1.0)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(stream, server, "intern")
+        assert held.reached.wait(60)
+        server.service.gate.drain()
+        server.service.gate.break_off()
+        assert kinds(first.result())[-2:] == ["error", "failed"]
+    failed = list(ResponseEvents(ResponsesRequest(model="intern", input="x")).failed(ApiError(429, "full")))
+    assert kinds(failed) == ["created", "in_progress", "error", "failed"]
+    assert failed[-1]["response"]["error"]["code"] == "rate_limit_exceeded"
+    held.let_go()

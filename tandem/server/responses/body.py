@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from tandem.server.errors import ApiError, invalid
 from tandem.server.responses.items import Item, ResponsesPart, Turn, turns
@@ -23,17 +23,19 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "truncation": (("disabled",), "a long input is refused, not cut"),
     "context_management": (([],), "a long input is refused, not compacted"),
     "moderation": ((), "leave it out"),
-    "top_logprobs": ((0,), "leave it out"),
 }
-_NAMES = {  # of a chat's fields in this API, longest first
-    "max_completion_tokens": "max_output_tokens",
-    "reasoning_effort": "reasoning.effort",
-    "response_format.json_schema": "text.format",
-    "response_format": "text.format",
-    "messages": "input",
+_NAMES = {  # of a chat's fields in this API: the first that fits
+    r"max_completion_tokens\b": "max_output_tokens",
+    r"reasoning_effort\b": "reasoning.effort",
+    r"response_format(\.json_schema)?\b": "text.format",
+    r"(tools\[\d+\]|tool_choice)\.function\b": r"\1",
+    r"logprobs\b": "include",
+    r"messages\b": "input",
 }
+_LOGPROBS = "message.output_text.logprobs"
 _Summary = Literal["auto", "concise", "detailed"]
 _Included = Literal[
+    "message.output_text.logprobs",
     "reasoning.encrypted_content",  # an answer's reasoning is told as it is
     "file_search_call.results",  # of tools that cannot be asked for
     "web_search_call.results",
@@ -42,6 +44,7 @@ _Included = Literal[
     "code_interpreter_call.outputs",
     "message.input_image.image_url",
 ]
+_NOT_HONOURED = ("store", "user", "safety_identifier", "prompt_cache_key")  # a chat names them in its header
 _Key = Annotated[str, Field(max_length=64)]
 _Value = Annotated[str, Field(max_length=512)]
 _Items = Annotated[list[Item], Field(min_length=1, max_length=1000)]
@@ -61,11 +64,79 @@ class ReasoningOptions(ResponsesPart):
     mode: Literal["standard"] | None = None
 
 
-class TextOptions(ResponsesPart):
-    """The answer's format."""
+class TextFormat(ResponsesPart):
+    """The form of the answer: text, any JSON object, or JSON by a schema."""
 
-    format: dict[str, Any] | None = None
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    given: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+    def chat(self) -> dict[str, Any]:
+        """Return the `response_format` of a chat."""
+        named = self.model_dump(exclude={"type"}, exclude_none=True, by_alias=True)
+        return {"type": self.type} | ({"json_schema": named} if named or self.type == "json_schema" else {})
+
+
+class TextOptions(ResponsesPart):
+    """What the answer's text is like."""
+
+    format: TextFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
+
+
+def _function(kind: Any) -> Any:
+    if isinstance(kind, str) and kind != "function":
+        raise ValueError(f"{kind!r} is not supported: a tool here is a function of yours, of type 'function'")
+    return kind
+
+
+_Function = Annotated[Literal["function"], BeforeValidator(_function)]
+
+
+class FlatTool(ResponsesPart):
+    """A function that the model may call; `parameters` is a JSON Schema."""
+
+    type: _Function
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    def chat(self) -> dict[str, Any]:
+        """Return the tool as a chat has it."""
+        return {"type": "function", "function": self.model_dump(exclude={"type"}, exclude_none=True)}
+
+
+class FlatChoice(ResponsesPart):
+    """The function that must be called."""
+
+    type: _Function
+    name: str
+
+
+class AllowedTools(ResponsesPart):
+    """The functions among which to choose."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: list[FlatChoice] = Field(min_length=1, max_length=128)
+
+
+def _choice(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    if kind is None and not isinstance(value, dict):
+        return "<word>"
+    return "<allowed>" if kind == "allowed_tools" else "<function>"
+
+
+_Choice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("<word>")]
+    | Annotated[FlatChoice, Tag("<function>")]
+    | Annotated[AllowedTools, Tag("<allowed>")],
+    Discriminator(_choice),
+]
 
 
 class ResponsesStreamOptions(ResponsesPart):
@@ -90,6 +161,10 @@ class ResponsesRequest(ResponsesPart):
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
+    tools: list[FlatTool] | None = Field(None, max_length=128)
+    tool_choice: _Choice | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
     include: list[_Included] | None = Field(None, max_length=20)
     metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = None
     store: bool | None = None
@@ -106,7 +181,21 @@ class ResponsesRequest(ResponsesPart):
                 raise ValueError(f"'{name}' is not supported: {reason}")
         if self.stream_options is not None and not self.stream:
             raise ValueError("'stream_options' needs stream: true")
+        if self.top_logprobs and not self.scored:
+            raise ValueError(f"'top_logprobs' needs include: {_LOGPROBS}")
+        if wrong := self.other_fields & ChatRequest.model_fields.keys():
+            raise ValueError(f"'{min(wrong)}' is a field of /v1/chat/completions, not of this API")
         return self
+
+    @property
+    def other_fields(self) -> set[str]:
+        """The names of fields that this API does not have."""
+        return (self.model_extra or {}).keys() - _REFUSED.keys()
+
+    @property
+    def scored(self) -> bool:
+        """Whether log-probabilities are asked for."""
+        return _LOGPROBS in (self.include or ())
 
     @property
     def turns(self) -> list[Turn]:
@@ -114,16 +203,39 @@ class ResponsesRequest(ResponsesPart):
 
     def chat(self) -> ChatRequest:
         """Return the chat that is asked for. Raises ApiError naming the chat's field."""
+        tools, choice = self._functions()
+        same = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "tandem", *_NOT_HONOURED)
+        text = self.text or TextOptions()
         asked = {
             "messages": [turn.message for turn in self.turns],
             "max_completion_tokens": self.max_output_tokens,
             "reasoning_effort": self.reasoning and self.reasoning.effort,
-            **{name: getattr(self, name) for name in ("model", "stream", "temperature", "top_p", "tandem")},
+            "response_format": text.format and text.format.chat(),
+            "verbosity": text.verbosity,
+            "tools": None if tools is None else [tool.chat() for tool in tools],
+            "tool_choice": choice,
+            **({"logprobs": True, "top_logprobs": self.top_logprobs} if self.scored else {}),
+            **{name: getattr(self, name) for name in same},
+            **{name: (self.model_extra or {})[name] for name in self.other_fields},
         }
         try:
-            return ChatRequest.model_validate(asked)
+            return ChatRequest.model_validate({name: value for name, value in asked.items() if value is not None})
         except ValidationError as error:
             raise invalid(error.errors()) from None
+
+    def _functions(self) -> tuple[list[FlatTool] | None, Any]:
+        """Return the functions that may be called and a chat's `tool_choice`. Raises ApiError."""
+        choice = self.tool_choice
+        if isinstance(choice, FlatChoice):
+            return self.tools, {"type": "function", "function": {"name": choice.name}}
+        if not isinstance(choice, AllowedTools):
+            return self.tools, choice
+        known, allowed = {tool.name for tool in self.tools or ()}, [one.name for one in choice.tools]
+        for place, name in enumerate(allowed):
+            if name not in known:
+                field = f"tool_choice.tools[{place}].name"
+                raise ApiError(400, f"{field} is none of the tools: {name}", param=field)
+        return [tool for tool in self.tools or () if tool.name in allowed], choice.mode
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -142,7 +254,7 @@ class ResponsesRequest(ResponsesPart):
         """Return this body's name for a field of the chat."""
         if found := re.match(r"messages\[(\d+)\]", param):
             return self.turns[int(found[1])].named(param[found.end() :])
-        for name, ours in _NAMES.items():
-            if param == name or param.startswith((f"{name}.", f"{name}[")):
-                return ours + param.removeprefix(name)
+        for pattern, ours in _NAMES.items():
+            if re.match(pattern, param):
+                return re.sub(pattern, ours, param, count=1)
         return param

@@ -108,6 +108,8 @@ class Turn:
         """Return the body's name for a field of this message, as ``.content`` or ``.tool_calls[0].function.name``."""
         if found := re.match(r"\.tool_calls\[(\d+)\]", rest):
             return self.calls[int(found[1])] + _CALL.get(rest[found.end() :], "")
+        if rest == ".tool_calls" and self.calls:
+            return self.calls[0]
         if not self.place.endswith("]"):
             return self.place  # a text
         output = self.message["role"] == "tool" and rest == ".content"

@@ -8,13 +8,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from tandem.server.errors import ApiError
 from tandem.server.formats import Body, StreamFormat, insight_and_thought, own_fields
+from tandem.server.logprobs import chat_logprobs
 from tandem.server.responses.body import ResponsesRequest
-from tandem.types import AnswerDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
+from tandem.types import (
+    AnswerDelta,
+    CallDelta,
+    Decision,
+    Event,
+    InsightDelta,
+    ScoredToken,
+    Solution,
+    ThinkingDelta,
+)
 
 _Events = Iterator[dict[str, Any]]
-_PREFIXES = {"reasoning": "rs", "message": "msg"}
+_PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
+_EMPTY: dict[str, dict[str, Any]] = {
+    "reasoning": {"summary": []},
+    "message": {"role": "assistant", "content": []},
+    "function_call": {},
+}
+_CALL = "response.function_call_arguments"
 _FAILURES = {429: "rate_limit_exceeded", 400: "invalid_prompt"}
 
 
@@ -53,9 +71,10 @@ class ResponsesFormat:
             items.append(_item("reasoning"))
             items[-1]["summary"] = [_part("summary_text", insight)] if insight else []
             items[-1] |= {"content": [_part("reasoning_text", thought)]} if thought else {}
-        if solution.content or not solution.truncated:
+        if solution.content or not (solution.tool_calls or solution.truncated):
             items.append(_item("message"))
-            items[-1]["content"] = [_part("output_text", solution.content)]
+            items[-1]["content"] = [_part("output_text", solution.content, _logprobs(solution.tokens))]
+        items += [_call(call.id, call.name, call.arguments) for call in solution.tool_calls or ()]
         for item in items:
             item["status"] = "completed"
         if items:
@@ -93,12 +112,14 @@ class ResponseEvents:
             case ThinkingDelta():
                 yield from self._add("reasoning_text", event.text, extra)
             case AnswerDelta():
-                yield from self._add("output_text", event.text, extra)
+                yield from self._add("output_text", event.text, extra, _logprobs(event.tokens))
+            case CallDelta():
+                yield from self._add_call(event, extra)
             case Decision() if extra:
                 yield self._event("tandem.decision", **extra)
             case Solution():
                 self._status = _status(event)
-                if not event.content and not event.truncated:  # an empty answer is one, too
+                if not (event.content or event.tool_calls or event.truncated):  # an empty answer is one, too
                     yield from self._begin("output_text")
                 yield from self._close(self._status)
                 if extra:
@@ -109,20 +130,39 @@ class ResponseEvents:
         yield self._event(f"response.{self._status}", response=ended)
 
     def failed(self, error: ApiError) -> _Events:
+        if not self._sent:  # it failed in the queue, and clients look for a beginning
+            yield from self.piece(0, None)
         yield from self._close("incomplete")
         told = {"message": error.message, "param": error.param}
         yield self._event("error", code=error.code, **told)
         failure = {"code": _FAILURES.get(error.status, "server_error"), "type": error.kind, **told}
         yield self._event("response.failed", response=self._head | _ended(self._items, "failed") | {"error": failure})
 
-    def _add(self, name: str, text: str, extra: Mapping[str, Any]) -> _Events:
-        if not text:
+    def _add(self, name: str, text: str, extra: Mapping[str, Any], logprobs: Sequence[Any] = ()) -> _Events:
+        if not text and not logprobs:
             return
         yield from self._begin(name)
         assert self._part is not None
         self._part["text"] += text
-        more: dict[str, Any] = {"logprobs": []} if name == "output_text" else {}
+        more: dict[str, Any] = {}
+        if name == "output_text":
+            self._part["logprobs"] += logprobs
+            more["logprobs"] = list(logprobs)
         yield self._event(f"{_KINDS[name].text}.delta", **self._place(), delta=text, **more, **extra)
+
+    def _add_call(self, event: CallDelta, extra: Mapping[str, Any]) -> _Events:
+        if event.name:
+            yield from self._close("completed")
+            yield from self._begin_item(_call(event.id, event.name))
+        assert self._open is not None
+        self._open["arguments"] += event.arguments
+        if event.arguments:
+            yield self._event(f"{_CALL}.delta", **self._of_item(), delta=event.arguments, **extra)
+
+    def _begin_item(self, item: dict[str, Any]) -> _Events:
+        self._open = item
+        self._items.append(item)
+        yield self._event("response.output_item.added", output_index=len(self._items) - 1, item=item)
 
     def _begin(self, name: str) -> _Events:
         """Open a part of this kind, and an item for it, if that is not where the last text went."""
@@ -131,9 +171,8 @@ class ResponseEvents:
         kind = _KINDS[name]
         if self._open is None or self._open["type"] != kind.item:
             yield from self._close("completed")
-            self._open = _item(kind.item)
-            self._items.append(self._open)
-            yield self._event("response.output_item.added", output_index=len(self._items) - 1, item=self._open)
+            yield from self._begin_item(_item(kind.item))
+        assert self._open is not None
         yield from self._end_part()
         self._part = _part(name, "")
         self._open.setdefault(kind.field, []).append(self._part)
@@ -142,7 +181,7 @@ class ResponseEvents:
     def _end_part(self) -> _Events:
         if self._part is not None:
             kind, text = _KINDS[self._part["type"]], self._part["text"]
-            more: dict[str, Any] = {"logprobs": []} if kind.item == "message" else {}
+            more = {"logprobs": self._part["logprobs"]} if kind.item == "message" else {}
             yield self._event(f"{kind.text}.done", **self._place(), text=text, **more)
             yield self._event(f"{kind.part}.done", **self._place(), part=self._part)
         self._part = None
@@ -151,6 +190,8 @@ class ResponseEvents:
         """Complete the open item, if there is one."""
         yield from self._end_part()
         if self._open is not None:
+            if self._open["type"] == "function_call":
+                yield self._event(f"{_CALL}.done", **self._of_item(), arguments=self._open["arguments"])
             self._open["status"] = status
             yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=self._open)
         self._open = None
@@ -159,7 +200,11 @@ class ResponseEvents:
         assert self._open is not None and self._part is not None
         kind = _KINDS[self._part["type"]]
         index = {kind.counter: len(self._open[kind.field]) - 1}
-        return {"item_id": self._open["id"], "output_index": len(self._items) - 1, **index}
+        return {**self._of_item(), **index}
+
+    def _of_item(self) -> dict[str, Any]:
+        assert self._open is not None
+        return {"item_id": self._open["id"], "output_index": len(self._items) - 1}
 
     def _event(self, name: str, **fields: Any) -> dict[str, Any]:
         self._sent += 1
@@ -168,7 +213,8 @@ class ResponseEvents:
 
 def _response(body: ResponsesRequest) -> dict[str, Any]:
     """Return the Response before there is an answer, with what was asked for."""
-    reasoning, text = body.reasoning, body.text
+    reasoning, text, choice = body.reasoning, body.text, body.tool_choice
+    form = text.format.model_dump(by_alias=True, exclude_none=True) if text and text.format else {"type": "text"}
     return {
         "id": _identity("resp"),
         "object": "response",
@@ -183,7 +229,7 @@ def _response(body: ResponsesRequest) -> dict[str, Any]:
         "metadata": body.metadata or {},
         "model": body.model,
         "output": [],
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
         "previous_response_id": None,
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": {"effort": reasoning and reasoning.effort, "summary": reasoning and reasoning.summary},
@@ -191,10 +237,10 @@ def _response(body: ResponsesRequest) -> dict[str, Any]:
         "service_tier": "default",
         "store": False,
         "temperature": body.temperature,
-        "text": {"format": {"type": "text"}, "verbosity": (text and text.verbosity) or "medium"},
-        "tool_choice": "auto",
-        "tools": [],
-        "top_logprobs": 0,
+        "text": {"format": form, "verbosity": (text and text.verbosity) or "medium"},
+        "tool_choice": choice.model_dump() if isinstance(choice, BaseModel) else choice or "auto",
+        "tools": [tool.model_dump() for tool in body.tools or ()],
+        "top_logprobs": body.top_logprobs or 0,
         "top_p": body.top_p,
         "truncation": "disabled",
         "usage": None,
@@ -226,12 +272,21 @@ def _status(solution: Solution) -> str:
 
 
 def _item(kind: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {"summary": []} if kind == "reasoning" else {"role": "assistant", "content": []}
-    return {"id": _identity(_PREFIXES[kind]), "type": kind, "status": "in_progress", **fields}
+    return {"id": _identity(_PREFIXES[kind]), "type": kind, "status": "in_progress", **deepcopy(_EMPTY[kind])}
 
 
-def _part(name: str, text: str) -> dict[str, Any]:
-    return {"type": name, "text": text, **({"annotations": [], "logprobs": []} if name == "output_text" else {})}
+def _call(call: str, name: str, arguments: str = "") -> dict[str, Any]:
+    return {**_item("function_call"), "call_id": call, "name": name, "arguments": arguments}
+
+
+def _part(name: str, text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
+    more = {"annotations": [], "logprobs": list(logprobs)} if name == "output_text" else {}
+    return {"type": name, "text": text, **more}
+
+
+def _logprobs(tokens: Sequence[ScoredToken] | None) -> list[Any]:
+    found = chat_logprobs(tokens or None)
+    return found["content"] if found else []
 
 
 def _identity(prefix: str) -> str:
