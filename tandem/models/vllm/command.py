@@ -13,6 +13,7 @@ from pathlib import Path
 from tandem.errors import MissingPackageError, TandemError, UsageError
 from tandem.models.vllm.machine import Machine, version_of
 from tandem.models.vllm.placement import Place
+from tandem.models.vllm.tool_parser import tool_parser
 
 CPU_CACHE_GIB = 2  # a replica's KV cache on the CPU, by default
 CPU_BLOCK = 32  # tokens in a block of that cache; of vLLM's 128 a level finds too few again (benchmarks/probe.py)
@@ -96,6 +97,9 @@ def command(serve: Serve, place: Place, port: int) -> list[str]:
         arguments += ["--quantization", serve.quantization]
     if serve.context is not None:
         arguments += ["--max-model-len", str(serve.context)]
+    own = {"--tool-call-parser", "--enable-auto-tool-choice"} & {*option_names(serve.extra)}
+    if not own and (parser := tool_parser(serve.model, path)):
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
     if serve.tensor_parallel > 1:
         arguments += ["--tensor-parallel-size", str(serve.tensor_parallel)]
     arguments += _device(serve, place)

@@ -344,3 +344,55 @@ def test_the_installed_vllm_understands_every_command(installed: Callable[..., P
         engine = AsyncEngineArgs.from_cli_args(args)
         assert (args.model_tag, args.host, args.port) == ("acme/intern-1b", "127.0.0.1", 8001)
         assert (engine.tensor_parallel_size, engine.gpu_memory_utilization) == (ways, share)
+
+
+HERMES = "{% if tools %}<tools>{% endif %} <tool_call> {{ message.tool_calls }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "parser"),
+    [
+        (HERMES, "hermes"),
+        (HERMES + "<function=", None),
+        ("{{ '<|python_tag|>' }}", "llama3_json"),
+        ("[AVAILABLE_TOOLS] [TOOL_CALLS]", "mistral"),
+        ("{{ messages }}", None),
+    ],
+)
+@pytest.mark.parametrize("form", ["jinja", "json", "named"])
+def test_calls_are_read_as_the_models_template_writes_them(
+    tmp_path: Path, template: str, parser: str | None, form: str
+) -> None:
+    if form == "jinja":
+        (tmp_path / "chat_template.jinja").write_text(template)
+    else:
+        kept: Any = template if form == "json" else [{"name": "tool_use", "template": template}]
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": kept}))
+    sent = command(Serve(str(tmp_path), "m"), Place(), 8000)
+    given = sent[sent.index("--tool-call-parser") + 1] if "--tool-call-parser" in sent else None
+    assert given == parser and ("--enable-auto-tool-choice" in sent) == (parser is not None)
+    own = command(Serve(str(tmp_path), "m", extra=("--tool-call-parser", "xlam")), Place(), 8000)
+    assert own.count("--tool-call-parser") == 1 and "hermes" not in own
+
+
+@pytest.mark.parametrize(
+    ("hub", "parser"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", "hermes"),
+        ("Qwen/Qwen3-8B", "hermes"),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", None),
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama3_json"),
+        ("mistralai/Mistral-7B-Instruct-v0.3", "mistral"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", None),
+        ("acme/intern-1b", None),
+    ],
+)
+def test_calls_of_a_model_on_the_hub_are_read_by_its_name(hub: str, parser: str | None) -> None:
+    sent = command(Serve(hub, "m"), Place(), 8000)
+    assert (sent[sent.index("--tool-call-parser") + 1] if "--tool-call-parser" in sent else None) == parser
+
+
+@pytest.mark.parametrize("name", ["hermes", "llama3_json", "mistral"])
+def test_the_installed_vllm_has_these_parsers(name: str) -> None:
+    listed = (Path(sys.prefix) / "lib").glob("python*/site-packages/vllm/tool_parsers/__init__.py")
+    assert all(f'"{name}"' in path.read_text() for path in listed)
