@@ -29,6 +29,7 @@ from tandem.plan import SolvePlan
 from tandem.spec import InsightMode
 from tandem.strategies import Context, fault_of_package, make_strategy
 from tandem.strategies.base import Strategy
+from tandem.strategies.continued import continued
 from tandem.strategies.formed import formed
 from tandem.strategies.thoughts import apart
 from tandem.strategies.tool_calls import calls_apart
@@ -334,6 +335,8 @@ class Tandem:
         try:
             event: Event | None = None
             source = apart(plan.strategy.run(ctx), ctx)
+            if problem.begun:
+                source = continued(source, ctx)
             if problem.response_format:
                 source = formed(source, problem)
             if problem.tools:

@@ -7,9 +7,10 @@ insight is the beginning of the mentor's own answer or thinking instead, and the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tandem.errors import UsageError
 from tandem.models.tool_prompt import has_tools, in_words, what_can_be_called
 from tandem.spec import Continuation
 from tandem.types import Message, Problem
@@ -179,6 +180,8 @@ def opening(mode: str, continuation: Continuation | None) -> str:
 def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]:
     """Return the prompt that asks for an insight; functions and their calls stand in it as text."""
     if mode == "prefix":
+        if problem.begun:
+            raise UsageError("this mentor's insight is the beginning of an answer, which has one already")
         *before, last = answer_messages(problem)
         return (*before, last.model_copy(update={"content": last.content + _wanted(problem)}))
     messages, tools = problem.messages, problem.tools
@@ -192,11 +195,12 @@ def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]
 
 def continue_messages(problem: Problem, written: str) -> tuple[Message, ...]:
     """Return the prompt that asks for the rest of an insight from a mentor that cannot continue its own message."""
-    return (
-        *mentor_messages(problem),
-        Message(role="assistant", content=written),
-        Message(role="user", content=_GO_ON),
-    )
+    return begun_messages(mentor_messages(problem), written)
+
+
+def begun_messages(messages: Sequence[Message], begun: str) -> tuple[Message, ...]:
+    """Return the prompt that asks for the rest of an answer from a model that cannot continue its own message."""
+    return (*messages, Message(role="assistant", content=begun), Message(role="user", content=_GO_ON))
 
 
 def answer_messages(problem: Problem) -> tuple[Message, ...]:

@@ -46,13 +46,13 @@ class JsonText:
     """
 
     def __init__(self, *, begun: str = "", is_object: bool = False) -> None:
-        """`begun`: the value's beginning, which comes from elsewhere. `is_object`: words before a brace are none."""
+        """`begun`: its beginning, from elsewhere; its JSON is kept. `is_object`: words before a brace are none."""
         self._is_object = is_object
         self._held = ""
         self._depth = 0
         self._state: Literal["before", "inside", "behind"] = "before"
         self._quoted = self._escaped = False
-        self.feed(begun)
+        self.begun = self.feed(begun)
 
     def feed(self, text: str) -> str:
         """Return what the text adds to the value."""

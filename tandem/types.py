@@ -22,7 +22,7 @@ from tandem.errors import UsageError
 from tandem.ledger import Ledger
 from tandem.response_format import ResponseFormat
 from tandem.spec import Sampling
-from tandem.thinking import split_thinking
+from tandem.thinking import CLOSES, OPENS, split_thinking
 from tandem.tools import FunctionCall, ToolUse, write_call
 
 TaskKind = Literal["math", "code", "choice", "general"]
@@ -106,6 +106,8 @@ class Problem(BaseModel):
 
     `grader` names its grader (None: the default of its kind). `logprobs` asks for each token of the answer with so many
     likeliest ones (0 to 20) in its place; only strategies of one model give them. `tools` may be called in its answer.
+    `begun` is the beginning of the answer, given by whoever asks: a model goes on from there, and what it writes is the
+    solution's text. `tandem`, `fixed`, `budget-forcing` and one model alone can do it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -118,6 +120,7 @@ class Problem(BaseModel):
     grader: str | None = None
     sampling: Sampling | None = None  # None: the run's own
     response_format: ResponseFormat | None = None  # None: text
+    begun: str = ""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     raw: RawPrompt | None = None  # what is completed in place of the messages; only strategies of one model take it
     metadata: dict[str, str] = {}
@@ -173,8 +176,10 @@ class Problem(BaseModel):
         raise _no_question(question)
 
     def prompt_tokens(self, count: Callable[[str], int]) -> int:
-        """Return the tokens of its messages and tools, or of its raw prompt; `count` is the model's."""
-        return self.raw.tokens(count) if self.raw else count_prompt(self.messages, self.tools, count)
+        """Return the tokens of its messages, tools and the answer's beginning, or of its raw prompt, by a `count`."""
+        if self.raw:
+            return self.raw.tokens(count)
+        return count_prompt(self.messages, self.tools, count) + (count(self.begun) if self.begun else 0)
 
     @property
     def question(self) -> str:
@@ -184,10 +189,10 @@ class Problem(BaseModel):
     @model_serializer(mode="wrap")
     def _without_wishes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what a plain problem does not wish for: digests are made of dumps."""
-        return {name: value for name, value in handler(self).items() if name not in _WISHES or value is not None}
+        return {name: value for name, value in handler(self).items() if name not in _WISHES or value not in (None, "")}
 
 
-_WISHES = {"tools", "response_format", "logprobs"}
+_WISHES = {"tools", "response_format", "begun", "logprobs"}
 
 
 Question = str | Problem | Sequence[Message | Mapping[str, Any]]
@@ -339,6 +344,11 @@ class Solution(BaseModel):
         if calls:
             found.answer = words.strip() or None
         return found
+
+    def with_content(self, content: str) -> Solution:
+        """Return the solution with another content behind what was thought."""
+        thought = f"{OPENS}{self.thinking}{CLOSES}\n\n" if self.thinking else ""
+        return self.model_copy(update={"text": thought + content})
 
     @classmethod
     def failed(cls, problem_id: str, strategy: str, ledger: Ledger) -> Solution:

@@ -71,8 +71,9 @@ class ModelMenu:
         named, cap = self._strategy(request.model)
         extra = request.tandem or TandemOptions()
         raw: RawPrompt | None = None
+        begun = ""
         if isinstance(request, ChatRequest):
-            messages, field = _messages(request.messages), "messages"
+            (messages, begun), field = _conversation(request.messages), "messages"
             most = request.max_completion_tokens or request.max_tokens
             if request.reasoning_effort is not None:
                 cap = _lower(cap, _CAPS.get(request.reasoning_effort), named)
@@ -111,6 +112,7 @@ class ModelMenu:
             options = replace(options, effort=format_ladder(ladder))
             plan = self.engine.plan(options)
         _check_one_answer(plan, request)
+        _check_begun(plan, request.model, begun)
         _check_caps(plan.for_kind(task).ladder, self.engine.settings, request.model)
         choices = request.n or 1
         problem = Problem(
@@ -122,6 +124,7 @@ class ModelMenu:
             raw=raw,
             response_format=_form(request),
             tools=tools,
+            begun=begun,
         )
         _check_tools(plan, problem, request.model)
         _check_room(plan, problem, field)
@@ -261,6 +264,32 @@ def _bad_option(name: str, message: str) -> ApiError:
 
 def _no_model(message: str) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
+
+
+def _conversation(messages: list[ChatMessage]) -> tuple[tuple[Message, ...], str]:
+    """Return a conversation up to its question, and the beginning of the answer, where its last message is that.
+
+    A system message that is the last one is the question: many chat templates want one of the user's.
+    """
+    *asked, last = _messages(messages)
+    begun = last.content if last.role == "assistant" else ""
+    if last.role != "assistant":
+        asked.append(last)
+    if asked[-1].role == "system":
+        asked[-1] = asked[-1].model_copy(update={"role": "user"})
+    return tuple(asked), begun
+
+
+def _check_begun(plan: SolvePlan, model: str, begun: str) -> None:
+    """Raise ApiError for the beginning of an answer that no model of this strategy goes on from."""
+    if not begun:
+        return
+    able = plan.strategy_name.partition(":")[0] in ("tandem", "fixed", "budget-forcing", *_ALONE.values())
+    if not able or ("mentor" in plan.roles and len(plan.roles) > 1 and plan.mentor.spec.insight_mode == "prefix"):
+        reason = (
+            f"the last of 'messages' is the assistant's, and '{model}' does not go on from it; intern and mentor do"
+        )
+        raise ApiError(400, reason, param="messages")
 
 
 def _messages(messages: list[ChatMessage]) -> tuple[Message, ...]:

@@ -211,6 +211,22 @@ class _Sampled(StrictField):
         return self
 
 
+def _check_continuation(last: bool, go_on: bool | None, begin: bool | None) -> None:
+    """Raise ValueError where vLLM's two options do not agree with a conversation, which tells by its `last` message."""
+    if go_on and begin:
+        raise ValueError("'add_generation_prompt' must be false with continue_final_message")
+    if go_on is not None and go_on != last:
+        how = (
+            "a message of the assistant's that is the last one is"
+            if last
+            else "only a last message of the assistant's is"
+        )
+        raise ValueError(f"'continue_final_message' is {str(go_on).lower()}, but {how} continued")
+    if begin is not None and begin == last:
+        how = "goes on with" if last else "follows"
+        raise ValueError(f"'add_generation_prompt' is {str(begin).lower()}, but the answer {how} the last message")
+
+
 class ChatRequest(_Sampled):
     """The body of /v1/chat/completions. `logprobs` is for the models `intern` and `mentor`."""
 
@@ -221,6 +237,8 @@ class ChatRequest(_Sampled):
     tools: Annotated[list[ToolField], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
+    continue_final_message: bool | None = Field(None, description="The assistant's last message is; as vLLM has it")
+    add_generation_prompt: bool | None = Field(None, description="False where the last message is continued")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
 
@@ -237,10 +255,10 @@ class ChatRequest(_Sampled):
     @model_validator(mode="after")
     def _asks(self) -> Self:
         check_history(self.messages)
-        if self.messages[-1].role not in ("user", "tool"):
-            raise ValueError("the last of 'messages' must have the role 'user' or 'tool'")
-        if self.messages[-1].role == "user" and not self.messages[-1].content.strip():
-            raise ValueError("the last of 'messages' is empty")
+        continues = self.messages[-1].role == "assistant"
+        if not any(message.content.strip() for message in (self.messages[:-1] if continues else self.messages)):
+            raise ValueError("'messages' are empty, or only the beginning of an answer: what is asked?")
+        _check_continuation(continues, self.continue_final_message, self.add_generation_prompt)
         any_object = self.response_format is not None and self.response_format.type == "json_object"
         if any_object and not any("json" in message.content.lower() for message in self.messages):  # as at OpenAI
             raise ValueError("'messages' must say JSON somewhere, or a model may not write any for json_object")

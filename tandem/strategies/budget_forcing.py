@@ -83,8 +83,10 @@ class BudgetForcing(Strategy):
         if call.finish_reason != "length" or spent:
             yield ctx.conclude(call, level=ANSWER)
             return
-        forced = force(ctx.problem, call.text, ctx.mentor.spec, cap)
-        yield AnswerDelta(forced.head[len(call.text) :])
+        given = call.request.prefix
+        written = (given if isinstance(given, str) else "") + call.text
+        forced = force(ctx.problem, written, ctx.mentor.spec, cap)
+        yield AnswerDelta(forced.head[len(written) :])
         async with ctx.call(
             "mentor", "answer", forced.messages, max_tokens=forced.max_tokens, prefix=forced.prefix
         ) as end:

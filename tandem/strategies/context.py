@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from tandem.config import Settings
 from tandem.errors import CapabilityError, UsageError
 from tandem.grading import Sandbox, answer_of
-from tandem.insight import intern_view, split_sections
+from tandem.insight import begun_messages, intern_view, split_sections
 from tandem.ladder import Ladder
 from tandem.ledger import Ledger, Purpose, Role
 from tandem.models.base import Model, Request, cue
 from tandem.models.call import Call, Recorder
-from tandem.spec import ModelSpec, Sampling
+from tandem.spec import Continuation, ModelSpec, Sampling
 from tandem.sufficiency.policy import Policy
-from tandem.thinking import as_thought, is_open
+from tandem.thinking import CLOSES, OPENS, as_thought, is_open
 from tandem.tools import ToolUse
 from tandem.types import AnswerDelta, Decision, Event, Message, Problem, ScoredToken, Solution
 
@@ -79,6 +79,12 @@ class Context:
         # A comparison asks for them with all that the intern writes, so that equal calls can be shared.
         logprobs = logprobs or (role == "intern" and self.settings.intern_logprobs and self.intern.spec.logprobs)
         wanted = as_wanted and purpose in ("answer", "probe")
+        given = self.problem.begun if wanted and prefix is None else ""
+        native = model.spec.continuation is Continuation.NATIVE
+        if given and native:
+            prefix = behind_thought(model.spec, given)
+        elif given:
+            messages = begun_messages(messages, given)
         # The answer's tokens as text, where the problem asks for them; no strategy reads them.
         alternatives = self.problem.logprobs if purpose == "answer" else None
         top = self.settings.top_logprobs if logprobs else None
@@ -97,6 +103,8 @@ class Context:
             raw=self.problem.raw.text if self.problem.raw else None,
             cue=cue(model.spec, self.problem.question, self.problem.reference, role, read_tokens),
         )
+        if given and not native and request.response_format:  # by which it would begin once more
+            request = replace(request, messages=request.told, response_format=None)
         request = within_context(request, model)
         before = self.asked[request]
         self.asked[request] += 1
@@ -137,12 +145,15 @@ class Context:
         return self.solution(text, call.role, level, truncated=cut, insight=insight)
 
     def solution(self, text: str, role: Role, level: str, *, truncated: bool, insight: str = "") -> Solution:
-        """Make the solution of a text that the model in `role` wrote."""
+        """Make the solution of a text that the model in `role` wrote, with the beginning that was given."""
+        written, begun = text, self.problem.begun
+        if begun and (given := behind_thought(self.model(role).spec, begun)) and text.startswith(given):
+            written = text.removeprefix(given)
         return Solution(
             problem_id=self.problem.id,
             strategy=self.strategy,
             answer=answer_of(self.problem, text),
-            text=text,
+            text=written,
             level=level,
             answered_by=role,
             insight=insight,
@@ -163,6 +174,11 @@ def whole_text(call: Call, begun: str = "") -> str:
     """Return what a call wrote behind `begun`; of a thought that was cut, with the tag that its prompt had."""
     cut = call.finish_reason == "length" and begins_within(call.model.spec)
     return as_thought(begun + call.text) if cut else begun + call.text
+
+
+def behind_thought(spec: ModelSpec, text: str) -> str:
+    """Return the beginning of an answer as the prefix of a model's message: whoever gave it did not think."""
+    return f"{OPENS}\n\n{CLOSES}\n\n{text}" if spec.thinks else text
 
 
 def begins_within(spec: ModelSpec) -> bool:

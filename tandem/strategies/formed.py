@@ -11,7 +11,6 @@ from dataclasses import replace
 from tandem.errors import InvalidOutputError
 from tandem.json_schema import misfit
 from tandem.response_format import JsonText, ResponseFormat
-from tandem.thinking import CLOSES, OPENS
 from tandem.tools import find_call
 from tandem.types import AnswerDelta, Event, Problem, Solution
 
@@ -24,7 +23,7 @@ async def formed(events: AsyncGenerator[Event, None], problem: Problem) -> Async
     """
     form, given = problem.response_format, ""
     assert form is not None
-    answer = JsonText(is_object=_is_object(form))
+    answer = JsonText(begun=problem.begun, is_object=_is_object(form))
     async with aclosing(events):
         async for event in events:
             if isinstance(event, AnswerDelta):
@@ -39,14 +38,14 @@ async def formed(events: AsyncGenerator[Event, None], problem: Problem) -> Async
                 given += rest
                 yield AnswerDelta(rest)
             called = problem.tools is not None and find_call(given) is not None
-            fault = None if event.truncated or called else await asyncio.to_thread(misfit, form.schema, given)
+            fault = (
+                None
+                if event.truncated or called
+                else await asyncio.to_thread(misfit, form.schema, answer.begun + given)
+            )
             if fault:
                 raise InvalidOutputError(f"the {event.answered_by}'s answer does not have the form asked for: {fault}")
-            yield event if given == event.content else event.model_copy(update={"text": _with_thought(event, given)})
-
-
-def _with_thought(solution: Solution, content: str) -> str:
-    return f"{OPENS}{solution.thinking}{CLOSES}\n\n{content}" if solution.thinking else content
+            yield event if given == event.content else event.with_content(given)
 
 
 def _is_object(form: ResponseFormat) -> bool:

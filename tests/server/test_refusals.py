@@ -21,6 +21,7 @@ def user(content: Any) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
+BEGUN = [user("x"), {"role": "assistant", "content": "y"}]
 SCHEMA = "response_format.json_schema.schema"
 
 
@@ -43,8 +44,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
     ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].tool_call_id"),
     ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages[0].role"),
-    ({"messages": [user("x"), {"role": "assistant", "content": "y"}]}, "messages"),
-    ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
+    ({"messages": [{"role": "assistant", "content": "y"}]}, "messages"),
+    ({"messages": [{"role": "system", "content": " "}, {"role": "assistant", "content": "y"}]}, "messages"),
+    ({"messages": BEGUN, "continue_final_message": False}, "continue_final_message"),
+    ({"messages": BEGUN, "add_generation_prompt": True}, "add_generation_prompt"),
+    ({"messages": BEGUN, "add_generation_prompt": True, "continue_final_message": True}, "add_generation_prompt"),
+    ({"messages": BEGUN, "continue_final_message": "yes"}, "continue_final_message"),
+    ({"continue_final_message": True}, "continue_final_message"),
+    ({"add_generation_prompt": False}, "add_generation_prompt"),
     ({"messages": [user(" \n")]}, "messages"),
     ({"messages": [user([])]}, "messages"),
     ({"messages": [user(None)]}, "messages[0].content"),
