@@ -368,10 +368,10 @@ def test_calls_are_read_as_the_models_template_writes_them(
     else:
         kept: Any = template if form == "json" else [{"name": "tool_use", "template": template}]
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": kept}))
-    sent = command(Serve(str(tmp_path), "m"), Place(), 8000)
+    sent = command(Serve(str(tmp_path), "m"), Place(0), 8000)
     given = sent[sent.index("--tool-call-parser") + 1] if "--tool-call-parser" in sent else None
     assert given == parser and ("--enable-auto-tool-choice" in sent) == (parser is not None)
-    own = command(Serve(str(tmp_path), "m", extra=("--tool-call-parser", "xlam")), Place(), 8000)
+    own = command(Serve(str(tmp_path), "m", extra=("--tool-call-parser", "xlam")), Place(0), 8000)
     assert own.count("--tool-call-parser") == 1 and "hermes" not in own
 
 
@@ -388,7 +388,7 @@ def test_calls_are_read_as_the_models_template_writes_them(
     ],
 )
 def test_calls_of_a_model_on_the_hub_are_read_by_its_name(hub: str, parser: str | None) -> None:
-    sent = command(Serve(hub, "m"), Place(), 8000)
+    sent = command(Serve(hub, "m"), Place(0), 8000)
     assert (sent[sent.index("--tool-call-parser") + 1] if "--tool-call-parser" in sent else None) == parser
 
 
