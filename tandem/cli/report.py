@@ -57,7 +57,7 @@ def _run(folder: Path, as_json: bool, show: bool) -> Iterable[Path]:
     if (now := state(store, summary)) != "finished":
         note(f"the run is {now}: these are the figures of {counted(summary['n'], 'problem')}")
     page = RunPage(folder)
-    written = write_report(folder, summary, manifest, page.passing(store.records()))
+    written = write_report(folder, summary, manifest, page.passing(store.records()), page.questions)
     return [page.write(summary, manifest, store.warnings), *written]
 
 

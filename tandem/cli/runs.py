@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 import click
 
 from tandem.cli.options import PATH
-from tandem.cli.output import emit, note, warn
+from tandem.cli.output import console, emit, note, warn
 from tandem.errors import UsageError
 from tandem.words import counted
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 _FLIPS_SHOWN = 20
+_PROBLEMS_SHOWN = 10
 
 
 @click.group()
@@ -59,15 +62,18 @@ def list_command(root: Path | None, everywhere: bool, as_json: bool) -> None:
 
 @runs.command("show")
 @click.argument("folder", type=PATH, metavar="DIR")
+@click.option("--problems", is_flag=True, help="List every problem with its verdict, level and question.")
 @_JSON
-def show(folder: Path, as_json: bool) -> None:
-    """Show what the run in DIR was asked to do, and its figures so far.
+def show(folder: Path, problems: bool, as_json: bool) -> None:
+    """Show what the run in DIR was asked to do, its figures so far, and its problems.
 
     \b
-    Example:
+    Examples:
       tandem runs show runs/2026-11-22-gsm8k-tandem
+      tandem runs show runs/2026-11-22-gsm8k-tandem --problems | grep wrong
     """
-    from tandem.reports.run import summary_view, with_verdict
+    from tandem.reports.page.writers import questions_of
+    from tandem.reports.run import problem_lines, summary_view, with_verdict
     from tandem.runs.listing import current_summary, state
     from tandem.runs.store import RunStore
 
@@ -79,7 +85,10 @@ def show(folder: Path, as_json: bool) -> None:
     width = max(len(path) for path, _ in known)
     lines = [f"{path:{width}}  {_plain(value)}" for path, value in known]
     found = {"folder": str(folder), "state": now, "manifest": manifest, "summary": summary}
-    emit(found, as_json, lambda: [*lines, *summary_view(summary, manifest["run"])])
+    width = console().width if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    listed = problem_lines(store.records(), questions_of(folder), width, None if problems else _PROBLEMS_SHOWN)
+    figures = [] if problems else [*lines, *summary_view(summary, manifest["run"])]
+    emit(found, as_json, lambda: [*figures, *listed])
 
 
 @runs.command("diff")

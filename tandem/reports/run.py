@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _FROM_LEDGER = ("mentor_tokens", "intern_tokens", "probe_tokens", "usd", "tflops")
-_COLUMNS = ("id", "correct", "level", "answered_by", *_FROM_LEDGER, "seconds", "truncated", "error")
+_COLUMNS = ("id", "correct", "level", "answered_by", *_FROM_LEDGER, "seconds", "truncated", "error", "question")
 _FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the beginning of a formula
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 _FAILURES_SHOWN = 50
+_PROBLEMS_SHOWN = 200
+_EXCERPT = 100  # characters of a question
 _OF_ONE_MODEL = ("intern-only", "mentor-only", "budget-forcing")
 
 
@@ -156,24 +158,57 @@ def _of_a_dataset(part: Mapping[str, Any], unit: Unit | None) -> str:
     return ", ".join(said)
 
 
+def judged(record: Mapping[str, Any]) -> str:
+    """Return a record's verdict in a word."""
+    if record["error"] is not None:
+        return "failed"
+    return {True: "right", False: "wrong", None: "not graded"}[record["correct"]]
+
+
+def problem_lines(
+    records: Iterable[Mapping[str, Any]], questions: Mapping[str, str], width: int, most: int | None = None
+) -> Iterator[str]:
+    """Yield a line for each problem: verdict, level, id, and as much of the question as fits in `width`."""
+    for place, record in enumerate(records):
+        if place == most:
+            yield "… the rest: tandem runs show DIR --problems"
+            return
+        question = " ".join(questions.get(record["problem"], "").split())
+        line = f"{judged(record):10} {record['level'] or '':8} {record['problem']}  {question}"
+        line = one_line(line).rstrip()
+        yield line if len(line) <= width else f"{line[: width - 1]}…"
+
+
 def write_report(
-    folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], records: Iterable[Mapping[str, Any]]
+    folder: Path,
+    summary: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    records: Iterable[Mapping[str, Any]],
+    questions: Mapping[str, str],
 ) -> tuple[Path, Path]:
     """Write ``report.md`` and ``report.csv`` into the run's folder and return their paths.
 
-    `records` are read once. Raises TandemError if a file cannot be written.
+    `records` are read once; `questions` are by problem, as far as they are known. Raises TandemError if a file cannot
+    be written.
     """
     table, failures = io.StringIO(), []
+    listed: list[tuple[str, ...]] = []
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for record in records:
         ledger = Ledger.model_validate(record["ledger"])
+        question = questions.get(record["problem"], "")
         row = {**record, "id": record["problem"], **{name: getattr(ledger, name) for name in _FROM_LEDGER}}
+        row["question"] = question
+        if len(listed) < _PROBLEMS_SHOWN:
+            short = " ".join(question[: 2 * _EXCERPT].split())
+            short = short if len(short) <= _EXCERPT else f"{short[: _EXCERPT - 1]}…"
+            listed.append((judged(record), str(record["level"] or ""), str(record["problem"]), short))
         writer.writerow([cell(row[column]) for column in _COLUMNS])
         if record["error"] is not None:
             failures.append((record["problem"], record["error"]))
     paths = folder / "report.md", folder / "report.csv"
-    write_whole(paths[0], _markdown(summary, manifest, failures))
+    write_whole(paths[0], _markdown(summary, manifest, failures, listed))
     write_whole(paths[1], table.getvalue())
     return paths
 
@@ -183,7 +218,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures: list[tuple[str, str]]) -> str:
+def _markdown(
+    summary: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    failures: list[tuple[str, str]],
+    listed: list[tuple[str, ...]],
+) -> str:
     run = manifest["run"]
     data = run.get("dataset", {})
     lines = [f"# {escaped(title(summary, run))}", ""]
@@ -200,6 +240,11 @@ def _markdown(summary: Mapping[str, Any], manifest: Mapping[str, Any], failures:
         lines += [f"| {escaped(id)} | {escaped(error)} |" for id, error in failures[:_FAILURES_SHOWN]]
         if len(failures) > _FAILURES_SHOWN:
             lines += ["", f"and {len(failures) - _FAILURES_SHOWN} more, in report.csv."]
+    if listed:
+        lines += ["", "## Problems", "", "| verdict | level | id | question |", "| --- | --- | --- | --- |"]
+        lines += map(_line, listed)
+        if (more := summary["n"] - len(listed)) > 0:
+            lines += ["", f"and {more} more, in report.csv."]
     return "\n".join(lines) + "\n"
 
 

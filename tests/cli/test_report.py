@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,32 @@ def test_a_real_run_on_fakes_can_be_reported(cli: Cli, tmp_path: Path) -> None:
     assert outcome.code == 0 and outcome.err == WRITTEN.format("runs/a")
     page = (tmp_path / "runs" / "a" / "report.html").read_text()
     assert '"synthetic":true' in page and '"accuracy":1.0' in page
+
+
+def test_a_report_lists_question_verdict_and_level_and_has_the_chart(cli: Cli, tmp_path: Path) -> None:
+    data = dataset(tmp_path / "own.jsonl", 24)
+    asked = ("--strategy", "random-mix:0.5", "--dataset", data, "--out", "out")
+    assert cli("run", *FAKES, *asked).code == 0 and cli("report", "out").code == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    assert rows[0]["question"].startswith("What is ") and {row["level"] for row in rows} == {"none", "answer"}
+    told = (tmp_path / "out" / "report.md").read_text()
+    assert "## Problems" in told and "What is 7+0, that is 7?" in told
+    assert re.search(r"\| (right|wrong) \| answer \|", told)
+    found = re.search(r'"alone":\{"unit":"tflops","cost":([0-9.]+)\}', (tmp_path / "out" / "report.html").read_text())
+    verdict = json.loads((tmp_path / "out" / "summary.json").read_text())["verdict"]
+    assert found and float(found[1]) == pytest.approx(verdict["per_1000"]["mentor"] / 1000)
+    first = cli("runs", "show", "out").out
+    assert (
+        re.search(r"^(right|wrong) +(none|answer) +q", first, re.M)
+        and "--problems" in first
+        and "run.strategy" in first
+    )
+    whole = cli("runs", "show", "out", "--problems").out.splitlines()
+    assert len(whole) == 24 and all(line.startswith(("right ", "wrong ")) and len(line) <= 100 for line in whole)
+
+
+def test_the_report_of_an_older_run_does_without_questions(cli: Cli, tmp_path: Path) -> None:
+    assert cli("run", *FAKES, "--dataset", dataset(tmp_path / "own.jsonl", 2), "--out", "out").code == 0
+    (tmp_path / "out" / "problems.jsonl").unlink()
+    assert cli("report", "out").code == 0 and cli("runs", "show", "out", "--problems").out.count("q") == 2
+    assert {row["question"] for row in csv.DictReader((tmp_path / "out" / "report.csv").open())} == {""}

@@ -226,7 +226,7 @@ def test_report_writes_a_table_and_a_row_for_every_problem(cli: Cli, tmp_path: P
 def test_report_of_a_run_that_stopped_says_so(cli: Cli, tmp_path: Path) -> None:
     run(tmp_path / "a", [record("p1", True)], total=4, ended=False).close()
     outcome = cli("report", "a")
-    assert outcome.code == 0 and "the run is stopped: these are the figures of 1 problems" in outcome.err
+    assert outcome.code == 0 and "the run is stopped: these are the figures of 1 problem\n" in outcome.err
     assert (tmp_path / "a" / "report.md").exists() and "problems │ 1" in words(outcome.out)
     (tmp_path / "a" / "report.md").unlink()
     (tmp_path / "a" / "report.md").mkdir()

@@ -76,7 +76,7 @@ def test_what_is_doubtful_is_noted(cli: Cli, runs: dict[str, Path], tmp_path: Pa
 
     other = edited(runs["tandem"], tmp_path / "other", worse)
     outcome = cli("sweep", *beside(runs | {"tandem": other}, "tandem"))
-    assert "note: 1 problems failed in the run and are in no figure" in outcome.out
+    assert "note: 1 problem failed in the run: in no figure" in outcome.out
     assert "note: thresholds of an uncalibrated classifier follow" in outcome.out
     mixed = edited(runs["random-mix:0.4"], tmp_path / "mixed", worse)
     outcome = cli("sweep", *beside(runs | {"random-mix:0.4": mixed}, "random-mix:0.4"))

@@ -454,7 +454,8 @@ def test_little_and_broken_data_are_shown(show: Open, name: str) -> None:
         assert "Without a value on this axis: mentor-only, intern-only." in text(page.locator("#frontier"))
         assert page.get_by_label("Mentor tokens", exact=True).is_disabled()  # of those without an accuracy alone
     if name == "run":
-        assert page.locator("#frontier").is_hidden() and page.locator("#strategies").is_hidden()
+        assert page.locator("#frontier").is_visible() and page.locator("#strategies").is_hidden()
+        assert page.locator("#plot .point").count() == 1 and "right" in text(page.locator("#readout"))
         assert "accuracy 0." in text(page.locator("#facts")) and page.locator("#reliability").is_visible()
         assert text(page.locator("#warnings")) == "one line was damaged <b>"
 

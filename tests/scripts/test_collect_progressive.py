@@ -190,7 +190,7 @@ def test_limits_failures_and_dry_runs(tmp_path: Path) -> None:
     assert "--max-minutes 0.02 are over. Continue with the same command: python " in stopped.stderr
     script(tmp_path / "model.json", rules=[{"when": "What is 3+0", "text": "no", "fault": "no luck"}])
     failed = run(command(slow, own, out), code=1)
-    assert "1 problems failed, see errors*.jsonl" in failed.stderr
+    assert "1 problem failed, see errors*.jsonl" in failed.stderr
     script(tmp_path / "model.json")
     run(command(slow, own, out))
     assert "problems to do: 0;" in run(command(slow, own, out, "--estimate")).stdout

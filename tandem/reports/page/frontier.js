@@ -1,6 +1,6 @@
 // Accuracy against cost: the strategies, the chord that any of them must beat, the Pareto frontier, the oracle.
 
-import { UNITS, hasPoints, named, report, unit } from "./data.js";
+import { UNITS, hasPoints, named, priced, report, unit } from "./data.js";
 import { byId, draw, make } from "./dom.js";
 import { placeLabels } from "./labels.js";
 import { figure, known, share, ticks } from "./numbers.js";
@@ -15,7 +15,7 @@ let shown = null; // the name of the strategy in the readout
 
 /** Draw the chart, and again whenever the axis or the room changes. */
 export function startFrontier() {
-  if (report.kind === "run" || !report.ran.length) return;
+  if (!report.ran.length || (report.kind === "run" && !report.ran.some((one) => known(one.accuracy)))) return;
   byId("frontier").hidden = false;
   const choice = byId("units");
   for (const [name, { name: text }] of Object.entries(UNITS)) {
@@ -66,8 +66,14 @@ function oracle() {
   return { name: "oracle", accuracy, cost, about, tone: "oracle", place: -1 };
 }
 
+/** Return what the mentor alone would have cost for a problem of a run, if that was estimated in this unit. */
+function alone() {
+  const { unit: counted, cost } = report.alone || {};
+  return counted === unit.current && known(cost) ? cost : null;
+}
+
 function domain(points) {
-  const costs = points.map((one) => one.cost[unit.current]);
+  const costs = [...points.map((one) => one.cost[unit.current]), ...(known(alone()) ? [alone()] : [])];
   const top = Math.max(...costs, 0) || 1;
   const least = Math.min(...costs);
   const x = { low: least > 0.6 * top && least < top ? least - (top - least) : 0, high: top };
@@ -116,11 +122,16 @@ function redraw() {
   if (crowded) byId("off-axis").textContent = `Point at a circle for its name. ${without}`;
   const corners = chord(x.high);
   const front = points.filter((one) => one.pareto);
+  const bound = alone();
   const lines = draw("g", { "aria-hidden": "true" });
   const avoided = [];
   if (corners) lines.append(line("chord", corners.map(([a, b]) => [chart.atX(a), chart.atY(b)]), avoided));
   const spots = front.map((one) => [chart.atX(one.cost[unit.current]), chart.atY(one.accuracy)]);
   if (front.length > 1) lines.append(line("pareto", spots, avoided));
+  if (known(bound)) {
+    const at = chart.atX(bound);
+    lines.append(line("alone", [[at, chart.area.top], [at, chart.area.bottom]], avoided));
+  }
   chart.svg.append(lines);
   const bars = draw("g", { "aria-hidden": "true" });
   chart.svg.append(bars);
@@ -143,6 +154,7 @@ function redraw() {
     best,
     intervals: points.some((one) => one.interval),
     partial: points.some((one) => one.status === "partial"),
+    bound,
   });
 }
 
@@ -237,7 +249,7 @@ function addPoints({ svg }, placed) {
   show(placed.find(({ one }) => one.name === shown) || placed.reduce((best, one) => (gained(one) > gained(best) ? one : best)));
 }
 
-function showLegend({ corners, front, best, intervals, partial }) {
+function showLegend({ corners, front, best, intervals, partial, bound }) {
   const entry = (kind, text) => {
     const swatch = draw("svg", { class: "swatch", viewBox: "0 0 26 12", width: 26, height: 12, "aria-hidden": "true" });
     if (kind === "oracle") swatch.append(draw("path", { class: "dot oracle", d: "M13 1l5 5l-5 5l-5-5z" }));
@@ -252,6 +264,7 @@ function showLegend({ corners, front, best, intervals, partial }) {
       front && entry("pareto", "Pareto frontier: nothing else is both cheaper and better"),
       best && entry("oracle", "the oracle"),
       intervals && entry("interval", "95 % interval"),
+      known(bound) && entry("alone", `the mentor alone, estimated: ${priced(bound, unit.current)} a problem`),
       partial && entry("partial", "partial: not all problems yet"),
     ].filter(Boolean),
   );

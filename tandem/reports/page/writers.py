@@ -34,14 +34,17 @@ def write_comparison(folder: Path, comparison: SavedComparison) -> tuple[Path, P
     return paths
 
 
+def questions_of(folder: Path) -> dict[str, str]:
+    """Return a run's questions by problem, as far as its folder or its comparison's has them."""
+    return read_questions(folder) or (read_questions(folder.parent) if is_comparison(folder.parent) else {})
+
+
 class RunPage:
     """The page of a single run, of records that another report reads as well."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._questions = read_questions(folder)
-        if not self._questions and is_comparison(folder.parent):
-            self._questions = read_questions(folder.parent)
+        self.questions = questions_of(folder)
         self._data = PageData(1)
         self._accepted: list[tuple[float, bool]] = []  # sufficiency, right
 
@@ -49,7 +52,7 @@ class RunPage:
         """Yield the records as they are, taking in each."""
         for record in records:
             problem = str(record["problem"])
-            self._data.add(ReportedProblem(problem, self._questions.get(problem), {0: record}))
+            self._data.add(ReportedProblem(problem, self.questions.get(problem), {0: record}))
             if (pair := accepted_sufficiency(record)) is not None:
                 self._accepted.append(pair)
             yield record
@@ -82,6 +85,9 @@ class RunPage:
                 "reliability": {run["strategy"]: reliability_bins(self._accepted)} if self._accepted else {},
             }
         )
+        found = summary.get("verdict")
+        if found and found.get("cost_ratio") and (most := found["per_1000"].get("mentor")) is not None:
+            shown["alone"] = {"unit": found["unit"], "cost": most / 1000}
         shown |= {"kind": "run", "facts": run_figures(summary), "warnings": list(warnings)}
         path = self._folder / "report.html"
         write_page(path, f"{run_title(summary, run)} · Tandem", shown, self._data)
