@@ -44,7 +44,9 @@ def _unknown(command: click.Command, name: str, words: list[str], parent: click.
 
 def lines(text: str) -> Iterator[list[str]]:
     """Yield the words of every `tandem` command in lines of shell: without comments, redirections and what follows."""
-    for whole in text.replace("\\\n", " ").splitlines():
+    every = text.replace("\\\n", " ").splitlines()
+    typed = [line for line in every if line.startswith("$ ")]  # in a session the other lines are output
+    for whole in typed or every:
         line = whole.strip().removeprefix("# ").removeprefix("$ ")
         if not line.startswith("tandem ") and " && tandem " not in line:
             continue

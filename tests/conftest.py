@@ -19,6 +19,10 @@ settings.register_profile("no-deadline", parent=settings(), deadline=None)  # ma
 settings.load_profile("no-deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="tests/docs: write changed outputs into the pages")
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The Transformers folder of SmolLM2-135M-Instruct."""

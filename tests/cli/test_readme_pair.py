@@ -113,8 +113,9 @@ def intern(serve: Callable[[Stub], Stub], monkeypatch: pytest.MonkeyPatch) -> St
 def test_the_readmes_command_works_as_written(
     cli: Cli, serve: Callable[[Stub], Stub], intern: Stub, data: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert f"vllm serve {SERVED} " in readme and "tandem run --mentor gpt-4o --intern deepseek-7b" in readme
+    top = Path(__file__).parents[2]
+    assert "tandem run --mentor gpt-4o --intern deepseek-7b" in (top / "README.md").read_text()
+    assert all(f"vllm serve {SERVED} " in (top / "docs" / page).read_text() for page in ("models.md", "tutorial.md"))
     mentor = serve(Stub(respond=mentor_reply, models=[{"id": "gpt-4o", "object": "model"}], key=SECRET))
     monkeypatch.setenv("TANDEM_RUN_MENTOR_ENDPOINT", mentor.url)
     outcome = cli(*README.split())

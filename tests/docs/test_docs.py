@@ -118,6 +118,7 @@ def test_the_public_names_are_in_the_reference_of_python(site: Path) -> None:
 @pytest.mark.slow
 def test_figures_are_the_readme_s(site: Path) -> None:
     def plain(text: str) -> str:
+        text = re.sub(r"\[([^\]]+)\]\([^)]+\)|<!--.*?-->", r"\1", text)
         return " ".join(re.sub(r"[*`|]|---", " ", text).split())
 
     readme = (TOP / "README.md").read_text().partition("\n## What was measured\n")[2].partition("\n## ")[0]
@@ -141,9 +142,11 @@ def test_what_is_not_in_the_readme_cannot_be_taken_from_it(tmp_path: Path) -> No
     class Config:
         config_file_path = str(tmp_path / "mkdocs.yml")
 
-    (tmp_path / "README.md").write_text("# A\n\n## One\n\nfirst\n\n## Two\n\nsecond\n")
+    (tmp_path / "README.md").write_text("# A\n\nabove\n\n## One\n\nfirst\n\n## Two\n\nsecond [x](docs/x.md)\n")
     assert hook.on_page_markdown("a <!-- readme: One --> b", Config()) == "a first b"
-    assert hook.on_page_markdown("<!-- readme: Two -->", Config()) == "second"
+    assert hook.on_page_markdown("<!-- readme: Two -->", Config()) == "second [x](x.md)"
+    assert hook.on_page_markdown("<!-- readme: -->", Config()) == "above"
+    assert hook.on_page_markdown("<!-- figures: a -->\n| a |", Config()) == "\n| a |"
     with pytest.raises(PluginError, match="no section 'Three'"):
         hook.on_page_markdown("<!-- readme: Three -->", Config())
 

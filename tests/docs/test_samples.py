@@ -147,7 +147,7 @@ def programs(page: str) -> str:
 
 
 def test_python_on_the_first_page(tmp_path: Path) -> None:
-    done = run(programs("index.md"), tmp_path)
+    done = run(programs("../README.md"), tmp_path)
     assert "answer: 23" in done and re.search(r"^[1-9]\d*$", done, re.MULTILINE)
 
 
