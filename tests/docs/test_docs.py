@@ -119,7 +119,7 @@ def test_the_public_names_are_in_the_reference_of_python(site: Path) -> None:
 def test_figures_are_the_readme_s(site: Path) -> None:
     def plain(text: str) -> str:
         text = re.sub(r"\[([^\]]+)\]\([^)]+\)|<!--.*?-->", r"\1", text)
-        return " ".join(re.sub(r"[*`|]|---", " ", text).split())
+        return re.sub(r" ([,.:])", r"\1", " ".join(re.sub(r"[*`|]|---", " ", text).split()))
 
     readme = (TOP / "README.md").read_text().partition("\n## What was measured\n")[2].partition("\n## ")[0]
     shown = plain(html.unescape(re.sub(r"<[^>]+>", " ", (site / "measured.html").read_text())))
