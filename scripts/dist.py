@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from email import message_from_bytes
@@ -139,6 +140,7 @@ def answered(tandem: Path, work: Path) -> str:
             found = re.search(r"http://\S+/v1", said)
             if found is None:
                 raise Unfit(f"tandem serve did not start: {said}{server.stderr.read()}")
+            _until_ready(found[0].removesuffix("/v1") + "/readyz")
             question = {"model": "tandem", "messages": [{"role": "user", "content": "What is 17*23?"}]}
             request = urllib.request.Request(
                 f"{found[0]}/chat/completions", json.dumps(question).encode(), {"Content-Type": "application/json"}
@@ -147,6 +149,19 @@ def answered(tandem: Path, work: Path) -> str:
                 return str(json.load(response)["choices"][0]["message"]["content"])
         finally:
             server.terminate()
+
+
+def _until_ready(url: str) -> None:
+    """Wait until the server has made its models ready."""
+    ends = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > ends:
+                raise Unfit(f"tandem serve is not ready: {error.read().decode()}") from None
+        time.sleep(0.1)
 
 
 def run(program: Path, *words: str, cwd: Path) -> str:
