@@ -68,13 +68,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Lazy, so that `tandem --help` and `import tandem` load no model code.
-    if name in _HOMES:
-        import importlib
+if not TYPE_CHECKING:  # a type checker would take every name for granted
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'tandem' has no attribute '{name}'")
+    def __getattr__(name: str) -> Any:
+        # Lazy, so that `tandem --help` and `import tandem` load no model code.
+        if name in _HOMES:
+            import importlib
+
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'tandem' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

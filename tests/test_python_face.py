@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import subprocess
 import sys
 import types
@@ -22,6 +23,7 @@ from tandem.models.default_pair import DEMO_PAIR, default_pair
 from tandem.models.fake import FakeModel, Rule, Script
 from tandem.types import AnswerDelta, Decision
 
+TOP = Path(__file__).parents[1]
 QUESTION = "What is 17*23?"
 
 
@@ -366,3 +368,44 @@ def test_the_events_of_a_stream_are_typed() -> None:
     events = list(fakes().stream(QUESTION, effort="none,low"))
     assert isinstance(events[-1], Solution) and any(isinstance(event, Decision) for event in events)
     assert "".join(event.text for event in events if isinstance(event, AnswerDelta)) == events[-1].text
+
+
+_TYPED = """
+from tandem import ComparisonResult, Solution, Tandem, TandemError, compare, estimate, tune
+
+with Tandem(mentor="fake", intern="fake") as tandem:
+    solution: Solution = tandem.solve([{"role": "user", "content": "x"}], effort="none,low", temperature=0.5)
+    answer: str | None = solution.answer
+    many: list[Solution | TandemError] = tandem.solve_many(["a", "b"], strategy="intern-only", progress=False)
+    found: ComparisonResult = compare(tandem, "starter", limit=3, strategies=["tandem"])
+    pays: bool = tune(tandem, "mine.csv", max_usd=2).pays
+    print(estimate(tandem, "starter").problems)
+
+async def main() -> Solution:
+    async for place, result in tandem.asolve_many(["a"], effort="none"):
+        print(place, result)
+    return await tandem.asolve("x", unit="usd")
+"""
+_MISTYPED = """
+from tandem import Tandem, compare, nothing
+
+Tandem(mentr="fake")
+tandem = Tandem("fake", "fake")
+tandem.solve("x", efort="none")
+tandem.solve(3)
+compare(tandem, "starter", ot="x")
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_sees_names_arguments_and_results(tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(_TYPED)
+    (tmp_path / "mistyped.py").write_text(_MISTYPED)
+    files = [str(tmp_path / name) for name in ("typed.py", "mistyped.py")]
+    command = [sys.executable, "-m", "mypy", "--strict", *files]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=500, check=False)
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert [re.sub(r".*mistyped\.py:(\d+): .*", r"\1", line) for line in errors] == ["2", "4", "6", "7", "8"], (
+        done.stdout
+    )
+    assert 'has no attribute "nothing"' in errors[0] and 'did you mean "effort"' in errors[2]
