@@ -116,6 +116,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.cli.live import ComparisonView
     from tandem.cli.run import as_begun, default_folder
     from tandem.cli.session import Session, ready
+    from tandem.datasets.loaders import answer_hint
     from tandem.reports.comparison import check_readable, earlier_parts, report
     from tandem.runs.budget import check_prices
     from tandem.runs.compare import Comparison, Part, carry_out, check_unseen, cut_in_parts, estimate_all, strategies_of
@@ -127,7 +128,9 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     data = describe_data(options)
     problems = load_problems(options)
     if not any(problem.reference is not None or problem.tests is not None for problem in problems):
-        raise UsageError(f"the problems of {data['name']} have no references: there is nothing to compare answers with")
+        hint = answer_hint(str(data["name"]), data.get("fields"))
+        lacking = f"the problems of {data['name']} have no references: there is nothing to compare answers with"
+        raise UsageError(f"{lacking}{hint and f' ({hint})'}")
     sandbox = open_code_sandbox(options, problems, graded=not options["estimate"])
     if options["resume"]:
         for name in ("mentor-only", "tandem"):

@@ -84,6 +84,7 @@ def run(
       tandem run ... --resume runs/2026-11-22-gsm8k-tandem
     """
     from tandem.cli.data_options import load_all
+    from tandem.datasets.loaders import answer_hint
     from tandem.runs.budget import check_prices
     from tandem.runs.estimate import estimate as estimate_run
     from tandem.runs.estimate import estimate_view
@@ -110,6 +111,8 @@ def run(
         emit(found, as_json, lambda: estimate_view(found, plan))
         return
     check_prices(plan, max_usd)
+    if not no_grade and not any(problem.reference is not None or problem.tests is not None for problem in problems):
+        note(f"nothing can be graded: no problem has an answer{(hint := answer_hint(data['name'])) and f'; {hint}'}")
     how = {
         "concurrency": concurrency,
         "limits": Limits(max_usd, max_minutes * 60 if max_minutes else None),

@@ -120,11 +120,12 @@ def _tuning(options: dict[str, Any]) -> Tuning:
 
 def _graded(problems: list[Problem], name: str) -> list[Problem]:
     """Return the problems that can be graded. Raises UsageError where none can."""
+    from tandem.datasets.loaders import answer_hint
+
     able = [problem for problem in problems if problem.reference is not None or problem.tests is not None]
     if not able:
         raise UsageError(
-            f"the problems of {name} have no answers to grade with: add a column `answer`, or name yours with --field "
-            "answer=COLUMN"
+            f"the problems of {name} have no answers to grade with: {answer_hint(name) or 'add a column `answer`'}"
         )
     if lacking := len(problems) - len(able):
         note(f"{lacking} of {len(problems)} problems have no answer and are left out")

@@ -25,6 +25,18 @@ _OWN = Fields(
     prelude=("prelude",),
     metadata={"subject": "subject", "level": "level"},
 )
+_LIKELY_ANSWERS = (
+    "answer",
+    "gold",
+    "expected",
+    "target",
+    "label",
+    "solution",
+    "reference",
+    "correct",
+    "result",
+    "output",
+)
 NAMEABLE = ("problem", "answer", "id", "task", "tests", "entry_point", "prelude", "subject", "level")
 
 
@@ -154,6 +166,21 @@ def _file(name: str) -> Path:
     except OSError as error:  # a name that is too long, a folder without permission
         raise UsageError(f"{path}: {error.strerror}") from None
     raise UsageError(f"{path}: no such file")
+
+
+def answer_hint(name: str, fields: Mapping[str, str] | None = None) -> str:
+    """Return how the user names the column of a file's answers, from its own columns; "" where that is no use."""
+    if not is_path(name):
+        return ""
+    source = _source(name, None, fields)
+    named = {field for _, value in source.fields for field in (value if isinstance(value, tuple) else ())}
+    columns = [column for column in next(read_rows(source.path), (0, {}))[1] if column not in named]
+    likely = [column for column in columns if any(word in column.lower() for word in _LIKELY_ANSWERS)]
+    if not columns:
+        return f"{name} has no column that could hold the answers: add a column `answer`"
+    if likely or len(columns) == 1:
+        return f"name the column of the answers: --field answer={(likely or columns)[0]}"
+    return f"name the column of the answers with --field answer=COLUMN; {name} has {', '.join(columns)}"
 
 
 def is_path(name: str) -> bool:

@@ -56,7 +56,10 @@ def parse_row(values: dict[str, Any], number: int, source: DataFile) -> Problem 
     text = row.text(fields.problem)
     if text is None:
         has = ", ".join(row.values) or "none"
-        raise UsageError(f"{row.where}: no field {' or '.join(fields.problem)}; the line's fields: {has}")
+        raise UsageError(
+            f"{row.where}: no field {' or '.join(fields.problem)}; the line's fields: {has}"
+            + (f"; name yours, as in --field problem={next(iter(row.values))}" if row.values else "")
+        )
     if not text.strip():
         raise UsageError(f"{row.where}: the problem is empty")
     if len(text) > MAX_CHARACTERS:

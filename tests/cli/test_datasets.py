@@ -119,3 +119,32 @@ def test_show_passes_no_terminal_codes_on(cli: Cli, tmp_path: Path) -> None:
     shown = cli("datasets", "show", str(path))
     assert shown.code == 0 and "\x1b" not in shown.out and "\x07" not in shown.out
     assert "\na b [2J\ntwo\nlines [31m\n" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ("prompt,gold,notes", "--field answer=gold"),
+        ("prompt,Final Solution", "--field answer=Final Solution"),
+        ("prompt,zz", "--field answer=zz"),
+        ("prompt,zz,yy", "--field answer=COLUMN; own.csv has zz, yy"),
+        ("prompt", "own.csv has no column that could hold the answers: add a column `answer`"),
+    ],
+)
+def test_a_file_whose_answers_are_in_another_column_says_which_option_names_it(
+    cli: Cli, tmp_path: Path, head: str, told: str
+) -> None:
+    cells = ",".join(["What is 1+1?", "2", "3"][: head.count(",") + 1])
+    (tmp_path / "own.csv").write_text(f"{head}\n{cells}\n")
+    outcome = cli("run", *FAKES, "--dataset", "own.csv", "--out", "out")
+    assert outcome.code == 0 and f"nothing can be graded: no problem has an answer; {told}"[:40] in outcome.err
+    assert told in outcome.err
+    for command in ("compare", "tune"):
+        refused = cli(command, *FAKES, "--dataset", "own.csv")
+        assert refused.code == 2 and told in refused.err
+
+
+def test_a_file_without_problems_says_which_option_names_them(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("a,b\nWhat is 1+1?,2\n")
+    outcome = cli("run", *FAKES, "--dataset", "own.csv")
+    assert outcome.code == 2 and "the line's fields: a, b; name yours, as in --field problem=a" in outcome.err
