@@ -48,9 +48,13 @@ def check_schema(schema: Mapping[str, Any]) -> str:
 
 
 def schema_text(schema: Mapping[str, Any]) -> str:
-    """Return what may be a schema as its text. Raises UsageError for one that is too large or too deep."""
+    """Return what may be a schema as its text. Raises UsageError for one that is too large, too deep or not JSON."""
     _measure(schema)
-    text = json.dumps(schema, ensure_ascii=False)
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:  # a lone surrogate, or a number that is none
+        raise UsageError(f"the schema is not valid JSON: {getattr(error, 'reason', error)}") from None
     if len(text) > MOST_CHARACTERS:
         raise UsageError(f"the schema has {len(text):,} characters, {MOST_CHARACTERS:,} are allowed")
     return text

@@ -46,7 +46,8 @@ class ApiError(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.message = message.encode(errors="backslashreplace").decode()  # it may quote a client's lone surrogate
+        self.status, self.param, self.code = status, param, code
         self.retry_after = retry_after
 
     @property

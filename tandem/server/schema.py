@@ -257,7 +257,7 @@ class ChatRequest(_Sampled):
         check_history(self.messages)
         continues = self.messages[-1].role == "assistant"
         if not any(message.content.strip() for message in (self.messages[:-1] if continues else self.messages)):
-            raise ValueError("'messages' are empty, or only the beginning of an answer: what is asked?")
+            raise ValueError("nothing is asked: 'messages' has no text, or only the beginning of an answer")
         _check_continuation(continues, self.continue_final_message, self.add_generation_prompt)
         any_object = self.response_format is not None and self.response_format.type == "json_object"
         if any_object and not any("json" in message.content.lower() for message in self.messages):  # as at OpenAI

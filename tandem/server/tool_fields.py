@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 
@@ -37,18 +35,12 @@ def _schema(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     try:
-        text = schema_text(value)
+        schema_text(value)
     except UsageError as error:
         raise ValueError(str(error)) from None
     if value.get("type", "object") != "object":
         raise ValueError("the parameters of a function are a JSON Schema of type object")
-    encodable(text)
-    if _NOT_JSON.search(text):
-        json.dumps(value, allow_nan=False)
     return value
-
-
-_NOT_JSON = re.compile("NaN|Infinity")
 
 
 class StrictField(BaseModel):
@@ -180,7 +172,9 @@ def check_history(messages: Sequence[HistoryMessage]) -> None:
             open_calls.append(call.id)
         asked = place
     if open_calls:
-        raise ValueError(f"'messages[{asked}].tool_calls' lack a reply of the role tool to {', '.join(open_calls)}")
+        raise ValueError(
+            f"there is no reply of the role tool to {', '.join(open_calls)} in 'messages[{asked}].tool_calls'"
+        )
 
 
 def check_parameters(tools: ToolUse) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -421,6 +420,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"tools": [TOOL], "tool_choice": ALLOWED | {"tools": [{"type": "function", "name": "g"}]}},
         "tool_choice.tools[0].name",
     ),
+    (
+        {"tools": [TOOL], "tool_choice": ALLOWED | {"tools": [{"type": "function", "name": "\ud800"}]}},
+        "tool_choice.tools[0].name",
+    ),
+    ({"tools": [TOOL | {"name": "\ud800"}]}, "tools[0].name"),
+    ({"tools": [TOOL | {"parameters": {"a": "\ud800"}}]}, "tools[0].parameters"),
+    ({"tools": [TOOL | {"parameters": {"a": float("nan")}}]}, "tools[0].parameters"),
+    ({"text": {"format": FORM | {"schema": {"a": "\ud800"}}}}, "text.format.schema"),
+    ({"text": {"format": FORM | {"schema": {"const": float("inf")}}}}, "text.format.schema"),
+    ({"metadata": {"a": "\ud800"}}, "metadata.a"),
     ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
     # a history of calls
     ({"input": [MESSAGE, CALL]}, "input[1]"),
@@ -483,16 +492,7 @@ def test_effort_caps_the_ladder(start: Start, climbing: str) -> None:
     assert ask(server)["usage"]["tandem"]["mentor"]["insight"] == 30 - 7
 
 
-def test_a_failure_in_the_queue_has_a_beginning(start: Start) -> None:
-    held = Held(ANSWER)
-    server = start(None, held, concurrency=1, deadline=1.0)
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(stream, server, "intern")
-        assert held.reached.wait(60)
-        server.service.gate.drain()
-        server.service.gate.break_off()
-        assert kinds(first.result())[-2:] == ["error", "failed"]
+def test_a_failure_in_the_queue_has_a_beginning() -> None:
     failed = list(ResponseEvents(ResponsesRequest(model="intern", input="x")).failed(ApiError(429, "full")))
     assert kinds(failed) == ["created", "in_progress", "error", "failed"]
     assert failed[-1]["response"]["error"]["code"] == "rate_limit_exceeded"
-    held.let_go()

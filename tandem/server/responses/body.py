@@ -92,6 +92,7 @@ def _function(kind: Any) -> Any:
     return kind
 
 
+_Name = Annotated[str, Field(max_length=64)]
 _Function = Annotated[Literal["function"], BeforeValidator(_function)]
 
 
@@ -99,7 +100,7 @@ class FlatTool(ResponsesPart):
     """A function that the model may call; `parameters` is a JSON Schema."""
 
     type: _Function
-    name: str
+    name: _Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -113,7 +114,7 @@ class FlatChoice(ResponsesPart):
     """The function that must be called."""
 
     type: _Function
-    name: str
+    name: _Name
 
 
 class AllowedTools(ResponsesPart):
