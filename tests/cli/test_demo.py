@@ -196,20 +196,20 @@ def test_nothing_that_a_model_writes_commands_the_terminal(cli: Cli, tmp_path: P
 
 
 def test_without_a_terminal_it_is_the_plain_view(cli: Cli) -> None:
-    outcome = cli("demo")
+    outcome = cli("demo", *FAKES)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "answer: 96" in outcome.out and "synthetic" in outcome.out and "╭" not in outcome.out
+    assert "answer: 48" in outcome.out and "synthetic" in outcome.out and "╭" not in outcome.out
     again = cli("demo", *FAKES, "--strategy", "fixed:low", "--problem-id", "starter-02")
-    assert "Goal: find the quantity" in again.out and "answer: 4" in again.out
-    assert cli("demo", "--strategy", "mentor-only", QUESTION).out.count("by the mentor") == 1
+    assert "Goal: find the quantity" in again.out and "answer: -1" in again.out
+    assert cli("demo", *FAKES, "--strategy", "mentor-only", QUESTION).out.count("by the mentor") == 1
 
 
 def test_what_it_shows_can_come_from_another_data_set(cli: Cli, tmp_path: Path) -> None:
     own = dataset(tmp_path / "own.jsonl", 30)
-    assert "answer: 7" in cli("demo", "--dataset", own, "--problem-id", "q7").out
-    outcome = cli("demo", "--dataset", own, "--problem-id", "q77")
+    assert "answer: 7" in cli("demo", *FAKES, "--dataset", own, "--problem-id", "q7").out
+    outcome = cli("demo", *FAKES, "--dataset", own, "--problem-id", "q77")
     assert outcome.code == 2 and outcome.err.startswith(f"tandem: there is no problem 'q77' in {own}. Did you mean q7")
-    outcome = cli("demo", "--dataset", own, "--problem-id", "zzzz")
+    outcome = cli("demo", *FAKES, "--dataset", own, "--problem-id", "zzzz")
     assert outcome.err.endswith("Its 30 problems begin with q0, q1, q2.\n")
 
 
@@ -219,8 +219,11 @@ def test_what_it_shows_can_come_from_another_data_set(cli: Cli, tmp_path: Path) 
         ([QUESTION, "--problem-id", "starter-01"], "one of them"),
         ([QUESTION, "--replay", "out"], "one of them"),
         (["--replay", "nowhere"], "nowhere holds no run"),
-        (["--strategy", "tandm"], "Did you mean tandem"),
-        ([" "], "the problem is empty"),
+        ([*FAKES, "--strategy", "tandm"], "Did you mean tandem"),
+        ([*FAKES, " "], "the problem is empty"),
+        (["--mentor", "fake", QUESTION], "name both models, or neither"),
+        (["--tour", QUESTION], "--tour has problems of its own"),
+        (["--tour", "--replay", "out"], "--tour has problems of its own"),
         (["--speed", "0"], "0"),
     ],
 )
@@ -237,7 +240,8 @@ def test_a_replay_shows_what_the_record_has_and_asks_no_model(cli: Cli, tmp_path
     intern = script(tmp_path / "intern.json", rules=[unlucky])
     rows = [{"id": f"q{i}", "problem": f"q{i} asks what {i}+0 is", "answer": str(i)} for i in range(3)]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pair = ("--mentor", "fake", "--intern", intern, "--strategy", "fixed:low", "--dataset", "own.jsonl")
+    mentor = script(tmp_path / "mentor.json", rules=[])  # its insight has no number
+    pair = ("--mentor", mentor, "--intern", intern, "--strategy", "fixed:low", "--dataset", "own.jsonl")
     assert cli("run", *pair, "--concurrency", "1", "--out", "out").code == 0
     (tmp_path / "intern.json").unlink()
     outcome = cli("demo", "--replay", "out")
@@ -307,13 +311,13 @@ ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 
 
 def test_on_a_terminal_the_whole_screen_is_used_and_given_back(tmp_path: Path) -> None:
-    code, said = on_a_terminal(tmp_path, "--strategy", "fixed:low", "--speed", "200")
+    code, said = on_a_terminal(tmp_path, *FAKES, "--strategy", "fixed:low", "--speed", "500")
     assert code == 0, said
     assert said.count(ENTER) == said.count(LEAVE) == 1
     during, after = said.split(LEAVE)
     assert "so far: " in during and "so far: " not in after
     left = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", after)
-    for part in ("strategy fixed:low", "mentor", "Goal: find the quantity", "answer: 96", "wrong (the reference: 48)"):
+    for part in ("strategy fixed:low", "mentor", "Goal: find the quantity", "answer: 48", "right (the reference: 48)"):
         assert part in left
     assert (
         "the mentor alone (at most, by every answer at the cap of 4,096 tokens): " in " ".join(left.split())
@@ -342,7 +346,8 @@ def test_a_replay_on_a_terminal(cli: Cli, tmp_path: Path) -> None:
     own = dataset(tmp_path / "own.jsonl", 1)
     assert cli("run", *FAKES, "--strategy", "fixed:low", "--dataset", own, "--out", "out").code == 0
     code, said = on_a_terminal(tmp_path, "--replay", "out", "--speed", "500")
-    assert code == 0 and "replayed from a record" in said and "right" in said.split(LEAVE)[1]
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.split(LEAVE)[1])
+    assert code == 0 and "replayed from a record" in said and "wrong (the reference: 0)" in shown
 
 
 def test_a_question_is_found_beside_the_run_whatever_line_ends_it_has(tmp_path: Path) -> None:
