@@ -39,6 +39,14 @@ _COMMANDS = {
     "doctor": ("tandem.cli.doctor:doctor", "Show what this machine can run and what to install."),
     "completion": ("tandem.cli.completion:completion", "Print the script for the shell's completion."),
 }
+# As the help lists them: a first look, a pair of one's own, what was run, what there is, what is trained.
+_TOGETHER = (
+    ("demo", "solve", "run"),
+    ("compare", "tune", "serve", "keys"),
+    ("runs", "report", "view", "grade", "sweep"),
+    ("models", "datasets", "strategies", "pool", "profile", "doctor", "completion"),
+    ("collect", "train", "calibrate", "classifiers", "blueprint", "signals"),
+)
 
 
 class _LazyGroup(click.Group):
@@ -55,8 +63,11 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _COMMANDS))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            for names in _TOGETHER:
+                formatter.write_dl([(name.ljust(width), _COMMANDS[name][1]) for name in names])
+                formatter.write_paragraph()
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

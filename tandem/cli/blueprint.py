@@ -10,7 +10,7 @@ import click
 
 from tandem.cli.config_option import config_option
 from tandem.cli.data_options import dataset_options
-from tandem.cli.grouped import GroupedCommand
+from tandem.cli.grouped import CommandGroup, GroupedCommand
 from tandem.cli.options import (
     PATH,
     POSITIVE,
@@ -29,9 +29,16 @@ if TYPE_CHECKING:
     from tandem.sufficiency.blueprint_card import BlueprintCard
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def blueprint() -> None:
-    """Make and show blueprints: guidance that a mentor writes once for a kind of problem."""
+    """Make and show blueprints: guidance that a mentor writes once for a kind of problem.
+
+    \b
+    Examples:
+      tandem blueprint show
+      tandem blueprint build --mentor qwen2.5-coder-1.5b --intern qwen2.5-coder-0.5b --dataset gsm8k --split train \\
+                             --limit 128 --out my-blueprints
+    """
 
 
 @blueprint.command(cls=GroupedCommand)

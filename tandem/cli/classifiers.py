@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.grouped import CommandGroup
 from tandem.cli.options import PATH, rate_options
 from tandem.cli.output import emit, note, plain_table, table
 from tandem.errors import UsageError
-from tandem.ladder import by_level
 from tandem.words import counted
 
 if TYPE_CHECKING:
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 _WIDTH = 40  # characters of the scale from 0 to 1
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def classifiers() -> None:
-    """List and show classifiers."""
+    """List, show and evaluate classifiers.
+
+    \b
+    Examples:
+      tandem classifiers list
+      tandem classifiers show qwen2.5-coder-1.5b+qwen2.5-coder-0.5b
+      tandem classifiers evaluate classifiers/my-pair collected-test
+    """
 
 
 @classifiers.command("list")
@@ -180,6 +187,8 @@ def _points(card: ClassifierCard) -> Iterator[Any]:
 
 
 def _sufficiency(figures: Mapping[str, Any]) -> Table:
+    from tandem.ladder import by_level
+
     keys = ("right", "auroc", "brier", "calibration_error")
     return table(
         ("level", "answers", "right", "AUROC", "Brier", "calibration error"),

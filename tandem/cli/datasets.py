@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.completion import dataset_name
+from tandem.cli.grouped import CommandGroup
 from tandem.cli.output import emit, plain_table
 from tandem.errors import TandemError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _SHOWN = 20  # subjects or levels named in full
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def datasets() -> None:
     """List and show data sets.
 

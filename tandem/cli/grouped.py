@@ -51,4 +51,13 @@ class GroupedCommand(click.Command):
                 formatter.write_dl([record for name in _ORDER for record in found.get(name, ())])
 
 
+class CommandGroup(click.Group):
+    """A group whose help has the whole first sentence of each command's."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.commands[name].get_short_help_str(limit=300)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 command = partial(click.command, cls=GroupedCommand)

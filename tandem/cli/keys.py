@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
+from tandem.cli.grouped import CommandGroup
 from tandem.cli.output import emit, note
 from tandem.cli.values import FiniteNumber
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def keys() -> None:
-    """Add and list the API keys of `tandem serve`."""
+    """Add and list the API keys of `tandem serve`.
+
+    \b
+    Examples:
+      tandem keys add keys.yaml --name alice --usd 5
+      tandem keys list keys.yaml
+    """
 
 
 @keys.command()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tandem.cli.completion import model_name
+from tandem.cli.grouped import CommandGroup
 from tandem.cli.output import emit, plain_table
 
 if TYPE_CHECKING:
     from tandem.models.catalog import CatalogEntry
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def models() -> None:
     """List, show and pull models.
 

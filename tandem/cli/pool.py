@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tandem.cli.grouped import CommandGroup
 from tandem.cli.output import console, warn
 from tandem.cli.values import Numbers
 from tandem.errors import TandemError, UsageError, nearest
@@ -24,7 +25,7 @@ _LOG = "daemon.log"  # in the pool's folder
 _SECOND = 1.0  # between the two snapshots that give a rate
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def pool() -> None:
     """Keep vLLM replicas of a model up between runs; see how busy they are.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tandem.cli.grouped import CommandGroup
 from tandem.cli.options import PATH
 from tandem.cli.output import console, emit, note, warn
 from tandem.errors import UsageError
@@ -20,7 +21,7 @@ _FLIPS_SHOWN = 20
 _PROBLEMS_SHOWN = 10
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def runs() -> None:
     """List, show and compare runs.
 

@@ -10,6 +10,7 @@ import click
 import pytest
 from commands import FAKES, Cli, dataset
 
+import tandem.cli
 from tandem.cli import cli as top
 
 NAME = "a[local]:key:"  # what rich would take for a style and for an emoji
@@ -48,6 +49,17 @@ def test_an_option_of_several_commands_takes_the_same_everywhere() -> None:
             if name in ("--concurrency", "--seed", "--mentor-max-tokens"):
                 shown.add(option.metavar)
     assert defaults == {"auto"} and shown == {"N"}
+
+
+def test_every_command_has_its_place_in_the_list_once() -> None:
+    listed = [name for names in tandem.cli._TOGETHER for name in names]
+    assert sorted(listed) == sorted(tandem.cli._COMMANDS)
+    for path, command in COMMANDS.items():
+        if " " in path:  # of a group, whose help has the whole sentence
+            outer = top.get_command(click.Context(top), path.split()[0])
+            assert outer
+            shown = " ".join(outer.get_help(click.Context(outer, info_name=path)).split())
+            assert command.get_short_help_str(limit=300) in shown and not shown.endswith("...")
 
 
 def test_no_help_names_a_type_of_click() -> None:
