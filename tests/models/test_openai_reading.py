@@ -12,10 +12,11 @@ import pytest
 
 from tandem.errors import CapabilityError, EndpointError
 from tandem.ledger import Usage
-from tandem.models.base import Reads
+from tandem.models.base import Reads, Tokenizes
 from tandem.models.logprobs import token_stat
 from tandem.models.openai import OpenAIModel
 from tandem.spec import ModelSpec
+from tandem.types import ScoredToken
 
 SPEC = ModelSpec(name="reader", vocabulary=1000)
 
@@ -44,7 +45,12 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(503, {"error": {"message": "busy"}})
         if self.server.shape == "refuses":
             return self._send(400, {"error": {"message": "Unsupported parameter: prompt_logprobs"}})
-        words = body["prompt"].replace(" ", "| ").split("|")
+        if self.path == "/detokenize":
+            return self._send(200, {"prompt": " ".join(f"w{token}" for token in body["tokens"])})
+        if self.path == "/tokenize":
+            return self._send(200, {"tokens": [100 + k for k, _ in enumerate(body["prompt"].split())]})
+        text = body["prompt"] if isinstance(body["prompt"], str) else " ".join(f"w{token}" for token in body["prompt"])
+        words = text.replace(" ", "| ").split("|")
         choice: dict[str, Any] = {"text": "x", "finish_reason": "length"}
         if self.server.shape == "vllm":
             entries: list[Any] = [None]
@@ -54,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
                 own = {"logprob": -5.0 - place, "rank": 40, "decoded_token": word}
                 entries.append({str(100 + place): own} | best)
             choice |= {"prompt_logprobs": entries, "prompt_token_ids": [100 + k for k in range(len(words))]}
+        if "logprobs" in body:
+            choice["logprobs"] = {"tokens": ["x"], "token_logprobs": [-0.5], "top_logprobs": [{"x": -0.5, "y": -1.5}]}
         usage = {"prompt_tokens": len(words), "completion_tokens": 1, "total_tokens": len(words) + 1}
         return self._send(200, {"choices": [choice], "usage": usage})
 
@@ -128,3 +136,25 @@ async def test_a_server_without_them_is_said_to_have_none(server: Server, shape:
         await model.read("a b")
     await model.aclose()
     assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("text", ["w5 w6 w7", (5, 6, 7)])
+async def test_with_alternatives_its_tokens_come_too(server: Server, text: str | tuple[int, ...]) -> None:
+    model = model_at(server)
+    reading = await model.read(text, top_logprobs=2, alternatives=1)
+    assert isinstance(model, Tokenizes) and await model.encode("a b", special=False) == [100, 101]
+    await model.aclose()
+    assert reading.text == "w5 w6 w7" and [token.text for token in reading.scored] == ["w5", " w6", " w7"]
+    assert [token.logprob for token in reading.scored] == [None, -6.0, -7.0]
+    assert [token.top for token in reading.scored] == [(), *[(ScoredToken("a", -0.25),)] * 2]
+    assert reading.following == ScoredToken("x", -0.5, (ScoredToken("x", -0.5),)) and not reading.ended
+    body = server.bodies[0]
+    assert body["logprobs"] == 2 and body["prompt"] == (text if isinstance(text, str) else [5, 6, 7])
+
+
+async def test_a_server_without_a_tokenizer_says_so(server: Server) -> None:
+    server.shape = "refuses"
+    model = model_at(server)
+    with pytest.raises(CapabilityError, match="'reader' has no tokenizer at its endpoint"):
+        await model.encode("a b", special=True)
+    await model.aclose()

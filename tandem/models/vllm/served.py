@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.config import Serving
 from tandem.ledger import Role
-from tandem.models.base import Delta, Model, Request
+from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.tokens import TokenCounter
 from tandem.models.vllm.command import Serve, need_vllm
 from tandem.models.vllm.machine import GIB, find_machine
@@ -134,6 +134,22 @@ class ServedModel(Model):
         async with aclosing((await self._started()).stream(request)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def read(self, text: str | Sequence[int], **options: Any) -> Reading:
+        """Read `text` without answering it, see `Reads`."""
+        return await (await self._started()).read(text, **options)
+
+    async def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a text, see `Tokenizes`."""
+        return await (await self._started()).encode(text, special=special)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, see `Tokenizes`."""
+        return await (await self._started()).decode(ids)
+
+    async def special_tokens(self) -> dict[str, str | None]:
+        """Return what is known of its special tokens, see `Tokenizes`."""
+        return await (await self._started()).special_tokens()
 
     def cut(self, text: str, tokens: int) -> str:
         return self._counter().cut(text, tokens)
