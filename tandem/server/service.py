@@ -84,7 +84,7 @@ class Service:
         def ask() -> list[SolveRequest]:
             return [one for prompt in prompts for one in self.menu.ask(body, prompt)]
 
-        schema = isinstance(body, ChatRequest) and body.response_format is not None
+        schema = isinstance(body, ChatRequest) and bool(body.response_format or body.tools)
         if sent <= _SHORT and not schema:
             return ask()
         return await asyncio.get_running_loop().run_in_executor(self._reader, ask)

@@ -48,7 +48,7 @@ class StrictField(BaseModel):
 
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-Id = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_encoded)]
+Id = Annotated[str, Field(min_length=1, max_length=1000), BeforeValidator(_encoded)]
 Words = Annotated[str, BeforeValidator(_encoded)]
 
 
@@ -86,7 +86,9 @@ Choice = Annotated[
 
 
 class CalledFunction(StrictField):
-    name: Name
+    """What a model called: it may have made up the name."""
+
+    name: Annotated[Words, Field(min_length=1, max_length=200)]
     arguments: Words
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 
 from tandem.errors import EndpointError
 from tandem.tools import CallPiece, CallSplitter, FunctionCall, ToolUse
-from tandem.types import AnswerDelta, CallDelta, Event, Solution
+from tandem.types import AnswerDelta, CallDelta, Event, ScoredToken, Solution
 
 
 async def calls_apart(events: AsyncGenerator[Event, None], tools: ToolUse) -> AsyncGenerator[Event, None]:
@@ -16,19 +17,25 @@ async def calls_apart(events: AsyncGenerator[Event, None], tools: ToolUse) -> As
 
     Raises EndpointError where a call is required and there is none.
     """
-    calls = _Calls(tools)
+    calls, tokens = _Calls(tools), tuple[ScoredToken, ...]()
     async with aclosing(events):
         async for event in events:
+            parts: Iterable[Event] = (event,)
             if isinstance(event, AnswerDelta):
-                for part in calls.feed(event.text):
-                    yield AnswerDelta(part.text, event.tokens) if isinstance(part, AnswerDelta) else part
+                tokens += event.tokens
+                parts = calls.feed(event.text)
             elif isinstance(event, Solution):
-                for part in calls.end(whole=not event.truncated):
+                parts = calls.end(whole=not event.truncated)
+            for part in parts:
+                if isinstance(part, AnswerDelta):  # with the tokens of what was held back, too
+                    yield replace(part, tokens=tokens)
+                else:
                     yield part
+                if isinstance(part, AnswerDelta | CallDelta):
+                    tokens = ()
+            if isinstance(event, Solution):
                 calls.check(event)
                 yield event.with_calls(calls.made, "".join(calls.words))
-            else:
-                yield event
 
 
 class _Calls:

@@ -223,6 +223,23 @@ def test_without_tools_a_text_is_a_text(start: Start) -> None:
     ]
 
 
+def test_log_probabilities_go_with_the_words_and_not_with_the_calls(start: Start) -> None:
+    server = start(None, written(ODD[0][0]))
+    body = {"messages": ASKED, "tools": [WEATHER, TIME], "logprobs": True, "top_logprobs": 1}
+    (whole,) = server.ask("intern", **body)["choices"]
+    assert len(whole["message"]["tool_calls"]) == 2
+    chunks = [c["choices"][0] for c in events(server.post(chat("intern", stream=True, **body)))[:-1]]
+    told = [token["token"] for c in chunks if c["logprobs"] for token in c["logprobs"]["content"]]
+    assert "".join(told).split()[:3] == ["Let", "me", "see."] and len(told) == len(set(told))
+    assert all(c["logprobs"] is None for c in chunks if "tool_calls" in c["delta"])
+
+
+def test_a_call_of_a_name_that_a_model_made_up_is_a_history_like_any_other(pair: Server) -> None:
+    made_up = {"id": "x" * 900, "type": "function", "function": {"name": "functions.get weather", "arguments": "oh"}}
+    history = [*ASKED, {**CALLED, "tool_calls": [made_up]}, {**REPLIED, "tool_call_id": "x" * 900}]
+    assert pair.ask("intern", messages=history, tools=[WEATHER])["choices"][0]["message"]["content"]
+
+
 def test_functions_count_as_prompt(pair: Server) -> None:
     bare, given = (pair.ask("intern", messages=ASKED, tools=tools)["usage"] for tools in ([], [WEATHER]))
     words = len(json.dumps(WEATHER["function"]).split())
