@@ -7,7 +7,7 @@ knows about asyncio or text; one thread uses it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from tandem.spec import Sampling
 if TYPE_CHECKING:
     import torch
 
+    from tandem.models.transformers.grammar import JsonGrammar
     from tandem.models.transformers.kv import KV
 
 _GREEDY = 1e-5  # lower temperatures are treated as 0: dividing the logits would overflow
@@ -39,6 +40,7 @@ class Row:
     sampling: Sampling
     top: int = 0  # log-probabilities wanted per token; 0: no statistics
     alternatives: int | None = None  # how many of the likeliest tokens are wanted themselves
+    grammar: JsonGrammar | None = field(default=None, repr=False)
     affinity: str = ""
     cached: int = 0  # prompt tokens taken from the store
     resumable: bool = False  # it was cut at its cap: the next request may go on from here
@@ -56,6 +58,23 @@ class Row:
                 self.generator.seed()
             else:
                 self.generator.manual_seed(self.sampling.seed % 2**63)
+
+    @property
+    def is_bent(self) -> bool:
+        sampling = self.sampling
+        return self.grammar is not None or bool(sampling.presence_penalty or sampling.frequency_penalty)
+
+    def bent(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the logits (vocabulary) that the next token is drawn by: with penalties, and by the grammar."""
+        if not self.is_bent:
+            return logits
+        logits, once, each = logits.clone(), self.sampling.presence_penalty, self.sampling.frequency_penalty
+        if once or each:
+            for token, times in Counter(self.tokens[self.prompt :]).items():
+                logits[token] -= once + times * each
+        if self.grammar is not None:
+            self.grammar.bend(logits)
+        return logits
 
     @property
     def unread(self) -> int:
@@ -210,7 +229,11 @@ def choose(rows: Sequence[Row], logits: torch.Tensor) -> list[SampledToken]:
     tokens = logits.argmax(-1)
     for i, row in enumerate(rows):
         if row.generator is not None:
-            tokens[i] = _draw(logits[i], row.sampling, row.generator)
+            tokens[i] = _draw(row.bent(logits[i]), row.sampling, row.generator)
+        elif row.is_bent:
+            tokens[i] = row.bent(logits[i]).argmax()
+        if row.grammar is not None:
+            row.grammar.take(int(tokens[i]))
     stats: dict[int, TokenStat] = {}
     likeliest: dict[int, tuple[tuple[int, float], ...]] = {}
     wanted = [i for i, row in enumerate(rows) if row.top]

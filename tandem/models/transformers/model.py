@@ -19,11 +19,12 @@ from tandem.models.base import Delta, Model, Reading, Request
 from tandem.models.tokens import TokenCounter
 from tandem.models.transformers.chat import begun_call, conversation
 from tandem.models.transformers.detokenise import Detokeniser
+from tandem.models.transformers.grammar import Grammars, JsonGrammar
 from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.prompt_logprobs import PromptReader, checked_ids
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
-from tandem.thinking import OPENS
+from tandem.thinking import OPENS, is_open
 from tandem.tools import ADVICE
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class TransformersModel(Model):
         self._max_batch = max_batch
         self._prompt_bytes = prompt_cache_mb << 20
         self._guard = threading.Lock()
+        self._grammars = Grammars()
         self._worker: InferenceThread | None = None
         self._closed = False
 
@@ -83,6 +85,9 @@ class TransformersModel(Model):
         if request.tools and not request.tools.textual:
             raise CapabilityError(f"{self.spec.name} in this process takes no tools: {ADVICE}")
         worker, loaded = await self._ready()
+        grammar = await self._grammar(loaded, request)
+        if request.response_format is not None:
+            request = replace(request, messages=request.told)
         tokens = self._prompt(loaded, request)
         job = GenerationRow(
             tokens=tokens,
@@ -90,6 +95,7 @@ class TransformersModel(Model):
             top=request.top_logprobs or 0,
             alternatives=request.alternatives,
             score=None if request.alternatives is None else loaded.score,
+            grammar=grammar,
             affinity=request.affinity,
             max_tokens=request.max_tokens,
             detokeniser=Detokeniser(loaded.text, tokens, request.sampling.stop),
@@ -216,6 +222,13 @@ class TransformersModel(Model):
                 f"its context of {limit} tokens"
             )
         return tokens
+
+    async def _grammar(self, loaded: Loaded, request: Request) -> JsonGrammar | None:
+        """Return what the answer is decoded by; None for text, for what may be a call, and behind a beginning."""
+        form, prefix = request.response_format, request.prefix
+        calls = request.tools is not None and request.tools.choice != "none"
+        goes_on = prefix is not None and not (isinstance(prefix, str) and is_open(prefix))
+        return None if form is None or calls or goes_on else await asyncio.to_thread(self._grammars.of, loaded, form)
 
     def _begun(self, request: Request) -> str:
         """Return the beginning of a call that must be made; a model that thinks aloud begins otherwise."""
