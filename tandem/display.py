@@ -47,7 +47,7 @@ def table_html(title: str, headings: Sequence[str], rows: Iterable[Sequence[obje
 def progress_bar(doing: str, total: int | None, wanted: bool | None = None) -> Iterator[Callable[[int], None]]:
     """Show a bar while the block runs; yield what is called with how many are done.
 
-    `wanted` None: in a terminal and in a notebook, and nowhere else. It is cleared at the end.
+    `wanted` None: in a terminal and in a notebook, and nowhere else. That of a terminal is cleared at the end.
     """
     if _in_notebook() and wanted is not False:
         yield _notebook_bar(doing, total)

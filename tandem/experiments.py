@@ -125,7 +125,8 @@ async def acompare(
         parts = await runs.carry_out(tandem, names, job, _Count(show).run)
     figures = report(folder, [*parts, *earlier_parts(folder, parts)], unit=told)
     page, *_ = write_comparison(folder, read_comparison(folder))
-    return ComparisonResult.of(figures, folder, page)
+    found = ComparisonResult.of(figures, folder, page)
+    return found.model_copy(update={"notes": (*found.notes, *runs.cut_in_parts(folder, parts, tandem))})
 
 
 async def atune(
@@ -184,7 +185,8 @@ async def atune(
     )
     tandem.want("mentor", "intern")
     with progress_bar("collecting", tuning.estimate()["missing"], progress) as show:
-        return TuningResult.model_validate(await tuning.arun(progress=lambda collected: show(collected.ended)))
+        found = await tuning.arun(progress=lambda collected: show(collected.ended))
+    return TuningResult.model_validate(found | {"notes": tuning.notes()})
 
 
 def _in_sync(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:

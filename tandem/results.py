@@ -144,7 +144,8 @@ class StrategyResult(BaseModel):
 class ComparisonResult(StrategyTable):
     """Strategies on the same problems, from the compare.json of `folder`; `page` is the report that belongs to it.
 
-    `verdict` is that of Tandem against the mentor alone, None where one of both did not run.
+    `verdict` is that of Tandem against the mentor alone, None where one of both did not run; `notes` are what else is
+    to be known, such as answers that were cut.
     """
 
     folder: Path
@@ -213,7 +214,8 @@ class TuningResult(StrategyTable):
     `pays` says whether the tuned pair is worth it, `sentence` why, `serves` which strategy serves best, `paid_back`
     after how many problems its saving has paid for the tuning. `strategies` have accuracy, cost a problem in `unit`,
     and the verdict against the mentor alone. `tuning` is what it cost (``usd``, ``usd_bound``, ``calls``, and ``cost``
-    in the unit), `files` are paths by name (classifier, collection, holdout, comparison, page).
+    in the unit), `files` are paths by name (classifier, collection, holdout, comparison, page). `notes` say which
+    answers were cut at their caps and how many problems failed, where that is worth knowing.
     """
 
     pays: bool
@@ -227,6 +229,7 @@ class TuningResult(StrategyTable):
     verdict: Verdict | None
     tuning: dict[str, float | None]
     files: dict[str, Path | None]
+    notes: tuple[str, ...] = ()
 
     @property
     def classifier(self) -> str | None:

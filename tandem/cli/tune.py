@@ -156,10 +156,7 @@ def _carry_out(tuning: Tuning, missing: int) -> dict[str, Any]:
             raise LimitReached(stopped)
 
     session.run(view, work)
-    for job in tuning.jobs():
-        warn(job.cut_warnings())
-        if failed := len(job.missing()):
-            note(f"{failed} failed and are left out (errors.jsonl in {job.out}); to try them again: {session.again}")
+    warn(tuning.notes(session.again))
     try:
         classifier, why = tuning.train(note)
         return tuning.evaluate(classifier, why)

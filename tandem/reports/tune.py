@@ -148,6 +148,20 @@ class Tuning:
         self.engine._used_from_sync = True
         return wait(self.arun(say))
 
+    def notes(self, again: str = "the same call") -> list[str]:
+        """Return what is to be known of the collected answers: too many that were cut, problems that failed.
+
+        `again` is what tries those again.
+        """
+        found = []
+        for job in self.jobs():
+            found += job.cut_warnings()
+            if failed := len(job.missing()):
+                found.append(
+                    f"{failed} failed and are left out (errors.jsonl in {job.out}); to try them again: {again}"
+                )
+        return found
+
     def jobs(self) -> tuple[CollectionJob, CollectionJob]:
         """Return the collections of the problems to learn from and of those held out."""
         how: dict[str, Any] = {

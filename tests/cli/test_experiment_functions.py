@@ -196,6 +196,13 @@ def test_a_tuning_that_a_limit_ends_says_so() -> None:
         tune(partly_right(), numbers(120), max_minutes=1e-9)
 
 
+async def test_answers_that_were_cut_are_noted() -> None:
+    pair = partly_right()
+    tandem = Tandem(pair.mentor, pair.intern, mentor_max_tokens=3, intern_max_tokens=2)
+    found = await acompare(tandem, numbers(6), strategies="intern-only", out="out")
+    assert any("were cut" in line for line in found.notes), found.notes
+
+
 # --- their results
 
 
