@@ -407,6 +407,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [TOOL | {"parameters": {"type": "string"}}]}, "tools[0].parameters"),
     ({"tools": [TOOL | {"parameters": {"properties": 7}}]}, "tools[0].parameters"),
     ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+    ({"tools": [TIME, TOOL | {"parameters": {"type": "string"}}], "tool_choice": ALLOWED}, "tools[1].parameters"),
     ({"tools": [TOOL | {"name": f"f{n}"} for n in range(129)]}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice"),
@@ -437,7 +438,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [MESSAGE, CALL, RESULT | {"call_id": "2"}]}, "input[2].call_id"),
     ({"input": [MESSAGE, CALL, CALL, RESULT]}, "input[2].call_id"),
     ({"input": [MESSAGE, {"role": "assistant", "content": "x"}, CALL, MESSAGE]}, "input[2]"),
-    ({"input": [MESSAGE, CALL | {"name": "a b"}, RESULT]}, "input[1].name"),
+    ({"input": [MESSAGE, CALL | {"name": 7}, RESULT]}, "input[1].name"),
     ({"input": [MESSAGE, CALL, RESULT | {"output": "\ud800"}]}, "input[2].output"),
     ({"tandem": {"efort": "none"}}, "tandem.efort"),
     ({"tandem": {"effort": "none,lo"}}, "tandem.effort"),
@@ -466,7 +467,12 @@ TAKEN: dict[str, Any] = {
         "previous_response_id": None,
         "conversation": None,
     },
-    **{"reasoning": {"effort": None, "summary": "auto"}, "text": {"format": None}, "prompt_cache_key": "k"},
+    **{
+        "reasoning": {"effort": None, "summary": "auto"},
+        "text": {"format": None},
+        "prompt_cache_key": "k",
+        "seed": None,
+    },
 }
 
 

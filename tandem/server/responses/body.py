@@ -191,7 +191,7 @@ class ResponsesRequest(ResponsesPart):
     @property
     def other_fields(self) -> set[str]:
         """The names of fields that this API does not have."""
-        return (self.model_extra or {}).keys() - _REFUSED.keys()
+        return {name for name, value in (self.model_extra or {}).items() if value is not None} - _REFUSED.keys()
 
     @property
     def scored(self) -> bool:
@@ -204,7 +204,6 @@ class ResponsesRequest(ResponsesPart):
 
     def chat(self) -> ChatRequest:
         """Return the chat that is asked for. Raises ApiError naming the chat's field."""
-        tools, choice = self._functions()
         same = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "tandem", *_NOT_HONOURED)
         text = self.text or TextOptions()
         asked = {
@@ -213,8 +212,8 @@ class ResponsesRequest(ResponsesPart):
             "reasoning_effort": self.reasoning and self.reasoning.effort,
             "response_format": text.format and text.format.chat(),
             "verbosity": text.verbosity,
-            "tools": None if tools is None else [tool.chat() for tool in tools],
-            "tool_choice": choice,
+            "tools": None if self.tools is None else [self.tools[place].chat() for place in self._allowed],
+            "tool_choice": self._chosen(),
             **({"logprobs": True, "top_logprobs": self.top_logprobs} if self.scored else {}),
             **{name: getattr(self, name) for name in same},
             **{name: (self.model_extra or {})[name] for name in self.other_fields},
@@ -224,19 +223,25 @@ class ResponsesRequest(ResponsesPart):
         except ValidationError as error:
             raise invalid(error.errors()) from None
 
-    def _functions(self) -> tuple[list[FlatTool] | None, Any]:
-        """Return the functions that may be called and a chat's `tool_choice`. Raises ApiError."""
+    @property
+    def _allowed(self) -> list[int]:
+        """The places of the functions that may be called."""
+        names = [one.name for one in self.tool_choice.tools] if isinstance(self.tool_choice, AllowedTools) else None
+        return [place for place, tool in enumerate(self.tools or ()) if names is None or tool.name in names]
+
+    def _chosen(self) -> Any:
+        """Return a chat's `tool_choice`. Raises ApiError."""
         choice = self.tool_choice
         if isinstance(choice, FlatChoice):
-            return self.tools, {"type": "function", "function": {"name": choice.name}}
+            return {"type": "function", "function": {"name": choice.name}}
         if not isinstance(choice, AllowedTools):
-            return self.tools, choice
-        known, allowed = {tool.name for tool in self.tools or ()}, [one.name for one in choice.tools]
-        for place, name in enumerate(allowed):
-            if name not in known:
+            return choice
+        known = {tool.name for tool in self.tools or ()}
+        for place, one in enumerate(choice.tools):
+            if one.name not in known:
                 field = f"tool_choice.tools[{place}].name"
-                raise ApiError(400, f"{field} is none of the tools: {name}", param=field)
-        return [tool for tool in self.tools or () if tool.name in allowed], choice.mode
+                raise ApiError(400, f"{field} is none of the tools: {one.name}", param=field)
+        return choice.mode
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -255,6 +260,8 @@ class ResponsesRequest(ResponsesPart):
         """Return this body's name for a field of the chat."""
         if found := re.match(r"messages\[(\d+)\]", param):
             return self.turns[int(found[1])].named(param[found.end() :])
+        if found := re.match(r"tools\[(\d+)\]", param):
+            param = f"tools[{self._allowed[int(found[1])]}]{param[found.end() :]}"
         for pattern, ours in _NAMES.items():
             if re.match(pattern, param):
                 return re.sub(pattern, ours, param, count=1)
