@@ -178,13 +178,17 @@ function addLabels({ svg, area }, placed, avoided) {
     const text = name.length > LONGEST ? `${name.slice(0, LONGEST - 1).join("")}…` : point.one.name;
     point.label = draw("text", { class: point.one.tone, direction: "ltr" }, text);
     layer.append(point.label);
+    point.label.classList.add("on"); // as wide as it gets: the one that is pointed at is bold
     point.width = Math.max(8, point.label.getComputedTextLength());
+    point.label.classList.remove("on");
     point.height = 15;
   }
   const boxes = placeLabels(placed, { ...area, top: area.top - 12, right: area.right + 8 }, avoided);
   placed.forEach((point, place) => {
     const box = boxes[place] || { left: aside(point, area), bottom: point.y + 8 };
-    point.label.setAttribute("x", box.left.toFixed(1));
+    const before = box.right <= point.x;
+    point.label.setAttribute("x", (before ? box.right : box.left).toFixed(1));
+    point.label.setAttribute("text-anchor", before ? "end" : "start");
     point.label.setAttribute("y", (box.bottom - 3.5).toFixed(1));
     if (!boxes[place]) point.label.classList.add("unplaced");
     if (!box.far) return;
