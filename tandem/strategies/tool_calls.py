@@ -39,11 +39,12 @@ async def calls_apart(events: AsyncGenerator[Event, None], tools: ToolUse) -> As
 
 
 class _Calls:
-    """The calls of one answer, as they come; those that must not be made are dropped."""
+    """The calls of one answer, as they come; where none must be made, what looks like one is text without its tags."""
 
     def __init__(self, tools: ToolUse) -> None:
         self._tools = tools
-        self._splitter = CallSplitter(parallel=tools.parallel, names=tools.names)
+        self._none = tools.choice == "none"
+        self._splitter = CallSplitter(parallel=tools.parallel, names=() if self._none else tools.names)
         self._calls: list[list[str]] = []  # id, name, arguments
         self.words: list[str] = []
 
@@ -72,11 +73,10 @@ class _Calls:
 
     def _told(self, pieces: Iterable[str | CallPiece]) -> Iterator[AnswerDelta | CallDelta]:
         for piece in pieces:
-            if isinstance(piece, str):
-                self.words.append(piece)
-                yield AnswerDelta(piece)
-            elif self._tools.choice == "none":
-                continue
+            if isinstance(piece, str) or self._none:
+                text = piece if isinstance(piece, str) else piece.name + piece.arguments
+                self.words.append(text)
+                yield AnswerDelta(text)
             elif piece.name:
                 call = [f"call_{uuid.uuid4().hex[:24]}", piece.name, piece.arguments]
                 self._calls.append(call)

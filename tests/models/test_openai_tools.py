@@ -101,7 +101,6 @@ async def test_functions_and_a_history_are_sent_in_openais_form(stub: Stub, mode
 @pytest.mark.parametrize(
     ("tools", "sent"),
     [
-        ({"choice": "none"}, "none"),
         ({"choice": "required"}, "required"),
         ({"choice": "required", "named": "g"}, {"type": "function", "function": {"name": "g"}}),
     ],
@@ -109,6 +108,19 @@ async def test_functions_and_a_history_are_sent_in_openais_form(stub: Stub, mode
 async def test_the_choice_is_sent(stub: Stub, model: OpenAIModel, tools: Any, sent: Any) -> None:
     await model.complete(asking(tools=TOOLS.model_copy(update={**tools, "parallel": False})))
     assert (stub.chats[0].body["tool_choice"], stub.chats[0].body["parallel_tool_calls"]) == (sent, False)
+
+
+@pytest.mark.parametrize("hosted", [True, False])
+async def test_functions_that_must_not_be_called(stub: Stub, hosted: bool) -> None:
+    model = OpenAIModel(ModelSpec(name="stub", continuation=Continuation.SECTIONS, tools=hosted), base_url=stub.url)
+    tools = TOOLS.model_copy(update={"choice": "none"})
+    stub.default = Reply(tokens=(f"Hm. {write_call('f', '{}')}",))
+    tandem = Tandem(FakeModel(name="fake-mentor"), model, strategy="intern-only")
+    solution = await tandem.asolve(Problem(id="p", messages=(ASKED,), tools=tools))
+    await model.aclose()
+    assert stub.chats[0].body.get("tool_choice") == ("none" if hosted else None)
+    assert ("tools" in stub.chats[0].body) == hosted
+    assert solution.tool_calls == () and solution.content == "Hm.f{}"
 
 
 async def test_several_calls_come_as_text(stub: Stub, model: OpenAIModel) -> None:

@@ -91,7 +91,9 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     body = _body(spec, served, request, dialect)
     if dialect.tools:
         body["messages"] = wire_messages(request.messages)
-        body |= _tools(request.tools, dialect) if request.tools else {}
+        # Where none may be called, open models that read of functions call them all the same.
+        offered = request.tools is not None and (request.tools.choice != "none" or spec.tools)
+        body |= _tools(request.tools, dialect) if request.tools and offered else {}
     else:
         if request.tools and not request.tools.textual:
             raise CapabilityError(f"'{spec.name}' takes no tools here, {ADVICE}")
