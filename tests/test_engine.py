@@ -293,6 +293,7 @@ async def test_policies_of_many_wishes_are_not_kept_for_ever() -> None:
     assert again[0] is policies[-1] and again[1] is not policies[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pace", ["eager", "thrifty"])
 async def test_calls_with_different_options_side_by_side_are_as_alone(pace: Any) -> None:
     def made() -> Tandem:

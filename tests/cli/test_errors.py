@@ -115,6 +115,7 @@ def test_a_missing_key_names_its_variable(cli: Cli) -> None:
     assert outcome.code == 1 and "set OPENAI_API_KEY" in line(outcome)
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down(cli: Cli, unused_tcp_port: int) -> None:
     where = f"127.0.0.1:{unused_tcp_port}"
     outcome = cli("solve", "--mentor", "m", "--mentor-endpoint", f"http://{where}/v1", "--intern", "fake", "1+1?")

@@ -158,6 +158,7 @@ def test_two_runs_are_compared(cli: Cli) -> None:
     check_figures(json.loads(found.out), read("expected/diff.json"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_its_end(cli: Cli) -> None:
     """Its classifier, its prompts and its journal are known again: else it would be refused, or ask anew."""
     before = content("run-killed")
@@ -257,6 +258,7 @@ def test_a_comparison_is_reported_and_swept_with_the_figures_that_it_had(cli: Cl
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_to_its_end(cli: Cli) -> None:
     before = content("killed-comparison")
     names = "tandem,fixed:low=10,cascade:classifier,random-mix:0.5"
@@ -279,6 +281,7 @@ def test_a_killed_comparison_goes_on_to_its_end(cli: Cli) -> None:
 # Collections, and what is trained on them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "options"), [("killed-collection", ()), ("killed-parallel", ("--parallel", "--num-workers", "2"))]
 )
@@ -360,6 +363,7 @@ def test_an_old_classifier_decides_as_it_did(cli: Cli) -> None:
     assert read("new/run.json")["run"] == read("run-finished/run.json")["run"]  # the same run, by every name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
@@ -396,6 +400,7 @@ def test_an_old_blueprint_is_shown_and_run(cli: Cli) -> None:
     assert done.code == 0 and json.loads(done.out)["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_killed_build_of_a_blueprint_goes_on(cli: Cli) -> None:
     kept = {name: text for name, text in content("killed-blueprint").items() if "/calls/" in name}
     assert len(kept) >= 60

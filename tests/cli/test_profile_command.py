@@ -63,6 +63,7 @@ def test_it_is_printed_for_people_with_its_spread_and_what_devices_there_are(cli
     assert not Path("home/profiles").exists()
 
 
+@pytest.mark.slow
 def test_a_run_counts_device_time_and_own_us_dollars_by_it(cli: Cli, stub: Stub, tmp_path: Path) -> None:
     for role in ("mentor", "intern"):
         assert cli("profile", role, "--endpoint", stub.url, *QUICK).code == 0
@@ -118,6 +119,7 @@ def test_what_cannot_be_measured_is_refused_in_a_line(cli: Cli, stub: Stub) -> N
     assert missing.code == 2 and "there is no speed profile at missing.json" in missing.err
 
 
+@pytest.mark.slow
 def test_a_dead_server_leaves_no_profile(cli: Cli) -> None:
     outcome = cli("profile", "intern", "--endpoint", "http://127.0.0.1:9/v1", *QUICK)
     assert outcome.code == 1 and "127.0.0.1:9" in outcome.err and outcome.err.count("\n") <= 2

@@ -44,7 +44,7 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("columns", ["80", pytest.param("120", marks=pytest.mark.slow)])
 def test_a_table_fits_the_terminal(cli: Cli, made: None, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     for arguments in TABLES:

@@ -18,7 +18,13 @@ def examples() -> list[doctest.DocTest]:
     return [one for module in modules for one in found.find(module) if one.examples]
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda one: one.name)
+def shown() -> list[object]:
+    """Return the examples as parameters; those that tune a pair train classifiers, which takes long."""
+    marks = {True: pytest.mark.slow, False: ()}
+    return [pytest.param(one, id=one.name, marks=marks[one.name.endswith("tune")]) for one in examples()]
+
+
+@pytest.mark.parametrize("example", shown())
 def test_an_example_does_what_it_says(
     example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ async def test_what_is_too_long_for_algebra_is_compared_as_text() -> None:
 HOSTILE = ["9^{9^{9^{9}}}", r"\frac{1}{1+" * 150 + "1" + "}" * 150, "(10^{8})!"]  # one more than there are workers
 
 
+@pytest.mark.slow
 async def test_hostile_answers_cost_their_deadline_and_stall_nobody() -> None:
     bad = [grade(ROOT, f"\\boxed{{{answer}}}", deadline=0.5) for answer in HOSTILE]
     good = [grade(ROOT, ALGEBRA) for _ in range(8)]
@@ -145,6 +146,7 @@ def test_works_and_ends_in_a_script_without_main_guard(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("graded\n", "", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("state", ["wait", "hang"])
 def test_workers_die_with_their_parent(state: str) -> None:

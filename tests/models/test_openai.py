@@ -473,6 +473,7 @@ async def test_the_last_error_is_raised_when_no_retry_is_left(stub: Stub) -> Non
     assert len(stub.chats) == 3
 
 
+@pytest.mark.slow
 async def test_retry_after_is_waited_for(stub: Stub) -> None:
     stub.script(Reply(status=429, headers=(("Retry-After", "1"),)))
     began = time.monotonic()

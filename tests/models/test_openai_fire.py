@@ -80,8 +80,8 @@ LOST = {"source": "bound", "prompt_bound": len(QUESTION) + 64, "completion_bound
         (Reply(status=503, headers=SOON), {}, "answered 503"),
         (Reply(status=504), LOST, "answered 504"),  # the server behind the gateway may have worked
         (Reply(fault="reset"), LOST, "broke the connection"),
-        (Reply(fault="stall"), LOST, "sent nothing for 2 s"),
-        (Reply(fault="comments"), LOST, "sent nothing for 2 s"),
+        pytest.param(Reply(fault="stall"), LOST, "sent nothing for 2 s", marks=pytest.mark.slow),
+        pytest.param(Reply(fault="comments"), LOST, "sent nothing for 2 s", marks=pytest.mark.slow),
         (Reply(fault="cut"), LOST, "sent an empty answer"),
         (Reply(tokens=(), finish=None), {"prompt": 12}, "sent an empty answer"),
         (Reply(tokens=(), finish=None, usage=False), LOST, "sent an empty answer"),
@@ -89,7 +89,12 @@ LOST = {"source": "bound", "prompt_bound": len(QUESTION) + 64, "completion_bound
         (Reply(tokens=WORDS, fault="cut", fault_after=3), CUT | {"prompt": 12, "completion": 3}, "ended early"),
         (Reply(tokens=WORDS, fault="half-json", fault_after=3), CUT | {"prompt": 12, "completion": 3}, "broken chunk"),
         (Reply(tokens=WORDS, fault="error-event", fault_after=3), CUT | {"prompt": 12, "completion": 3}, "500"),
-        (Reply(tokens=WORDS, fault="stall", fault_after=3), CUT | {"prompt": 12, "completion": 3}, "sent nothing"),
+        pytest.param(
+            Reply(tokens=WORDS, fault="stall", fault_after=3),
+            CUT | {"prompt": 12, "completion": 3},
+            "sent nothing",
+            marks=pytest.mark.slow,
+        ),
         (
             Reply(tokens=WORDS, fault="reset", fault_after=3, continuous=False),
             CUT | {"prompt": 4, "prompt_bound": LOST["prompt_bound"], "completion": 3},

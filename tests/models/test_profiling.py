@@ -169,6 +169,7 @@ async def test_a_cycle_with_a_failed_request_is_measured_again_and_a_server_that
         await model.measured(Load(4))
 
 
+@pytest.mark.slow
 async def test_a_server_over_http_is_measured_by_what_it_reports() -> None:
     def respond(body: dict[str, object]) -> Reply:
         text = str(body["messages"])

@@ -521,6 +521,7 @@ async def test_cut_is_a_beginning_with_so_many_tokens(model: TransformersModel) 
     assert model.cut(text, 10_000) == text
 
 
+@pytest.mark.slow
 def test_without_torch_the_error_is_the_install_line(tmp_path: Path) -> None:
     script = f"""
         import asyncio, sys

@@ -28,6 +28,7 @@ def user(rng: np.random.Generator, n: int) -> tuple[RunOutcomes, RunOutcomes]:
     return outcomes(ours, paid), outcomes(theirs, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problems", "level", "least"), [(200, 0.95, 90), (200, 0.9, 85), (20, 0.95, 88)])
 def test_intervals_cover_the_truth(problems: int, level: float, least: int) -> None:
     ours, mentor = user(np.random.default_rng(0), 400_000)

@@ -235,6 +235,7 @@ async def test_a_run_that_a_limit_stopped_goes_on_where_it_was(tmp_path: Path) -
     assert summary["lost"]["calls"] == 0
 
 
+@pytest.mark.slow
 async def test_a_run_stops_when_its_time_is_over_and_keeps_what_was_bought(tmp_path: Path) -> None:
     mentor, intern = FakeModel(), FakeModel(Script(token_seconds=0.2))
     with RunStore.create(tmp_path, MANIFEST) as store:

@@ -44,6 +44,7 @@ def get(server: Server, path: str) -> tuple[int, dict[str, Any]]:
     return response.status_code, response.json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [EndpointError("the mentor's server is down", retryable=True), RuntimeError("the mentor's server is odd")]
 )

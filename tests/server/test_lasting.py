@@ -28,6 +28,7 @@ def spent(file: Path) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 async def test_money_in_flight_outlives_a_kill(tmp_path: Path) -> None:
     """Three requests are over and one is at work when the server is killed: all are charged, each once."""
     key = add_key(file := tmp_path / "keys.yaml", "alice", None, 100.0)
@@ -126,6 +127,7 @@ def test_a_second_server_with_the_same_file_is_told(start: Start, file: Path, ca
     assert second.post(chat("intern")).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
 async def test_a_drain_that_is_over_ends_streams_with_an_error(tmp_path: Path, signals: int) -> None:
     script = {"rules": [{"text": "word " * 3000}], "token_seconds": 0.05}

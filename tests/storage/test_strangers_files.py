@@ -38,6 +38,7 @@ def bomb(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_small_file_with_an_endless_line(bomb: Path) -> None:
     tracemalloc.start()
     with pytest.raises(UsageError, match=r"bomb\.\w+\.gz:[12]: the line is longer than 64 MiB$"):

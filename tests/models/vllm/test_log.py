@@ -75,6 +75,7 @@ async def test_logs_of_a_pool_that_runs_are_kept_whatever_their_age(fake: MakeFa
     assert not folder.exists()
 
 
+@pytest.mark.slow
 async def test_a_large_log_is_begun_anew_and_a_crash_after_that_is_explained(
     fake: MakeFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ async def test_a_large_log_is_begun_anew_and_a_crash_after_that_is_explained(
     await pool.aclose()
 
 
+@pytest.mark.slow
 def test_a_writer_that_appends_goes_on_in_the_shortened_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.models.vllm.log._LARGEST", 100)
     log = tmp_path / "log"
