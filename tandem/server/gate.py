@@ -106,16 +106,16 @@ class Gate:
             if taking is not None and not taking.done():
                 taking.cancel()
                 await asyncio.gather(taking, return_exceptions=True)
-            if seat.since is not None:
+            if seat.since is None:  # nor was it ever, perhaps not even begun to be waited for
+                self.waiting -= 1
+            else:
                 self.running -= 1
                 self._seconds.append(time.monotonic() - seat.since)
                 self._room.release()
 
     async def _take(self, seat: Seat) -> None:
-        try:
-            await self._room.acquire()
-        finally:
-            self.waiting -= 1
+        await self._room.acquire()
+        self.waiting -= 1
         self.running += 1
         seat.since = time.monotonic()
 

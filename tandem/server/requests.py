@@ -230,7 +230,10 @@ def _check_one_answer(plan: SolvePlan, request: ChatRequest | CompletionRequest)
 
 def _beginning(messages: tuple[Message, ...], raw: RawPrompt | None) -> str:
     """Return what tells prompts apart that may share a prefix cache: of a raw one its first words."""
-    return f"raw {raw.text[:_FIRST]!r}" if raw else f"{messages[0].text}\n{messages[-1].text}"
+    if raw:
+        return f"raw {raw.text[:_FIRST]!r}"
+    text = f"{messages[0].text}\n{messages[-1].text}"
+    return text if text.strip() else "silence"
 
 
 def _check_tools(plan: SolvePlan, problem: Problem, model: str) -> None:

@@ -88,8 +88,8 @@ class _KeepAlive:
         silent = self._loop.time() - self._last
         if silent >= self._every and (self._comment is None or self._comment.done()):  # else the client does not read
             self._comment = self._loop.create_task(self._say())
-            silent = 0.0
-        self._timer = self._loop.call_later(max(self._every - silent, 0.001), self._look)
+        left = self._every - silent if silent < self._every else self._every
+        self._timer = self._loop.call_later(left, self._look)
 
     async def _say(self) -> None:
         if not self._over:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import os
 import re
@@ -21,9 +22,11 @@ from typing import Any
 import pytest
 
 from tandem.errors import EndpointError
+from tandem.json_schema import misfit
 from tandem.models.base import Request
 from tandem.models.openai import OpenAIModel
-from tandem.spec import Continuation, ModelSpec
+from tandem.response_format import ResponseFormat
+from tandem.spec import Continuation, ModelSpec, Sampling
 from tandem.types import Message
 
 pytestmark = pytest.mark.vllm
@@ -175,3 +178,27 @@ def _metric(server: str, name: str) -> float:
     with urllib.request.urlopen(server.removesuffix("/v1") + "/metrics", timeout=10) as answer:
         lines = answer.read().decode()
     return sum(float(v) for v in re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", lines, re.MULTILINE))
+
+
+CITY = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 10}, "size": {"enum": ["small", "large"]}},
+    "required": ["name", "size"],
+    "additionalProperties": False,
+}
+
+
+async def test_json_is_decoded_by_its_schema(model: OpenAIModel) -> None:
+    form = ResponseFormat(json.dumps(CITY), "city")
+    for sampling in (Sampling(), Sampling(temperature=1.5, seed=3)):
+        answer = await model.complete(
+            ask("Tell me of a city.", response_format=form, sampling=sampling, max_tokens=48, top_logprobs=5)
+        )
+        assert answer.finish_reason == "stop" and misfit(form.schema, answer.text) is None, answer.text
+        assert answer.stats, "a draft of JSON has its log-probabilities"
+
+
+async def test_a_schema_that_the_server_cannot_follow_is_asked_for_in_words(model: OpenAIModel) -> None:
+    beyond = ResponseFormat(json.dumps(CITY | {"propertyNames": {"maxLength": 9}, "minProperties": 2}), "city")
+    answer = await model.complete(ask("Tell me of a city.", response_format=beyond, max_tokens=8))
+    assert answer.text and model.dialect.form == "schema", "the next schema is tried again"

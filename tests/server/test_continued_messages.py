@@ -102,6 +102,12 @@ def test_an_empty_message_is_taken_where_another_says_something(start: Start) ->
     assert content(start(), chat("intern") | {"messages": messages}) == ANSWER
 
 
+def test_a_conversation_may_begin_and_end_with_silence(start: Start) -> None:
+    said = [("user", ""), ("assistant", "What is it?"), ("user", " ")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    assert content(start(), chat("intern") | {"messages": messages}) == ANSWER
+
+
 def test_an_empty_beginning_is_none(start: Start) -> None:
     assert content(start(), asked("intern", "")) == ANSWER
 

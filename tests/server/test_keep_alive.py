@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 from serving import ANSWER, Held, Server, chat, error_of, until
+
+from tandem.server.gate import Gate
 
 Start = Callable[..., Server]
 COMMENT = ": keep-alive"
@@ -87,3 +91,37 @@ def test_an_error_behind_the_queue_is_the_streams_last_event(start: Start) -> No
     assert lines[0].startswith('data: {"id"') and COMMENT in lines
     assert '"code":"timeout"' in lines[-1] and response.status_code == 200
     server.idle()
+
+
+async def test_a_place_that_is_left_at_once_is_no_longer_waited_for() -> None:
+    gate = Gate(1, 8)
+    async with gate.enter() as first:
+        await first.taken()
+        for _ in range(3):
+            async with gate.enter():
+                assert gate.waiting == 1
+        async with gate.enter():
+            await asyncio.sleep(0)
+        assert (gate.running, gate.waiting) == (1, 0)
+    async with gate.enter() as next_one:
+        await next_one.taken()
+        assert (gate.running, gate.waiting) == (1, 0)
+    assert (gate.running, gate.waiting) == (0, 0)
+
+
+async def test_slots_go_round_while_requests_come_and_leave() -> None:
+    gate, draw = Gate(3, 1000), random.Random(5)
+    most = 0
+
+    async def one(patience: float) -> None:
+        nonlocal most
+        async with asyncio.timeout(patience), gate.enter() as seat:
+            await seat.taken()
+            most = max(most, gate.running)
+            await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(one(draw.choice([0.0, 0.002, 5.0])) for _ in range(200)), return_exceptions=True)
+    assert most == 3 and (gate.running, gate.waiting) == (0, 0)
+    async with gate.enter(), gate.enter(), gate.enter() as last:
+        await last.taken()
+        assert gate.running == 3, "all slots were given back"
