@@ -19,6 +19,7 @@ from tandem.models.fake import FakeModel
 from tandem.server.errors import ApiError
 from tandem.server.responses.body import ResponsesRequest
 from tandem.server.responses.output import ResponseEvents
+from tandem.types import AnswerDelta, CallDelta
 
 PATH = "/v1/responses"
 MESSAGE = {"role": "user", "content": "x"}
@@ -502,3 +503,17 @@ def test_a_failure_in_the_queue_has_a_beginning() -> None:
     failed = list(ResponseEvents(ResponsesRequest(model="intern", input="x")).failed(ApiError(429, "full")))
     assert kinds(failed) == ["created", "in_progress", "error", "failed"]
     assert failed[-1]["response"]["error"]["code"] == "rate_limit_exceeded"
+
+
+def test_calls_without_arguments_have_none_each() -> None:
+    said = [
+        *(CallDelta(0, "", id="a", name="now"), CallDelta(1, "", id="b", name="weather"), CallDelta(1, '{"city": 1}')),
+        *(AnswerDelta("so"), CallDelta(2, "", id="c", name="now"), CallDelta(0, "{}"), CallDelta(2, "{}")),
+    ]
+    events = ResponseEvents(ResponsesRequest(model="intern", input="x"))
+    sent = [one for event in said for one in events.piece(0, event)] + list(events.failed(ApiError(500, "x")))
+    items = [(item["type"], item.get("arguments")) for item in sent[-1]["response"]["output"]]
+    calls = [("function_call", "{}"), ("function_call", '{"city": 1}'), ("message", None), ("function_call", "{}")]
+    assert items == calls
+    deltas = [(one["output_index"], one["delta"]) for one in sent if one["type"].endswith("arguments.delta")]
+    assert deltas == [(0, "{}"), (1, '{"city": 1}'), (3, "{}")]

@@ -95,6 +95,7 @@ class ResponseEvents:
         self._items: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None  # the last item, until it is complete
         self._part: dict[str, Any] | None = None  # its last part, until it is
+        self._number: int | None = None  # the open item's number, if it is a call
         self._section: str | None = None  # of the insight
         self._status = "completed"
 
@@ -154,10 +155,12 @@ class ResponseEvents:
         if event.name:
             yield from self._close("completed")
             yield from self._begin_item(_call(event.id, event.name))
+            self._number = event.index
+        if not event.arguments or self._number != event.index:
+            return  # one that was complete has its arguments
         assert self._open is not None
         self._open["arguments"] += event.arguments
-        if event.arguments:
-            yield self._event(f"{_CALL}.delta", **self._of_item(), delta=event.arguments, **extra)
+        yield self._event(f"{_CALL}.delta", **self._of_item(), delta=event.arguments, **extra)
 
     def _begin_item(self, item: dict[str, Any]) -> _Events:
         self._open = item
@@ -191,6 +194,9 @@ class ResponseEvents:
         yield from self._end_part()
         if self._open is not None:
             if self._open["type"] == "function_call":
+                if self._number is not None and not self._open["arguments"] and status == "completed":
+                    yield from self._add_call(CallDelta(self._number, "{}"), {})
+                self._number = None
                 yield self._event(f"{_CALL}.done", **self._of_item(), arguments=self._open["arguments"])
             self._open["status"] = status
             yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=self._open)
