@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tandem.errors import MissingPackageError, UsageError
-from tandem.storage.jsonl import bounded_lines, read_strict
+from tandem.storage.jsonl import MOST_LINE, bounded_lines, read_strict
 
 _CELL = 16 << 20  # characters; the csv module's default of 128 kB is below our limit on a problem
 _BATCH = 1024  # rows
+_CHUNK = 1 << 30  # bytes of one column of a row group of a Parquet file, decompressed
+_VALUES = 100_000_000  # of one column, and rows of a file
 _Rows = Iterator[tuple[int, dict[str, Any]]]
 
 
@@ -87,13 +89,50 @@ def _read_parquet(stream: IO[bytes], path: Path) -> _Rows:
         raise MissingPackageError("reading Parquet files", "parquet") from None
     number = 0
     try:
-        for batch in parquet.ParquetFile(stream).iter_batches(batch_size=_BATCH):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+        with parquet.ParquetFile(stream) as file:
+            columns = [file.schema.column(k) for k in range(len(file.schema))]
+            _check_parquet(file.metadata, path)
+        # Texts stay as places in their column's dictionary: a few bytes may stand for gigabytes of them.
+        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+        for batch in parquet.ParquetFile(path, read_dictionary=texts).iter_batches(batch_size=_BATCH):
+            together = sum(_expanded(column) for column in batch.columns) <= MOST_LINE
+            for part in [batch] if together else (batch.slice(k, 1) for k in range(batch.num_rows)):
+                if not together and sum(_expanded(column) for column in part.columns) > MOST_LINE:
+                    raise UsageError(f"{path}:{number + 1}: the row is larger than {MOST_LINE >> 20} MiB")
+                for row in part.to_pylist():
+                    number += 1
+                    yield number, row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0][:120]
         raise UsageError(f"{path}:{number + 1}: not a Parquet file, or damaged ({reason})") from None
+
+
+def _check_parquet(metadata: Any, path: Path) -> None:
+    """Raise UsageError for a file that says that it expands beyond all measure."""
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+    if any(chunk.total_uncompressed_size > _CHUNK for chunk in chunks):
+        raise UsageError(f"{path}: a column expands to more than {_CHUNK >> 20:,} MiB in one row group; split the file")
+    if metadata.num_rows > _VALUES or any(chunk.num_values > _VALUES for chunk in chunks):
+        raise UsageError(f"{path}: more than {_VALUES:,} rows, or values in a column of one row group; split the file")
+
+
+def _expanded(array: Any) -> int:
+    """Return the bytes of an Arrow array, with each text as often as it occurs."""
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary)
+        return int(pc.sum(pc.take(lengths, array.indices)).as_py() or 0)
+    if types.is_map(array.type):
+        start, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return sum(_expanded(part.slice(start, end - start)) for part in (array.keys, array.items))
+    if types.is_list(array.type) or types.is_large_list(array.type):
+        return _expanded(array.flatten())
+    if types.is_struct(array.type):
+        return sum(_expanded(part) for part in array.flatten())
+    return int(array.nbytes)
 
 
 _READERS: dict[str, Callable[[IO[bytes], Path], _Rows]] = {

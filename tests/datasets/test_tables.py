@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 import sys
 from datetime import date
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tandem.datasets import load_dataset
+from tandem.datasets.formats import read_rows
 from tandem.errors import UsageError
 
 
@@ -132,3 +134,80 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path) -> None:
     )
     last = done.stderr.strip().splitlines()[-1]
     assert last.endswith("reading Parquet files needs an extra: pip install 'tandem-reasoning[parquet]'")
+
+
+READ = """
+import json, resource, sys
+from pathlib import Path
+from tandem.datasets.formats import read_rows
+from tandem.errors import UsageError
+rows, error = 0, ""
+try:
+    for _ in read_rows(Path(sys.argv[1])):
+        rows += 1
+except UsageError as refused:
+    error = str(refused)
+print(json.dumps([rows, error, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "rows", "said"),
+    [
+        ("repeated", 2000, ""),
+        ("nested", 4, "mine.parquet:5: the row is larger than 64 MiB"),
+        ("one", 0, "mine.parquet:1: the row is larger than 64 MiB"),
+    ],
+)
+def test_a_little_parquet_that_stands_for_gigabytes_is_read_within_bounds(
+    tmp_path: Path, what: str, rows: int, said: str
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    large = "x" * (1 << 20)
+    if what == "repeated":  # 2 GB of text in a dictionary of one
+        places = pyarrow.array([0] * 2000, pyarrow.int32())
+        table = pyarrow.table({"problem": pyarrow.DictionaryArray.from_arrays(places, pyarrow.array([large]))})
+    elif what == "nested":
+        table = pyarrow.table({"problem": ["a"] * 5, "choices": [["a", "b"]] * 4 + [[large] * 65]})
+    else:
+        table = pyarrow.table({"problem": [large * 65]})
+    path = tmp_path / "mine.parquet"
+    parquet.write_table(table, path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 100_000
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    found, error, megabytes = json.loads(done.stdout)
+    assert found == rows and error.endswith(said) and bool(error) == bool(said) and megabytes < 700
+
+
+def test_parquet_that_says_that_it_is_huge_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / "mine.parquet"
+    parquet.write_table(pyarrow.table({"problem": [f"{k}+1" for k in range(20)]}), path)
+    with monkeypatch.context() as patched:
+        patched.setattr("tandem.datasets.formats._VALUES", 19)
+        with pytest.raises(UsageError, match=r"mine\.parquet: more than 19 rows"):
+            load_dataset(path)
+    monkeypatch.setattr("tandem.datasets.formats._CHUNK", 10)
+    with pytest.raises(UsageError, match=r"mine\.parquet: a column expands to more than"):
+        load_dataset(path)
+
+
+def test_every_kind_of_value_of_parquet_is_as_arrow_reads_it(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {
+        "problem": [f"p{k}" for k in range(3)],
+        "pairs": pyarrow.array([[("k", "v")], [], None], pyarrow.map_(pyarrow.string(), pyarrow.string())),
+        "parts": [{"a": [1, 2], "b": "t"}, None, {"a": [], "b": None}],
+        "raw": [b"\xff", None, b""],
+        "number": [1.5, None, 2.0],
+        "dates": [[date(2026, 1, 1)], [], None],
+    }
+    path = tmp_path / "mine.parquet"
+    parquet.write_table(pyarrow.table(kinds), path)
+    assert [row for _, row in read_rows(path)] == parquet.read_table(path).to_pylist()
