@@ -237,7 +237,10 @@ def _slowly(reply: Reply) -> Reply:
     return Reply(tokens=reply.tokens, token_delay=0.01, prompt_tokens=reply.prompt_tokens)
 
 
-@pytest.mark.parametrize("fault", ["reset", "cut", "stall", "half-json", "error-event"])
+STALL = pytest.param("stall", marks=pytest.mark.slow)  # it is silent for seconds
+
+
+@pytest.mark.parametrize("fault", ["reset", "cut", STALL, "half-json", "error-event"])
 async def test_a_broken_stream_goes_on_elsewhere(stubs: list[Mortal], fault: Any) -> None:
     home = home_of("Say ten words.", stubs)
     home.script(Reply(tokens=WORDS, fault=fault, fault_after=4))
