@@ -25,8 +25,16 @@ def doctor(as_json: bool) -> None:
     emit(findings, as_json, lambda: _view(findings))
 
 
+_NAMES = {"memory_gib": "memory (GiB)", "free_disk_gib": "free disk (GiB)", "gpus": "GPUs", "keys_set": "API keys"}
+
+
 def _view(findings: dict[str, Any]) -> Iterator[Any]:
-    rows = ((name.replace("_", " "), _words(value)) for name, value in findings.items() if name != "advice")
+    keys, sandbox = findings["keys_set"], findings["code_sandbox"]
+    shown = findings | {"keys_set": [name for name in keys if keys[name]] or f"none of {', '.join(keys)}"}
+    if isinstance(sandbox, dict):
+        shown["code_sandbox"] = {name.replace("_", " "): held for name, held in sandbox.items()}
+    del shown["advice"]
+    rows = ((_NAMES.get(name, name.replace("_", " ")), _words(value)) for name, value in shown.items())
     made = table(("", ""), rows, left=2, show_header=False)
     made.columns[0].style = "bold"
     yield made

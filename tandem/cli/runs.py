@@ -124,7 +124,7 @@ def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
         name = folder.relative_to(Path.cwd())
     states = [run["state"], *([f"{run['errors']} failed"] if run["errors"] else [])]
     states += ["synthetic"] if run["synthetic"] else []
-    yield f"{str(run['started'] or '?')[:16].replace('T', ' ')}  {_plain(name)}  ({', '.join(states)})"
+    yield f"{_when(run['started'])}  {_plain(name)}  ({', '.join(states)})"
     if "parts" in run:
         parts = (f"{one} {'not graded' if share is None else f'{share:.3f}'}" for one, share in run["parts"].items())
         over = counted(run["total"] or 0, "problem")
@@ -138,6 +138,16 @@ def _glance(root: Path, run: Mapping[str, Any]) -> Iterator[str]:
     results.append(f"mentor tokens {run['mentor_tokens']:,}")
     results += [f"US$ {run['usd']:.4f}"] if run["usd"] is not None else []
     yield f"    {_plain(_pair(run))} {done}: {', '.join(results)}"
+
+
+def _when(started: str | None) -> str:
+    """Return the local time of a run's start; the manifest has UTC."""
+    from datetime import datetime
+
+    try:
+        return f"{datetime.fromisoformat(str(started)).astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return _plain(started or "?")[:16]
 
 
 def _pair(run: Mapping[str, Any]) -> str:
