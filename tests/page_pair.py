@@ -118,7 +118,7 @@ def left(url: str) -> float:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*options: str) -> Iterator[Browser]:
     """Run Debian's Chromium. Fails where it, or Playwright, is missing."""
     try:
         from playwright.sync_api import sync_playwright
@@ -128,7 +128,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         pytest.fail("Chromium is missing: apt-get install chromium", pytrace=False)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM))
+        browser = playwright.chromium.launch(executable_path=path, args=[*CHROMIUM, *options])
         try:
             yield browser
         finally:
