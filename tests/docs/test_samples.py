@@ -131,11 +131,14 @@ def test_the_strategy_of_the_architecture_page(package: Path) -> None:
 def test_the_data_set_and_the_grader(package: Path) -> None:
     shown = tandem(package, "datasets", "show", "doublings")
     assert shown.returncode == 0 and "What is 2 * 1?" in shown.stdout and "problems     5" in shown.stdout
-    for split, right in (("small", 0.0), ("large", 1.0)):  # the fake answers with the last number of the question
-        pair = ("--mentor", "fake", "--intern", "fake", "--strategy", "intern-only")
-        done = tandem(package, "run", *pair, "--dataset", "doublings", "--split", split, "--out", split, "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["accuracy"] == right
+    for answer, small, large in ((6, 0.2, 1.0), (7, 0.0, 0.0)):  # the double of 3; an even number
+        (package.parent / f"{answer}.json").write_text(json.dumps({"rules": [{"text": f"\\boxed{{{answer}}}"}]}))
+        pair = ("--mentor", "fake", "--intern", f"fake:{answer}.json", "--strategy", "intern-only")
+        for split, right in (("small", small), ("large", large)):
+            out = f"{split}-{answer}"
+            done = tandem(package, "run", *pair, "--dataset", "doublings", "--split", split, "--out", out, "--json")
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["accuracy"] == right
     refused = tandem(package, "datasets", "show", "doublings", "--split", "huge")
     assert (refused.returncode, refused.stderr) == (2, "tandem: doublings has the splits small and large, not 'huge'\n")
 
