@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from openai import InternalServerError
 from serving import BY_MENTOR, INSIGHT, QUESTION, Server, chat, error_of, events, serving
 
@@ -259,6 +261,9 @@ def test_histories_with_calls_need_no_tools(pair: Server) -> None:
     assert choice["finish_reason"] == "stop" and choice["message"]["content"]
 
 
+NAMED = st.sampled_from(
+    ["type", "function", "name", "id", "arguments", "properties", "required", "items", "enum", "anyOf", "$ref", "$defs"]
+)
 FAR: Any = {"type": "string"}
 for _ in range(200):
     FAR = {"type": "object", "properties": {"a": FAR}}
@@ -366,6 +371,38 @@ def test_the_field_is_named(plain: Server, fields: dict[str, Any], param: str) -
         headers = {"Content-Type": "application/json"}
         error = error_of(client.post("/v1/chat/completions", content=content, headers=headers))
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.sampled_from(["", "f", "object", "function", "#/x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMED, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parameters=JSON,
+    choice=st.sampled_from([None, "auto", "none", "required", {"type": "function", "function": {"name": "f"}}]) | JSON,
+    calls=st.none() | st.just(CALLED["tool_calls"]) | JSON,
+    reply=st.sampled_from(["call_1", "", None]) | JSON,
+    model=st.sampled_from(["tandem", "intern", "mentor", "fixed:low"]),
+)
+def test_whatever_stands_in_these_fields_is_answered_or_refused(
+    pair: Server, parameters: Any, choice: Any, calls: Any, reply: Any, model: str
+) -> None:
+    history = [{**CALLED, "tool_calls": calls}, {**REPLIED, "tool_call_id": reply}] if calls is not None else []
+    tools = with_function(parameters=parameters)
+    body = {"model": model, "messages": [*ASKED, *history], "tools": tools, "tool_choice": choice}
+    with pair.http() as client:
+        headers = {"Content-Type": "application/json"}
+        response = client.post("/v1/chat/completions", content=json.dumps(body), headers=headers)
+    if response.status_code != 200:
+        assert error_of(response, 400)["param"].startswith(("tools", "tool_choice", "messages"))
 
 
 def test_a_mentor_that_begins_its_answer_for_the_intern_has_no_tools(start: Start) -> None:
