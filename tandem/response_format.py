@@ -52,7 +52,9 @@ class JsonText:
         self._depth = 0
         self._state: Literal["before", "inside", "behind"] = "before"
         self._quoted = self._escaped = False
-        self.begun = self.feed(begun)
+        self._begun = _FENCE.sub("", begun, count=1)
+        self.whole = ""  # the value so far, its beginning among it
+        self.feed(begun)
 
     def feed(self, text: str) -> str:
         """Return what the text adds to the value."""
@@ -63,12 +65,16 @@ class JsonText:
             if found < 0 or not head:
                 return ""
             self._state, self._held, text = "inside", "", head[found:]
-        return self._inside(text) if self._state == "inside" else ""
+        piece = self._inside(text) if self._state == "inside" else ""
+        self.whole += piece
+        return piece
 
     def close(self) -> str:
         """Return what was held back: a value that is neither object nor list, or words without any."""
         held, self._held = self._held, ""
-        return _FENCE.sub("", held, count=1).strip().removesuffix("```").rstrip()
+        rest = _FENCE.sub("", held, count=1).strip().removesuffix("```").rstrip()
+        self.whole += rest
+        return rest.removeprefix(self._begun)
 
     def _inside(self, text: str) -> str:
         at = 1 if self._escaped and text else 0

@@ -148,12 +148,14 @@ VALUES = st.recursive(
 )
 
 
-def fed(text: str, cuts: list[int], *, is_object: bool) -> str:
-    reader, parts = JsonText(is_object=is_object), []
+def fed(text: str, cuts: list[int], *, is_object: bool, begun: str = "") -> str:
+    reader, parts = JsonText(begun=begun, is_object=is_object), []
     edges = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     for start, end in pairwise(edges):
         parts.append(reader.feed(text[start:end]))
-    return "".join([*parts, reader.close()])
+    parts.append(reader.close())
+    assert reader.whole.endswith("".join(parts)) or begun
+    return "".join(parts)
 
 
 @given(VALUES, st.sampled_from(["{}", "```json\n{}\n```", "\n```\n{}\n```\n", " {}\n"]), st.lists(st.integers(0, 999)))
@@ -170,3 +172,12 @@ def test_of_an_object_the_words_around_it_are_left_out(value: dict[str, Any], cu
 
 def test_words_without_any_json_are_given_as_they_are() -> None:
     assert fed("I cannot do that.", [3], is_object=True) == "I cannot do that."
+
+
+@given(VALUES, st.integers(0, 99), st.lists(st.integers(0, 999)))
+def test_behind_a_given_beginning_comes_the_rest_alone(value: Any, at: int, cuts: list[int]) -> None:
+    text = json.dumps(value)
+    begun = text[: at % (len(text) + 1)]
+    reader = JsonText(begun=begun)
+    rest = "".join([*(reader.feed(character) for character in text[len(begun) :]), reader.close()])
+    assert reader.whole == text and rest == text[len(begun) :].rstrip()

@@ -26,26 +26,26 @@ async def formed(events: AsyncGenerator[Event, None], problem: Problem) -> Async
     answer = JsonText(begun=problem.begun, is_object=_is_object(form))
     async with aclosing(events):
         async for event in events:
-            if isinstance(event, AnswerDelta):
-                if piece := event.text if problem.tools else answer.feed(event.text):
-                    given += piece
-                    yield replace(event, text=piece)
-                continue
-            if not isinstance(event, Solution):
+            if isinstance(event, Solution):
+                if not problem.tools and (rest := answer.close()):
+                    given += rest
+                    yield AnswerDelta(rest)
+                # A call is text here, which has braces of its own.
+                called = problem.tools is not None and find_call(event.content) is not None
+                if not (event.truncated or called):
+                    await _check(event, form, problem.begun + event.content if problem.tools else answer.whole)
+                yield event if problem.tools or given == event.content else event.with_content(given)
+            elif not isinstance(event, AnswerDelta) or problem.tools:
                 yield event
-                continue
-            if rest := answer.close():
-                given += rest
-                yield AnswerDelta(rest)
-            called = problem.tools is not None and find_call(given) is not None
-            fault = (
-                None
-                if event.truncated or called
-                else await asyncio.to_thread(misfit, form.schema, answer.begun + given)
-            )
-            if fault:
-                raise InvalidOutputError(f"the {event.answered_by}'s answer does not have the form asked for: {fault}")
-            yield event if given == event.content else event.with_content(given)
+            elif piece := answer.feed(event.text):
+                given += piece
+                yield replace(event, text=piece)
+
+
+async def _check(solution: Solution, form: ResponseFormat, text: str) -> None:
+    """Raise InvalidOutputError for a text that does not have the form. In a thread: it may take a second."""
+    if fault := await asyncio.to_thread(misfit, form.schema, text):
+        raise InvalidOutputError(f"the {solution.answered_by}'s answer does not have the form asked for: {fault}")
 
 
 def _is_object(form: ResponseFormat) -> bool:
