@@ -54,7 +54,7 @@ def _optional(command: Callable[..., Any]) -> Callable[..., Any]:
 @_optional
 @engine_options
 @serving_options
-@dataset_options()
+@dataset_options(several=True)
 @code_options
 @click.option("--allow-seen", is_flag=True, help="Also take problems that a classifier or predictor was fitted on.")
 @concurrency_option(default=16, help="Problems at once.")
@@ -112,7 +112,7 @@ def _finished(runs: tuple[Path, ...], out: Path | None, unit: Unit | None, as_js
 
 
 def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
-    from tandem.cli.data_options import describe_data, load_problems
+    from tandem.cli.data_options import load_all
     from tandem.cli.live import ComparisonView
     from tandem.cli.run import as_begun, default_folder
     from tandem.cli.session import Session, ready
@@ -125,8 +125,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     from tandem.runs.work import Limits
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
-    data = describe_data(options)
-    problems = load_problems(options)
+    problems, data = load_all(options)
     if not any(problem.reference is not None or problem.tests is not None for problem in problems):
         hint = answer_hint(str(data["name"]), data.get("fields"))
         lacking = f"the problems of {data['name']} have no references: there is nothing to compare answers with"

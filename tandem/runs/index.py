@@ -18,10 +18,10 @@ _INDEX = "runs.jsonl"
 
 def remember(folder: Path) -> None:
     """Note a run or a comparison that is not in ./runs; where that cannot be written, the list does without it."""
-    if folder.resolve().parent == RUNS.resolve():
-        return
-    line = json.dumps({"folder": str(folder.resolve()), "begun_in": str(Path.cwd())}) + "\n"
     with suppress(OSError):
+        if folder.resolve().parent == RUNS.resolve():
+            return
+        line = json.dumps({"folder": str(folder.resolve()), "begun_in": str(Path.cwd())}) + "\n"
         cache_dir().mkdir(parents=True, exist_ok=True)
         with (cache_dir() / _INDEX).open("a", encoding="utf-8") as file:
             file.write(line)
@@ -29,8 +29,9 @@ def remember(folder: Path) -> None:
 
 def remembered(*, everywhere: bool = False) -> Iterator[Path]:
     """Yield the folders of runs that are still there: those begun in this folder, or by the user anywhere."""
-    here, seen = str(Path.cwd()), set()
+    seen = set()
     with suppress(OSError, TandemError):
+        here = str(Path.cwd())
         for line in read_lines(cache_dir() / _INDEX, lambda damage: None):
             folder = str(line.get("folder", ""))
             if folder and folder not in seen and (everywhere or line.get("begun_in") == here):

@@ -140,3 +140,10 @@ def test_runs_of_another_folder_are_listed_only_where_all_are(
     assert "leave out ROOT" in cli("runs", "list", "x", "--all").err
     (tmp_path / "mine" / "run.json").unlink()  # gone since: it is passed over
     assert cli("runs", "list", "--all").code == 2
+
+
+def test_a_comparison_takes_several_data_sets(cli: Cli, tmp_path: Path) -> None:
+    sets = own(tmp_path, "a", 3), own(tmp_path, "b", 2)
+    both = ("--dataset", sets[0], "--dataset", sets[1])
+    found = json.loads(cli("compare", *FAKES, *both, "--strategies", "fixed:low", "--out", "out", "--json").out)
+    assert found["n"] == 5 and found["dataset"]["name"] == "a.jsonl+b.jsonl"
