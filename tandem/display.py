@@ -6,11 +6,13 @@ The HTML has no colours and no scripts of its own, so that it reads in light and
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+_DRAW_SECONDS = 0.1  # between two updates of a notebook's bar
 _LONG = 'style="white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; max-width: 60em"'
 _NAME = 'style="text-align: left; vertical-align: top; font-weight: normal; opacity: 0.7"'
 
@@ -79,9 +81,12 @@ def _notebook_bar(doing: str, total: int | None) -> Callable[[int], None]:
         return HTML(f"<div>{escape(doing)} <progress {bound}></progress> {count}</div>")
 
     handle = display(drawn(0), display_id=True)
+    shown = time.monotonic()
 
     def show(done: int) -> None:
-        if handle is not None:
+        nonlocal shown
+        if handle is not None and (done == total or time.monotonic() - shown > _DRAW_SECONDS):
+            shown = time.monotonic()
             handle.update(drawn(done))
 
     return show

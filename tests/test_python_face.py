@@ -308,7 +308,7 @@ def test_a_bar_is_drawn_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", pages)
     fakes(strategy="intern-only").solve_many(["What is 1+1?", "What is 2+3?"])
-    assert [line.rpartition(" ")[2] for line in drawn] == ["0/2</div>", "1/2</div>", "2/2</div>"]
+    assert drawn[0].endswith(" 0/2</div>") and drawn[-1].endswith(" 2/2</div>")
     drawn.clear()
     fakes(strategy="intern-only").solve_many(["What is 1+1?"], progress=False)
     assert drawn == []
