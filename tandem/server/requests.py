@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from tandem.types import Message, Problem, RawPrompt, TaskKind, guess_task
 
 # Names that a request may use besides the listed ones. Never a strategy that reads a folder: names come from outside.
 _OPEN = re.compile(r"fixed:[a-z]+(=\d{1,6})?|budget-forcing(:\d{1,6})?")
+MOST_SCORED = 1 << 17  # log-probabilities of prompts in one answer: some 5 MB of JSON
 _FIRST = 200  # characters or tokens of a raw prompt
 Prompt = str | tuple[int, ...]
 _ALONE = {"intern": "intern-only", "mentor": "mentor-only"}
@@ -226,6 +227,15 @@ def _check_one_answer(plan: SolvePlan, request: ChatRequest | CompletionRequest)
         raise ApiError(400, f"{what} for the models intern and mentor, not for '{request.model}'", param=field)
     if request.alternatives is not None and not all(plan.model(role).spec.logprobs for role in plan.roles):
         raise ApiError(400, f"'logprobs' is not supported: the {request.model} gives none here", param="logprobs")
+
+
+def check_scored(asked: Sequence[SolveRequest], count: Callable[[str], int]) -> None:
+    """Raise ApiError for more log-probabilities of prompts than one answer may hold: it is written at one go."""
+    read = [one.problem for one in asked if one.problem.raw and one.problem.raw.echo]
+    scored = sum(one.prompt_tokens(count) * (one.logprobs + 1) for one in read if one.logprobs is not None)
+    if scored > MOST_SCORED:
+        what = f"'logprobs' of these prompts are {scored:,} figures, with the likeliest tokens at each place"
+        raise ApiError(400, f"{what}; an answer holds {MOST_SCORED:,}: ask in parts", param="logprobs")
 
 
 def _beginning(messages: tuple[Message, ...], raw: RawPrompt | None) -> str:

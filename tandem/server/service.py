@@ -17,7 +17,7 @@ from tandem.server.errors import FAULT, ApiError, api_error
 from tandem.server.gate import Gate, Seat
 from tandem.server.keys import Account, KeyRing
 from tandem.server.metrics import Metrics
-from tandem.server.requests import ModelMenu, Prompt, SolveRequest
+from tandem.server.requests import ModelMenu, Prompt, SolveRequest, check_scored
 from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.tracing import Trace, span
 from tandem.types import AnswerDelta, CallDelta, Decision, Event, InsightDelta, Solution, ThinkingDelta
@@ -82,7 +82,9 @@ class Service:
         """
 
         def ask() -> list[SolveRequest]:
-            return [one for prompt in prompts for one in self.menu.ask(body, prompt)]
+            asked = [one for prompt in prompts for one in self.menu.ask(body, prompt)]
+            check_scored(asked, self.engine.intern.count)
+            return asked
 
         schema = isinstance(body, ChatRequest) and bool(body.response_format or body.tools)
         if sent <= _SHORT and not schema:

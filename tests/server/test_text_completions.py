@@ -89,6 +89,7 @@ def test_stop_and_cap(plain: Server) -> None:
         ({"prompt": "x", "max_tokens": 0, "echo": True}, "max_tokens"),
         ({"prompt": "x", "max_tokens": -1}, "max_tokens"),
         ({"prompt": ["x"] * 129, "echo": True}, "prompt"),
+        ({"prompt": [[1] * 2000] * 4, "echo": True, "logprobs": 20}, "logprobs"),
         ({"prompt": ["x", "y"], "echo": True, "stream": True}, "prompt"),
         ({"prompt": "x", "suffix": "y"}, "suffix"),
         ({"prompt": "x", "best_of": 3}, "best_of"),
