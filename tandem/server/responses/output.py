@@ -36,7 +36,7 @@ _CALL = "response.function_call_arguments"
 _FAILURES = {429: "rate_limit_exceeded", 400: "invalid_prompt"}
 
 
-class _Kind(NamedTuple):
+class _PartKind(NamedTuple):
     """A kind of part: the item that it belongs to, the list there, and the names of its events and its index."""
 
     item: str
@@ -47,13 +47,13 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "summary_text": _Kind(
+    "summary_text": _PartKind(
         "reasoning", "summary", "response.reasoning_summary_text", "response.reasoning_summary_part", "summary_index"
     ),
-    "reasoning_text": _Kind(
+    "reasoning_text": _PartKind(
         "reasoning", "content", "response.reasoning_text", "response.content_part", "content_index"
     ),
-    "output_text": _Kind("message", "content", "response.output_text", "response.content_part", "content_index"),
+    "output_text": _PartKind("message", "content", "response.output_text", "response.content_part", "content_index"),
 }
 
 
