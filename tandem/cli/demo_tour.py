@@ -47,6 +47,7 @@ DEMO_OPTIONS: dict[str, Any] = {
     "mentor_profile": "qwen2.5-coder-1.5b-in-process-8x128+32",
     "intern_profile": "qwen2.5-coder-0.5b-in-process-8x512+128",
 }
+_TOKENS = 1922  # that the demo pair wrote when the rows were recorded, insights and answers
 _WINDOW = 10.0  # seconds over which the rate is taken
 
 
@@ -66,7 +67,7 @@ def take_tour(options: dict[str, Any], console: Console) -> None:
     data = {"name": "starter", "split": None, "limit": PROBLEMS, "problems": len(problems)}
     names = ["tandem"] if demo else [*ANCHORS, "tandem"]
     job = Comparison(folder, data, problems, {"mentor": None, "intern": None}, PROBLEMS, at_once=len(names))
-    view = TourView(len(problems) * len(names))
+    view = TourView(len(problems) * len(names), _TOKENS if demo else None)
 
     async def work() -> list[Part]:
         async with engine:
@@ -111,11 +112,12 @@ def _conclude(folder: Path, parts: list[Part], engine: Tandem, console: Console)
 
 
 class TourView(LiveView):
-    """Problems done, the rate at which both models write, and the time left by what each problem took so far."""
+    """Problems done, the rate at which both models write, and the time left."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, expected: int | None = None) -> None:
+        """`expected` are the tokens that will be written, where that is known: a batch ends its problems together."""
         super().__init__()
-        self._total, self._figures = total, RunFigures()
+        self._total, self._figures, self._expected = total, RunFigures(), expected
         self._tokens = {"mentor": 0, "intern": 0}
         self._before: deque[tuple[float, int]] = deque()
         self._began = time.monotonic()
@@ -160,9 +162,12 @@ class TourView(LiveView):
         while now - self._before[0][0] > _WINDOW and len(self._before) > 2:
             self._before.popleft()
         since, before = self._before[0] if len(self._before) > 1 else (self._began, 0)
-        parts = [f"{(written - before) / max(now - since, 1e-3):.0f} tokens/s"]
+        rate = (written - before) / max(now - since, 1e-3)
+        parts = [f"{rate:.0f} tokens/s"]
         parts += [f"{role} {tokens:,} tokens" for role, tokens in self._tokens.items()]
-        if done := self._figures.n:
+        if self._expected is not None and rate and self._expected > written:
+            parts.append(f"about {clock((self._expected - written) / rate)} left")
+        elif done := self._figures.n:
             left = (now - self._began) / done * (self._total - done)
             parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
