@@ -86,8 +86,9 @@ def take_tour(options: dict[str, Any], console: Console) -> None:
     session = Session(folder, "the same command", new=True)
     parts = session.run(view, work)
     if demo:
-        note = f"recorded, not run now: {command_of(RECORDED)}"
-        parts = [*(Part(name, name, note=note) for name in ANCHORS), *parts]
+        first, *others = ANCHORS
+        told = [f"recorded, not run now: {command_of(RECORDED)}", *(f"recorded with {first}" for _ in others)]
+        parts = [*(Part(name, name, note=note) for name, note in zip(ANCHORS, told, strict=True)), *parts]
     _conclude(folder, parts, engine, console)
     console.print(f"That took {clock(time.monotonic() - began)}. Your own pair: tandem tune --help", soft_wrap=True)
 

@@ -33,7 +33,7 @@ def test_without_a_model_recorded_problems_are_played(tmp_path: Path) -> None:
     for number, one in enumerate(PLAYED, start=1):
         assert f"A recorded problem {number} of {len(PLAYED)}: {one.shows}" in done.stdout
     assert done.stdout.count("by the mentor at level answer") == 1
-    assert "at level none" in done.stdout and "at level high" in done.stdout and "Goal: " in done.stdout
+    assert "at level none" in done.stdout and "at level low" in done.stdout and "Goal: " in done.stdout
     assert done.stdout.count("right (the reference: ") == 3 and done.stdout.count("wrong (the reference: ") == 1
     assert "Recorded by: tandem run --mentor qwen2.5-coder-1.5b" in done.stdout and "synthetic" not in done.stdout
     assert "tandem models pull qwen2.5-coder-1.5b qwen2.5-coder-0.5b (1.6 GB to fetch)" in done.stdout
