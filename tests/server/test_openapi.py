@@ -36,6 +36,7 @@ RELATED = (
     "text",
     "logprobs",
     "top_logprobs",
+    "echo",
 )
 
 few = settings(

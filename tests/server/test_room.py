@@ -108,9 +108,9 @@ def test_waiting_for_room_is_no_part_of_the_deadline(start: Start) -> None:
 @pytest.mark.slow
 def test_all_choices_share_one_deadline(start: Start) -> None:
     script = Script(rules=(Rule(text="one two three"),), first_token_seconds=1.0)
-    server = start(None, FakeModel(script, name="fake-intern"), deadline=3.5)
+    server = start(None, FakeModel(script, name="fake-intern"), deadline=3.5, concurrency=1)
     assert server.post(chat("intern")).status_code == 200
-    assert server.post(chat("intern", n=4, temperature=1)).status_code == 504
+    assert server.post(chat("intern", n=4, temperature=1)).status_code == 504  # one after another: there is one slot
 
 
 @contextmanager
