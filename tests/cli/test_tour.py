@@ -115,8 +115,12 @@ def test_a_wrong_model_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.usefixtures("demo_mentor", "demo_intern")
-def test_the_tour_of_the_demo_pair_puts_its_recorded_rows_beside_the_live_ones(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("demo_intern")
+def test_the_tour_of_the_demo_pair_puts_its_recorded_rows_beside_the_live_ones(
+    cli: Cli, tmp_path: Path, demo_mentor: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "models").symlink_to(demo_mentor.parent)
     done = cli("demo", "--tour")
     assert done.code == 0, done.err
     assert done.out.count("recorded, not run now: tandem compare") == 1
