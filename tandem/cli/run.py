@@ -136,7 +136,9 @@ def _hint(plan: SolvePlan, dataset: str) -> str:
     from tandem.cli.tune import tune
     from tandem.runs.calibration_hint import PROBLEMS, calibration_hint
 
-    own = Path(dataset).is_file()
+    if dataset == "starter":  # our own problems, too few to tune on
+        dataset = "mine.csv"
+    own = Path(dataset).is_file() or dataset == "mine.csv"
     # Which of the problems were run, and by which method and within which limits, is not what tuning is about.
     but = {"dataset", "limit", "skip", "holdout_of", "effort", "concurrency", "out", "max_usd", "max_minutes", "config"}
     more = ("--dataset", dataset.partition("+")[0] if not own else dataset)

@@ -115,14 +115,20 @@ class _Held:
 
 
 def report(
-    folder: Path, parts: Sequence[Part], *, unit: Unit | None = None, finished: bool = False, seed: int = 0
+    folder: Path,
+    parts: Sequence[Part],
+    *,
+    unit: Unit | None = None,
+    finished: bool = False,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Write compare.json over the parts' runs and return it.
 
     A run that cannot be compared with the others (over other problems, with another seed, grader or model, or without
     a single solved problem) is left out, with its reason. `unit` is what costs are compared in (None: the first one
-    that is known for the runs); runs that were `finished` before must know it. Raises TandemError where nothing is left
-    to compare, which of finished runs takes two.
+    that is known for the runs); runs that were `finished` before must know it. `level` is that of the verdict's
+    intervals. Raises TandemError where nothing is left to compare, which of finished runs takes two.
     """
     held, reasons = _open(folder, parts)
     kept = _comparable(held, reasons)
@@ -154,7 +160,7 @@ def report(
         "unit": told,
         "units": list(AXES),
         "notes": notes,
-        "verdict": _verdict(kept, told),
+        "verdict": _verdict(kept, told, level),
         "strategies": [_row(part, figures, kept, reasons, wanted) for part in parts],
         "oracle": {
             "accuracy": float(best.correct.mean()) if best.ids else None,
@@ -168,13 +174,13 @@ def report(
     return found
 
 
-def _verdict(held: Mapping[str, _Held], unit: Unit) -> dict[str, Any] | None:
+def _verdict(held: Mapping[str, _Held], unit: Unit, level: float) -> dict[str, Any] | None:
     """Return the verdict on the first run of Tandem itself against the mentor alone; None without both."""
     ours = next((one for one in held.values() if one.manifest["run"]["strategy"] == "tandem"), None)
     if ours is None or MENTOR_ONLY not in held:
         return None
     free = ours.manifest["run"]["intern"]["name"] if ours.run.priced and ours.run.unpriced else None
-    found = verdict(ours.run, held[MENTOR_ONLY].run, unit, free=free)
+    found = verdict(ours.run, held[MENTOR_ONLY].run, unit, level=level, free=free)
     return None if found is None else found.model_dump(mode="json")
 
 

@@ -425,7 +425,7 @@ class Tuning:
                 store.finish(summarise(store.records(), match) | {"stopped": None})
             runs[name] = outcomes_of(store.records())
             parts.append(Part(name, folders[name]))
-        report(made, parts, unit=pair.unit)
+        report(made, parts, unit=pair.unit, level=LEVEL)  # as its own verdict
         write_comparison(made, read_comparison(made))
         shutil.rmtree(home, ignore_errors=True)
         made.rename(home)
