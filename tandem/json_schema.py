@@ -138,7 +138,7 @@ def _subschemas(schema: object) -> Iterator[Mapping[str, Any]]:
 
 def _leads(schema: Mapping[str, Any], reference: str) -> bool:
     """Whether a reference is a pointer to a subschema of the same schema."""
-    if not reference.startswith("#") or "$id" in schema:
+    if not (reference == "#" or reference.startswith("#/")) or any("$id" in part for part in _subschemas(schema)):
         return False
     found = follow(schema, reference)
     return isinstance(found, bool) or any(found is part for part in _subschemas(schema))
@@ -170,6 +170,8 @@ def _fault(schema: str, value: object) -> str | None:
         error: ValidationError | None = next(_validator(schema).iter_errors(value), None)
     except (_TooMuch, RecursionError):
         return _ENDLESS
+    except OverflowError:  # of a division by a fraction
+        return "a number in it, or in its schema, is too large to be checked"
     except Unresolvable as missing:
         return f"a reference of its schema leads nowhere: {_short(str(missing))}"
     finally:

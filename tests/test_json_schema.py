@@ -36,6 +36,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"items": {"$ref": "file:///etc/passwd"}}, "leads nowhere"),
     ({"$id": "https://example.org/", "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {}}}, "leads nowhere"),
     ({"const": {"a": 1}, "items": {"$ref": "#/const/a"}}, "leads nowhere"),
+    ({"$ref": "#nope"}, "leads nowhere"),
+    ({"items": {"$id": "https://example.org/", "$ref": "#/$defs/a"}, "$defs": {"a": {}}}, "leads nowhere"),
     ({"pattern": "("}, "regex"),
     ({"pattern": "a" * 1001}, "characters"),
     ({"pattern": "(((a{1000}){1000}){1000}){1000}"}, "repeats"),
@@ -89,6 +91,10 @@ def test_what_does_not_fit_is_said_with_its_place(schema: dict[str, Any], text: 
     found = misfit(check_schema(schema), text)
     assert found is not None
     assert re.search(words, found), found
+
+
+def test_a_number_that_is_too_large_to_divide_is_no_fault_of_ours() -> None:
+    assert "too large" in (misfit('{"multipleOf": 0.5}', str(10**400)) or "")
 
 
 def test_without_a_schema_any_object_fits_and_nothing_else() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from tandem.errors import InvalidOutputError
 from tandem.json_schema import misfit
 from tandem.response_format import JsonText, ResponseFormat
-from tandem.tools import find_call
+from tandem.tools import ToolUse, split_calls
 from tandem.types import AnswerDelta, Event, Problem, Solution
 
 
@@ -30,8 +30,7 @@ async def formed(events: AsyncGenerator[Event, None], problem: Problem) -> Async
                 if not problem.tools and (rest := answer.close()):
                     given += rest
                     yield AnswerDelta(rest)
-                # A call is text here, which has braces of its own.
-                called = problem.tools is not None and find_call(event.content) is not None
+                called = _calls(event.content, problem.tools)
                 if not (event.truncated or called):
                     await _check(event, form, problem.begun + event.content if problem.tools else answer.whole)
                 yield event if problem.tools or given == event.content else event.with_content(given)
@@ -40,6 +39,13 @@ async def formed(events: AsyncGenerator[Event, None], problem: Problem) -> Async
             elif piece := answer.feed(event.text):
                 given += piece
                 yield replace(event, text=piece)
+
+
+def _calls(content: str, tools: ToolUse | None) -> bool:
+    """Whether an answer calls a function: a call is text here, which has braces of its own."""
+    if tools is None or tools.choice == "none":
+        return False
+    return bool(split_calls(content, parallel=tools.parallel, names=tools.names)[1])
 
 
 async def _check(solution: Solution, form: ResponseFormat, text: str) -> None:

@@ -18,6 +18,7 @@ async def calls_apart(events: AsyncGenerator[Event, None], tools: ToolUse) -> As
     Raises EndpointError where a call is required and there is none.
     """
     calls, tokens = _Calls(tools), tuple[ScoredToken, ...]()
+    told = tokens  # those of the text: a call has none
     async with aclosing(events):
         async for event in events:
             parts: Iterable[Event] = (event,)
@@ -28,6 +29,7 @@ async def calls_apart(events: AsyncGenerator[Event, None], tools: ToolUse) -> As
                 parts = calls.end(whole=not event.truncated)
             for part in parts:
                 if isinstance(part, AnswerDelta):  # with the tokens of what was held back, too
+                    told += tokens
                     yield replace(part, tokens=tokens)
                 else:
                     yield part
@@ -35,7 +37,10 @@ async def calls_apart(events: AsyncGenerator[Event, None], tools: ToolUse) -> As
                     tokens = ()
             if isinstance(event, Solution):
                 calls.check(event)
-                yield event.with_calls(calls.made, "".join(calls.words))
+                found = event.with_calls(calls.made, "".join(calls.words))
+                if calls.made and found.tokens is not None:
+                    found.tokens = told
+                yield found
 
 
 class _Calls:

@@ -417,3 +417,17 @@ def test_a_mentor_that_begins_its_answer_for_the_intern_has_no_tools(start: Star
 
 def test_a_question_stays_a_question_where_no_tool_fits(pair: Server) -> None:
     assert pair.ask("tandem", content=QUESTION)["choices"][0]["finish_reason"] == "stop"
+
+
+def test_words_about_a_call_are_no_call_where_json_is_asked_for(start: Start) -> None:
+    server = start(None, written("I would write <tool_call> but no JSON", tools=True))
+    body = chat("intern", messages=ASKED, tools=[WEATHER], response_format={"type": "json_object"})
+    body["messages"] = [{"role": "user", "content": "The weather in Paris, as JSON"}]
+    response = server.post(body)
+    assert error_of(response, 502)["code"] == "invalid_output"
+
+
+def test_log_probabilities_of_a_call_are_none_of_its_answer_s(pair: Server) -> None:
+    for stream in (False, True):
+        response = pair.post(chat("intern", messages=ASKED, tools=[WEATHER], logprobs=True, stream=stream))
+        assert "<tool_call>" not in response.text and "get_weather" in response.text
