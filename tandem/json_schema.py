@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -21,6 +22,7 @@ _MOST_PARTS = 10_000  # objects and lists in it
 _DEEPEST = 60  # of them within one another
 _MOST_STEPS = 50_000  # keywords applied in one check, about a second
 _MOST_SECONDS = 0.1  # for one regular expression on one text
+_STEPS_A_SECOND = _MOST_STEPS / 2  # that expressions take up
 _LONGEST_PATTERN = 1_000
 _LONGEST_WORDS = 160  # of a model or a client, in an error
 _MOST_REPEATS = 100_000  # of a pattern's part, by its numbers in braces: some engines write each out
@@ -209,11 +211,14 @@ def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterat
     import regex
     from jsonschema.exceptions import ValidationError
 
+    began = time.monotonic()
     try:
-        if isinstance(instance, str) and not regex.search(pattern, instance, timeout=_MOST_SECONDS):
-            yield ValidationError(f"{instance!r} does not match {pattern!r}")
+        fits = not isinstance(instance, str) or regex.search(pattern, instance, timeout=_MOST_SECONDS)
     except TimeoutError:
         raise _TooMuch from None
+    _STEPS.get()[0] -= int((time.monotonic() - began) * _STEPS_A_SECOND)
+    if not fits:
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
 def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:

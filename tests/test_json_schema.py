@@ -93,6 +93,14 @@ def test_what_does_not_fit_is_said_with_its_place(schema: dict[str, Any], text: 
     assert re.search(words, found), found
 
 
+@pytest.mark.slow
+def test_many_slow_patterns_share_one_limit() -> None:
+    schema = {"items": {"pattern": "^((a|aa|a)+$|.*)"}}
+    texts = [f"{'a' * 15}b{number}" for number in range(1_000)]
+    assert misfit(json.dumps(schema), json.dumps(texts)) == "it takes too long to check"
+    assert misfit(json.dumps(schema), json.dumps(texts[:2])) is None
+
+
 def test_a_number_that_is_too_large_to_divide_is_no_fault_of_ours() -> None:
     assert "too large" in (misfit('{"multipleOf": 0.5}', str(10**400)) or "")
 
