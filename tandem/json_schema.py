@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -103,11 +103,14 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
     """Raise UsageError for a reference that leads elsewhere or nowhere, and for what cannot be applied in time."""
     import regex
 
-    for part in _subschemas(schema):
+    parts = list(_subschemas(schema))
+    places = {id(part) for part in parts}
+    renamed = any("$id" in part for part in parts)  # then a pointer is into something else
+    for part in parts:
         for name in _REFUSED:
             if name in part:
                 raise UsageError(f"'{name}' is not supported in a schema")
-        if (named := part.get("$ref")) is not None and not _leads(schema, named):
+        if (named := part.get("$ref")) is not None and (renamed or not _leads(schema, named, places)):
             raise UsageError(f"'$ref' {_short(str(named))} leads nowhere in this schema")
         if (pattern := part.get("pattern")) is not None:
             if len(pattern) > _LONGEST_PATTERN:
@@ -138,12 +141,12 @@ def _subschemas(schema: object) -> Iterator[Mapping[str, Any]]:
             left += [each for name in _NAMED for each in (part.get(name) or {}).values()]
 
 
-def _leads(schema: Mapping[str, Any], reference: str) -> bool:
-    """Whether a reference is a pointer to a subschema of the same schema."""
-    if not (reference == "#" or reference.startswith("#/")) or any("$id" in part for part in _subschemas(schema)):
+def _leads(schema: Mapping[str, Any], reference: str, places: Container[int]) -> bool:
+    """Whether a reference is a pointer to a subschema of the same schema; `places` are the ids of those."""
+    if not (reference == "#" or reference.startswith("#/")):
         return False
     found = follow(schema, reference)
-    return isinstance(found, bool) or any(found is part for part in _subschemas(schema))
+    return isinstance(found, bool) or id(found) in places
 
 
 def follow(schema: Mapping[str, Any], reference: str) -> Any:

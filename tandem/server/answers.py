@@ -10,9 +10,8 @@ from contextlib import aclosing
 from typing import Any
 
 from tandem.server.errors import ApiError
-from tandem.server.formats import DONE, AnswerFormat
+from tandem.server.formats import DONE, AnswerFormat, Body
 from tandem.server.requests import SolveRequest
-from tandem.server.schema import ChatRequest, CompletionRequest
 from tandem.server.service import Bill, Service
 from tandem.server.usage import usage
 from tandem.types import Event, Solution
@@ -22,7 +21,7 @@ _AHEAD = 16  # events of several choices that may wait for a slow client
 
 async def answer(
     service: Service,
-    request: ChatRequest | CompletionRequest,
+    request: Body,
     asked: Sequence[SolveRequest],
     bill: Bill,
     form: AnswerFormat,
@@ -34,14 +33,12 @@ async def answer(
             if isinstance(event, Solution):
                 found[index] = event
     solutions = [found[index] for index in range(len(asked))]
-    used = usage(solutions, asked, service.engine, request.n or 1)
-    service.metrics.saved(bill.key, used["tandem"])
-    return form.whole(request, solutions, used)
+    return form.whole(request, solutions, _used(service, request, asked, bill, solutions))
 
 
 async def stream(
     service: Service,
-    request: ChatRequest | CompletionRequest,
+    request: Body,
     asked: Sequence[SolveRequest],
     bill: Bill,
     form: AnswerFormat,
@@ -62,10 +59,17 @@ async def stream(
             yield _sse(message)
         return
     solutions = [found[index] for index in range(len(asked))]
+    for message in sent.end(_used(service, request, asked, bill, solutions)):
+        yield _sse(message)
+
+
+def _used(
+    service: Service, request: Body, asked: Sequence[SolveRequest], bill: Bill, solutions: Sequence[Solution]
+) -> dict[str, Any]:
+    """Return the usage of a request that is solved, and count what it saved."""
     used = usage(solutions, asked, service.engine, request.n or 1)
     service.metrics.saved(bill.key, used["tandem"])
-    for message in sent.end(used):
-        yield _sse(message)
+    return used
 
 
 async def _solved(

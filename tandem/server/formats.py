@@ -124,9 +124,8 @@ def _chat_pieces(request: Body) -> Piece:
         if isinstance(event, Solution):
             return _chunk(index, {}, _finish(event)) | extra
         if isinstance(event, InsightDelta) and not with_events:  # without sections these look like headings
-            heading = f"{event.section.capitalize()}: " if event.section not in (None, section) else ""
             sections[index] = event.section
-            return _chunk(index, {"reasoning_content": heading + event.text})
+            return _chunk(index, {"reasoning_content": headed(event, section)})
         if isinstance(event, ThinkingDelta) and section and not with_events:  # behind an insight of sections
             sections[index] = None
             return _chunk(index, {"reasoning_content": f"\n\n{event.text}"})
@@ -138,6 +137,11 @@ def _chat_pieces(request: Body) -> Piece:
         return chunk
 
     return piece
+
+
+def headed(event: InsightDelta, section: str | None) -> str:
+    """Return the text of an insight's piece, under its heading where it begins another section than that before."""
+    return f"{event.section.capitalize()}: {event.text}" if event.section not in (None, section) else event.text
 
 
 _FIELDS = {InsightDelta: "reasoning_content", ThinkingDelta: "reasoning_content", AnswerDelta: "content"}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from tandem.server.errors import ApiError
-from tandem.server.formats import Body, StreamFormat, insight_and_thought, own_fields
+from tandem.server.formats import Body, StreamFormat, headed, insight_and_thought, own_fields
 from tandem.server.logprobs import chat_logprobs
 from tandem.server.responses.body import ResponsesRequest
 from tandem.types import (
@@ -107,9 +107,8 @@ class ResponseEvents:
                 yield self._event("response.created", response=self._head)
                 yield self._event("response.in_progress", response=self._head)
             case InsightDelta():
-                heading = f"{event.section.capitalize()}: " if event.section not in (None, self._section) else ""
-                self._section = event.section
-                yield from self._add("summary_text", heading + event.text, extra)
+                text, self._section = headed(event, self._section), event.section
+                yield from self._add("summary_text", text, extra)
             case ThinkingDelta():
                 yield from self._add("reasoning_text", event.text, extra)
             case AnswerDelta():
