@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,11 +20,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-
-def memory(pid: int) -> float:
-    """Return the resident memory of a process in MB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1e3 if found else 0.0
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from serve_process import ServeProcess, serve_process
 
 
 async def hold(url: str, until: float, opened: list[int], *, slow: bool) -> None:
@@ -49,10 +43,10 @@ async def hold(url: str, until: float, opened: list[int], *, slow: bool) -> None
         writer.close()
 
 
-async def measure(url: str, pid: int, idle: int, slow: int, seconds: float) -> dict[str, object]:
+async def measure(serving: ServeProcess, idle: int, slow: int, seconds: float) -> dict[str, object]:
     """Return the figures of one run."""
-    until, opened = time.monotonic() + seconds, [0]
-    before = memory(pid)
+    url, until, opened = serving.url, time.monotonic() + seconds, [0]
+    before, lines = serving.memory(), len(serving.log.read_text().splitlines())
     sockets = [asyncio.create_task(hold(url, until, opened, slow=number >= idle)) for number in range(idle + slow)]
     taken, most = [], before
     async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"Connection": "close"}) as client:
@@ -60,41 +54,32 @@ async def measure(url: str, pid: int, idle: int, slow: int, seconds: float) -> d
             began = time.perf_counter()
             (await client.get(f"{url}/healthz")).raise_for_status()
             taken.append(1000 * (time.perf_counter() - began))
-            most = max(most, memory(pid))
+            most = max(most, serving.memory())
             await asyncio.sleep(0.2)
     await asyncio.gather(*sockets)
     return {
         "sockets opened": opened[0],
         "healthz": {"asked": len(taken), "p50 ms": round(statistics.median(taken), 1), "most ms": round(max(taken), 1)},
-        "memory MB": {"before": round(before, 1), "most": round(most, 1), "after": round(memory(pid), 1)},
+        "memory MB": {"before": round(before, 1), "most": round(most, 1), "after": round(serving.memory(), 1)},
+        "log lines": len(serving.log.read_text().splitlines()) - lines,
     }
 
 
+async def run(given: argparse.Namespace) -> dict[str, object]:
+    """Start a server on fakes and measure."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with serve_process(Path(folder), "--mentor", "fake", "--intern", "fake") as serving:
+            return await measure(serving, given.idle, given.slow, given.seconds)
+
+
 def main() -> None:
-    """Start a server, measure, print JSON."""
+    """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--idle", type=int, default=500)
     parser.add_argument("--slow", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tandem", "serve", "--mentor", "fake", "--intern", "fake", "--port", "0"]
-        log = Path(folder) / "log"
-        with log.open("w") as said:
-            server = subprocess.Popen(command, stderr=said, env=os.environ | {"TANDEM_HOME": folder})
-        try:
-            while not (found := re.search(r"the page at (\S+)\n", log.read_text())):
-                time.sleep(0.1)
-            url = found[1]
-            while httpx.get(f"{url}/readyz", trust_env=False).status_code != 200:
-                time.sleep(0.1)
-            lines = len(log.read_text().splitlines())
-            figures = asyncio.run(measure(url, server.pid, given.idle, given.slow, given.seconds))
-            figures["log lines"] = len(log.read_text().splitlines()) - lines
-        finally:
-            server.terminate()
-            server.wait()
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(asyncio.run(run(given)), indent=1))
 
 
 if __name__ == "__main__":

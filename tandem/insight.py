@@ -187,7 +187,7 @@ def mentor_messages(problem: Problem, mode: str = "gpra") -> tuple[Message, ...]
     messages, tools = problem.messages, problem.tools
     asked = _PROBLEM if messages[-1].role == "user" else ""
     if tools or has_tools(messages):
-        messages = in_words(messages, what_can_be_called(tools) if tools else "")
+        messages = in_words(messages, what_can_be_called(tools))
     advise = _ADVISE["tools" if tools else problem.task]
     text = f"{asked}{messages[-1].content}{_wanted(problem)}\n\n{advise}"
     return (*messages[:-1], Message(role="user", content=text))

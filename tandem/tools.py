@@ -60,6 +60,11 @@ class ToolUse(BaseModel):
         return len(self.text.encode()) + _TEMPLATE
 
     @property
+    def openai(self) -> list[dict[str, Any]]:
+        """The value of `tools` in OpenAI's API, which chat templates take too."""
+        return [{"type": "function", "function": function} for function in self.functions]
+
+    @property
     def names(self) -> list[str]:
         return [function["name"] for function in self.functions]
 
@@ -83,14 +88,14 @@ class ToolCall:
 
     def argument(self, function: str, parameter: str) -> str:
         """Return a parameter's text; "" for another function, invalid arguments, or one that is no string."""
-        given = _object(self.arguments)
+        given = json_object(self.arguments)
         value = given.get(parameter) if given is not None and self.name == function else None
         return value if isinstance(value, str) else ""
 
 
 def write_call(name: str, arguments: str) -> str:
     """Return a call's textual form: arguments that are a JSON object stand in it as one, anything else as a string."""
-    given = json.dumps(arguments, ensure_ascii=False) if _object(arguments) is None else arguments.strip()
+    given = json.dumps(arguments, ensure_ascii=False) if json_object(arguments) is None else arguments.strip()
     called = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {given}}}'
     return f"{OPENS_CALL}{called.replace(CLOSES_CALL, _UNCLOSED)}{CLOSES_CALL}"
 
@@ -270,7 +275,7 @@ def split_calls(text: str, *, parallel: bool = True, names: Collection[str] = ()
 
 def _called(text: str) -> tuple[str, str] | None:
     """Return name and arguments of the call that a text begins with; None where it begins with none."""
-    called = _object(text, whole=False)
+    called = json_object(text, whole=False)
     if called is None or not isinstance(name := called.get("name"), str):
         return None
     given = called.get("arguments", called.get("parameters", ""))
@@ -284,7 +289,7 @@ def _string(literal: str) -> str:
         return ""
 
 
-def _object(text: str, *, whole: bool = True) -> Mapping[str, Any] | None:
+def json_object(text: str, *, whole: bool = True) -> Mapping[str, Any] | None:
     """Return the JSON object in a text, or (not `whole`) at its beginning."""
     try:
         value = json.loads(text) if whole else json.JSONDecoder().raw_decode(text.lstrip())[0]

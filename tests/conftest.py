@@ -5,7 +5,9 @@ Only public data sets that may not be committed are left out where they are not 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -39,3 +41,19 @@ def demo_mentor() -> Path:
 def demo_intern() -> Path:
     """The Transformers folder of the demo's intern, Qwen2.5-Coder-0.5B-Instruct."""
     return pull(find("qwen2.5-coder-0.5b"))
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a home of one's own, and endpoints that are asked again at once."""
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tandem.models.openai.errors.FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[Any]:
+    """A server that plays an endpoint, as `tests/stub` has it."""
+    from stub import Stub
+
+    async with Stub() as server:
+        yield server

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
-from tandem.cli.default_pair import take_default_pair, what_is_missing
+from tandem.cli.default_pair import DEMO_PAIR, take_default_pair, what_is_missing
 from tandem.cli.demo_recorded import PLAYED, command_of, play, recorded
 from tandem.cli.live import LINE_SECONDS, LiveView, RunFigures, clock
 from tandem.cli.options import make_engine
@@ -27,7 +27,6 @@ from tandem.cli.session import Session
 from tandem.datasets import load_dataset
 from tandem.errors import TandemError
 from tandem.models.base import Delta, Request
-from tandem.models.default_pair import DEMO_PAIR
 from tandem.reports.comparison import MENTOR_ONLY, report
 from tandem.runs.compare import Comparison, Part, carry_out
 
@@ -58,7 +57,7 @@ def take_tour(options: dict[str, Any], console: Console) -> None:
         if missing := what_is_missing():
             asyncio.run(play(console, PLAYED[1:2]))
             raise TandemError(f"the rest is live, and the models are not on this machine: {missing}")
-        options |= dict(zip(("mentor", "intern"), DEMO_PAIR, strict=True))
+        options |= DEMO_PAIR
         options |= {name: value for name, value in DEMO_OPTIONS.items() if options.get(name) in (None, "auto")}
     take_default_pair(options)
     engine = make_engine(options)

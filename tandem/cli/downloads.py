@@ -19,8 +19,8 @@ def fetch_weights(entries: Sequence[CatalogEntry]) -> Iterator[Path]:
     missing = [entry for entry in entries if entry.local and not pulled(entry)]
     if missing:
         check_disk(missing)
-        size = sum(entry.gguf.bytes if entry.gguf else 2 * (entry.parameters or 0) for entry in missing)
-        disk = sum(2 * (entry.parameters or 0) for entry in missing)
+        size = sum(entry.fetch_bytes for entry in missing)
+        disk = sum(entry.disk_bytes for entry in missing)
         names = " and ".join(entry.name for entry in missing)
         note(f"fetching {names}: {size / 1e9:.1f} GB, {disk / 1e9:.1f} GB on disk; if it is stopped, it goes on")
     for entry in entries:

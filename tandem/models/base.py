@@ -10,6 +10,7 @@ from tandem.ledger import Purpose, Role, Usage
 from tandem.models.logprobs import TokenStat
 from tandem.response_format import ResponseFormat
 from tandem.spec import ModelSpec, Sampling
+from tandem.thinking import is_open
 from tandem.tools import ToolUse
 from tandem.types import Message, ScoredToken, count_prompt
 
@@ -108,6 +109,13 @@ class Request:
             return (*self.messages, Message(role="user", content=words))
         told = self.messages[last].model_copy(update={"content": f"{self.messages[last].content}\n\n{words}"})
         return (*self.messages[:last], told, *self.messages[last + 1 :])
+
+    @property
+    def decoded_by(self) -> ResponseFormat | None:
+        """The form to decode by: none where a call may come, nor behind a text, where a second value would begin."""
+        goes_on = self.prefix is not None and not (isinstance(self.prefix, str) and is_open(self.prefix))
+        calls = self.tools is not None and self.tools.choice != "none"  # which are no such JSON
+        return None if goes_on or calls else self.response_format
 
     @property
     def worst(self) -> Usage:

@@ -89,6 +89,16 @@ class CatalogEntry(_CatalogPart):
     def local(self) -> bool:
         return self.endpoint is None
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of its folder: two a parameter, in bfloat16."""
+        return 2 * (self.parameters or 0)
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Bytes to fetch: its file, else its folder as it is on the hub."""
+        return self.gguf.bytes if self.gguf else self.disk_bytes
+
     def called(self) -> Iterator[str]:
         yield from (self.name, *(alias.lower() for alias in self.aliases))
         if self.hub:

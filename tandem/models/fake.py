@@ -194,7 +194,7 @@ class FakeModel(Model):
         scored = [ScoredToken(piece, None) for piece in pieces[:1]] + [one for _, its in found for one in its]
         rule = self._rule(replace(asked, raw="".join(pieces), purpose="answer"))
         following = next(iter(_TOKEN.findall(rule.text)), "")
-        ((token,),) = (self._measured(asked, rule, 0, following or _END)[1],)
+        (token,) = self._measured(asked, rule, 0, following or _END)[1]
         return Reading(pieces, stats, usage, "".join(pieces), scored, token, ended=not following)
 
     async def encode(self, text: str, *, special: bool) -> list[int]:
@@ -210,7 +210,7 @@ class FakeModel(Model):
 
     async def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; of those that it never gave, their numbers."""
-        return "".join(self._piece(token) for token in ids)
+        return self._raw_text(ids)
 
     async def special_tokens(self) -> dict[str, str | None]:
         """Return its end of a text: it has no other special token."""

@@ -76,16 +76,17 @@ def load_model(
         spec = spec_of(entry) if entry else ModelSpec(name=name)
         return _at_endpoint(name, entry, endpoint, _assumed(spec, parameters), over_http)
     path, spec = _weights(name, entry)
+    standing = [] if backend == "transformers" else _standing(spec.name)
     if backend == "auto":
         from tandem.models.vllm.command import has_vllm
 
-        backend = "vllm" if _standing(spec.name) or (several and has_vllm()) else "transformers"
+        backend = "vllm" if standing or (several and has_vllm()) else "transformers"
     if backend == "transformers":
         spec = spec.model_copy(update={"backend": "transformers"})
         return _made("transformers", None, _assumed(spec, parameters), path, **options)
     spec = _assumed(spec.model_copy(update={"backend": "vllm"}), parameters)
-    if urls := _standing(spec.name):
-        return _made("pooled", None, spec, urls, served_name=spec.name, **over_http)
+    if standing:
+        return _made("pooled", None, spec, standing, served_name=spec.name, **over_http)
     return _made("vllm", None, spec, path, placement=placement, serving=serving, **over_http)
 
 
@@ -164,6 +165,5 @@ def _weights(name: str, entry: CatalogEntry | None) -> tuple[str | Path | Callab
 
 def _pulled(entry: CatalogEntry) -> Path:
     if not pulled(entry):
-        size = entry.gguf.bytes if entry.gguf else 2 * (entry.parameters or 0)
-        _log.warning("pulling %s (%.1f GB) into %s", entry.name, size / 1e9, folder_of(entry))
+        _log.warning("pulling %s (%.1f GB) into %s", entry.name, entry.fetch_bytes / 1e9, folder_of(entry))
     return pull(entry)

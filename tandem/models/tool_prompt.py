@@ -33,18 +33,18 @@ def has_tools(messages: Sequence[Message]) -> bool:
     return any(message.tool_calls or message.role == "tool" for message in messages)
 
 
-def how_to_call(tools: ToolUse) -> str:
+def how_to_call(tools: ToolUse | None) -> str:
     """Return what a model is told that may call functions in its text; empty where it must call none."""
-    if tools.choice == "none":
+    if tools is None or tools.choice == "none":
         return ""
     rules = ["" if tools.parallel else " Call one function at a time.", _RULES[tools.choice]]
     must = f" You must call {tools.named} now." if tools.named else "".join(rules)
     return _HOW_TO_CALL.format(functions=tools.text) + must
 
 
-def what_can_be_called(tools: ToolUse) -> str:
-    """Return what a mentor is told whose notes are for a model that may call functions."""
-    return "" if tools.choice == "none" else f"{_CAN_BE_CALLED}\n{tools.text}"
+def what_can_be_called(tools: ToolUse | None) -> str:
+    """Return what a mentor is told whose notes are for a model that may call functions; empty where it calls none."""
+    return "" if tools is None or tools.choice == "none" else f"{_CAN_BE_CALLED}\n{tools.text}"
 
 
 _REPLY, _REPLY_ENDS = "<tool_response>", "</tool_response>"

@@ -53,16 +53,7 @@ THESE_TOOLS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("tandem.models.openai.errors.FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with Stub() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("clean")
 
 
 @pytest.fixture

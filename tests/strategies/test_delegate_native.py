@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +46,7 @@ FUNCTION = {
 FINAL = Reply(tokens=tuple(BOXED.split(" ")))
 
 
-@pytest.fixture(autouse=True)
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("tandem.models.openai.errors.FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with Stub() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("clean")
 
 
 def calls(*arguments: str, name: str = "ask", place: int = 0, id: str = "a") -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from tandem.models.base import Request
 from tandem.models.tool_prompt import how_to_call, in_words
 from tandem.response_format import ResponseFormat
 from tandem.spec import Continuation, ModelSpec
-from tandem.thinking import is_open
 from tandem.tools import ADVICE, ToolUse
 from tandem.types import Message
 
@@ -69,14 +68,12 @@ def refuses_form(complaint: str) -> bool:
 def as_taken(request: Request, spec: ModelSpec, dialect: Dialect) -> Request:
     """Return the request with the answer's form as this endpoint decodes by it, the rest of it in words.
 
-    What thinks aloud would have to think in JSON, and what goes on with a text would begin a second value.
+    What thinks aloud would have to think in JSON.
     """
-    form, begun = request.response_format, request.prefix
+    form = request.response_format
     if form is None:
         return request
-    goes_on = begun is not None and not (isinstance(begun, str) and is_open(begun))
-    calls = request.tools is not None and request.tools.choice != "none"  # which are no such JSON
-    able = "none" if spec.thinks or goes_on or calls else dialect.form
+    able = "none" if spec.thinks or request.decoded_by is None else dialect.form
     if able == "schema" or (able == "object" and not form.schema):
         return request
     return replace(request, messages=request.told, response_format=ResponseFormat() if able == "object" else None)
@@ -97,8 +94,7 @@ def chat_body(spec: ModelSpec, served: str, request: Request, dialect: Dialect) 
     else:
         if request.tools and not request.tools.textual:
             raise CapabilityError(f"'{spec.name}' takes no tools here, {ADVICE}")
-        how = how_to_call(request.tools) if request.tools else ""
-        body["messages"] = wire_messages(in_words(request.messages, how))
+        body["messages"] = wire_messages(in_words(request.messages, how_to_call(request.tools)))
     if request.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.prefix is not None:
@@ -139,7 +135,7 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def _tools(tools: ToolUse, dialect: Dialect) -> dict[str, Any]:
     named = {"type": "function", "function": {"name": tools.named}}
     body: dict[str, Any] = {
-        "tools": [{"type": "function", "function": function} for function in tools.functions],
+        "tools": tools.openai,
         "tool_choice": named if tools.named else tools.choice,
     }
     if dialect.single and not tools.parallel:

@@ -308,12 +308,11 @@ class Try:
         target, request = self.target, self.request
         if self._chat is not None:
             return target.endpoint.chat(self._chat, slot)
-        if request.raw is not None:
-            raw = completion_body(target.spec, target.endpoint.origin.model, request, self.dialect, request.raw)
-            return target.endpoint.completion(raw, slot)
-        known = target.written.find(self._asked) if self._known_ids is None else self._known_ids
-        template, self._prefix = await prompt_ids(target.endpoint, request, known)
-        prompt = [*template, *self._prefix]
+        prompt = request.raw
+        if prompt is None:
+            known = target.written.find(self._asked) if self._known_ids is None else self._known_ids
+            template, self._prefix = await prompt_ids(target.endpoint, request, known)
+            prompt = (*template, *self._prefix)
         body = completion_body(target.spec, target.endpoint.origin.model, request, self.dialect, prompt)
         return target.endpoint.completion(body, slot)
 

@@ -324,14 +324,17 @@ class StreamedCalls:
 
     @property
     def text(self) -> str:
-        kept = self._calls if self._parallel else self._calls[:1]
-        return "".join(write_call(call.name, "".join(call.arguments)) for call in kept)
+        return "".join(write_call(call.name, "".join(call.arguments)) for call in self._kept)
+
+    @property
+    def _kept(self) -> list[_StreamedCall]:
+        return self._calls if self._parallel else self._calls[:1]
 
     @property
     def whole(self) -> bool:
         """Whether the arguments are whole, as far as any came."""
         try:
-            for call in self._calls if self._parallel else self._calls[:1]:
+            for call in self._kept:
                 json.loads("".join(call.arguments) or "{}")
         except ValueError:
             return False

@@ -70,8 +70,11 @@ class Row:
             return logits
         logits, once, each = logits.clone(), self.sampling.presence_penalty, self.sampling.frequency_penalty
         if once or each:
-            for token, times in Counter(self.tokens[self.prompt :]).items():
-                logits[token] -= once + times * each
+            import torch
+
+            written = Counter(self.tokens[self.prompt :])
+            less = torch.tensor([once + times * each for times in written.values()], dtype=logits.dtype)
+            logits[torch.tensor(list(written), dtype=torch.long, device=logits.device)] -= less.to(logits.device)
         if self.grammar is not None:
             self.grammar.bend(logits)
         return logits

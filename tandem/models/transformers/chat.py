@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from tandem.models.base import Request
 from tandem.models.tool_prompt import has_tools, how_to_call, in_words
-from tandem.tools import OPENS_CALL
+from tandem.tools import OPENS_CALL, json_object
 from tandem.types import Message
 
 
@@ -20,9 +19,9 @@ def conversation(tokenizer: Any, request: Request) -> str:
     options: dict[str, Any] = {}
     if tools or has_tools(messages):
         if OPENS_CALL not in str(template):
-            messages = in_words(messages, how_to_call(tools) if tools else "")
+            messages = in_words(messages, how_to_call(tools))
         elif tools and tools.choice != "none":
-            options["tools"] = [{"type": "function", "function": function} for function in tools.functions]
+            options["tools"] = tools.openai
     if not template:
         return "\n\n".join([*(f"{m.role}: {m.content}" for m in messages), "assistant:"])
     told = [_templated(message) for message in messages]
@@ -52,11 +51,8 @@ def _templated(message: Message) -> dict[str, Any]:
 
 def _given(arguments: str) -> Any:
     """Return arguments as templates write them: an object, where they are one."""
-    try:
-        given = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        return arguments
-    return given if isinstance(given, dict) else arguments
+    found = json_object(arguments or "{}")
+    return arguments if found is None else found
 
 
 _BEGUN = f'{OPENS_CALL}\n{{"name": "'

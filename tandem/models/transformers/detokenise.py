@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tandem.thinking import overlap
+
 _HALF = "\ufffd"  # what decoders put for bytes that are not a whole character yet
 _CONTEXT = 8  # tokens of the prompt that decide how the first new token is written (leading spaces, half characters)
 
@@ -48,14 +50,9 @@ class Detokeniser:
             self.stopped = True
             before, self._held = self._held[: min(found)], ""
             return before
-        return self._take(max((_overlap(self._held, s) for s in self._stop), default=0))
+        return self._take(max((overlap(self._held, s) for s in self._stop), default=0))
 
     def _take(self, keep: int) -> str:
         cut = len(self._held) - keep
         out, self._held = self._held[:cut], self._held[cut:]
         return out
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return how many of the last characters of `text` are a beginning of `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

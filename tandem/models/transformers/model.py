@@ -24,7 +24,7 @@ from tandem.models.transformers.load import Loaded, first_line, load
 from tandem.models.transformers.prompt_logprobs import PromptReader, checked_ids
 from tandem.models.transformers.worker import GenerationRow, InferenceThread
 from tandem.spec import ModelSpec
-from tandem.thinking import OPENS, is_open
+from tandem.thinking import OPENS
 from tandem.tools import ADVICE
 
 T = TypeVar("T")
@@ -225,10 +225,8 @@ class TransformersModel(Model):
 
     async def _grammar(self, loaded: Loaded, request: Request) -> JsonGrammar | None:
         """Return what the answer is decoded by; None for text, for what may be a call, and behind a beginning."""
-        form, prefix = request.response_format, request.prefix
-        calls = request.tools is not None and request.tools.choice != "none"
-        goes_on = prefix is not None and not (isinstance(prefix, str) and is_open(prefix))
-        return None if form is None or calls or goes_on else await asyncio.to_thread(self._grammars.of, loaded, form)
+        form = request.decoded_by
+        return None if form is None else await asyncio.to_thread(self._grammars.of, loaded, form)
 
     def _begun(self, request: Request) -> str:
         """Return the beginning of a call that must be made; a model that thinks aloud begins otherwise."""

@@ -12,7 +12,7 @@ from tandem.errors import MissingPackageError, TandemError
 
 Progress = Callable[[str, int, int], None]  # (what is going on, bytes done, bytes in all)
 
-EVERY = 0.5  # seconds
+_EVERY = 0.5  # seconds
 
 
 def size_of(folder: Path) -> int:
@@ -22,6 +22,24 @@ def size_of(folder: Path) -> int:
         with contextlib.suppress(OSError):
             total += 0 if path.is_dir() else path.lstat().st_size
     return total
+
+
+@contextlib.contextmanager
+def watched(say: Callable[[], None]) -> Iterator[None]:
+    """Call `say` every so often, in a thread, while the body runs."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(_EVERY):
+            say()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 @contextlib.contextmanager
@@ -41,18 +59,11 @@ def hub(repository: str, folder: Path, total: int, progress: Progress) -> Iterat
         )
     except ImportError:
         raise MissingPackageError("fetching weights from the model hub", "hub") from None
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(EVERY):
-            progress("fetching from the model hub", min(size_of(folder), total), total)
-
     bars = not utils.are_progress_bars_disabled()
     utils.disable_progress_bars()
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     try:
-        yield huggingface_hub
+        with watched(lambda: progress("fetching from the model hub", min(size_of(folder), total), total)):
+            yield huggingface_hub
     except TandemError:
         raise
     except GatedRepoError:
@@ -67,8 +78,6 @@ def hub(repository: str, folder: Path, total: int, progress: Progress) -> Iterat
         line = (str(error).strip().splitlines() or [""])[0]
         raise _failed(repository, f"{type(error).__name__}: {line}") from error
     finally:
-        stop.set()
-        watcher.join()
         if bars:
             utils.enable_progress_bars()
 

@@ -29,6 +29,11 @@ def folder_of(entry: CatalogEntry) -> Path:
     return cache_dir() / "models" / entry.name
 
 
+def _work_of(entry: CatalogEntry) -> Path:
+    """Return the folder that a pull works in."""
+    return folder_of(entry).with_name(f".{entry.name}.partial")
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return what a pull wrote beside the weights (name, source, sha256 or revision), or None without one."""
     try:
@@ -60,7 +65,7 @@ def pull(entry: CatalogEntry, *, progress: Progress | None = None) -> Path:
     target = folder_of(entry)
     if pulled(entry):
         return target
-    work = target.with_name(f".{entry.name}.partial")
+    work = _work_of(entry)
     work.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         lock = FileLock(target.with_name(f".{entry.name}.lock"))  # it goes with the process, however that ends
@@ -94,7 +99,7 @@ def _from_gguf(entry: CatalogEntry, work: Path, finished: Path, progress: Progre
 def _from_hub(entry: CatalogEntry, finished: Path, progress: Progress) -> dict[str, Any]:
     """Fetch the repository as it is on the hub now; the hub's client resumes by itself."""
     assert entry.hub is not None
-    with hub(entry.hub, finished, 2 * (entry.parameters or 0), progress) as client:
+    with hub(entry.hub, finished, entry.disk_bytes, progress) as client:
         revision = client.model_info(entry.hub).sha
         client.snapshot_download(entry.hub, revision=revision, local_dir=finished, allow_patterns=_FILES)
     if not (finished / "config.json").is_file() or not any(finished.glob("*.safetensors")):
@@ -106,10 +111,9 @@ def check_disk(entries: Sequence[CatalogEntry]) -> None:
     """Raise TandemError where these models, pulled one after another, will not fit on the cache's disk."""
     kept = needed = 0
     for entry in entries:
-        work = folder_of(entry).with_name(f".{entry.name}.partial")
-        here = size_of(work)
+        here = size_of(_work_of(entry))
         needed = max(needed, kept + _most(entry) - here)
-        kept += 2 * (entry.parameters or 0) - here
+        kept += entry.disk_bytes - here
     folder = cache_dir() / "models"
     folder.mkdir(parents=True, exist_ok=True)
     room = shutil.disk_usage(folder).free
@@ -122,5 +126,5 @@ def check_disk(entries: Sequence[CatalogEntry]) -> None:
 
 
 def _most(entry: CatalogEntry) -> int:
-    """Return the bytes on disk at the most: the folder in bfloat16 (2 a parameter), the file and its parts."""
-    return 2 * (entry.parameters or 0) + (2 * entry.gguf.bytes if entry.gguf else 0)
+    """Return the bytes on disk at the most: the folder, the file and its parts."""
+    return entry.disk_bytes + (2 * entry.gguf.bytes if entry.gguf else 0)

