@@ -102,7 +102,7 @@ async def acompare(
         ('tflops', 'report.html', 4)
     """
     chosen, data = _load(tandem, problems, limit)
-    if not any(_has_reference(problem) for problem in chosen):
+    if not any(problem.gradable for problem in chosen):
         raise UsageError("the problems have no references: there is nothing to compare answers with")
     folder, names, plan = Path(out), _names(tandem, strategies), tandem.plan(strategy=_BOTH)
     told = plan.unit if unit is None else parse_unit(unit)
@@ -117,7 +117,7 @@ async def acompare(
         {"mentor": None, "intern": None},
         concurrency,
         parallel,
-        _limits(max_usd, max_minutes),
+        Limits.of(max_usd, max_minutes),
         sandbox_for(chosen, allowed=allow_code_execution, kind=sandbox),
     )
     tandem.want("mentor", "intern")
@@ -165,7 +165,7 @@ async def atune(
         (True, 'tandem', 80)
     """
     chosen, data = _load(tandem, problems, limit)
-    limits, graded = _limits(max_usd, max_minutes), [problem for problem in chosen if _has_reference(problem)]
+    limits, graded = Limits.of(max_usd, max_minutes), [problem for problem in chosen if problem.gradable]
     if not graded:
         raise UsageError("the problems have no references: there is nothing to grade answers by")
     check_prices(tandem.plan(strategy=_BOTH), max_usd)
@@ -184,7 +184,7 @@ async def atune(
         seed=seed,
     )
     tandem.want("mentor", "intern")
-    with progress_bar("collecting", tuning.estimate()["missing"], progress) as show:
+    with progress_bar("collecting", sum(len(job.missing()) for job in tuning.jobs()), progress) as show:
         found = await tuning.arun(progress=lambda collected: show(collected.ended))
     return TuningResult.model_validate(found | {"notes": tuning.notes()})
 
@@ -246,14 +246,6 @@ def _names(tandem: Tandem, strategies: str | Sequence[str]) -> list[str]:
     return runs.strategies_of(
         strategies if isinstance(strategies, str) else ",".join(map(str, strategies)), plan.ladder, plan.budgets
     )
-
-
-def _limits(max_usd: float | None, max_minutes: float | None) -> Limits:
-    return Limits(max_usd, None if max_minutes is None else max_minutes * 60)
-
-
-def _has_reference(problem: Problem) -> bool:
-    return problem.reference is not None or problem.tests is not None
 
 
 _BOTH = "fixed:low"  # any strategy that calls both models

@@ -182,6 +182,11 @@ class Problem(BaseModel):
         return count_prompt(self.messages, self.tools, count) + (count(self.begun) if self.begun else 0)
 
     @property
+    def gradable(self) -> bool:
+        """Whether there is something to grade an answer by."""
+        return self.reference is not None or self.tests is not None
+
+    @property
     def question(self) -> str:
         """The last message."""
         return self.messages[-1].content

@@ -133,7 +133,7 @@ def collect(dry_run: bool, as_json: bool, **options: Any) -> None:
         "out": options.pop("out"),
         "concurrency": options.pop("concurrency"),
         "workers": workers if parallel else None,
-        "limits": Limits(options.pop("max_usd"), max_minutes * 60 if max_minutes else None),
+        "limits": Limits.of(options.pop("max_usd"), max_minutes),
         "timeout": options["request_timeout"],
         "endpoints": {"mentor": options["mentor_endpoint"], "intern": options["intern_endpoint"]},
         "reuse": options.pop("reuse"),

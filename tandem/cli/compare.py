@@ -126,8 +126,8 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
 
     endpoints = {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")}
     problems, data = load_all(options)
-    if not any(problem.reference is not None or problem.tests is not None for problem in problems):
-        hint = answer_hint(str(data["name"]), data.get("fields"))
+    if not any(problem.gradable for problem in problems):
+        hint = answer_hint(data)
         lacking = f"the problems of {data['name']} have no references: there is nothing to compare answers with"
         raise UsageError(f"{lacking}{hint and f' ({hint})'}")
     sandbox = open_code_sandbox(options, problems, graded=not options["estimate"])
@@ -151,7 +151,7 @@ def _carry_out(strategies: str, options: dict[str, Any], as_json: bool) -> None:
     check_readable(folder)
     if not resume and ((folder / COMPARE).exists() or (folder / "mentor-only").exists()):
         raise UsageError(f"{folder} already holds a comparison; continue it (--resume {folder}) or take another --out")
-    limits = Limits(max_usd, max_minutes * 60 if max_minutes else None)
+    limits = Limits.of(max_usd, max_minutes)
     job = Comparison(folder, data, problems, endpoints, options["concurrency"], options["parallel"], limits, sandbox)
     session = Session(folder, f"the same command and --resume {folder}", new=not folder.exists())
     view = ComparisonView()

@@ -51,9 +51,10 @@ def open_replay(folder: Path, problem_id: str | None, speed: float | None) -> tu
 
 
 def _question(folder: Path, name: str) -> str:
-    """Return a problem's text out of the comparison that the run belongs to; records do not have it."""
+    """Return a problem's text: the run has it, or what the run belongs to; records do not."""
+    at = folder.resolve()
     with suppress(TandemError):
-        return read_questions(folder.resolve().parent).get(name, name)
+        return (read_questions(at) or read_questions(at.parent)).get(name, name)
     return name
 
 

@@ -111,11 +111,11 @@ def run(
         emit(found, as_json, lambda: estimate_view(found, plan))
         return
     check_prices(plan, max_usd)
-    if not no_grade and not any(problem.reference is not None or problem.tests is not None for problem in problems):
-        note(f"nothing can be graded: no problem has an answer{(hint := answer_hint(data['name'])) and f'; {hint}'}")
+    if not no_grade and not any(problem.gradable for problem in problems):
+        note(f"nothing can be graded: no problem has an answer{(hint := answer_hint(data)) and f'; {hint}'}")
     how = {
         "concurrency": concurrency,
-        "limits": Limits(max_usd, max_minutes * 60 if max_minutes else None),
+        "limits": Limits.of(max_usd, max_minutes),
         "sandbox": sandbox,
         "grading": not no_grade,
         "cache": _cache(cache),
@@ -127,11 +127,11 @@ def run(
     warn(store.warnings)
     _carry_out(engine, problems, store, how, as_json)
     if not as_json and any(plan.for_kind(kind).mismatch for kind in {problem.task for problem in problems}):
-        note(_hint(plan, str(data["name"])))
+        note(_hint(plan, str(data.get("parts", [data])[0]["name"])))
 
 
 def _hint(plan: SolvePlan, dataset: str) -> str:
-    """Return the advice for an uncalibrated run, with the user's own options: it works as it is."""
+    """Return the advice for an uncalibrated run on a data set, with the user's own options: it works as it is."""
     from tandem.cli.session import command_with
     from tandem.cli.tune import tune
     from tandem.runs.calibration_hint import PROBLEMS, calibration_hint
@@ -141,7 +141,7 @@ def _hint(plan: SolvePlan, dataset: str) -> str:
     own = Path(dataset).is_file() or dataset == "mine.csv"
     # Which of the problems were run, and by which method and within which limits, is not what tuning is about.
     but = {"dataset", "limit", "skip", "holdout_of", "effort", "concurrency", "out", "max_usd", "max_minutes", "config"}
-    more = ("--dataset", dataset.partition("+")[0] if not own else dataset)
+    more = ("--dataset", dataset)
     return calibration_hint(plan, command_with(tune, but=but, more=more if own else (*more, "--limit", str(PROBLEMS))))
 
 

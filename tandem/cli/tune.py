@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ def _tuning(options: dict[str, Any]) -> Tuning:
     from tandem.training.aims import parse_aim
 
     data = describe_data(options)
-    problems = _graded(load_problems(options), str(data["name"]))
+    problems = _graded(load_problems(options), data)
     sandbox = open_code_sandbox(options, problems, graded=True)
     minutes, out = options.pop("max_minutes"), options.pop("out")
     how = {
@@ -102,7 +102,7 @@ def _tuning(options: dict[str, Any]) -> Tuning:
         "drawn": any(options[name] is not None for name in ("temperature", "top_p")),
         "unit": options.pop("unit"),
         "aim": parse_aim(options.pop("aim")),
-        "limits": Limits(options.pop("max_usd"), minutes * 60 if minutes else None),
+        "limits": Limits.of(options.pop("max_usd"), minutes),
         "concurrency": options.pop("concurrency"),
         "timeout": options["request_timeout"],
         "endpoints": {role: options[f"{role}_endpoint"] for role in ("mentor", "intern")},
@@ -118,15 +118,14 @@ def _tuning(options: dict[str, Any]) -> Tuning:
     return Tuning.of(engine, problems, folder, **how)
 
 
-def _graded(problems: list[Problem], name: str) -> list[Problem]:
+def _graded(problems: list[Problem], data: Mapping[str, Any]) -> list[Problem]:
     """Return the problems that can be graded. Raises UsageError where none can."""
     from tandem.datasets.loaders import answer_hint
 
-    able = [problem for problem in problems if problem.reference is not None or problem.tests is not None]
+    able = [problem for problem in problems if problem.gradable]
     if not able:
-        raise UsageError(
-            f"the problems of {name} have no answers to grade with: {answer_hint(name) or 'add a column `answer`'}"
-        )
+        hint = answer_hint(data) or "add a column `answer`"
+        raise UsageError(f"the problems of {data['name']} have no answers to grade with: {hint}")
     if lacking := len(problems) - len(able):
         note(f"{lacking} of {len(problems)} problems have no answer and are left out")
     return able

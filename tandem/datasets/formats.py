@@ -94,7 +94,7 @@ def _read_parquet(stream: IO[bytes], path: Path) -> _Rows:
             _check_parquet(file.metadata, path)
         # Texts stay as places in their column's dictionary: a few bytes may stand for gigabytes of them.
         texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-        for batch in parquet.ParquetFile(path, read_dictionary=texts).iter_batches(batch_size=_BATCH):
+        for batch in parquet.ParquetFile(stream, read_dictionary=texts).iter_batches(batch_size=_BATCH):
             together = sum(_expanded(column) for column in batch.columns) <= MOST_LINE
             for part in [batch] if together else (batch.slice(k, 1) for k in range(batch.num_rows)):
                 if not together and sum(_expanded(column) for column in part.columns) > MOST_LINE:

@@ -168,8 +168,13 @@ def _file(name: str) -> Path:
     raise UsageError(f"{path}: no such file")
 
 
-def answer_hint(name: str, fields: Mapping[str, str] | None = None) -> str:
-    """Return how the user names the column of a file's answers, from its own columns; "" where that is no use."""
+def answer_hint(data: Mapping[str, Any]) -> str:
+    """Return how the user names the column of a file's answers, from its own columns; "" where that is no use.
+
+    `data` describes what was loaded; of several data sets the first is looked at.
+    """
+    first = data.get("parts", [data])[0]
+    name, fields = str(first["name"]), first.get("fields")
     if not is_path(name):
         return ""
     source = _source(name, None, fields)

@@ -21,6 +21,10 @@ class Limits:
     usd: float | None = None  # worst case, over all parts of the work
     seconds: float | None = None  # of this part of the work
 
+    @classmethod
+    def of(cls, max_usd: float | None, max_minutes: float | None) -> Limits:
+        return cls(max_usd, None if max_minutes is None else max_minutes * 60)
+
 
 async def all_must_succeed(_: object, result: object) -> None:
     """Settle items without handling failures: the first one ends the work."""

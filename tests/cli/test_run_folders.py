@@ -56,6 +56,13 @@ def test_options_hold_for_each_data_set_and_one_alone_is_as_ever(cli: Cli, tmp_p
     assert "parts" not in json.loads(Path("one/run.json").read_text())["run"]["dataset"]
 
 
+def test_several_files_without_answers_are_answered_and_name_the_first_one_s_column(cli: Cli, tmp_path: Path) -> None:
+    for name, number in (("a", 1), ("b", 2)):
+        (tmp_path / f"{name}.csv").write_text(f"id,problem,gold\n{number},What is 1+{number}?,{1 + number}\n")
+    done = cli("run", *FAKES, "--dataset", "a.csv", "--dataset", "b.csv", "--out", "r")
+    assert done.code == 0 and "--field answer=gold" in done.err, done.err
+
+
 def test_a_problem_that_two_data_sets_have_is_refused(cli: Cli, tmp_path: Path) -> None:
     dataset(tmp_path / "x.jsonl", 2), dataset(tmp_path / "y.jsonl", 2)
     outcome = cli("run", *FAKES, "--dataset", "x.jsonl", "--dataset", "y.jsonl")
