@@ -287,7 +287,6 @@ TABLES: dict[str, Callable[[], Lines]] = {
     "points-by-kind": points_by_kind,
     "signals": signals,
 }
-QUICK = ("verdicts", "levels", "profiles", "by-unit")  # seconds each
 
 
 def pages() -> dict[str, Path]:

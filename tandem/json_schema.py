@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from tandem.errors import UsageError
+from tandem.words import shortened
 
 MOST_CHARACTERS = 100_000  # of a schema as JSON
 _MOST_PARTS = 10_000  # objects and lists in it
@@ -240,7 +241,7 @@ def _place(path: Iterable[str | int]) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 1] + "…"
+    return shortened(text, _LONGEST_WORDS)
 
 
 def _no_constant(name: str) -> None:

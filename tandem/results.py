@@ -171,9 +171,9 @@ class ComparisonResult(StrategyTable):
 
     def __getitem__(self, name: str) -> StrategyResult:
         """Return a strategy by its name. Raises KeyError for one that was not compared."""
-        return next((one for one in self.strategies if one.name == name), None) or self._missing(name)
-
-    def _missing(self, name: str) -> StrategyResult:
+        for one in self.strategies:
+            if one.name == name:
+                return one
         raise KeyError(f"{name} was not compared; there are {', '.join(one.name for one in self.strategies)}")
 
     def rows(self) -> list[dict[str, Any]]:

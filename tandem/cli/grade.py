@@ -13,13 +13,11 @@ from tandem.cli.grouped import command
 from tandem.cli.options import PATH, code_options, open_code_sandbox
 from tandem.cli.output import console, emit, note, warn
 from tandem.errors import TandemError, UsageError
-from tandem.words import counted
+from tandem.words import VERDICTS, counted, shortened
 
 if TYPE_CHECKING:
     from tandem.runs.regrade import RecordsToGrade, Regraded
     from tandem.types import Problem
-
-_WORDS = {True: "right", False: "wrong", None: "not graded"}
 
 
 @command()
@@ -97,7 +95,7 @@ def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:
         yield f"accuracy {before} -> {figures['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})"
     if verbose:
         for change in changes:
-            verdicts, answer = f"{_WORDS[change.before]} -> {_WORDS[change.after]}", _short(change.answer)
+            verdicts, answer = f"{VERDICTS[change.before]} -> {VERDICTS[change.after]}", _short(change.answer)
             yield f"  {change.problem}: {verdicts}, answer {answer}, reference {_short(change.reference)}"
     warn(f"not graded again: {fault}" for fault in regraded.faults)
     if changes:
@@ -105,5 +103,4 @@ def _lines(regraded: Regraded, written: bool, verbose: bool) -> Iterator[str]:
 
 
 def _short(text: str | None) -> str:
-    line = " ".join(text.split()) if text else "(none)"
-    return line if len(line) <= 60 else f"{line[:59]}…"
+    return shortened(" ".join(text.split()) if text else "(none)", 60)

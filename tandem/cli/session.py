@@ -21,10 +21,12 @@ from click.core import ParameterSource
 from tandem.cli.live import LiveView
 from tandem.engine import Tandem
 from tandem.errors import LimitReached, TandemError, UsageError
+from tandem.runs.store import PROBLEMS, RUN, SUMMARY
 from tandem.storage.files import holds_something
+from tandem.storage.lock import LOCK
 
 _T = TypeVar("_T")
-_OF_A_START = ("run.json", "problems.jsonl", "run.lock", "summary.json")  # what a run has before its first call
+_OF_A_START = (RUN, PROBLEMS, LOCK, SUMMARY)  # what a run has before its first call
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from tandem.runs.summary import summarise
 from tandem.spec import ModelSpec
 from tandem.storage.files import write_whole
 from tandem.sufficiency.classifier import find_classifier, read_card
-from tandem.words import counted
+from tandem.words import VERDICTS, counted, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -162,7 +162,7 @@ def judged(record: Mapping[str, Any]) -> str:
     """Return a record's verdict in a word."""
     if record["error"] is not None:
         return "failed"
-    return {True: "right", False: "wrong", None: "not graded"}[record["correct"]]
+    return VERDICTS[record["correct"]]
 
 
 def problem_lines(
@@ -175,8 +175,7 @@ def problem_lines(
             return
         question = " ".join(questions.get(record["problem"], "").split())
         line = f"{judged(record):10} {record['level'] or '':8} {record['problem']}  {question}"
-        line = one_line(line).rstrip()
-        yield line if len(line) <= width else f"{line[: width - 1]}…"
+        yield shortened(one_line(line).rstrip(), width)
 
 
 def write_report(
@@ -201,8 +200,7 @@ def write_report(
         row = {**record, "id": record["problem"], **{name: getattr(ledger, name) for name in _FROM_LEDGER}}
         row["question"] = question
         if len(listed) < _PROBLEMS_SHOWN:
-            short = " ".join(question[: 2 * _EXCERPT].split())
-            short = short if len(short) <= _EXCERPT else f"{short[: _EXCERPT - 1]}…"
+            short = shortened(" ".join(question[: 2 * _EXCERPT].split()), _EXCERPT)
             listed.append((judged(record), str(record["level"] or ""), str(record["problem"]), short))
         writer.writerow([cell(row[column]) for column in _COLUMNS])
         if record["error"] is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from tandem.errors import EndpointError
 from tandem.ledger import Usage
 from tandem.models.openai.api_keys import ApiKeys
+from tandem.words import shortened
 
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more (a daily quota) gets no silent wait
 FIRST_PAUSE = 0.5  # seconds
@@ -219,8 +220,7 @@ def _message(body: object) -> str:
 
 
 def _one_line(text: str, longest: int = 240) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    return shortened(" ".join(text.split()), longest)
 
 
 def _redact(text: str, keys: ApiKeys) -> str:

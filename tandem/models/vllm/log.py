@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tandem.models.vllm import state
+from tandem.words import shortened
 
 _TAIL = 256 * 1024  # bytes of a log that are read for a reason
 _LONGEST = 300  # characters of a reason
@@ -65,7 +66,7 @@ def reason(log: Path, start: int = 0) -> str:
 
 
 def _short(line: str) -> str:
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return shortened(line, _LONGEST)
 
 
 def shorten(log: Path) -> bool:
